@@ -1,0 +1,293 @@
+"""Geometry of every operation: output sizes, paddings, the work in it, and whether the arguments fit.
+
+All geometry is decided here, once; backends receive a :class:`ConvGeometry` or :class:`PoolGeometry` that is
+known to be valid, and never check again.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import InputError, ShapeError
+
+Pair = int | Sequence[int]
+Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """Shapes of one 2-D convolution, in NHWC.
+
+    Attributes
+    ----------
+    n, h, w, c : int
+        Images, input height and width in pixels, input channels.
+    k, kh, kw : int
+        Filters (output channels), kernel height and width.
+    sh, sw, dh, dw : int
+        Stride and dilation, down and across.
+    pt, pb, pl, pr : int
+        Zero padding in pixels: top, bottom, left, right.
+    groups : int
+        Groups of channels that are convolved apart; divides `c` and `k`.
+    oh, ow : int
+        Output height and width in pixels.
+    """
+
+    n: int
+    h: int
+    w: int
+    c: int
+    k: int
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    pt: int
+    pb: int
+    pl: int
+    pr: int
+    dh: int
+    dw: int
+    groups: int
+    oh: int
+    ow: int
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the images, ``(N, H, W, C)``."""
+        return (self.n, self.h, self.w, self.c)
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the filters, ``(kh, kw, C // groups, K)``."""
+        return (self.kh, self.kw, self.c // self.groups, self.k)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the result, ``(N, OH, OW, K)``."""
+        return (self.n, self.oh, self.ow, self.k)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of direct convolution: 2 per multiply-add, padding counted as work."""
+        return 2 * self.n * self.oh * self.ow * self.k * self.kh * self.kw * (self.c // self.groups)
+
+    def bytes(self, itemsize: int = 4) -> int:
+        """Bytes that must move at least once: images, filters and result."""
+        images = self.n * self.h * self.w * self.c
+        filters = self.kh * self.kw * (self.c // self.groups) * self.k
+        return itemsize * (images + filters + self.n * self.oh * self.ow * self.k)
+
+
+@dataclass(frozen=True)
+class PoolGeometry:
+    """Shapes of one 2-D pooling, in NHWC; the fields are named as in :class:`ConvGeometry`."""
+
+    n: int
+    h: int
+    w: int
+    c: int
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    pt: int
+    pb: int
+    pl: int
+    pr: int
+    oh: int
+    ow: int
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the images, ``(N, H, W, C)``."""
+        return (self.n, self.h, self.w, self.c)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the result, ``(N, OH, OW, C)``."""
+        return (self.n, self.oh, self.ow, self.c)
+
+    @property
+    def flops(self) -> int:
+        """One comparison or addition for each pixel of each window."""
+        return self.n * self.oh * self.ow * self.c * self.kh * self.kw
+
+    def bytes(self, itemsize: int = 4) -> int:
+        """Bytes that must move at least once: images and result."""
+        return itemsize * self.n * self.c * (self.h * self.w + self.oh * self.ow)
+
+
+def integer(value: object, name: str, *, minimum: int) -> int:
+    """`value` as an int of at least `minimum`, or an `InputError` that names the argument."""
+    if isinstance(value, bool):
+        raise InputError(f"{name} must be an integer, not {value!r}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(f"{name} must be an integer, not {value!r}") from None
+    if number < minimum:
+        raise InputError(f"{name} must be at least {minimum}, not {number}")
+    return number
+
+
+def pair(value: object, name: str, *, minimum: int = 1) -> tuple[int, int]:
+    """`value`, an int or ``(height, width)``, as two ints of at least `minimum`."""
+    if isinstance(value, str) or not hasattr(value, "__len__"):
+        one = integer(value, name, minimum=minimum)
+        return one, one
+    items = tuple(value)  # type: ignore[arg-type]
+    if len(items) != 2:
+        raise InputError(f"{name} must be an integer or (height, width), not {value!r}")
+    return integer(items[0], name, minimum=minimum), integer(items[1], name, minimum=minimum)
+
+
+def shape4(shape: object, name: str) -> tuple[int, int, int, int]:
+    """`shape` as four positive ints, or a `ShapeError` that says what it is."""
+    try:
+        items = tuple(operator.index(size) for size in shape)  # type: ignore[attr-defined]
+    except TypeError:
+        raise ShapeError(f"{name} must be four integers, not {shape!r}") from None
+    if len(items) != 4:
+        raise ShapeError(f"{name} must have 4 dimensions, not {len(items)}: got shape {items}")
+    if min(items) < 1:
+        raise ShapeError(f"{name} has a dimension of size {min(items)}: got shape {items}")
+    return items  # type: ignore[return-value]
+
+
+def _one_axis(padding: tuple[int, int] | str, size: int, span: int, stride: int) -> tuple[int, int]:
+    """Padding before and after one axis, in pixels; `span` is the reach of a window."""
+    if padding == "valid":
+        return 0, 0
+    if padding == "same":
+        output = -(-size // stride)
+        total = max((output - 1) * stride + span - size, 0)
+        return total // 2, total - total // 2  # the odd pixel after: ONNX's SAME_UPPER
+    before, after = padding
+    return before, after  # type: ignore[return-value]
+
+
+def _padding_pairs(padding: object) -> tuple[tuple[int, int] | str, tuple[int, int] | str]:
+    """Any spelling of a padding as ``(vertical, horizontal)``, each ``(before, after)`` or a mode's name."""
+    if isinstance(padding, str):
+        if padding not in ("same", "valid"):
+            raise InputError(f"padding must be 'same', 'valid' or integers, not {padding!r}")
+        return padding, padding
+    if not hasattr(padding, "__len__"):
+        one = integer(padding, "padding", minimum=0)
+        return (one, one), (one, one)
+    items = tuple(padding)  # type: ignore[arg-type]
+    if len(items) != 2:
+        raise InputError(
+            f"padding must be an integer, (height, width) or ((top, bottom), (left, right)), not {padding!r}"
+        )
+    vertical, horizontal = (pair(item, "padding", minimum=0) for item in items)
+    return vertical, horizontal
+
+
+def _axis(size: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int] | str,
+          axis: str) -> tuple[int, int, int]:
+    """Padding before, padding after and output size of one axis."""
+    span = (kernel - 1) * dilation + 1
+    before, after = _one_axis(padding, size, span, stride)
+    room = size + before + after - span
+    if room < 0:
+        raise ShapeError(
+            f"the output would have no pixels: {axis} {size} with padding {before} + {after} is smaller than "
+            f"the kernel's reach of {span} (kernel size {kernel}, dilation {dilation})"
+        )
+    return before, after, room // stride + 1
+
+
+def conv_geometry(
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> ConvGeometry:
+    """Work out and check the geometry of a convolution.
+
+    Parameters
+    ----------
+    input_shape : sequence of 4 int
+        Images, ``(N, H, W, C)``.
+    weight_shape : sequence of 4 int
+        Filters, ``(kh, kw, C // groups, K)``.
+    stride, dilation : int or (int, int)
+        At least 1, down and across.
+    padding : int, (int, int), ((int, int), (int, int)), "same" or "valid"
+        Zero padding in pixels; ``"same"`` makes the output ``ceil(size / stride)``, the odd pixel after.
+    groups : int
+        Groups of channels; must divide C and K.
+
+    Raises
+    ------
+    InputError
+        If an argument is not of one of these forms.
+    ShapeError
+        If the shapes do not fit together or the output would be empty.
+    """
+    n, h, w, c = shape4(input_shape, "input")
+    kh, kw, c_group, k = shape4(weight_shape, "weight")
+    sh, sw = pair(stride, "stride")
+    dh, dw = pair(dilation, "dilation")
+    groups = integer(groups, "groups", minimum=1)
+    if c % groups or k % groups:
+        raise ShapeError(f"groups={groups} must divide the {c} input channels and the {k} filters")
+    if c_group * groups != c:
+        raise ShapeError(
+            f"the filters expect {c_group * groups} input channels ({c_group} in each of {groups} groups), "
+            f"but the images have {c}"
+        )
+    vertical, horizontal = _padding_pairs(padding)
+    pt, pb, oh = _axis(h, kh, sh, dh, vertical, "height")
+    pl, pr, ow = _axis(w, kw, sw, dw, horizontal, "width")
+    return ConvGeometry(n, h, w, c, k, kh, kw, sh, sw, pt, pb, pl, pr, dh, dw, groups, oh, ow)
+
+
+def pool_geometry(
+    input_shape: Sequence[int],
+    pool_size: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+) -> PoolGeometry:
+    """Work out and check the geometry of a pooling.
+
+    Parameters
+    ----------
+    input_shape : sequence of 4 int
+        Images, ``(N, H, W, C)``.
+    pool_size : int or (int, int)
+        Height and width of a window in pixels.
+    stride : int or (int, int), optional
+        Defaults to `pool_size`.
+    padding : see :func:`conv_geometry`
+        Padded pixels belong to no window's maximum or mean.
+
+    Raises
+    ------
+    InputError
+        If an argument is not of one of these forms.
+    ShapeError
+        If the output would be empty or a window would lie wholly in the padding.
+    """
+    n, h, w, c = shape4(input_shape, "input")
+    kh, kw = pair(pool_size, "pool_size")
+    sh, sw = pair(pool_size if stride is None else stride, "stride")
+    vertical, horizontal = _padding_pairs(padding)
+    pt, pb, oh = _axis(h, kh, sh, 1, vertical, "height")
+    pl, pr, ow = _axis(w, kw, sw, 1, horizontal, "width")
+    for size, kernel, stride_, before, output, axis in ((h, kh, sh, pt, oh, "height"), (w, kw, sw, pl, ow, "width")):
+        if before >= kernel or (output - 1) * stride_ - before >= size:
+            raise ShapeError(
+                f"a pooling window would lie wholly in the padding: {axis} {size}, pool size {kernel}, "
+                f"stride {stride_}, padding {before} before"
+            )
+    return PoolGeometry(n, h, w, c, kh, kw, sh, sw, pt, pb, pl, pr, oh, ow)
