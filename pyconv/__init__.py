@@ -1,3 +1,45 @@
-"""pyconv: parallel training of convolutional networks from NumPy arrays."""
+"""pyconv: parallel training of convolutional networks from NumPy arrays.
+
+Images are C-contiguous NHWC; filters are ``(kh, kw, C // groups, K)``. See ``pyconv.conv2d`` for the
+operations, ``pyconv.nn`` for networks, ``pyconv.fit`` and ``python -m pyconv.train`` for training.
+"""
+
+from .backends import algorithms, backends
+from .errors import PyconvError
+from .ops import (
+    avg_pool2d,
+    avg_pool2d_input_grad,
+    conv2d,
+    conv2d_input_grad,
+    conv2d_weight_grad,
+    dense,
+    dense_input_grad,
+    dense_weight_grad,
+    max_pool2d,
+    max_pool2d_input_grad,
+    relu,
+    relu_grad,
+    softmax_cross_entropy,
+)
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "PyconvError",
+    "__version__",
+    "algorithms",
+    "avg_pool2d",
+    "avg_pool2d_input_grad",
+    "backends",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "dense",
+    "dense_input_grad",
+    "dense_weight_grad",
+    "max_pool2d",
+    "max_pool2d_input_grad",
+    "relu",
+    "relu_grad",
+    "softmax_cross_entropy",
+]

@@ -1,0 +1,206 @@
+"""The equations, literally, in NumPy: the twin that every other backend is tested against.
+
+Written to be read beside the equations, not to be fast: the sums over the kernel's rows ``i`` and columns
+``j`` are Python loops, and the sum over channels is a matrix product. Functions have the backend signature
+(see :mod:`pyconv.backends`); ``algorithm`` and ``threads`` are accepted and mean nothing here.
+
+Source: Chavan and Kulkarni, *Parallelization of Deep Convolutional Neural Network*, section 2, Algorithm 1
+(forward, backward) and section 3B, Algorithm 2 (convolution).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .shapes import ConvGeometry, PoolGeometry
+
+algorithms = ("literal",)
+
+Array = NDArray[np.floating]
+
+
+def _result(value: Array, out: Array | None) -> Array:
+    """`value`, written to `out` when the caller gave one."""
+    if out is None:
+        return np.ascontiguousarray(value)
+    out[...] = value
+    return out
+
+
+def _padded(x: Array, g: ConvGeometry | PoolGeometry, value: float = 0.0) -> Array:
+    return np.pad(x, ((0, 0), (g.pt, g.pb), (g.pl, g.pr), (0, 0)), constant_values=value)
+
+
+def _tap(g: ConvGeometry | PoolGeometry, i: int, j: int) -> tuple[slice, slice, slice, slice]:
+    """The padded pixels that kernel position ``(i, j)`` meets: one for every output pixel."""
+    dh, dw = getattr(g, "dh", 1), getattr(g, "dw", 1)
+    rows = slice(i * dh, i * dh + (g.oh - 1) * g.sh + 1, g.sh)
+    columns = slice(j * dw, j * dw + (g.ow - 1) * g.sw + 1, g.sw)
+    return slice(None), rows, columns, slice(None)
+
+
+def _groups(g: ConvGeometry) -> list[tuple[slice, slice]]:
+    """For each group, its input channels and its filters."""
+    c, k = g.c // g.groups, g.k // g.groups
+    return [(slice(q * c, (q + 1) * c), slice(q * k, (q + 1) * k)) for q in range(g.groups)]
+
+
+def conv2d(x, weight, bias, g: ConvGeometry, *, activation=None, algorithm="auto", threads=1, out=None):
+    """``y[n, r, s, k] = b[k] + sum over i, j, c of x[n, r sh + i dh - pt, s sw + j dw - pl, c] w[i, j, c, k]``."""
+    padded = _padded(x, g)
+    y = np.zeros(g.output_shape, x.dtype)
+    for channels, filters in _groups(g):
+        for i in range(g.kh):
+            for j in range(g.kw):
+                y[..., filters] += padded[_tap(g, i, j)][..., channels] @ weight[i, j][:, filters]
+    if bias is not None:
+        y += bias
+    if activation == "relu":
+        y = np.maximum(y, 0)
+    return _result(y, out)
+
+
+def conv2d_input_grad(grad_out, weight, g: ConvGeometry, *, algorithm="auto", threads=1, out=None):
+    """Each output pixel hands its error back to the input pixels it was computed from, times the filter."""
+    padded = np.zeros((g.n, g.h + g.pt + g.pb, g.w + g.pl + g.pr, g.c), grad_out.dtype)
+    for channels, filters in _groups(g):
+        for i in range(g.kh):
+            for j in range(g.kw):
+                padded[_tap(g, i, j)][..., channels] += grad_out[..., filters] @ weight[i, j][:, filters].T
+    return _result(padded[:, g.pt : g.pt + g.h, g.pl : g.pl + g.w], out)
+
+
+def conv2d_weight_grad(x, grad_out, g: ConvGeometry, *, algorithm="auto", threads=1, out=None):
+    """``dw[i, j, c, k] = sum over n, r, s of x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, k]``."""
+    padded = _padded(x, g)
+    grad = np.zeros(g.weight_shape, x.dtype)
+    for channels, filters in _groups(g):
+        errors = grad_out[..., filters].reshape(-1, g.k // g.groups)
+        for i in range(g.kh):
+            for j in range(g.kw):
+                pixels = padded[_tap(g, i, j)][..., channels].reshape(-1, g.c // g.groups)
+                grad[i, j][:, filters] = pixels.T @ errors
+    return _result(grad, out)
+
+
+def max_pool2d(x, pg: PoolGeometry, *, threads=1, out=None, indices=None):
+    """The largest pixel of each window; NaN counts as larger than any number, the first of equals wins."""
+    padded = _padded(x, pg, -np.inf)
+    inside = _padded(np.ones((1, pg.h, pg.w, 1), bool), pg, False)  # type: ignore[arg-type]
+    best = np.empty(pg.output_shape, x.dtype)
+    where = np.full(pg.output_shape, -1, np.int32)
+    rows, columns = np.arange(pg.oh)[:, None, None], np.arange(pg.ow)[:, None]
+    for i in range(pg.kh):
+        for j in range(pg.kw):
+            value = padded[_tap(pg, i, j)]
+            better = (where < 0) | (value > best) | (np.isnan(value) & ~np.isnan(best))
+            better &= inside[_tap(pg, i, j)]
+            position = (rows * pg.sh + i - pg.pt) * pg.w + columns * pg.sw + j - pg.pl
+            best = np.where(better, value, best)
+            where = np.where(better, position.astype(np.int32), where)
+    if indices is not None:
+        indices[...] = where
+    return _result(best, out)
+
+
+def max_pool2d_input_grad(grad_out, indices, pg: PoolGeometry, *, threads=1, out=None):
+    """Each window's error goes to the pixel that was its maximum."""
+    grad = np.zeros((pg.n, pg.h * pg.w, pg.c), grad_out.dtype)
+    images, channels = np.arange(pg.n)[:, None, None], np.arange(pg.c)
+    np.add.at(grad, (images, indices.reshape(pg.n, -1, pg.c), channels), grad_out.reshape(pg.n, -1, pg.c))
+    return _result(grad.reshape(pg.input_shape), out)
+
+
+def _window_sizes(pg: PoolGeometry, dtype) -> Array:
+    """Pixels of each window that lie inside the image, ``(OH, OW, 1)``."""
+    ones = _padded(np.ones((1, pg.h, pg.w, 1), dtype), pg)
+    return sum(ones[_tap(pg, i, j)] for i in range(pg.kh) for j in range(pg.kw))[0]  # type: ignore[index]
+
+
+def avg_pool2d(x, pg: PoolGeometry, *, threads=1, out=None):
+    """The mean of each window's pixels inside the image."""
+    padded = _padded(x, pg)
+    total = sum(padded[_tap(pg, i, j)] for i in range(pg.kh) for j in range(pg.kw))
+    return _result(total / _window_sizes(pg, x.dtype), out)
+
+
+def avg_pool2d_input_grad(grad_out, pg: PoolGeometry, *, threads=1, out=None):
+    """Each window's error is shared equally by its pixels inside the image."""
+    share = grad_out / _window_sizes(pg, grad_out.dtype)
+    padded = np.zeros((pg.n, pg.h + pg.pt + pg.pb, pg.w + pg.pl + pg.pr, pg.c), grad_out.dtype)
+    for i in range(pg.kh):
+        for j in range(pg.kw):
+            padded[_tap(pg, i, j)] += share
+    return _result(padded[:, pg.pt : pg.pt + pg.h, pg.pl : pg.pl + pg.w], out)
+
+
+def relu(x, *, threads=1, out=None):
+    """``max(x, 0)``; NaN stays NaN."""
+    return _result(np.maximum(x, 0), out)
+
+
+def relu_grad(grad_out, y, *, threads=1, out=None):
+    """The error where the unit was active, else zero; `y` is the result of :func:`relu`."""
+    return _result(np.where(y > 0, grad_out, grad_out.dtype.type(0)), out)
+
+
+def bias_grad(grad_out, *, threads=1):
+    """Sum of the errors over images and pixels, one number a channel."""
+    return grad_out.reshape(-1, grad_out.shape[-1]).sum(axis=0)
+
+
+def dense(x, weight, bias, *, activation=None, threads=1, out=None):
+    """``y = x w + b``."""
+    y = x @ weight
+    if bias is not None:
+        y += bias
+    if activation == "relu":
+        y = np.maximum(y, 0)
+    return _result(y, out)
+
+
+def dense_input_grad(grad_out, weight, *, threads=1, out=None):
+    """``dx = dy wᵀ``."""
+    return _result(grad_out @ weight.T, out)
+
+
+def dense_weight_grad(x, grad_out, *, threads=1, out=None):
+    """``dw = xᵀ dy``."""
+    return _result(x.T @ grad_out, out)
+
+
+def softmax_cross_entropy(logits, labels, *, threads=1):
+    """Loss ``-log softmax(z)[label]`` of each example and its gradient ``softmax(z) - onehot(label)``."""
+    shifted = logits - logits.max(axis=1, keepdims=True)  # the same softmax, without overflow
+    exponentials = np.exp(shifted)
+    total = exponentials.sum(axis=1, keepdims=True)
+    rows = np.arange(len(labels))
+    losses = np.log(total[:, 0]) - shifted[rows, labels]
+    grad = exponentials / total
+    grad[rows, labels] -= 1
+    return losses, grad
+
+
+def batch_norm(x, gamma, beta, eps, *, threads=1, out=None):
+    """``y = gamma (x - mean) / sqrt(variance + eps) + beta``, statistics over all but the last axis."""
+    wide = x.reshape(-1, x.shape[-1]).astype(np.float64)
+    mean = wide.mean(axis=0)
+    inv_std = 1 / np.sqrt(wide.var(axis=0) + eps)
+    y = gamma * ((x - mean) * inv_std) + beta
+    return _result(y.astype(x.dtype), out), mean.astype(x.dtype), inv_std.astype(x.dtype)
+
+
+def batch_norm_grad(x, grad_out, gamma, mean, inv_std, *, threads=1, out=None):
+    """Gradients for the input, gamma and beta (Ioffe and Szegedy 2015, section 3)."""
+    channels = x.shape[-1]
+    normal = ((x - mean) * inv_std).reshape(-1, channels).astype(np.float64)
+    errors = grad_out.reshape(-1, channels).astype(np.float64)
+    gbeta, ggamma = errors.sum(axis=0), (errors * normal).sum(axis=0)
+    gx = gamma * inv_std * (errors - gbeta / len(errors) - normal * (ggamma / len(errors)))
+    return _result(gx.reshape(x.shape).astype(x.dtype), out), ggamma.astype(x.dtype), gbeta.astype(x.dtype)
+
+
+def scale_shift(x, scale, shift, *, threads=1, out=None):
+    """``y = scale x + shift``, one pair of numbers a channel."""
+    return _result(x * scale + shift, out)

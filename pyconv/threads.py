@@ -1,0 +1,122 @@
+"""How many threads: what the process may use, what the user asked for, and what is safe after a fork.
+
+Everything that starts threads or workers asks here, so that workers times threads never exceeds what the
+scheduler will give.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from pathlib import Path
+
+from .errors import InputError
+from .shapes import integer
+
+VARIABLE = "PYCONV_NUM_THREADS"
+
+_log = logging.getLogger("pyconv")
+_importing_process = os.getpid()
+_warned_of_fork = False
+
+
+def affinity() -> int:
+    """CPUs that the scheduler may place this process on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), self_cgroup: Path = Path("/proc/self/cgroup")) -> float | None:
+    """CPUs' worth of time that the control group grants, or None where there is no limit.
+
+    Reads version 2 (``cpu.max`` of the process's group and of every group above it) and version 1
+    (``cpu.cfs_quota_us`` over ``cpu.cfs_period_us``); the tightest limit counts.
+    """
+    quotas = []
+    for folder in _cgroup_folders(root, self_cgroup):
+        try:
+            quota, period = (folder / "cpu.max").read_text().split()
+        except (OSError, ValueError):
+            try:
+                quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+                period = (folder / "cpu.cfs_period_us").read_text().strip()
+            except OSError:
+                continue
+        try:
+            share = int(quota) / int(period)
+        except (ValueError, ZeroDivisionError):  # "max": no limit here
+            continue
+        if share > 0:
+            quotas.append(share)
+    return min(quotas, default=None)
+
+
+def _cgroup_folders(root: Path, self_cgroup: Path) -> list[Path]:
+    """The process's control group and those above it, under both versions' mount points."""
+    folders = [root, root / "cpu"]
+    try:
+        lines = self_cgroup.read_text().splitlines()
+    except OSError:
+        return folders
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mount = root
+        elif "cpu" in controllers.split(","):
+            mount = root / "cpu"
+        else:
+            continue
+        folder = mount / path.strip("/")
+        while folder != mount and mount in folder.parents:
+            folders.append(folder)
+            folder = folder.parent
+    return folders
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may really use: affinity, cut down to the control group's quota."""
+    quota = cgroup_quota()
+    cpus = affinity()
+    return cpus if quota is None else max(1, min(cpus, math.ceil(quota)))
+
+
+def default() -> int:
+    """Threads of an operation when the caller does not say: `PYCONV_NUM_THREADS`, or every usable CPU."""
+    text = os.environ.get(VARIABLE)
+    if text is None:
+        return usable_cpus()
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise InputError(f"{VARIABLE} must be an integer of at least 1, not {text!r}")
+    return count
+
+
+def resolve(requested: int | None) -> int:
+    """Threads to run on: `requested`, or the default; one in a forked child.
+
+    GNU OpenMP hangs in a child forked from a process that has already run a parallel region, so a child that
+    inherited this module computes on one thread and says so once. Workers are spawned and do not inherit it.
+    """
+    count = default() if requested is None else integer(requested, "threads", minimum=1)
+    if count > 1 and os.getpid() != _importing_process:
+        global _warned_of_fork
+        if not _warned_of_fork:
+            _warned_of_fork = True
+            _log.warning("this process was forked after pyconv was imported: operations run on one thread here")
+        return 1
+    return count
+
+
+def split(workers: int, threads_per_worker: int | None = None, cpus: int | None = None) -> int:
+    """Threads of each of `workers` processes so that together they do not exceed the usable CPUs.
+
+    An explicit `threads_per_worker` is honoured as it is: the user has asked for it.
+    """
+    if threads_per_worker is not None:
+        return integer(threads_per_worker, "threads_per_worker", minimum=1)
+    return max(1, (usable_cpus() if cpus is None else cpus) // max(1, workers))
