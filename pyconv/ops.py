@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from . import backends as _backends
 from .backends import Backend
+from .backends import get as get_backend
 from .errors import DtypeError, InputError, ShapeError, unknown_name
 from .shapes import Padding, Pair, PoolGeometry, conv_geometry, integer, pair, pool_geometry
 
@@ -29,7 +29,7 @@ class _Door:
     def __init__(self, backend: str, layout: str, threads: int | None) -> None:
         if layout not in LAYOUTS:
             raise unknown_name("layout", layout, LAYOUTS)
-        self.backend: Backend = _backends.get(backend)
+        self.backend: Backend = get_backend(backend)
         self.threads = self.backend.threads(threads)
         self.nchw = layout == "NCHW"
 
