@@ -1,0 +1,88 @@
+/* plan.h: what every compiled algorithm looks like from outside.
+
+   An algorithm is a plan: a few stages, each a number of independent items.
+
+       fill the operands and the geometry of a plan p
+       if (algorithm->forward(&p))                        it can: stages, items and memory are now known
+           for stage = 0 .. p.stages - 1                  one after the other
+               for item = 0 .. p.items[stage] - 1         in any order, on any thread
+                   p.run(&p, stage, item, shared, scratch)
+
+   `shared` (p.shared_bytes, one for all) carries data from stage to stage; `scratch` (p.scratch_bytes) belongs to the
+   thread; both are aligned to 64 bytes and hold garbage at first. Items of one stage never write the same memory.
+   There is no other threading: _cpu.pyx runs the items under prange, and the serial backend is the same loop on one
+   thread. How the work is cut depends on the shapes only, never on the number of threads, and so do the bits of the
+   result.
+
+   Arrays are C-contiguous, NHWC; filters are (kh, kw, C / groups, K). `conv` is shapes.ConvGeometry.
+*/
+#ifndef PYCONV_PLAN_H
+#define PYCONV_PLAN_H
+
+#include <stddef.h>
+
+typedef struct conv {
+    ptrdiff_t n, h, w, c;       /* images, their height, width and channels */
+    ptrdiff_t k, kh, kw;        /* filters, their height and width */
+    ptrdiff_t sh, sw;           /* stride */
+    ptrdiff_t pt, pb, pl, pr;   /* zero padding: top, bottom, left, right */
+    ptrdiff_t dh, dw;           /* dilation */
+    ptrdiff_t groups;           /* divides c and k */
+    ptrdiff_t oh, ow;           /* output height and width */
+} conv;
+
+typedef struct pool {
+    ptrdiff_t n, h, w, c;
+    ptrdiff_t kh, kw, sh, sw, pt, pb, pl, pr, oh, ow;
+} pool;
+
+enum { MAX_STAGES = 4, OWN_NUMBERS = 96 };
+
+typedef struct plan plan;
+typedef void (*run_fn)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch);
+
+struct plan {
+    /* Filled by the caller before the algorithm's plan function is called. */
+    conv g;
+    int relu;                   /* forward: apply max(0, .) after the bias */
+
+    /* Filled by the algorithm's plan function. */
+    int stages;
+    ptrdiff_t items[MAX_STAGES];
+    size_t shared_bytes, scratch_bytes;
+    run_fn run;
+    ptrdiff_t own[OWN_NUMBERS]; /* the algorithm's numbers: a struct of ptrdiff_t, laid over it */
+
+    /* Operands, needed by run only.
+                      a           b           bias         out
+       forward        x           weight      or NULL      y
+       input grad     grad_out    weight      NULL         grad of x
+       weight grad    x           grad_out    NULL         grad of weight          */
+    const void *a, *b, *bias;
+    void *out;
+};
+
+/* Returns 1 and completes the plan, or 0 when the algorithm does not do this geometry. It must not look at operands. */
+typedef int (*plan_fn)(plan *p);
+
+typedef enum { FORWARD, INPUT_GRAD, WEIGHT_GRAD } operation;
+
+typedef struct algorithm {
+    const char *name;
+    plan_fn plan[3];            /* by operation; NULL: the algorithm does not do this operation */
+} algorithm;
+
+/* Everything that is compiled once per instruction set and precision. */
+typedef struct kernels {
+    const algorithm *algorithms;    /* ends with a NULL name */
+} kernels;
+
+/* dispatch.c */
+enum { ISA_BASELINE, ISA_AVX2, ISA_AVX512, ISA_COUNT };
+const char *pyconv_isa_name(int isa);
+int pyconv_isa_available(int isa);              /* compiled in, and this processor has every feature of it */
+int pyconv_isa_best(void);
+const kernels *pyconv_kernels(int isa, int is_double);
+const algorithm *pyconv_algorithm(const kernels *table, const char *name);
+
+#endif

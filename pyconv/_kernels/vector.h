@@ -1,0 +1,39 @@
+/* vector.h: one vector of LANES numbers, in GCC and Clang vector extensions. */
+typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES)));
+typedef INTEGER NAME(ivec) __attribute__((vector_size(VECTOR_BYTES)));
+typedef REAL NAME(uvec) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+#define vec NAME(vec)   /* undefined again at the end of bodies.h */
+#define ivec NAME(ivec)
+#define uvec NAME(uvec) /* in memory, aligned to one element only */
+
+/* The arguments and results are pointers or scalars, or the function is inlined: no vector crosses a call, whose
+   convention would depend on the instruction set. */
+
+INLINE vec NAME(load)(const REAL *from) { return *(const uvec *)from; }
+
+INLINE void NAME(store)(REAL *to, vec v) { *(uvec *)to = v; }
+
+/* The first `count` lanes from memory, zeros in the others. */
+INLINE vec NAME(load_some)(const REAL *from, ptrdiff_t count)
+{
+    REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES))) = {0};
+    for (ptrdiff_t i = 0; i < count; i++)
+        lanes[i] = from[i];
+    return *(const vec *)lanes;
+}
+
+/* Stores the first `count` lanes. */
+INLINE void NAME(store_some)(REAL *to, vec v, ptrdiff_t count)
+{
+    REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES)));
+    *(vec *)lanes = v;
+    for (ptrdiff_t i = 0; i < count; i++)
+        to[i] = lanes[i];
+}
+
+/* max(0, v), lane by lane; NaN stays NaN. */
+INLINE vec NAME(positive)(vec v)
+{
+    ivec negative = v < (vec){0};
+    return (vec)((ivec)v & ~negative);
+}
