@@ -1,0 +1,71 @@
+"""Optimisers: from gradient to step, on flat vectors; and learning-rate schedules.
+
+Each follows PyTorch's optimiser of the same name, step by step. A new one is a class in a file of its own and a line in
+:data:`OPTIMIZERS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ..errors import unknown_name
+from .adadelta import Adadelta
+from .adagrad import Adagrad
+from .adam import Adam, AdamW
+from .adamax import AdaMax
+from .base import Optimizer
+from .schedules import SCHEDULES, CosineSchedule, Schedule, StepSchedule, schedule
+from .sgd import SGD
+
+__all__ = [
+    "OPTIMIZERS", "SCHEDULES", "SGD", "AdaMax", "Adadelta", "Adagrad", "Adam", "AdamW", "CosineSchedule", "Optimizer",
+    "Schedule", "StepSchedule", "by_name", "schedule",
+]
+
+#: The optimisers by name.
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adagrad": Adagrad,
+    "adadelta": Adadelta,
+    "adam": Adam,
+    "adamw": AdamW,
+    "adamax": AdaMax,
+}
+
+
+def by_name(name: str, **options: Any) -> Optimizer:
+    """Make an optimiser from its name and settings.
+
+    Parameters
+    ----------
+    name : {"sgd", "adagrad", "adadelta", "adam", "adamw", "adamax"}
+        In upper or lower case.
+    **options
+        The optimiser's settings, such as ``lr=0.01``; those left out have their defaults.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such optimiser or setting; the message lists the known ones.
+    InputError
+        If a setting has an impossible value.
+
+    Examples
+    --------
+    >>> from pyconv import optim
+    >>> optim.by_name("sgd", lr=0.1, momentum=0.9)
+    SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
+    """
+    key = str(name).lower()
+    if key not in OPTIMIZERS:
+        raise unknown_name("optimizer", name, OPTIMIZERS)
+    known = [field.name for field in dataclasses.fields(OPTIMIZERS[key])]
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"setting of {OPTIMIZERS[key].__name__}", option, known)
+    return OPTIMIZERS[key](**options)

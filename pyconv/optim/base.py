@@ -1,0 +1,178 @@
+"""What every optimiser shares: flat vectors, state by name, and updates in blocks that stay in cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import DtypeError, InputError, ShapeError
+
+#: Elements of a block. Parameters, gradient, two states and two scratch blocks of float32 take 384 KB: they stay in
+#: the L2 cache while the passes of an update run over them.
+BLOCK = 16384
+
+_local = threading.local()
+
+
+def scratch(dtype: np.dtype, count: int) -> list[np.ndarray]:
+    """`count` scratch blocks of `dtype`, kept from call to call; each thread has its own."""
+    blocks = _local.__dict__.setdefault(dtype.char, [])
+    while len(blocks) < count:
+        blocks.append(np.empty(BLOCK, dtype))
+    return blocks[:count]
+
+
+def non_negative(name: str, value: Any) -> float:
+    """`value` as a finite float of at least 0, or an `InputError` that names the argument."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a number, not {value!r}") from None
+    if not (math.isfinite(number) and number >= 0):
+        raise InputError(f"{name} must be a finite number of at least 0, not {value!r}")
+    return number
+
+
+def below_one(name: str, value: Any) -> float:
+    """`value` as a float in [0, 1), or an `InputError` that names the argument."""
+    number = non_negative(name, value)
+    if number >= 1:
+        raise InputError(f"{name} must be at least 0 and below 1, not {value!r}")
+    return number
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Turns a gradient into a step. Base class: use one of its subclasses.
+
+    An optimiser holds its settings only. Its state is a dict of flat vectors which the caller keeps, so that it can live
+    in shared memory or in a checkpoint, and so that a worker can update its own slice: every rule is elementwise.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate, at least 0.
+    """
+
+    lr: float
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "bool":
+                if not isinstance(value, (bool, np.bool_)):
+                    raise InputError(f"{field.name} must be True or False, not {value!r}")
+                value = bool(value)
+            else:
+                check = below_one if field.name in self._fractions() else non_negative
+                value = check(field.name, value)
+            object.__setattr__(self, field.name, value)
+
+    @classmethod
+    def _fractions(cls) -> tuple[str, ...]:
+        """Names of the settings that must lie in [0, 1)."""
+        return ()
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the state vectors, each of the size of the parameters."""
+        return ()
+
+    @property
+    def name(self) -> str:
+        """The name by which :func:`pyconv.optim.by_name` knows this optimiser."""
+        return type(self).__name__.lower()
+
+    def config(self) -> dict[str, Any]:
+        """Name and settings as a dict that JSON and TOML can hold; ``optim.by_name(**config)`` makes it anew."""
+        return {"name": self.name, **dataclasses.asdict(self)}
+
+    def init(self, n: int, dtype: Any = np.float32) -> dict[str, np.ndarray]:
+        """Make the state before the first step.
+
+        Parameters
+        ----------
+        n : int
+            Number of parameters.
+        dtype : dtype
+            That of the parameters.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``(n,)`` vectors of zeros by name.
+        """
+        return {name: np.zeros(n, dtype) for name in self.state_names}
+
+    def update(
+        self,
+        flat: np.ndarray,
+        gradient: np.ndarray,
+        state: dict[str, np.ndarray],
+        step: int,
+        lr: float | None = None,
+    ) -> None:
+        """Do one step, in place, on the whole flat vector or on any slice of it.
+
+        Parameters
+        ----------
+        flat : (n,) ndarray of float32 or float64
+            Parameters; overwritten.
+        gradient : (n,) ndarray of the same dtype
+            Gradient of the loss; only read.
+        state : dict of str to (n,) ndarray
+            The state vectors, or the same slice of them; overwritten.
+        step : int
+            Number of this step, from 1 on.
+        lr : float, optional
+            Learning rate of this step, where a schedule sets it; defaults to that of the optimiser.
+
+        Raises
+        ------
+        ShapeError, DtypeError
+            If the vectors do not fit together.
+        InputError
+            If `step` is below 1 or a state vector is missing.
+        """
+        vectors = [flat, gradient]
+        for name in self.state_names:
+            if name not in state:
+                raise InputError(f"{type(self).__name__} needs the state vector {name!r}; make it with init()")
+            vectors.append(state[name])
+        for vector in vectors:
+            if vector.ndim != 1 or vector.shape != flat.shape:
+                raise ShapeError(f"parameters have shape {flat.shape}, but gradient or state have {vector.shape}")
+            if vector.dtype != flat.dtype or flat.dtype.char not in "fd":
+                raise DtypeError(
+                    f"parameters, gradient and state must all be float32 or all float64, "
+                    f"not {flat.dtype} and {vector.dtype}"
+                )
+        if step < 1:
+            raise InputError(f"step must be at least 1, not {step}")
+        rate = self.lr if lr is None else float(lr)
+        constants = self._constants(int(step), rate)
+        for start in range(0, flat.size, BLOCK):
+            block = slice(start, start + BLOCK)
+            self._update_block(*(vector[block] for vector in vectors), constants=constants)
+
+    def _constants(self, step: int, lr: float) -> tuple[float, ...]:
+        """What the step number and the learning rate give, once for all blocks."""
+        return (lr,)
+
+    def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
+        """Update one block of at most `BLOCK` elements in place; `state` in the order of `state_names`."""
+        raise TypeError(f"{type(self).__name__} is not an optimiser of its own: it has no rule")
+
+
+def decayed(p: np.ndarray, g: np.ndarray, weight_decay: float, out: np.ndarray) -> np.ndarray:
+    """The gradient with the L2 penalty's, ``g + weight_decay p``, in `out`; `g` itself without a penalty."""
+    if not weight_decay:
+        return g
+    np.multiply(p, weight_decay, out=out)
+    out += g
+    return out

@@ -1,0 +1,163 @@
+"""Learning-rate schedules: the factor of the learning rate at each step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError, unknown_name
+from .base import below_one, non_negative
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A constant learning rate after a linear warm-up; the base of the other schedules.
+
+    Call it with the number of the step, from 1 on, and the number of steps of the whole run; it gives the factor of the
+    optimiser's learning rate. It keeps no state, so resuming needs nothing but the step.
+
+    Parameters
+    ----------
+    warmup : int or float
+        Steps (an int), or the share of the run (a float below 1), over which the factor rises linearly to 1.
+    """
+
+    warmup: int | float = 0
+
+    def __post_init__(self) -> None:
+        warmup = non_negative("warmup", self.warmup)
+        if warmup >= 1 and warmup != int(warmup):
+            raise InputError(f"warmup must be a number of steps or a share below 1, not {self.warmup!r}")
+        object.__setattr__(self, "warmup", int(warmup) if warmup == int(warmup) else warmup)
+
+    @property
+    def name(self) -> str:
+        """The name by which :func:`schedule` knows it."""
+        return "constant"
+
+    def config(self) -> dict[str, Any]:
+        """Name and settings; ``optim.schedule(**config)`` makes it anew."""
+        settings = dataclasses.asdict(self)
+        return {"name": self.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}}
+
+    def warmup_steps(self, total: int) -> int:
+        """Steps of warm-up in a run of `total` steps."""
+        return int(self.warmup) if self.warmup >= 1 else math.ceil(self.warmup * total)
+
+    def __call__(self, step: int, total: int) -> float:
+        """Factor of the learning rate at `step` (from 1 on) of `total`; steps beyond the total count as the last."""
+        if step < 1 or total < 1:
+            raise InputError(f"step and total must be at least 1, not {step} and {total}")
+        warmup = self.warmup_steps(total)
+        if step <= warmup:
+            return step / warmup
+        done = min(step - 1 - warmup, max(total - 1 - warmup, 0))
+        return self._after_warmup(done / max(total - warmup, 1))
+
+    def _after_warmup(self, progress: float) -> float:
+        """The factor when the share `progress`, in [0, 1), of the steps after the warm-up is done."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class StepSchedule(Schedule):
+    """The learning rate falls by a factor at given shares of the run.
+
+    Parameters
+    ----------
+    warmup : int or float
+        As in :class:`Schedule`.
+    drops : sequence of float
+        Shares of the steps after the warm-up, each in [0, 1), at which the rate falls.
+    gamma : float
+        What a drop multiplies the rate by.
+    """
+
+    drops: tuple[float, ...] = (0.5, 0.75)
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        drops = self.drops if isinstance(self.drops, (list, tuple)) else (self.drops,)
+        object.__setattr__(self, "drops", tuple(below_one("drops", drop) for drop in drops))
+        object.__setattr__(self, "gamma", non_negative("gamma", self.gamma))
+
+    @property
+    def name(self) -> str:
+        """``"step"``."""
+        return "step"
+
+    def _after_warmup(self, progress: float) -> float:
+        return self.gamma ** sum(progress >= drop for drop in self.drops)
+
+
+@dataclass(frozen=True)
+class CosineSchedule(Schedule):
+    """The learning rate falls along half a cosine, to `floor` at the end of the run.
+
+    Parameters
+    ----------
+    warmup : int or float
+        As in :class:`Schedule`.
+    floor : float
+        Factor that is reached at the end, in [0, 1).
+
+    Notes
+    -----
+    Loshchilov and Hutter, "SGDR" (2017), eq. 5, without restarts.
+    """
+
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "floor", below_one("floor", self.floor))
+
+    @property
+    def name(self) -> str:
+        """``"cosine"``."""
+        return "cosine"
+
+    def _after_warmup(self, progress: float) -> float:
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+#: The schedules by name.
+SCHEDULES: dict[str, type[Schedule]] = {"constant": Schedule, "step": StepSchedule, "cosine": CosineSchedule}
+
+
+def schedule(name: str = "constant", **options: Any) -> Schedule:
+    """Make a schedule from its name and settings.
+
+    Parameters
+    ----------
+    name : {"constant", "step", "cosine"}
+    **options
+        The schedule's settings, such as ``warmup=500``.
+
+    Returns
+    -------
+    Schedule
+        Call it as ``schedule(step, total)``, steps from 1 on.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such schedule or setting.
+
+    Examples
+    --------
+    >>> from pyconv import optim
+    >>> cosine = optim.schedule("cosine", warmup=2)
+    >>> [round(cosine(step, 6), 3) for step in range(1, 7)]
+    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
+    """
+    if name not in SCHEDULES:
+        raise unknown_name("schedule", name, SCHEDULES)
+    known = [field.name for field in dataclasses.fields(SCHEDULES[name])]
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"setting of the {name} schedule", option, known)
+    return SCHEDULES[name](**options)

@@ -1,0 +1,75 @@
+"""Stochastic gradient descent, the paper's Algorithm 1, with momentum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from .base import Optimizer, decayed, scratch
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent.
+
+    ::
+
+        g ← g + weight_decay p
+        v ← momentum v + g
+        p ← p - lr v                    or, with nesterov,  p ← p - lr (g + momentum v)
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    momentum : float
+        Share of the last step's direction that is kept, in [0, 1).
+    nesterov : bool
+        Look ahead along the momentum; needs `momentum`.
+    weight_decay : float
+        Factor of the L2 penalty's gradient.
+
+    Notes
+    -----
+    The paper's §1 and Algorithm 1; momentum as in Sutskever et al., "On the importance of initialization and momentum
+    in deep learning" (2013), in PyTorch's form, where the learning rate multiplies the whole velocity.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not self.momentum:
+            raise InputError("nesterov=True needs a momentum above 0")
+
+    @classmethod
+    def _fractions(cls) -> tuple[str, ...]:
+        return ("momentum",)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """``("momentum",)`` with momentum, else nothing."""
+        return ("momentum",) if self.momentum else ()
+
+    def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
+        (lr,) = constants
+        t, u = (block[: p.size] for block in scratch(p.dtype, 2))
+        g = decayed(p, g, self.weight_decay, u)
+        if state:
+            (velocity,) = state
+            velocity *= self.momentum
+            velocity += g
+            if self.nesterov:
+                np.multiply(velocity, self.momentum, out=t)
+                t += g
+                t *= lr
+            else:
+                np.multiply(velocity, lr, out=t)
+        else:
+            np.multiply(g, lr, out=t)
+        p -= t
