@@ -77,8 +77,10 @@ def admit_numpy(value: Any, name: str, ndim: int) -> np.ndarray:
     """`value` as a C-contiguous, aligned NumPy array of `ndim` dimensions and a dtype that is computed in."""
     array = np.asarray(value)
     if array.dtype not in DTYPES or not array.dtype.isnative:
-        raise DtypeError(f"{name} has dtype {array.dtype.str if array.dtype in DTYPES else array.dtype}; "
-                         "convert it to float32 or float64 first")
+        raise DtypeError(
+            f"{name} has dtype {array.dtype.str if array.dtype in DTYPES else array.dtype}; "
+            "convert it to float32 or float64 first"
+        )
     if array.ndim != ndim:
         raise ShapeError(f"{name} must have {ndim} dimensions, not {array.ndim}: got shape {array.shape}")
     return np.require(array, requirements=["C", "A"])

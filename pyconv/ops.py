@@ -194,8 +194,9 @@ def conv2d_input_grad(
     door = _Door(backend, layout, threads)
     errors, filters = door.images(grad_out, "grad_out"), door.filters(weight, "weight")
     _same_dtype(grad_out=errors, weight=filters)
-    g = conv_geometry(door.image_shape(input_shape), filters.shape, stride=stride, padding=padding,
-                      dilation=dilation, groups=groups)
+    g = conv_geometry(
+        door.image_shape(input_shape), filters.shape, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
     _expect_shape(errors, g.output_shape, "grad_out")
     door.backend.check_algorithm(algorithm)
     gx = door.backend.conv2d_input_grad(errors, filters, g, algorithm=algorithm, threads=door.threads)
@@ -251,8 +252,14 @@ def conv2d_weight_grad(
     channels, filters = images.shape[3], errors.shape[3]
     if channels % groups:
         raise ShapeError(f"groups={groups} must divide the {channels} input channels")
-    g = conv_geometry(images.shape, (kh, kw, channels // groups, filters), stride=stride, padding=padding,
-                      dilation=dilation, groups=groups)
+    g = conv_geometry(
+        images.shape,
+        (kh, kw, channels // groups, filters),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
     _expect_shape(errors, g.output_shape, "grad_out")
     door.backend.check_algorithm(algorithm)
     gw = door.backend.conv2d_weight_grad(images, errors, g, algorithm=algorithm, threads=door.threads)

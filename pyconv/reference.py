@@ -87,7 +87,7 @@ def conv2d_weight_grad(x, grad_out, g: ConvGeometry, *, algorithm="auto", thread
 def max_pool2d(x, pg: PoolGeometry, *, threads=1, out=None, indices=None):
     """The largest pixel of each window; NaN counts as larger than any number, the first of equals wins."""
     padded = _padded(x, pg, -np.inf)
-    inside = _padded(np.ones((1, pg.h, pg.w, 1), bool), pg, False)  # type: ignore[arg-type]
+    inside = _padded(np.ones((1, pg.h, pg.w, 1)), pg) > 0
     best = np.empty(pg.output_shape, x.dtype)
     where = np.full(pg.output_shape, -1, np.int32)
     rows, columns = np.arange(pg.oh)[:, None, None], np.arange(pg.ow)[:, None]
@@ -95,7 +95,7 @@ def max_pool2d(x, pg: PoolGeometry, *, threads=1, out=None, indices=None):
         for j in range(pg.kw):
             value = padded[_tap(pg, i, j)]
             better = (where < 0) | (value > best) | (np.isnan(value) & ~np.isnan(best))
-            better &= inside[_tap(pg, i, j)]
+            better = better & inside[_tap(pg, i, j)]
             position = (rows * pg.sh + i - pg.pt) * pg.w + columns * pg.sw + j - pg.pl
             best = np.where(better, value, best)
             where = np.where(better, position.astype(np.int32), where)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import InputError, ShapeError
 
@@ -121,12 +122,12 @@ class PoolGeometry:
         return itemsize * self.n * self.c * (self.h * self.w + self.oh * self.ow)
 
 
-def integer(value: object, name: str, *, minimum: int) -> int:
+def integer(value: Any, name: str, *, minimum: int) -> int:
     """`value` as an int of at least `minimum`, or an `InputError` that names the argument."""
     if isinstance(value, bool):
         raise InputError(f"{name} must be an integer, not {value!r}")
     try:
-        number = operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(value)
     except TypeError:
         raise InputError(f"{name} must be an integer, not {value!r}") from None
     if number < minimum:
@@ -134,28 +135,28 @@ def integer(value: object, name: str, *, minimum: int) -> int:
     return number
 
 
-def pair(value: object, name: str, *, minimum: int = 1) -> tuple[int, int]:
+def pair(value: Any, name: str, *, minimum: int = 1) -> tuple[int, int]:
     """`value`, an int or ``(height, width)``, as two ints of at least `minimum`."""
     if isinstance(value, str) or not hasattr(value, "__len__"):
         one = integer(value, name, minimum=minimum)
         return one, one
-    items = tuple(value)  # type: ignore[arg-type]
+    items = tuple(value)
     if len(items) != 2:
         raise InputError(f"{name} must be an integer or (height, width), not {value!r}")
     return integer(items[0], name, minimum=minimum), integer(items[1], name, minimum=minimum)
 
 
-def shape4(shape: object, name: str) -> tuple[int, int, int, int]:
+def shape4(shape: Any, name: str) -> tuple[int, int, int, int]:
     """`shape` as four positive ints, or a `ShapeError` that says what it is."""
     try:
-        items = tuple(operator.index(size) for size in shape)  # type: ignore[attr-defined]
+        items: tuple[int, ...] = tuple(operator.index(size) for size in shape)
     except TypeError:
         raise ShapeError(f"{name} must be four integers, not {shape!r}") from None
     if len(items) != 4:
         raise ShapeError(f"{name} must have 4 dimensions, not {len(items)}: got shape {items}")
     if min(items) < 1:
         raise ShapeError(f"{name} has a dimension of size {min(items)}: got shape {items}")
-    return items  # type: ignore[return-value]
+    return items
 
 
 def _one_axis(padding: tuple[int, int] | str, size: int, span: int, stride: int) -> tuple[int, int]:
@@ -166,11 +167,11 @@ def _one_axis(padding: tuple[int, int] | str, size: int, span: int, stride: int)
         output = -(-size // stride)
         total = max((output - 1) * stride + span - size, 0)
         return total // 2, total - total // 2  # the odd pixel after: ONNX's SAME_UPPER
-    before, after = padding
-    return before, after  # type: ignore[return-value]
+    assert not isinstance(padding, str)
+    return padding
 
 
-def _padding_pairs(padding: object) -> tuple[tuple[int, int] | str, tuple[int, int] | str]:
+def _padding_pairs(padding: Any) -> tuple[tuple[int, int] | str, tuple[int, int] | str]:
     """Any spelling of a padding as ``(vertical, horizontal)``, each ``(before, after)`` or a mode's name."""
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
@@ -179,7 +180,7 @@ def _padding_pairs(padding: object) -> tuple[tuple[int, int] | str, tuple[int, i
     if not hasattr(padding, "__len__"):
         one = integer(padding, "padding", minimum=0)
         return (one, one), (one, one)
-    items = tuple(padding)  # type: ignore[arg-type]
+    items = tuple(padding)
     if len(items) != 2:
         raise InputError(
             f"padding must be an integer, (height, width) or ((top, bottom), (left, right)), not {padding!r}"
@@ -188,8 +189,9 @@ def _padding_pairs(padding: object) -> tuple[tuple[int, int] | str, tuple[int, i
     return vertical, horizontal
 
 
-def _axis(size: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int] | str,
-          axis: str) -> tuple[int, int, int]:
+def _axis(
+    size: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int] | str, axis: str
+) -> tuple[int, int, int]:
     """Padding before, padding after and output size of one axis."""
     span = (kernel - 1) * dilation + 1
     before, after = _one_axis(padding, size, span, stride)
