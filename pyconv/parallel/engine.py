@@ -47,7 +47,8 @@ class Job:
     seed : int
         Seed of the order of the data and of augmentation. (Dropout follows the model's own seed.)
     schedule : callable
-        ``schedule(step, total)``: the factor of the learning rate at the 0-based global `step` of `total`.
+        ``schedule(step, total)``: the factor of the learning rate at the global `step`, from 1 on, of `total`;
+        see :func:`pyconv.optim.schedule`.
     augment : mapping, optional
         Keyword arguments of :func:`pyconv.datasets.augment`, as ``{"flip": True, "shift": 2}``; None changes no image.
     backend : str
@@ -79,7 +80,7 @@ class Job:
     trace: str | None = None
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """The learning rate of the 0-based global `step`, after the schedule."""
+        """The learning rate of the global `step`, from 1 on, after the schedule."""
         return self.optimizer.lr * self.schedule(step, self.epochs * steps_per_epoch)
 
 
@@ -208,8 +209,8 @@ class InProcess:
 
             images = augment(images, **job.augment, seed=job.seed, epoch=epoch, indices=indices)
         loss, gradient = model.loss_and_gradient(images, self._labels[indices], out=self._gradient, step=self._step)
-        rate = job.learning_rate(self._step, self.steps_per_epoch)
         self._step += 1
+        rate = job.learning_rate(self._step, self.steps_per_epoch)
         job.optimizer.update(model.flat, gradient, self._optimizer_state, self._step, lr=rate)
         return float(loss)
 

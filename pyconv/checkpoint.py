@@ -1,0 +1,214 @@
+"""Checkpoints: everything that a run needs to continue to the same bits, in one file that is whole or absent.
+
+The file is safetensors: arrays by name, and one JSON text with the numbers and names. It holds no code, so a
+checkpoint from a stranger is harmless to read. It is written beside its place, forced to the disk and moved
+over the old one: a run killed at any moment, or a disk that fills up, leaves the last good checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from .errors import CheckpointError
+
+if TYPE_CHECKING:
+    from .nn import Sequential
+
+FORMAT = "pyconv checkpoint"
+VERSION = 1
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `path` so that at every moment the file is the old one or the new one, whole.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the old file is untouched and nothing else is left behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to the disk, where the file system can: a file moved into it then stays there."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems refuse; the file itself is on the disk
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def fingerprint(model: Sequential) -> str:
+    """A short name for a model's architecture: equal if and only if parameters fit from one to the other."""
+    shapes = {name: (value.shape, value.dtype.str) for name, value in {**model.parameters, **model.buffers}.items()}
+    text = json.dumps([model.config(), shapes], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass
+class Checkpoint:
+    """The state of a run at a step boundary.
+
+    Attributes
+    ----------
+    model : dict
+        ``model.config()``, for a reader that has nothing else.
+    fingerprint : str
+        Of the architecture; see :func:`fingerprint`.
+    settings : dict
+        What must be the same for the continuation to be the same run: optimizer, batch size, seed, data, ...
+    parameters : (P,) float array
+        ``model.flat``.
+    buffers : dict of str to array
+        Running statistics of BatchNorm.
+    engine : dict of str to array
+        :meth:`pyconv.parallel.Engine.state`: optimizer state, steps done.
+    position : dict
+        Where the run stands: epoch, steps done in it, sums for the epoch's line of metrics.
+    history : list of dict
+        The lines of metrics of the epochs that are done.
+    """
+
+    model: dict[str, Any]
+    fingerprint: str
+    settings: dict[str, Any]
+    parameters: np.ndarray
+    buffers: dict[str, np.ndarray]
+    engine: dict[str, np.ndarray]
+    position: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the checkpoint to `path`, whole or not at all.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; what was at `path` before is still there.
+        """
+        tensors = {"parameters": self.parameters}
+        tensors.update({f"buffer/{name}": value for name, value in self.buffers.items()})
+        tensors.update({f"engine/{name}": value for name, value in self.engine.items()})
+        tensors = {name: np.ascontiguousarray(value).reshape(value.shape) for name, value in tensors.items()}
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "checksum": _checksum(tensors),
+            "fingerprint": self.fingerprint,
+            "model": self.model,
+            "settings": self.settings,
+            "position": self.position,
+            "history": self.history,
+        }
+        write_atomically(path, to_safetensors(tensors, {"pyconv": json.dumps(content)}))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is missing, truncated, damaged, not a pyconv checkpoint, or of another version.
+        """
+        try:
+            with safe_open(os.fspath(path), framework="numpy") as file:
+                text = (file.metadata() or {}).get("pyconv")
+                content = _content(path, text)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except FileNotFoundError:
+            raise CheckpointError(f"{path}: there is no checkpoint here") from None
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: not a readable checkpoint, it is truncated or damaged ({error}); "
+                                  "use an older copy or begin the run again") from None
+        if content.get("checksum") != _checksum(tensors) or "parameters" not in tensors:
+            raise CheckpointError(f"{path}: the checkpoint is damaged, its numbers do not match their checksum; "
+                                  "use an older copy or begin the run again")
+        return cls(
+            model=content["model"],
+            fingerprint=content["fingerprint"],
+            settings=content["settings"],
+            parameters=tensors.pop("parameters"),
+            buffers=_part(tensors, "buffer/"),
+            engine=_part(tensors, "engine/"),
+            position=content["position"],
+            history=content["history"],
+        )
+
+    @classmethod
+    def of(cls, model: Sequential, engine: Mapping[str, np.ndarray], settings: Mapping[str, Any],
+           position: Mapping[str, Any], history: list[dict[str, Any]]) -> Checkpoint:
+        """The checkpoint of a run as it stands; it refers to the arrays and does not copy them."""
+        return cls(model.config(), fingerprint(model), dict(settings), model.flat, dict(model.buffers), dict(engine),
+                   dict(position), list(history))
+
+    def restore(self, model: Sequential) -> None:
+        """Put the parameters and buffers into `model`.
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint is another model's.
+        """
+        if self.fingerprint != fingerprint(model):
+            raise CheckpointError(
+                f"the checkpoint is of another model: it has {self.parameters.size} parameters and the fingerprint "
+                f"{self.fingerprint}, this model has {model.flat.size} and {fingerprint(model)}"
+            )
+        model.flat[...] = self.parameters
+        for name, value in model.buffers.items():
+            value[...] = self.buffers[name]
+
+
+def _content(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
+    """The checkpoint's JSON, checked for format and version."""
+    try:
+        content = json.loads(text) if text is not None else None
+    except json.JSONDecodeError:
+        content = None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of pyconv")
+    if content.get("version") != VERSION:
+        raise CheckpointError(f"{path}: a checkpoint of version {content.get('version')}; this pyconv reads version "
+                              f"{VERSION}: continue the run with the pyconv that began it")
+    return content
+
+
+def _checksum(tensors: Mapping[str, np.ndarray]) -> int:
+    """CRC-32 over names, kinds and numbers, in the order of the names."""
+    value = 0
+    for name in sorted(tensors):
+        array = tensors[name]
+        value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), value)
+        value = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"", value)
+    return value
+
+
+def _part(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
