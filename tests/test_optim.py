@@ -14,24 +14,48 @@ from pyconv.optim.base import BLOCK
 CASES = [
     ("sgd", {"lr": 0.05}, "SGD", {"lr": 0.05}),
     ("sgd", {"lr": 0.05, "momentum": 0.9}, "SGD", {"lr": 0.05, "momentum": 0.9}),
-    ("sgd", {"lr": 0.02, "momentum": 0.8, "nesterov": True, "weight_decay": 0.1}, "SGD",
-     {"lr": 0.02, "momentum": 0.8, "nesterov": True, "weight_decay": 0.1}),
+    (
+        "sgd",
+        {"lr": 0.02, "momentum": 0.8, "nesterov": True, "weight_decay": 0.1},
+        "SGD",
+        {"lr": 0.02, "momentum": 0.8, "nesterov": True, "weight_decay": 0.1},
+    ),
     ("sgd", {"lr": 0.02, "weight_decay": 0.3}, "SGD", {"lr": 0.02, "weight_decay": 0.3}),
     ("adagrad", {}, "Adagrad", {"lr": 0.01}),
-    ("adagrad", {"lr": 0.1, "lr_decay": 0.1, "eps": 1e-3, "weight_decay": 0.2}, "Adagrad",
-     {"lr": 0.1, "lr_decay": 0.1, "eps": 1e-3, "weight_decay": 0.2}),
+    (
+        "adagrad",
+        {"lr": 0.1, "lr_decay": 0.1, "eps": 1e-3, "weight_decay": 0.2},
+        "Adagrad",
+        {"lr": 0.1, "lr_decay": 0.1, "eps": 1e-3, "weight_decay": 0.2},
+    ),
     ("adadelta", {}, "Adadelta", {"lr": 1.0}),
-    ("adadelta", {"lr": 0.5, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.2}, "Adadelta",
-     {"lr": 0.5, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.2}),
+    (
+        "adadelta",
+        {"lr": 0.5, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.2},
+        "Adadelta",
+        {"lr": 0.5, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.2},
+    ),
     ("adam", {}, "Adam", {"lr": 1e-3}),
-    ("adam", {"lr": 0.02, "beta1": 0.8, "beta2": 0.95, "eps": 1e-2, "weight_decay": 0.2}, "Adam",
-     {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-2, "weight_decay": 0.2}),
+    (
+        "adam",
+        {"lr": 0.02, "beta1": 0.8, "beta2": 0.95, "eps": 1e-2, "weight_decay": 0.2},
+        "Adam",
+        {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-2, "weight_decay": 0.2},
+    ),
     ("adamw", {}, "AdamW", {"lr": 1e-3}),
-    ("adamw", {"lr": 0.02, "beta1": 0.8, "beta2": 0.95, "eps": 1e-2, "weight_decay": 0.2}, "AdamW",
-     {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-2, "weight_decay": 0.2}),
+    (
+        "adamw",
+        {"lr": 0.02, "beta1": 0.8, "beta2": 0.95, "eps": 1e-2, "weight_decay": 0.2},
+        "AdamW",
+        {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-2, "weight_decay": 0.2},
+    ),
     ("adamax", {}, "Adamax", {"lr": 2e-3}),
-    ("adamax", {"lr": 0.02, "beta1": 0.8, "beta2": 0.95, "eps": 1e-2, "weight_decay": 0.2}, "Adamax",
-     {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-2, "weight_decay": 0.2}),
+    (
+        "adamax",
+        {"lr": 0.02, "beta1": 0.8, "beta2": 0.95, "eps": 1e-2, "weight_decay": 0.2},
+        "Adamax",
+        {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-2, "weight_decay": 0.2},
+    ),
 ]
 IDS = [f"{name}-{'plain' if len(ours) < 2 else '-'.join(ours)}" for name, ours, _, _ in CASES]
 
@@ -112,10 +136,19 @@ def test_unknown_names_list_the_known():
         optim.schedule("cosine", warm=3)
 
 
-@pytest.mark.parametrize("settings", [
-    {"lr": -1}, {"lr": float("nan")}, {"lr": "fast"}, {"momentum": 1.0}, {"momentum": -0.1}, {"nesterov": True},
-    {"nesterov": "yes", "momentum": 0.9}, {"weight_decay": float("inf")},
-])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lr": -1},
+        {"lr": float("nan")},
+        {"lr": "fast"},
+        {"momentum": 1.0},
+        {"momentum": -0.1},
+        {"nesterov": True},
+        {"nesterov": "yes", "momentum": 0.9},
+        {"weight_decay": float("inf")},
+    ],
+)
 def test_impossible_settings(settings):
     with pytest.raises(InputError):
         optim.SGD(**settings)

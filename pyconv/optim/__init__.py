@@ -19,8 +19,20 @@ from .schedules import SCHEDULES, CosineSchedule, Schedule, StepSchedule, schedu
 from .sgd import SGD
 
 __all__ = [
-    "OPTIMIZERS", "SCHEDULES", "SGD", "AdaMax", "Adadelta", "Adagrad", "Adam", "AdamW", "CosineSchedule", "Optimizer",
-    "Schedule", "StepSchedule", "by_name", "schedule",
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "SGD",
+    "AdaMax",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "CosineSchedule",
+    "Optimizer",
+    "Schedule",
+    "StepSchedule",
+    "by_name",
+    "schedule",
 ]
 
 #: The optimisers by name.

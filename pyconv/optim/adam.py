@@ -58,8 +58,9 @@ class Adam(Optimizer):
         u = scratch(p.dtype, 2)[1][: p.size]
         self._adam_block(p, decayed(p, g, self.weight_decay, u), *state, constants=constants)
 
-    def _adam_block(self, p: np.ndarray, g: np.ndarray, mean: np.ndarray, square: np.ndarray, *,
-                    constants: tuple[float, ...]) -> None:
+    def _adam_block(
+        self, p: np.ndarray, g: np.ndarray, mean: np.ndarray, square: np.ndarray, *, constants: tuple[float, ...]
+    ) -> None:
         """The rule itself, with the weight decay already done."""
         _, rate, correction = constants
         t = scratch(p.dtype, 1)[0][: p.size]

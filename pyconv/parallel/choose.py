@@ -31,6 +31,8 @@ def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -
     if job.on_worker_failure not in ON_FAILURE:
         raise unknown_name("reaction to a worker's failure", job.on_worker_failure, ON_FAILURE)
     if job.workers != 1:
-        raise InputError(f"workers={job.workers}: this build of pyconv trains in one process only; use workers=1, "
-                         "which runs every operation on all cores")
+        raise InputError(
+            f"workers={job.workers}: this build of pyconv trains in one process only; use workers=1, "
+            "which runs every operation on all cores"
+        )
     return InProcess(model, x, labels, job)

@@ -216,8 +216,13 @@ class InProcess:
 
     def statistics(self) -> dict[str, Any]:
         compute_s, self._compute_s = self._compute_s, 0.0
-        return {"compute_s": compute_s, "communication_s": 0.0, "staleness_mean": 0.0, "staleness_max": 0,
-                "restarts": 0}
+        return {
+            "compute_s": compute_s,
+            "communication_s": 0.0,
+            "staleness_mean": 0.0,
+            "staleness_max": 0,
+            "restarts": 0,
+        }
 
     def state(self) -> dict[str, np.ndarray]:
         return {"step": np.array(self._step), **{f"optimizer.{k}": v for k, v in self._optimizer_state.items()}}
@@ -225,13 +230,17 @@ class InProcess:
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         names = {"step", *(f"optimizer.{name}" for name in self._optimizer_state)}
         if set(state) != names:
-            raise CheckpointError(f"the checkpoint holds the state {sorted(state)}, this run has {sorted(names)}: "
-                                  "it is another optimizer's or another engine's")
+            raise CheckpointError(
+                f"the checkpoint holds the state {sorted(state)}, this run has {sorted(names)}: "
+                "it is another optimizer's or another engine's"
+            )
         for name, mine in self._optimizer_state.items():
             saved = state[f"optimizer.{name}"]
             if saved.shape != mine.shape or saved.dtype != mine.dtype:
-                raise CheckpointError(f"the checkpoint's optimizer state {name} has {saved.shape} {saved.dtype}, "
-                                      f"the model needs {mine.shape} {mine.dtype}: it is another model's")
+                raise CheckpointError(
+                    f"the checkpoint's optimizer state {name} has {saved.shape} {saved.dtype}, "
+                    f"the model needs {mine.shape} {mine.dtype}: it is another model's"
+                )
             mine[...] = saved
         self._step = int(state["step"])
 

@@ -1,0 +1,40 @@
+"""Fixtures that many tests share: fresh random numbers, and the backends that can run here."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+import pyconv
+
+# Hypothesis draws anew in every run; CI prints what it found so that a failure can be repeated.
+settings.register_profile("default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", parent=settings.get_profile("default"), print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Fresh random numbers in every run; the seed is printed when the test fails."""
+    seed = int(os.environ.get("PYCONV_TEST_SEED", np.random.SeedSequence().entropy % 2**32))
+    print(f"PYCONV_TEST_SEED={seed}")
+    return np.random.default_rng(seed)
+
+
+def _backend_params() -> list:
+    params = []
+    for name, reason in pyconv.backends().items():
+        marks = [] if reason is None else [pytest.mark.skip(reason=f"{name}: {reason}")]
+        if name == "cuda":
+            marks.append(pytest.mark.gpu)
+        params.append(pytest.param(name, marks=marks))
+    return params
+
+
+@pytest.fixture(params=_backend_params())
+def backend(request: pytest.FixtureRequest) -> str:
+    """Name of each backend in turn; one that cannot run here is skipped with its reason."""
+    return request.param

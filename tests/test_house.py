@@ -1,0 +1,78 @@
+"""The rules of the house that a tool can check: who may import whom, and what the package may not contain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grimp
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "pyconv"
+
+# Imports run from a later row to an earlier one, never back (rows of the design's section 3).
+ROWS: tuple[tuple[str, ...], ...] = (
+    ("errors", "shapes", "threads"),
+    ("reference", "_cpu", "cuda"),
+    ("backends",),
+    ("ops",),
+    ("nn", "optim", "datasets", "costmodel", "checkpoint"),
+    ("parallel",),
+    ("loop",),
+    ("train", "predict", "info", "report"),
+)
+
+
+def _row(module: str) -> int | None:
+    name = module.split(".")[1] if "." in module else ""
+    return next((index for index, names in enumerate(ROWS) if name in names), None)
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("pyconv", include_external_packages=True, cache_dir=None)
+
+
+def test_every_module_has_a_place(graph: grimp.ImportGraph) -> None:
+    tops = {module.split(".")[1] for module in graph.modules if module.startswith("pyconv.")}
+    assert tops <= {name for names in ROWS for name in names}
+
+
+def test_imports_run_downwards(graph: grimp.ImportGraph) -> None:
+    wrong = []
+    for module in sorted(graph.modules):
+        row = _row(module)
+        if row is None:
+            continue
+        for imported in graph.find_modules_directly_imported_by(module):
+            other = _row(imported)
+            if imported == "pyconv" or (other is not None and other > row):
+                wrong.append(f"{module} imports {imported}")
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("external", "allowed"),
+    [
+        ("pycuda", ("pyconv.cuda",)),
+        ("multiprocessing", ("pyconv.parallel",)),
+        ("subprocess", ("pyconv.parallel", "pyconv.cuda")),
+        ("mpi4py", ("pyconv.parallel",)),
+        ("argparse", ("pyconv.train", "pyconv.predict", "pyconv.info", "pyconv.report")),
+        ("pickle", ()),
+    ],
+)
+def test_only_some_modules_import(graph: grimp.ImportGraph, external: str, allowed: tuple[str, ...]) -> None:
+    if external not in graph.modules:
+        return
+    importers = graph.find_modules_that_directly_import(external)
+    assert [name for name in sorted(importers) if not name.startswith(allowed or ("-",))] == []
+
+
+def test_only_the_commands_print() -> None:
+    commands = ("train", "predict", "info", "report")
+    guilty = [
+        str(path.relative_to(PACKAGE))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if " print(" in path.read_text() and path.relative_to(PACKAGE).parts[0].removesuffix(".py") not in commands
+    ]
+    assert guilty == []

@@ -1,0 +1,88 @@
+"""How many threads: affinity, control groups, the user's wish, and forks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from pyconv import threads
+from pyconv.errors import InputError
+
+
+def test_affinity_counts_the_cpus_that_the_scheduler_allows() -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system has no CPU affinity")
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert threads.affinity() == 1
+        assert threads.usable_cpus() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"a/b/cpu.max": "150000 100000", "a/cpu.max": "max 100000"}, 1.5),
+        ({"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000"}, 0.5),
+        ({"a/b/cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({"a/b/cpu.max": "nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_cgroup_quota_is_the_tightest_limit(tmp_path: Path, files: dict, expected: float | None) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    own = tmp_path / "self"
+    own.write_text("0::/a/b\n")
+    assert threads.cgroup_quota(tmp_path, own) == expected
+
+
+def test_the_environment_sets_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(threads.VARIABLE, "3")
+    assert threads.resolve(None) == 3
+    assert threads.resolve(2) == 2
+    for wrong in ("0", "many", "-1"):
+        monkeypatch.setenv(threads.VARIABLE, wrong)
+        with pytest.raises(InputError, match=threads.VARIABLE):
+            threads.resolve(None)
+
+
+def test_workers_and_threads_share_the_cpus() -> None:
+    assert [threads.split(workers, cpus=8) for workers in (1, 2, 3, 8, 16)] == [8, 4, 2, 1, 1]
+    assert threads.split(16, threads_per_worker=2, cpus=8) == 2
+
+
+def _convolve_in_child(queue: multiprocessing.Queue) -> None:
+    import numpy as np
+
+    import pyconv
+
+    x, weight = np.ones((8, 32, 32, 8), np.float32), np.ones((3, 3, 8, 64), np.float32)
+    queue.put((threads.resolve(4), float(pyconv.conv2d(x, weight).sum())))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_computes_on_one_thread_and_does_not_hang() -> None:
+    import numpy as np
+
+    import pyconv
+
+    x, weight = np.ones((8, 32, 32, 8), np.float32), np.ones((3, 3, 8, 64), np.float32)
+    expected = float(pyconv.conv2d(x, weight, threads=2).sum())  # a parallel region, before the fork
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_convolve_in_child, args=(queue,))
+    child.start()
+    try:
+        assert queue.get(timeout=30) == (1, expected)
+    finally:
+        child.kill()
+        child.join()
