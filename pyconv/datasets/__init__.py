@@ -1,0 +1,15 @@
+"""Data sets: images with labels, from disk or drawn.
+
+``load`` takes a name or a path and returns training and validation images as NHWC arrays, uint8 or float32, with int64
+labels. See ``docs/reference/data-formats.md`` for what is accepted.
+"""
+
+from .augmentation import augment
+from .fer2013 import read_pixels
+from .folder import read_image
+from .sources import load
+from .split import normalization
+from .synthetic import faces
+from .types import Dataset, Split
+
+__all__ = ["Dataset", "Split", "augment", "faces", "load", "normalization", "read_image", "read_pixels"]

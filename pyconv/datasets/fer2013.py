@@ -1,0 +1,283 @@
+"""FER2013: facial expressions as CSV, in each of the forms in which it goes round.
+
+Goodfellow et al., *Challenges in representation learning: a report on three machine learning contests*, 2013: 48x48
+gray images, one per line. FERPlus (Barsoum et al., 2016) gives the same images ten people's votes on eight expressions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .files import reading, shown
+from .types import Source, Split
+
+SIDE = 48
+"""Height and width of an image in pixels."""
+
+CLASSES = ["Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral"]
+"""Expressions in the order of FER2013's labels, 0 to 6."""
+
+FERPLUS_CLASSES = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
+"""Expressions in the order of FERPlus's columns; ``unknown`` and ``NF`` (no face), which follow there, are left out."""
+
+_VOTES = [*FERPLUS_CLASSES, "unknown", "nf"]
+_PIXELS = SIDE * SIDE
+_USAGES = {"training": 0, "publictest": 1, "privatetest": 2}
+_USAGE_WORDS = "Training, PublicTest or PrivateTest"
+_LABELS = {str(label).encode(): label for label in range(len(CLASSES))}
+_IN_FOLDER = ("fer2013.csv", "icml_face_data.csv", "train.csv")
+_CHUNK = 1024  # rows gathered into one array
+
+
+def matches(path: Path) -> bool:
+    """Whether `path` is a ``.csv`` file, or a folder that holds one under a name of FER2013's."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in _IN_FOLDER)
+    return path.suffix.lower() == ".csv"
+
+
+def read(path: Path) -> Source:
+    """Read FER2013 from CSV.
+
+    Parameters
+    ----------
+    path : Path
+        One of ``fer2013.csv`` (``emotion,pixels,Usage``), ``icml_face_data.csv`` (``emotion, Usage, pixels``),
+        ``train.csv`` (``emotion,pixels``), FERPlus's ``fer2013new.csv`` (votes; the pixels come from the
+        ``fer2013.csv`` or ``icml_face_data.csv`` beside it), or a folder that holds one of the first three. What a file
+        is, its header says: the name does not matter.
+
+    Returns
+    -------
+    Source
+        Images of shape (N, 48, 48, 1), uint8. ``Training`` rows train, ``PublicTest`` rows validate and ``PrivateTest``
+        rows are the test split; where there are no ``PublicTest`` rows, ``PrivateTest`` validates.
+
+    Raises
+    ------
+    DataError
+        If a row is not what the header promises: the message names file, row (the header is row 1) and value.
+    """
+    if path.is_dir():
+        path = next(path / name for name in _IN_FOLDER if (path / name).is_file())
+    table = _Table(path)
+    if "neutral" in table.columns:
+        return _read_ferplus(table)
+    if "pixels" in table.columns and "emotion" not in table.columns:
+        raise DataError(
+            f"{path}: has pixels but no emotion column, so nothing can be learned from it; train on train.csv or "
+            "fer2013.csv, and read this file with pyconv.datasets.read_pixels"
+        )
+    x, labels, usages = _read_rows(table, labelled=True)
+    return _source(path, x, labels, usages, CLASSES)
+
+
+def read_pixels(path: str | Path) -> np.ndarray:
+    """Read the images of a FER2013 file without its labels, as for the competition's ``test.csv``.
+
+    Parameters
+    ----------
+    path : str or Path
+        A CSV file whose header names ``pixels``.
+
+    Returns
+    -------
+    ndarray, shape (N, 48, 48, 1), uint8
+
+    Raises
+    ------
+    DataError
+        As :func:`pyconv.datasets.load` does for such a file.
+    """
+    return _read_rows(_Table(Path(path)), labelled=False)[0]
+
+
+class _Table:
+    """A CSV file: the names in its header, and its rows as fields."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with reading(path), path.open("rb") as stream:
+            header = stream.readline(10_000)
+        if not header:
+            raise DataError(f"{path}: the file is empty; give fer2013.csv as Kaggle ships it")
+        try:
+            text = header.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text:
+            raise DataError(f"{path}, row 1: not UTF-8 text; give the CSV itself, unpacked, or save it again as UTF-8")
+        self.columns = [name.strip().strip('"').strip().lower() for name in text.split(",")]
+        if not {"pixels", "neutral"} & set(self.columns):
+            raise DataError(
+                f"{path}, row 1: no header that names pixels (found {shown(text.strip())}); "
+                "the first line must be as emotion,pixels,Usage"
+            )
+
+    def column(self, name: str) -> int:
+        """Position of a column."""
+        if name not in self.columns:
+            found = ",".join(self.columns)
+            raise DataError(f"{self.path}, row 1: the header has no column {name!r} (found {shown(found)}); add it")
+        return self.columns.index(name)
+
+    def rows(self) -> Iterator[tuple[int, list[bytes]]]:
+        """Number of each row (the header is row 1) and its fields, stripped of spaces and quotes."""
+        width = len(self.columns)
+        blank = 0
+        with reading(self.path), self.path.open("rb") as stream:
+            stream.readline()
+            for row, line in enumerate(stream, start=2):
+                if not line.strip():
+                    blank = blank or row
+                    continue
+                if blank:  # blank lines at the end of a file harm nobody
+                    raise DataError(f"{self.path}, row {blank}: the line is empty; remove it")
+                fields = [field.strip().strip(b'"').strip() for field in line.split(b",")]
+                if len(fields) != width:
+                    raise DataError(
+                        f"{self.path}, row {row}: {len(fields)} fields where the header names {width} "
+                        f"({','.join(self.columns)}); is the file truncated?"
+                    )
+                yield row, fields
+
+
+def _read_rows(table: _Table, labelled: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Images, labels and usages (0 Training, 1 PublicTest, 2 PrivateTest) of each row; usages None if not stated."""
+    pixels = table.column("pixels")
+    emotion = table.column("emotion") if labelled else -1
+    usage = table.columns.index("usage") if "usage" in table.columns else None
+    chunks: list[np.ndarray] = []
+    labels: list[int] = []
+    usages: list[int] = []
+    count = 0
+    # A field that NumPy reads only in part is a warning in some releases and an error in others.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        for row, fields in table.rows():
+            if count % _CHUNK == 0:
+                chunks.append(np.empty((_CHUNK, _PIXELS), np.uint8))
+            _parse_pixels(fields[pixels], chunks[-1][count % _CHUNK], table.path, row)
+            if labelled:
+                labels.append(_label(fields[emotion], table.path, row))
+            if usage is not None:
+                usages.append(_usage(fields[usage], table.path, row))
+            count += 1
+    if not count:
+        raise DataError(f"{table.path}: has a header but no rows; give a file with images")
+    chunks[-1] = chunks[-1][: count - (len(chunks) - 1) * _CHUNK]
+    x = np.concatenate(chunks).reshape(count, SIDE, SIDE, 1)
+    return x, np.array(labels, np.int64), None if usage is None else np.array(usages)
+
+
+def _parse_pixels(field: bytes, out: np.ndarray, path: Path, row: int) -> None:
+    """Write the numbers of `field` to `out`; the slow second look only happens to say what is wrong."""
+    try:
+        values = np.fromstring(field, np.int64, sep=" ")
+    except (ValueError, DeprecationWarning):
+        values = np.empty(0, np.int64)
+    if values.size != _PIXELS or values.min() < 0 or values.max() > 255:
+        raise DataError(f"{path}, row {row}: {_complaint(field)}")
+    out[:] = values
+
+
+def _complaint(field: bytes) -> str:
+    """Say what is wrong with a field of pixels."""
+    words = field.split()
+    for position, word in enumerate(words):
+        if not word.isdigit() or int(word) > 255:
+            return f"pixel {position + 1} is {shown(word)}; pixels must be integers from 0 to 255"
+    return f"{len(words)} pixels; a {SIDE}x{SIDE} image has {_PIXELS}; repair or remove the row"
+
+
+def _label(field: bytes, path: Path, row: int) -> int:
+    """Number of an expression."""
+    label = _LABELS.get(field)
+    if label is None:
+        raise DataError(
+            f"{path}, row {row}: label {shown(field)}; FER2013's labels are 0 ({CLASSES[0]}) to "
+            f"{len(CLASSES) - 1} ({CLASSES[-1]})"
+        )
+    return label
+
+
+def _usage(field: bytes, path: Path, row: int) -> int:
+    """Number of a split."""
+    usage = _USAGES.get(field.decode("utf-8", "replace").lower())
+    if usage is None:
+        raise DataError(f"{path}, row {row}: Usage is {shown(field)}; it must be {_USAGE_WORDS}")
+    return usage
+
+
+def _source(path: Path, x: np.ndarray, labels: np.ndarray, usages: np.ndarray | None, classes: list[str]) -> Source:
+    """Put the rows into splits."""
+    name = path.stem
+    if usages is None:
+        return Source(name, Split(x, labels), classes)
+    if not (usages == 0).any():
+        raise DataError(f"{path}: no row has Usage Training, so there is nothing to train on; give the whole file")
+    train, public, private = (_part(x, labels, usages == usage) for usage in range(3))
+    assert train is not None
+    if public is None:
+        public, private = private, None
+    return Source(name, train, classes, public, private)
+
+
+def _part(x: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> Split | None:
+    """The rows of one usage; a view where they follow one another, as they do in the files that go round."""
+    rows = np.flatnonzero(mask)
+    if not rows.size:
+        return None
+    if rows[-1] - rows[0] + 1 == rows.size:
+        return Split(x[rows[0] : rows[-1] + 1], labels[rows[0] : rows[-1] + 1])
+    return Split(x[rows], labels[rows])
+
+
+def _read_ferplus(votes: _Table) -> Source:
+    """FER2013's images with FERPlus's labels."""
+    names = [name for name in _IN_FOLDER[:2] if (votes.path.parent / name).is_file()]
+    if not names:
+        raise DataError(
+            f"{votes.path}: holds FERPlus's votes without pixels; put {' or '.join(_IN_FOLDER[:2])} beside it"
+        )
+    faces = _Table(votes.path.parent / names[0])
+    faces.column("usage")
+    labels = np.array([_majority(row) for row in _vote_rows(votes)], np.int64)
+    x, _, usages = _read_rows(faces, labelled=True)
+    if len(labels) != len(x):
+        raise DataError(
+            f"{votes.path}: {len(labels)} rows, but {faces.path.name} has {len(x)}; give files that belong together"
+        )
+    assert usages is not None
+    kept = labels >= 0
+    if not kept.any():
+        raise DataError(f"{votes.path}: no row has a majority for an expression; give FERPlus's original file")
+    return _source(votes.path, x[kept], labels[kept], usages[kept], FERPLUS_CLASSES)
+
+
+def _vote_rows(table: _Table) -> Iterator[list[int]]:
+    """Votes of each row, in the order of `_VOTES`."""
+    columns = [(name, table.column(name)) for name in _VOTES]
+    for row, fields in table.rows():
+        votes = []
+        for name, column in columns:
+            field = fields[column]
+            if not field.isdigit():
+                raise DataError(f"{table.path}, row {row}: {name} is {shown(field)}; votes must be integers from 0")
+            votes.append(int(field))
+        yield votes
+
+
+def _majority(votes: list[int]) -> int:
+    """The expression that more than half voted for, or -1.
+
+    As in FERPlus's own code: a single vote is an outlier and does not count.
+    """
+    votes = [vote if vote > 1 else 0 for vote in votes]
+    best = max(range(len(votes)), key=votes.__getitem__)
+    return best if best < len(FERPLUS_CLASSES) and 2 * votes[best] > sum(votes) else -1

@@ -1,0 +1,34 @@
+"""Reading files so that what goes wrong names the file and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import DataError
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals while `path` is read into a `DataError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file or folder; check the path") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"{path}: cannot be read ({reason}); check the file and its permissions") from None
+
+
+def shown(value: object, width: int = 40) -> str:
+    """Quote a value found in a file, on one line and not longer than `width` characters."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return repr(text if len(text) <= width else text[: width - 1] + "…")
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Join names with commas; only the first few of many."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,187 @@
+"""IDX files: MNIST, Fashion-MNIST, EMNIST and whoever else uses their form, gzipped or not.
+
+An IDX file is two zero bytes, a byte for the element type, a byte for the number of dimensions, each dimension as a
+big-endian 32-bit number, and the elements (LeCun, Cortes and Burges, *The MNIST database of handwritten digits*).
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import struct
+import zlib
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .files import listed, reading
+from .types import Source, Split
+
+FASHION_MNIST = [
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+]  # fmt: skip
+"""Class names of Fashion-MNIST, in the order of its labels."""
+
+_UNSIGNED_BYTE = 8
+_TYPES = {8: "unsigned byte", 9: "signed byte", 11: "16-bit", 12: "32-bit", 13: "float32", 14: "float64"}
+_NAME = re.compile(r"(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx(?P<rank>\d)-ubyte(\.gz)?$", re.IGNORECASE)
+_MOST_DEFLATED = 1032  # no deflate stream expands more than this
+
+
+def matches(path: Path) -> bool:
+    """Whether `path` is a folder that holds an IDX file, by the files' names."""
+    return path.is_dir() and any(_NAME.search(entry.name) for entry in path.iterdir())
+
+
+def read_idx(path: Path, rank: tuple[int, ...]) -> np.ndarray:
+    """Read one IDX file of unsigned bytes.
+
+    Parameters
+    ----------
+    path : Path
+        File, gzipped where its name ends in ``.gz``.
+    rank : tuple of int
+        Numbers of dimensions that are accepted.
+
+    Returns
+    -------
+    ndarray, uint8
+        With the shape that the header states.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, is not IDX, holds another type or rank, or is longer or shorter than it says.
+    """
+    packed = path.suffix.lower() == ".gz"
+    with reading(path):
+        try:
+            with gzip.open(path) if packed else path.open("rb") as stream:
+                return _read(stream, path, rank)
+        except EOFError:
+            raise DataError(f"{path}: the gzip stream is truncated; fetch the file again") from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(f"{path}: the gzip stream is corrupt ({error}); fetch the file again") from None
+
+
+def _read(stream: gzip.GzipFile | BufferedReader, path: Path, rank: tuple[int, ...]) -> np.ndarray:
+    """Read header and elements from an open stream."""
+    magic = stream.read(4)
+    if len(magic) < 4:
+        raise DataError(f"{path}: truncated: {len(magic)} bytes, too few for an IDX header; fetch the file again")
+    if magic[:2] == b"\x1f\x8b":
+        raise DataError(f"{path}: is gzipped but its name does not end in .gz; rename or unpack it")
+    zeros, kind, dimensions = struct.unpack(">HBB", magic)
+    if zeros != 0 or kind not in _TYPES:
+        raise DataError(f"{path}: not an IDX file: its magic number is 0x{magic.hex()}; give the original file")
+    if kind != _UNSIGNED_BYTE:
+        raise DataError(f"{path}: holds {_TYPES[kind]} elements; pyconv reads IDX files of unsigned bytes (0x08)")
+    if dimensions not in rank:
+        wanted = " or ".join(map(str, rank))
+        raise DataError(
+            f"{path}: has {dimensions} dimensions where {wanted} are expected; are images and labels swapped?"
+        )
+    header = stream.read(4 * dimensions)
+    if len(header) < 4 * dimensions:
+        raise DataError(f"{path}: truncated in its header; fetch the file again")
+    shape = struct.unpack(f">{dimensions}I", header)
+    size = math.prod(shape)
+    if 0 in shape:
+        raise DataError(f"{path}: its header states an empty array of shape {shape}; give a file with examples")
+    # A damaged header may ask for terabytes: compare with what the file can hold before allocating.
+    held = path.stat().st_size * (_MOST_DEFLATED if isinstance(stream, gzip.GzipFile) else 1)
+    data = np.empty(min(size, held), np.uint8)
+    got = _fill(stream, data)
+    if got < size:
+        raise DataError(
+            f"{path}: truncated: the header states {size} bytes of shape {shape}, the file holds {got}; "
+            "fetch the file again"
+        )
+    if stream.read(1):
+        raise DataError(
+            f"{path}: longer than the {size} bytes of shape {shape} that its header states; fetch the file again"
+        )
+    return data.reshape(shape)
+
+
+def _fill(stream: gzip.GzipFile | BufferedReader, data: np.ndarray) -> int:
+    """Read into `data` until it is full or the stream ends; return the number of bytes read."""
+    view = data.data
+    got = 0
+    while got < len(view):
+        count = stream.readinto(view[got : got + (1 << 22)])
+        if not count:
+            break
+        got += count
+    return got
+
+
+def _find(folder: Path) -> dict[tuple[str, str], Path]:
+    """Files of a folder by (part, what): part is ``train`` or ``test``, what is ``images`` or ``labels``."""
+    found: dict[tuple[str, str], Path] = {}
+    for path in sorted(folder.iterdir()):
+        match = _NAME.search(path.name)
+        if match is None:
+            continue
+        part = "train" if match["part"].lower() == "train" else "test"
+        key = (part, match["what"].lower())
+        if key not in found:
+            found[key] = path
+        elif found[key].with_suffix("") != path and path.with_suffix("") != found[key]:
+            raise DataError(
+                f"{folder}: holds both {found[key].name} and {path.name}; give each data set its own folder"
+            )
+        # Otherwise the same file, packed and unpacked: the unpacked one sorts first and is quicker to read.
+    return found
+
+
+def _split(files: dict[tuple[str, str], Path], part: str, folder: Path) -> Split:
+    """Read the images and labels of one part."""
+    for what in ("images", "labels"):
+        if (part, what) not in files:
+            known = listed(path.name for path in files.values())
+            stem = "train" if part == "train" else "t10k"
+            rank = 3 if what == "images" else 1
+            raise DataError(f"{folder}: lacks {stem}-{what}-idx{rank}-ubyte[.gz] (found {known}); add the file")
+    images, labels = files[part, "images"], files[part, "labels"]
+    y = read_idx(labels, (1,)).astype(np.int64)
+    x = read_idx(images, (3, 4))
+    if len(x) != len(y):
+        raise DataError(
+            f"{images}: {len(x)} images, but {labels.name} has {len(y)} labels; give files that belong together"
+        )
+    return Split(x if x.ndim == 4 else x[..., None], y)
+
+
+def read(path: Path) -> Source:
+    """Read a folder of IDX files named as MNIST's; ``t10k`` or ``test`` is the validation split.
+
+    Parameters
+    ----------
+    path : Path
+        Folder with ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, and optionally ``t10k-…`` (or
+        ``test-…``), each with ``.gz`` or without, with a dot in place of the dash before ``idx`` or not.
+
+    Returns
+    -------
+    Source
+        Images of shape (N, H, W, 1), or (N, H, W, C) from IDX files of rank 4. The classes are named by their
+        numbers, or by Fashion-MNIST's names where the folder's name contains ``fashion`` and there are ten.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, damaged, or does not belong to the others.
+    """
+    files = _find(path)
+    train = _split(files, "train", path)
+    has_test = any(part == "test" for part, _ in files)
+    validation = _split(files, "test", path) if has_test else None
+    count = int(train.y.max()) + 1
+    folder = path.resolve().name
+    fashion = "fashion" in folder.lower() and count == len(FASHION_MNIST)
+    classes = list(FASHION_MNIST) if fashion else [str(label) for label in range(count)]
+    return Source(folder or "idx", train, classes, validation)

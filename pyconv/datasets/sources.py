@@ -1,0 +1,161 @@
+"""From what the user names to a data set: the table of readers, and the checks that all of them share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import DataError, InputError, UnknownNameError, unknown_name
+from . import fer2013, folder, idx, npz
+from .files import reading
+from .split import hold_out, subset
+from .synthetic import faces_source
+from .types import Dataset, Source, Split
+
+
+class Reader(NamedTuple):
+    """A form of data: whether a path is of it, and what reads it."""
+
+    form: str
+    matches: Callable[[Path], bool]
+    read: Callable[[Path], Source]
+
+
+READERS = (
+    Reader("FER2013 CSV", fer2013.matches, fer2013.read),
+    Reader("NumPy archive", npz.matches, npz.read),
+    Reader("IDX folder", idx.matches, idx.read),
+    Reader("folder of class folders", folder.matches, folder.read),
+)
+"""Forms of data on disk; the first that matches reads."""
+
+NAMED: dict[str, Callable[..., Source]] = {"faces": faces_source}
+"""Data sets that pyconv makes itself, by name; each is called with `limit` and `seed`."""
+
+_FORMS = "a FER2013 .csv, an .npz, a folder of IDX files or a folder of class folders of PNG or JPEG images"
+
+
+def load(
+    source: str | os.PathLike[str], *, limit: int | None = None, seed: int = 0, validation_fraction: float = 0.1
+) -> Dataset:
+    """Load a data set by name or from disk.
+
+    Parameters
+    ----------
+    source : str or path
+        ``"faces"`` (synthetic, see :func:`faces`), or the path of a FER2013 ``.csv`` (any of its forms), an ``.npz``
+        with ``x`` and ``y``, a folder of IDX files, or a folder of class folders of PNG or JPEG files. A name wins
+        over a path: write ``./faces`` for a folder of that name.
+    limit : int, optional
+        Keep this many training images, each class in its proportion and with at least one image. The validation split
+        stays whole.
+    seed : int
+        Decides what is held out and what `limit` keeps, and draws the synthetic faces.
+    validation_fraction : float
+        Share of the training images to hold out for validation where the data brings no split of its own, the same
+        share of each class.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        If the data cannot be used: the message names the file, the row where there is one, and what to do.
+    UnknownNameError
+        If `source` is neither a known name nor a path.
+    InputError
+        If `limit` or `validation_fraction` is out of range.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit must be at least 1 image, not {limit}")
+    if not 0 < validation_fraction < 1:
+        raise InputError(f"validation_fraction must lie between 0 and 1, not {validation_fraction!r}")
+    text = os.fspath(source)
+    if text in NAMED:
+        found = NAMED[text](limit=limit, seed=seed)
+    else:
+        found = _read(text)
+    return _dataset(found, text, limit, seed, validation_fraction)
+
+
+def _read(text: str) -> Source:
+    """Read a path with the first reader that matches it."""
+    path = Path(text)
+    if not text or "\0" in text:
+        raise unknown_name("data set", text, NAMED)
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    if not exists:
+        if path.name == text and not path.suffix:
+            known = unknown_name("data set", text, NAMED)
+            raise UnknownNameError(f"{known}; nor is there a file or folder of this name: give {_FORMS}")
+        raise DataError(f"{path}: no such file or folder; give {_FORMS}")
+    with reading(path):  # a folder may exist and yet not be open to us
+        for reader in READERS:
+            if reader.matches(path):
+                return reader.read(path)
+    raise DataError(f"{path}: not a form of data that pyconv reads; give {_FORMS}")
+
+
+def _dataset(found: Source, source: str, limit: int | None, seed: int, fraction: float) -> Dataset:
+    """Check the splits, hold out and limit."""
+    shape = found.train.x.shape[1:]
+    for name, split in (("training", found.train), ("validation", found.validation), ("test", found.test)):
+        if split is not None:
+            _check(split, name, found, source, shape)
+    labels = found.train.y
+    if len(np.unique(labels)) < 2:
+        only = found.classes[labels[0]]
+        raise DataError(f"{source}: the training images are all of one class ({only}); give at least two classes")
+    rows: np.ndarray | None = None
+    validation = found.validation
+    if validation is None:
+        rows, held_out = hold_out(labels, fraction, seed)
+        if not held_out.size:
+            raise DataError(f"{source}: {len(labels)} images are too few to hold some out for validation; give more")
+        validation = _take(found.train, held_out)
+    if limit is not None and limit < (len(labels) if rows is None else len(rows)):
+        kept = subset(labels if rows is None else labels[rows], limit, seed)
+        rows = kept if rows is None else rows[kept]
+    train = found.train if rows is None else _take(found.train, rows)
+    return Dataset(
+        found.name, _contiguous(train), _contiguous(validation), found.classes, found.test and _contiguous(found.test)
+    )
+
+
+def _check(split: Split, name: str, found: Source, source: str, shape: tuple[int, ...]) -> None:
+    """Check one split against the training split."""
+    if not len(split.y):
+        raise DataError(f"{source}: the {name} split is empty; give at least one image")
+    if split.x.shape[1:] != shape:
+        raise DataError(
+            f"{source}: {name} images have shape {split.x.shape[1:]}, training images {shape}; bring them to one shape"
+        )
+    if split.x.dtype != found.train.x.dtype:
+        raise DataError(
+            f"{source}: {name} images are {split.x.dtype}, training images {found.train.x.dtype}; store both alike"
+        )
+    beyond = np.flatnonzero(split.y >= len(found.classes))
+    if beyond.size:
+        raise DataError(
+            f"{source}: {name} label {split.y[beyond[0]]} (image {beyond[0]}) does not occur in training, "
+            f"whose labels are 0 to {len(found.classes) - 1}; give splits with the same classes"
+        )
+
+
+def _take(split: Split, rows: np.ndarray) -> Split:
+    """Some examples of a split, copied."""
+    return Split(split.x[rows], split.y[rows])
+
+
+def _contiguous(split: Split) -> Split:
+    """A split with C-contiguous arrays, copied only where they are not."""
+    return Split(np.ascontiguousarray(split.x), np.ascontiguousarray(split.y))

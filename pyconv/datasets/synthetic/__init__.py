@@ -1,0 +1,97 @@
+"""Synthetic faces: the data set that pyconv can always train on.
+
+Drawings, not photographs: they share the size, the seven expressions and their order with FER2013, and nothing else. An
+accuracy reached on them says that a network and its training work, not how well they would read people.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from ...errors import InputError
+from ..fer2013 import CLASSES
+from ..types import Source, Split
+from .draw import SIDE, draw
+from .expressions import actions
+from .person import person
+
+TRAINING = 6_000
+"""Faces in the training split of ``load("faces")``."""
+
+VALIDATION = 1_400
+"""Faces in the validation split of ``load("faces")``, 200 of each expression."""
+
+_BLOCK = 252  # faces drawn from one generator: a multiple of seven
+_AT_ONCE = 63  # faces drawn together: their pictures fit a cache
+
+
+def faces(n: int, seed: int = 0) -> Split:
+    """Draw `n` faces.
+
+    Each run of seven faces shows the seven expressions in a random order, and the first ``m`` of `n` faces are those
+    that ``faces(m, seed)`` draws.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+    seed : int
+        At least 0; other seeds give other faces.
+
+    Returns
+    -------
+    Split
+        Images of shape (n, 48, 48, 1), uint8; labels as FER2013 numbers expressions, 0 (Angry) to 6 (Neutral).
+
+    Raises
+    ------
+    InputError
+        If `n` or `seed` is out of range.
+    """
+    return _drawn(n, seed, 0)
+
+
+def faces_source(*, limit: int | None, seed: int) -> Source:
+    """Draw the splits of ``load("faces")``; only as many training faces as `limit` asks for.
+
+    The last set drawn is kept in memory, and copied from there.
+    """
+    n = TRAINING if limit is None else min(limit, TRAINING)
+    if n < len(CLASSES):
+        raise InputError(f"limit {n} is too small for {len(CLASSES)} classes; keep at least one image of each")
+    train, validation = (Split(split.x.copy(), split.y.copy()) for split in _splits(n, seed))
+    return Source("faces", train, list(CLASSES), validation)
+
+
+@lru_cache(maxsize=2)
+def _splits(n: int, seed: int) -> tuple[Split, Split]:
+    """Training and validation faces; the caller must not change them."""
+    return _drawn(n, seed, 0), _drawn(VALIDATION, seed, 1)
+
+
+def _drawn(n: int, seed: int, stream: int) -> Split:
+    """Draw `n` faces of one of the seed's streams."""
+    if n < 1:
+        raise InputError(f"the number of faces must be at least 1, not {n}")
+    if seed < 0:
+        raise InputError(f"seed must be at least 0, not {seed}")
+    x = np.empty((n, SIDE, SIDE), np.uint8)
+    y = np.empty(n, np.int64)
+    for block, start in enumerate(range(0, n, _BLOCK)):
+        count = min(_BLOCK, n - start)
+        rng = np.random.default_rng([seed, stream, block])
+        sevens = np.tile(np.arange(len(CLASSES)), (_BLOCK // len(CLASSES), 1))
+        labels = rng.permuted(sevens, axis=1).reshape(-1)
+        traits, moves = person(_BLOCK, rng), actions(labels, rng)
+        for first in range(0, count, _AT_ONCE):
+            some = slice(first, min(first + _AT_ONCE, count))
+            noise = rng.standard_normal((some.stop - first, SIDE, SIDE), np.float32)
+            x[start + first : start + some.stop] = draw(
+                {name: value[some] for name, value in traits.items()},
+                {name: value[some] for name, value in moves.items()},
+                noise,
+            )
+        y[start : start + count] = labels[:count]
+    return Split(x[..., None], y)
