@@ -1,0 +1,150 @@
+"""Fixtures of the benchmarks: the pace, the machine's peak, and the records that a session leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import machine, peers_table, timing
+from harness.peak import Peak, fma_peak
+from harness.records import Records, write_text
+
+from pyconv import threads
+
+HERE = Path(__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[RECORDS] = Records()
+
+
+RECORDS = pytest.StashKey[Records]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.benchmark(timer=timing.CLOCK, disable_gc=True))
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session")
+def quick(request: pytest.FixtureRequest) -> bool:
+    """Whether small sizes are asked for."""
+    return bool(request.config.getoption("quick"))
+
+
+@pytest.fixture(scope="session")
+def pace(quick: bool) -> timing.Pace:
+    """How long to measure."""
+    return timing.QUICK if quick else timing.FULL
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Fresh random numbers in every run: nothing is timed on zeros or on numbers that a kernel could have seen."""
+    return np.random.default_rng()
+
+
+@pytest.fixture
+def two_cpus() -> None:
+    """Skip where a second thread would have no CPU of its own."""
+    if threads.usable_cpus() < 2:
+        pytest.skip("needs 2 CPUs that this process may use")
+
+
+class Measure:
+    """Times candidates in turns and records each; ask for it as the fixture `measure`."""
+
+    def __init__(self, request: pytest.FixtureRequest, benchmark: Any, pace: timing.Pace) -> None:
+        self._records = request.config.stash[RECORDS]
+        self._isa = request.config.getoption("isa")
+        self._benchmark, self._pace = benchmark, pace
+
+    def __call__(
+        self,
+        candidates: Mapping[str, Callable[[], object]],
+        *,
+        experiment: str,
+        case: str,
+        operation: str,
+        flops: float | None = None,
+        threads: int = 1,
+        **fields: Any,
+    ) -> dict[str, timing.Times]:
+        """Play the contest of `candidates` (the first is the one in pytest-benchmark's table) and record it.
+
+        Parameters
+        ----------
+        candidates : mapping of str to callable
+            By column; verified already.
+        experiment, case, operation, fields
+            See :mod:`harness.records`.
+        flops : float, optional
+            Operations of one call, 2 per multiply-add, for GFLOP/s and the share of the peak.
+        threads : int
+            Threads that each candidate runs on.
+        """
+        times = timing.play_under(self._benchmark, candidates, self._pace)
+        info = self._benchmark.extra_info
+        common = {"experiment": experiment, "case": case, "operation": operation, "threads": threads, **fields}
+        rows = []
+        for column, taken in times.items():
+            record = {**common, "column": column, **taken.as_record(), "unavailable": None}
+            if flops is not None:
+                peak = self.peak(threads)
+                rate = flops / taken.median / 1e9
+                record |= {"flops": flops, "gflops": rate, "share_of_peak": rate / peak.gflops}
+            rows.append(self._records.add(record))
+        info["machine"], info["versions"] = machine.describe(), machine.versions()
+        info["peak"] = dataclasses.asdict(self.peak(threads))
+        info["records"] = rows
+        return times
+
+    def peak(self, threads: int = 1) -> Peak:
+        """The machine's measured peak on so many threads."""
+        return fma_peak(threads, self._isa)
+
+    def add(self, *, experiment: str, case: str, operation: str, column: str, **fields: Any) -> None:
+        """Record a figure that is no time of a contest."""
+        base = {"experiment": experiment, "case": case, "operation": operation, "column": column}
+        record = self._records.add({**base, "median_s": None, "unavailable": None, **fields})
+        self._benchmark.extra_info.setdefault("records", []).append(record)
+
+    def cannot(self, reason: str, *, experiment: str, case: str, operation: str, column: str, **fields: Any) -> None:
+        """Record that a column cannot run here, and why."""
+        self.add(experiment=experiment, case=case, operation=operation, column=column, unavailable=reason, **fields)
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, benchmark: Any, pace: timing.Pace) -> Measure:
+    """Times candidates in turns and records each."""
+    return Measure(request, benchmark, pace)
+
+
+def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_json: dict[str, Any]) -> None:
+    output_json["pyconv"] = {"records": config.stash[RECORDS].all}
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    records = config.stash[RECORDS]
+    if not records.all:
+        return
+    isa, is_quick = config.getoption("isa"), config.getoption("quick")
+    folder = config.getoption("results") or HERE / "results" / ("quick" if is_quick else "")
+    folder = folder / isa if isa else folder
+    peak = dataclasses.asdict(fma_peak(1, isa))
+    written = records.write(folder, peak)
+    if "peers" in records.experiments:
+        text = peers_table.markdown(records.of("peers"), machine.describe(), machine.versions(), peak)
+        write_text(folder / "peers.md", text)
+        written.append(folder / "peers.md")
+        terminalreporter.write_sep("=", "pyconv and its peers")
+        terminalreporter.write_line(text)
+    terminalreporter.write_sep("-", "results")
+    for path in written:
+        terminalreporter.write_line(str(path))

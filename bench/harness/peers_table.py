@@ -1,0 +1,144 @@
+"""The table of peers: rates, shares of the peak, ratios, geometric means and targets, as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .layers import GROUPS, PASSES, Group
+
+NAMES = {"forward": "forward", "input_grad": "input gradient", "weight_grad": "weight gradient"}
+
+
+def peer_name(record: dict[str, Any]) -> str:
+    """ "torch channels_last" as "torch"."""
+    return record["column"].split(" ")[0]
+
+
+def best_peer(records: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The fastest of the records that are not pyconv's: the better of a peer's layouts."""
+    others = [r for r in records if peer_name(r) != "pyconv" and r["median_s"] is not None]
+    return min(others, key=lambda r: r["median_s"], default=None)
+
+
+def ratio(records: list[dict[str, Any]]) -> float | None:
+    """The best peer's time over pyconv's: above 1, pyconv is faster."""
+    mine = next((r for r in records if peer_name(r) == "pyconv" and r["median_s"] is not None), None)
+    peer = best_peer(records)
+    return peer["median_s"] / mine["median_s"] if mine and peer else None
+
+
+def geometric_mean(values: list[float]) -> float:
+    """Of at least one value."""
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def _select(records: list[dict[str, Any]], **fields: Any) -> list[dict[str, Any]]:
+    return [r for r in records if all(r.get(key) == value for key, value in fields.items())]
+
+
+def _cell(records: list[dict[str, Any]]) -> str:
+    """ "96 / 48 (0.40) = 2.0": pyconv's and the best peer's GFLOP/s, share of the peak, ratio."""
+    mine, peer, times = next((r for r in records if peer_name(r) == "pyconv"), None), best_peer(records), ratio(records)
+    if mine is None or mine["median_s"] is None:
+        return "–"
+    share = f"{mine['gflops']:.0f} ({100 * mine['share_of_peak']:.0f} %)"
+    if peer is None or times is None:
+        return share
+    return f"{share} / {peer['gflops']:.0f} = **{times:.2f}**"
+
+
+def _verdict(group: Group, operation: str, ratios: list[float]) -> str:
+    """ "1.93 (least 1.1); target 1.5, none below 0.9: met"."""
+    mean, least = geometric_mean(ratios), min(ratios)
+    text = f"{mean:.2f} (least {least:.2f})"
+    target, floor = group.geometric_mean.get(operation), group.floor.get(operation)
+    goals = ([f"≥ {target}"] if target else []) + ([f"none < {floor}"] if floor else [])
+    if not goals:
+        return text
+    met = mean >= (target or 0) and least >= (floor or 0)
+    return f"{text}; target {', '.join(goals)}: {'met' if met else '**missed**'}"
+
+
+def layers(records: list[dict[str, Any]]) -> list[str]:
+    """The convolutions, group by group."""
+    lines = []
+    for group in GROUPS:
+        mine = [r for r in records if r.get("group") == group.name]
+        if not mine:
+            continue
+        lines += [
+            f"### {group.name}",
+            "",
+            "| layer | " + " | ".join(NAMES[p] for p in PASSES) + " |",
+            "|---|---|---|---|",
+        ]
+        cases = list(dict.fromkeys(r["case"] for r in mine))
+        for case in cases:
+            cells = [_cell(_select(mine, case=case, operation=operation)) for operation in PASSES]
+            lines.append(f"| {case} | {' | '.join(cells)} |")
+        verdicts = []
+        for operation in PASSES:
+            ratios = [ratio(_select(mine, case=case, operation=operation)) for case in cases]
+            known = [value for value in ratios if value is not None]
+            verdicts.append(_verdict(group, operation, known) if known else "–")
+        lines += [f"| geometric mean | {' | '.join(verdicts)} |", ""]
+    return lines
+
+
+def others(records: list[dict[str, Any]]) -> list[str]:
+    """Whole steps, latency, SciPy, memory: one row each."""
+    rows = [r for r in records if "group" not in r]
+    if not rows:
+        return []
+    lines = ["### whole steps, latency, threads, SciPy, memory", "", "| what | figures | pyconv better by | target |",
+             "|---|---|---|---|"]  # fmt: skip
+    for key in dict.fromkeys((r["case"], r["operation"]) for r in rows):
+        same = _select(rows, case=key[0], operation=key[1])
+        figures = "; ".join(_figure(r) for r in same)
+        target = next((r["target"] for r in same if r.get("target")), None)
+        times = _other_ratio(same)
+        verdict = "" if target is None else f"≥ {target}"
+        if target is not None and times is not None:
+            verdict += ": met" if times >= target else ": **missed**"
+        lines.append(f"| {key[0]}, {key[1]} | {figures} | {'–' if times is None else f'{times:.2f}'} | {verdict} |")
+    return [*lines, ""]
+
+
+def _figure(record: dict[str, Any]) -> str:
+    if record["unavailable"]:
+        return f"{record['column']}: {record['unavailable']}"
+    if record.get("bytes") is not None:
+        return f"{record['column']} {record['bytes'] / 2**20:.0f} MiB"
+    text = f"{record['column']} {1e3 * record['median_s']:.3g} ms"
+    if record.get("images"):
+        text += f" ({record['images'] / record['median_s']:.0f} images/s)"
+    return text
+
+
+def _other_ratio(records: list[dict[str, Any]]) -> float | None:
+    """The others' best figure over the first column's: seconds, or bytes where those are what is measured."""
+    value = "bytes" if any(r.get("bytes") is not None for r in records) else "median_s"
+    known = [r for r in records if r.get(value) is not None]
+    if len(known) < 2 or known[0] is not records[0]:
+        return None
+    return min(r[value] for r in known[1:]) / known[0][value]
+
+
+def markdown(records: list[dict[str, Any]], machine: dict, versions: dict, peak: dict) -> str:
+    """The whole table."""
+    head = [
+        "# pyconv against its peers",
+        "",
+        f"{machine['cpu']}, {machine['instruction_set']}, one thread unless a row says otherwise; measured FMA peak "
+        f"{peak['gflops']:.0f} GFLOP/s a thread ({peak['source']}); "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + ".",
+        "",
+        "A cell reads: pyconv's GFLOP/s (share of the peak) / PyTorch's GFLOP/s in the better of its two memory "
+        "layouts = **ratio**. Operations are those of direct convolution, so that Winograd can exceed the peak. "
+        "Medians of interleaved turns; results verified first.",
+        "",
+    ]
+    return "\n".join([*head, *layers(records), *others(records)])

@@ -1,0 +1,72 @@
+"""Records: one per measured figure, in ``extra_info`` of pytest-benchmark's JSON and in ``bench/results/``.
+
+``python -m pyconv.report`` reads either. A record is a flat dict; these keys are always there:
+
+experiment   "peers", "table1", "fig1" …: the table or figure that it belongs to
+case         the row: a layer's, image's or network's name
+operation    "forward", "input_grad", "weight_grad", "backward", "step", "epoch" …
+column       who did it: "serial naive", "cuda block_tuned", "torch channels_last" …
+median_s     seconds per call, with q1_s, q3_s, rounds; None where it could not run
+unavailable  why it could not run, or None
+
+and, where they mean something: x (the figure's abscissa), flops, gflops, share_of_peak, threads, batch,
+relative_error (of the verification before timing), geometry.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from . import machine
+
+FORMAT = 1
+
+
+class Records:
+    """The records of a session, and where they are written at its end."""
+
+    def __init__(self) -> None:
+        self.all: list[dict[str, Any]] = []
+
+    def add(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Keep `record`; one of the same figure replaces it."""
+        self.all.append(record)
+        return record
+
+    def of(self, experiment: str) -> list[dict[str, Any]]:
+        """The records of one experiment, in the order of measurement."""
+        return [record for record in self.all if record["experiment"] == experiment]
+
+    @property
+    def experiments(self) -> list[str]:
+        """Names of the experiments with records, in the order of measurement."""
+        return list(dict.fromkeys(record["experiment"] for record in self.all))
+
+    def write(self, folder: Path, peak: dict[str, Any]) -> list[Path]:
+        """Write one JSON file for each experiment into `folder`; each whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for experiment in self.experiments:
+            content = {
+                "format": FORMAT,
+                "experiment": experiment,
+                "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "machine": machine.describe(),
+                "versions": machine.versions(),
+                "peak": peak,
+                "records": self.of(experiment),
+            }
+            path = folder / f"{experiment}.json"
+            write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+            written.append(path)
+        return written
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    beside = path.with_suffix(path.suffix + ".new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

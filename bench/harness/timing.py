@@ -1,0 +1,164 @@
+"""Interleaved timing: the candidates take turns in one run, so that what disturbs one disturbs all.
+
+A *turn* is one warm-up call and then as many timed calls as fill a few milliseconds; its result is the mean time of
+a call. A *contest* gives every candidate a turn, round after round, and reports medians and quartiles over rounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+Candidate = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds per call over the rounds of a contest."""
+
+    samples: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return float(np.median(self.samples))
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """First and third quartile in seconds."""
+        low, high = np.percentile(self.samples, [25, 75])
+        return float(low), float(high)
+
+    def as_record(self) -> dict[str, float | int]:
+        """The fields of a record: seconds."""
+        low, high = self.quartiles
+        return {"median_s": self.median, "q1_s": low, "q3_s": high, "rounds": len(self.samples)}
+
+
+class TurnClock:
+    """A clock that a turn moves forward by its mean time per call.
+
+    pytest-benchmark reads it as its timer: its own table then shows seconds per call, however many calls a turn has.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        self.now += seconds
+
+
+CLOCK = TurnClock()
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long to measure.
+
+    Attributes
+    ----------
+    turn_s : float
+        Seconds of timed calls in a turn, at least one call.
+    rounds : (int, int)
+        Fewest and most rounds; between them as many as `contest_s` has room for.
+    contest_s : float
+        Seconds of a contest to aim at.
+    """
+
+    turn_s: float
+    rounds: tuple[int, int]
+    contest_s: float
+
+
+FULL = Pace(turn_s=0.02, rounds=(5, 15), contest_s=1.2)
+QUICK = Pace(turn_s=0.003, rounds=(3, 5), contest_s=0.1)
+
+
+@dataclass
+class Turns:
+    """One candidate's turns: how many calls fill one, and what they took."""
+
+    call: Candidate
+    pace: Pace
+    warm_up: bool = True
+    samples: list[float] = field(default_factory=list)
+    calls: int = 1
+
+    def calibrate(self) -> float:
+        """Find the number of calls that fill a turn; returns the seconds of one turn."""
+        start = time.perf_counter()
+        self.call()
+        cold = time.perf_counter() - start
+        if cold > 1:  # a call this long needs no warming, and no second one to know it
+            self.warm_up = False
+            return cold
+        start = time.perf_counter()
+        self.call()
+        once = max(time.perf_counter() - start, 1e-7)
+        self.calls = max(1, round(self.pace.turn_s / once))
+        return once * (self.calls + 1)
+
+    def take(self) -> float:
+        """Take a turn; returns and keeps the mean seconds of a call."""
+        if self.warm_up:
+            self.call()
+        start = time.perf_counter()
+        for _ in range(self.calls):
+            self.call()
+        mean = (time.perf_counter() - start) / self.calls
+        self.samples.append(mean)
+        return mean
+
+
+class Contest:
+    """Candidates by name, ready to take turns.
+
+    Parameters
+    ----------
+    candidates : mapping of str to callable
+        Each does the whole work once when called without arguments.
+    pace : Pace
+        How long to measure.
+    """
+
+    def __init__(self, candidates: Mapping[str, Candidate], pace: Pace) -> None:
+        self.turns = {name: Turns(call, pace) for name, call in candidates.items()}
+        round_s = sum(turns.calibrate() for turns in self.turns.values())
+        fewest, most = pace.rounds
+        if round_s > pace.contest_s:  # seconds a round: three say enough
+            fewest = min(fewest, 3)
+        self.rounds = int(np.clip(pace.contest_s / round_s, fewest, most))
+
+    def play(self) -> dict[str, Times]:
+        """All rounds; the times by candidate."""
+        for _ in range(self.rounds):
+            for turns in self.turns.values():
+                turns.take()
+        return self.times()
+
+    def times(self) -> dict[str, Times]:
+        """What has been measured so far."""
+        return {name: Times(tuple(turns.samples)) for name, turns in self.turns.items()}
+
+
+def play_under(benchmark, candidates: Mapping[str, Candidate], pace: Pace) -> dict[str, Times]:
+    """Play a contest under pytest-benchmark, whose own table shows the first candidate.
+
+    The test needs the marker ``benchmark(timer=CLOCK)``, which ``conftest.py`` gives to every benchmark.
+    """
+    contest = Contest(candidates, pace)
+    first, *others = contest.turns.values()
+
+    def the_others() -> None:
+        for turns in others:
+            turns.take()
+
+    benchmark.pedantic(lambda: CLOCK.advance(first.take()), setup=the_others, rounds=contest.rounds)
+    return contest.times()

@@ -1,0 +1,35 @@
+"""What `pytest` collects: the tests, or with --benchmark-only the benchmarks; and the benchmarks' options."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("pyconv benchmarks")
+    group.addoption("--quick", action="store_true", help="small sizes and few rounds: each file in under a minute")
+    group.addoption("--results", type=Path, help="folder for the results (default: bench/results, or .../quick)")
+    group.addoption("--isa", choices=("baseline", "avx2", "avx512"), help="limit pyconv and oneDNN to this ISA")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before anything imports pyconv's kernels or PyTorch: both read these once.
+    isa = config.getoption("isa")
+    if isa is not None:
+        os.environ["PYCONV_ISA"] = isa
+        os.environ["ONEDNN_MAX_CPU_ISA"] = {"baseline": "SSE41", "avx2": "AVX2", "avx512": "AVX512_CORE"}[isa]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the benchmarks, or with --benchmark-only the tests, unless the command names a path in them."""
+    benchmarking = config.getoption("benchmark_only", default=False)
+    left_out = ROOT / ("tests" if benchmarking else "bench")
+    if not collection_path.is_relative_to(left_out):
+        return None
+    named = (Path(argument.split("::")[0]).resolve() for argument in map(str, config.invocation_params.args))
+    return None if any(path.is_relative_to(left_out) for path in named) else True
