@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DtypeError, InputError, ShapeError
+from pyconv.errors import DtypeError, InputError, ShapeError
 
 #: Elements of a block. Parameters, gradient, two states and two scratch blocks of float32 take 384 KB: they stay in
 #: the L2 cache while the passes of an update run over them.
@@ -50,8 +50,8 @@ def below_one(name: str, value: Any) -> float:
 class Optimizer:
     """Turns a gradient into a step. Base class: use one of its subclasses.
 
-    An optimiser holds its settings only. Its state is a dict of flat vectors which the caller keeps, so that it can live
-    in shared memory or in a checkpoint, and so that a worker can update its own slice: every rule is elementwise.
+    An optimiser holds its settings only. Its state is a dict of flat vectors which the caller keeps, so that it can
+    live in shared memory or in a checkpoint, and so that a worker can update its own slice: every rule is elementwise.
 
     Parameters
     ----------

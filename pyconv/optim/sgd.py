@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
+from pyconv.errors import InputError
+
 from .base import Optimizer, decayed, scratch
 
 

@@ -1,0 +1,129 @@
+"""Networks from dicts and from TOML files."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyconv.errors import InputError, PyconvError, unknown_name
+
+from .layer import Layer, in_layer
+from .registry import LAYERS
+from .sequential import Sequential
+
+_KEYS = ("input_shape", "layers", "seed", "dtype")
+
+
+def layer_from_config(config: Any, index: int) -> Layer:
+    """The layer that ``Layer.config()`` describes.
+
+    Raises
+    ------
+    InputError
+        If it describes none; the message names the layer, counting from 0, and the setting.
+    """
+    if not isinstance(config, Mapping):
+        raise InputError(f"layer {index} must be a table with a type, not {config!r}")
+    if "type" not in config:
+        raise InputError(f"layer {index} has no type; known: {', '.join(LAYERS)}")
+    kind = config["type"]
+    if kind not in LAYERS:
+        raise unknown_name(f"type of layer {index}:", kind, LAYERS)
+    fields = {field.name: field for field in dataclasses.fields(LAYERS[kind])}
+    settings = {key: value for key, value in config.items() if key != "type"}
+    try:
+        for key in settings:
+            if key not in fields:
+                raise unknown_name("setting", key, fields)
+        for name, field in fields.items():
+            if name not in settings and field.default is dataclasses.MISSING:
+                raise InputError(f"the setting {name!r} is missing")
+        return LAYERS[kind](**settings)
+    except PyconvError as error:
+        raise in_layer(index, kind, error) from None
+
+
+def parse_config(config: Any) -> tuple[list[Layer], Any, dict[str, Any]]:
+    """The layers, the input shape, and seed and dtype where given, of a network's `config`."""
+    if not isinstance(config, Mapping):
+        raise InputError(f"a network's configuration must be a table, not {config!r}")
+    for key in config:
+        if key not in _KEYS:
+            raise unknown_name("key", key, _KEYS)
+    for key in _KEYS[:2]:
+        if key not in config:
+            raise InputError(f"the key {key!r} is missing")
+    if not isinstance(config["layers"], (list, tuple)):
+        raise InputError(f"layers must be a list of tables, not {config['layers']!r}")
+    layers = [layer_from_config(layer, index) for index, layer in enumerate(config["layers"])]
+    return layers, config["input_shape"], {key: config[key] for key in _KEYS[2:] if key in config}
+
+
+def from_config(config: Mapping[str, Any]) -> Sequential:
+    """Make a network, with fresh parameters, from what ``Sequential.config()`` gave.
+
+    Parameters
+    ----------
+    config : mapping
+        ``input_shape``, ``layers`` (each a mapping with its ``type`` and settings), and optionally ``seed`` and
+        ``dtype``.
+
+    Raises
+    ------
+    InputError
+        If something is missing, unknown or does not fit; the message names layer and setting.
+    """
+    layers, input_shape, rest = parse_config(config)
+    return Sequential(layers, input_shape, **rest)
+
+
+def from_toml(path: str | Path, *, seed: int | None = None) -> Sequential:
+    """Make a network, with fresh parameters, from a TOML file.
+
+    Parameters
+    ----------
+    path : path
+        The file: ``input_shape``, optionally ``seed`` and ``dtype``, and a ``[[layers]]`` table for each layer, with
+        its ``type`` and settings.
+    seed : int, optional
+        Instead of the file's.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or describes no network; the message names file, layer and key.
+
+    Examples
+    --------
+    ::
+
+        input_shape = [28, 28, 1]
+
+        [[layers]]
+        type = "Conv2D"
+        filters = 32
+        kernel_size = 5
+        activation = "relu"
+
+        [[layers]]
+        type = "Flatten"
+
+        [[layers]]
+        type = "Dense"
+        units = 10
+    """
+    try:
+        config = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not a text file in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: is not valid TOML: {error}") from None
+    try:
+        return from_config(config if seed is None else {**config, "seed": seed})
+    except PyconvError as error:
+        raise type(error)(f"{path}: {error}") from None

@@ -1,0 +1,141 @@
+"""The fully connected layer, and the flattening before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pyconv.shapes import integer
+
+from .activation import ReLU, check_activation
+from .layer import Layer, Parameter, Shape, Step, expect_vectors
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """Each example as one vector: images ``(H, W, C)`` become ``(H W C,)``, rows first, channels last."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(features,)``."""
+        return (math.prod(input_shape),)
+
+    def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
+        """A step of its own, which moves nothing."""
+        return FlattenStep(index)
+
+
+class FlattenStep(Step):
+    """Another view of the same numbers."""
+
+    fresh = False
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self._shape: Shape = ()
+
+    def forward(self, x: np.ndarray, run: Run) -> np.ndarray:
+        """``(N, features)``."""
+        self._shape = x.shape
+        return x.reshape(len(x), -1)
+
+    def backward(self, grad: np.ndarray, run: Run, input_grad: bool) -> np.ndarray | None:
+        """The gradient in the shape of the input."""
+        return grad.reshape(self._shape)
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """Fully connected layer, ``y = x weight + bias``.
+
+    Parameters
+    ----------
+    units : int
+        Outputs.
+    activation : None or "relu"
+        Applied to the result.
+    bias : bool
+        Whether to add a trained number to each output.
+
+    Notes
+    -----
+    Parameters: ``weight``, ``(inputs, units)``, with He initialisation; ``bias``, ``(units,)``, zeros. The paper,
+    section 2.
+    """
+
+    units: int
+    activation: str | None = field(default=None, kw_only=True)
+    bias: bool = field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        integer(self.units, "units", minimum=1)
+        check_activation(self.activation)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(units,)``."""
+        expect_vectors(input_shape)
+        return (self.units,)
+
+    def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
+        """``weight`` and ``bias``."""
+        inputs = expect_vectors(input_shape)
+        parameters = {"weight": Parameter((inputs, self.units), "he", fan_in=inputs)}
+        if self.bias:
+            parameters["bias"] = Parameter((self.units,), 0.0)
+        return parameters
+
+    def flops(self, input_shape: Shape) -> int:
+        """Two for each multiply-add, and those of bias and activation."""
+        inputs = expect_vectors(input_shape)
+        return self.units * (2 * inputs + bool(self.bias) + (self.activation is not None))
+
+    def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
+        """One step with a ReLU, where that follows."""
+        fused = self.activation is None and bool(following) and isinstance(following[0], ReLU)
+        return DenseStep(index, self, relu=fused or self.activation == "relu", layers=1 + fused)
+
+
+class DenseStep(Step):
+    """A matrix product, with bias and ReLU."""
+
+    def __init__(self, index: int, layer: Dense, *, relu: bool, layers: int) -> None:
+        super().__init__(index, layers, ["weight", "bias"] if layer.bias else ["weight"])
+        self._units, self._relu = layer.units, relu
+        self._activation = "relu" if relu else None
+        self._weight: np.ndarray | None = None
+        self._bias: np.ndarray | None = None
+        self._x: np.ndarray | None = None
+        self._y: np.ndarray | None = None
+
+    def bind(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take ``weight`` and, where there is one, ``bias``."""
+        self._weight = arrays[self.names["weight"]]
+        self._bias = arrays[self.names["bias"]] if "bias" in self.names else None
+
+    def forward(self, x: np.ndarray, run: Run) -> np.ndarray:
+        """``x weight + bias``, then ReLU."""
+        self._x = x
+        out = run.result(self.index, (len(x), self._units))
+        self._y = run.ops.dense(x, self._weight, self._bias, activation=self._activation, threads=run.threads, out=out)
+        return self._y
+
+    def backward(self, grad: np.ndarray, run: Run, input_grad: bool) -> np.ndarray | None:
+        """The weight's, the bias's and the input's gradients."""
+        if self._relu:
+            grad = run.ops.relu_grad(grad, self._y, threads=run.threads, out=grad)
+        run.ops.dense_weight_grad(self._x, grad, threads=run.threads, out=run.gradients[self.names["weight"]])
+        if "bias" in self.names:
+            run.gradients[self.names["bias"]][...] = run.ops.bias_grad(grad, threads=run.threads)
+        if not input_grad:
+            return None
+        assert self._weight is not None
+        out = run.passing((len(grad), len(self._weight)))
+        return run.ops.dense_input_grad(grad, self._weight, threads=run.threads, out=out)
+
+    def forget(self) -> None:
+        """Drop the input: of the first step it may be the caller's."""
+        self._x = None

@@ -1,0 +1,120 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pyconv.errors import InputError, ShapeError
+
+from .layer import Layer, Parameter, Shape, Step
+from .run import Run
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """Batch normalisation, channel by channel (the last axis), over the batch and the pixels.
+
+    ::
+
+        training:   y = gamma (x - mean) / √(variance + eps) + beta, with the batch's mean and (biased) variance
+        inference:  the same with the running mean and variance
+
+    Parameters
+    ----------
+    eps : float
+        Added to the variance.
+    momentum : float
+        Weight of the newest batch in the running statistics, ``running ← (1 - momentum) running + momentum batch``,
+        as in PyTorch (Keras's momentum is one minus this). The running variance takes the batch's unbiased variance.
+
+    Notes
+    -----
+    Parameters: ``gamma``, ones, and ``beta``, zeros, both ``(C,)``. Buffers: ``running_mean``, zeros, and
+    ``running_var``, ones. Ioffe and Szegedy, "Batch normalization" (2015), Algorithm 1.
+    """
+
+    eps: float = field(default=1e-5, kw_only=True)
+    momentum: float = field(default=0.1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, high in (("eps", math.inf), ("momentum", 1.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= high:
+                raise InputError(
+                    f"{name} must be a number above 0{'' if high > 1 else ' and at most 1'}, not {value!r}"
+                )
+        if math.isinf(self.eps):
+            raise InputError("eps must be finite")
+
+    def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
+        """``gamma`` and ``beta``."""
+        channels = input_shape[-1:]
+        return {"gamma": Parameter(channels, 1.0), "beta": Parameter(channels, 0.0)}
+
+    def buffers(self, input_shape: Shape) -> dict[str, Parameter]:
+        """``running_mean`` and ``running_var``."""
+        channels = input_shape[-1:]
+        return {"running_mean": Parameter(channels, 0.0), "running_var": Parameter(channels, 1.0)}
+
+    def flops(self, input_shape: Shape) -> int:
+        """A multiplication and an addition for each number, as in inference."""
+        return 2 * math.prod(input_shape)
+
+    def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
+        """A step of its own."""
+        return BatchNormStep(index, self)
+
+
+class BatchNormStep(Step):
+    """Normalises, and keeps the running statistics while training."""
+
+    def __init__(self, index: int, layer: BatchNorm) -> None:
+        super().__init__(index, 1, ["gamma", "beta"])
+        self._eps, self._momentum = float(layer.eps), float(layer.momentum)
+        self._arrays: tuple[np.ndarray, ...] = ()
+        self._kept: tuple[np.ndarray, ...] = ()
+
+    def bind(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take ``gamma``, ``beta`` and the running statistics."""
+        names = ("gamma", "beta", "running_mean", "running_var")
+        self._arrays = tuple(arrays[f"{self.index}.{name}"] for name in names)
+
+    def forward(self, x: np.ndarray, run: Run) -> np.ndarray:
+        """Normalise with the batch's statistics in training, else with the running ones."""
+        gamma, beta, running_mean, running_var = self._arrays
+        if not run.training:
+            scale = gamma / np.sqrt(running_var + x.dtype.type(self._eps))
+            shift = beta - running_mean * scale
+            out = x if run.owned else run.result(self.index, x.shape)
+            return run.ops.scale_shift(x, scale, shift, threads=run.threads, out=out)
+        numbers = x.size // x.shape[-1]
+        if numbers < 2:
+            raise ShapeError("training needs more than one number per channel: take a batch of 2 or more")
+        out = run.result(self.index, x.shape)
+        y, mean, inv_std = run.ops.batch_norm(x, gamma, beta, self._eps, threads=run.threads, out=out)
+        biased = 1 / np.square(inv_std, dtype=np.float64) - self._eps
+        for running, batch in ((running_mean, mean), (running_var, biased * (numbers / (numbers - 1)))):
+            running *= 1 - self._momentum
+            running += (self._momentum * batch).astype(running.dtype)
+        self._kept = x, mean, inv_std
+        return y
+
+    def backward(self, grad: np.ndarray, run: Run, input_grad: bool) -> np.ndarray | None:
+        """The gradients of gamma, beta and the input."""
+        x, mean, inv_std = self._kept
+        out = run.passing(x.shape)
+        gx, ggamma, gbeta = run.ops.batch_norm_grad(
+            x, grad, self._arrays[0], mean, inv_std, threads=run.threads, out=out
+        )
+        run.gradients[self.names["gamma"]][...] = ggamma
+        run.gradients[self.names["beta"]][...] = gbeta
+        return gx if input_grad else None
+
+    def forget(self) -> None:
+        """Drop the input: of the first step it may be the caller's."""
+        self._kept = ()

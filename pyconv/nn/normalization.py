@@ -1,0 +1,84 @@
+"""Normalisation of the images at the network's door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pyconv.errors import InputError
+
+
+class Normalization:
+    """``(x - mean) / std``, channel by channel, in the units of the raw images.
+
+    Parameters
+    ----------
+    mean, std : float or sequence of float
+        One number for all channels, or one for each; `std` above 0. Identity by default.
+
+    Attributes
+    ----------
+    mean, std : (channels,) or (1,) ndarray of float64
+        Read-only.
+    """
+
+    def __init__(self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0) -> None:
+        self.mean, self.std = _numbers("mean", mean), _numbers("std", std)
+        if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
+            raise InputError(f"mean has {len(self.mean)} channels, std has {len(self.std)}")
+        if (self.std <= 0).any():
+            raise InputError(f"std must be above 0 in every channel, not {self.std.tolist()}")
+
+    def __repr__(self) -> str:
+        return f"Normalization(mean={self.mean.tolist()}, std={self.std.tolist()})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Normalization):
+            return NotImplemented
+        return np.array_equal(self.mean, other.mean) and np.array_equal(self.std, other.std)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def channels(self) -> int:
+        """Channels that it was made for; 1 fits any."""
+        return max(len(self.mean), len(self.std))
+
+    @property
+    def identity(self) -> bool:
+        """Whether it changes nothing."""
+        return bool((self.mean == 0).all() and (self.std == 1).all())
+
+    def apply(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Write the normalised images to `out`, in its precision."""
+        dtype = out.dtype.type
+        one = len(self.mean) == len(self.std) == 1
+        mean, inverse = self.mean, 1 / self.std
+        np.subtract(x, dtype(mean[0]) if one else mean.astype(dtype), out=out, dtype=dtype, casting="same_kind")
+        out *= dtype(inverse[0]) if one else inverse.astype(dtype)
+        return out
+
+    def config(self) -> dict[str, Any]:
+        """As a dict that JSON and TOML can hold."""
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Normalization:
+        """The reverse of :meth:`config`."""
+        if not isinstance(config, Mapping) or set(config) != {"mean", "std"}:
+            raise InputError(f"a normalization has mean and std, not {config!r}")
+        return cls(config["mean"], config["std"])
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    """`value` as a read-only vector of finite float64, or an `InputError` that names it."""
+    try:
+        numbers = np.array(value, np.float64, ndmin=1)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
+        raise InputError(f"the normalization's {name} must be one finite number for each channel, not {value!r}")
+    numbers.flags.writeable = False
+    return numbers

@@ -1,0 +1,461 @@
+"""Sequential: a network of layers in a row, its parameters in one flat vector."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from pyconv.backends import DTYPES
+from pyconv.backends import get as get_backend
+from pyconv.errors import DtypeError, InputError, PyconvError, ShapeError
+from pyconv.ops import check_labels
+from pyconv.shapes import integer
+from pyconv.threads import default as default_threads
+
+from .architecture import Architecture, Summary
+from .initialisation import fill
+from .layer import Layer, Parameter, Shape, Step, in_layer
+from .losses import cross_entropy, softmax
+from .normalization import Normalization
+from .run import Run, Workspace
+
+#: Bytes that the largest array of a prediction may take; larger inputs are predicted in chunks.
+CHUNK_BYTES = 32 << 20
+
+
+class Sequential:
+    """A network of layers, each fed with the result of the one before.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Such as ``[nn.Conv2D(32, 5, activation="relu"), nn.MaxPool2D(2), nn.Flatten(), nn.Dense(10)]``.
+    input_shape : (int, int, int) or (int,)
+        Of one example: height, width and channels, or features.
+    seed : int
+        Of the first parameters and of dropout, 0 to 2⁶⁴ - 1.
+    dtype : "float32" or "float64"
+        In which everything is computed.
+
+    Attributes
+    ----------
+    backend : str
+        Where operations run; "auto" by default.
+    threads : int or None
+        For the backends that use several; None is every CPU that the process may use.
+    algorithm : str
+        How convolutions are computed; "auto" by default.
+
+    Raises
+    ------
+    ShapeError, InputError
+        If a layer does not fit; the message names it, as ``layer 3 (MaxPool2D): ...``, counting from 0.
+
+    Notes
+    -----
+    Results returned are the caller's own arrays; work arrays are kept inside from call to call, so that one network
+    must not compute in two threads at once. Copies and pickles are whole networks of their own.
+
+    Examples
+    --------
+    >>> from pyconv import nn
+    >>> model = nn.Sequential([nn.Flatten(), nn.Dense(3)], input_shape=(2, 2, 1))
+    >>> {name: view.shape for name, view in model.parameters.items()}
+    {'1.weight': (4, 3), '1.bias': (3,)}
+    """
+
+    def __init__(
+        self, layers: Iterable[Layer], input_shape: Sequence[int], seed: int = 0, dtype: Any = "float32"
+    ) -> None:
+        self._prepare(Architecture(layers, input_shape), seed, dtype)
+        for name, view in self._parameters.items():
+            layer = int(name.partition(".")[0])
+            fill(view, self._architecture.parameters[name], self._seed, layer)
+
+    def _prepare(self, architecture: Architecture, seed: int, dtype: Any) -> None:
+        """Everything but the parameters' first values."""
+        try:
+            self._dtype = np.dtype(dtype)
+        except TypeError:
+            raise DtypeError(f"dtype must be float32 or float64, not {dtype!r}") from None
+        if self._dtype not in DTYPES:
+            raise DtypeError(f"dtype must be float32 or float64, not {self._dtype}")
+        self._seed = integer(seed, "seed", minimum=0)
+        if self._seed >= 1 << 64:
+            raise InputError(f"seed must be below 2**64, not {seed}")
+        self._architecture = architecture
+        self._steps: list[Step] = architecture.steps()
+        trainable = [position for position, step in enumerate(self._steps) if step.trainable]
+        self._first_trainable = trainable[0] if trainable else len(self._steps)
+        self._workspace = Workspace()
+        self._gradient_views: tuple[np.ndarray | None, dict[str, np.ndarray]] = (None, {})
+        self._default_threads: int | None = None
+        self.backend: str = "auto"
+        self.threads: int | None = None
+        self.algorithm: str = "auto"
+        self._normalization = Normalization()
+        self._classes: list[str] | None = None
+        self._flat_buffers = np.empty(_size(architecture.buffers), self._dtype)
+        for name, view in _views(self._flat_buffers, architecture.buffers).items():
+            fill(view, architecture.buffers[name], self._seed, 0)
+        self.attach(np.empty(_size(architecture.parameters), self._dtype))
+
+    # ---- what it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, in order."""
+        return self._architecture.layers
+
+    @property
+    def input_shape(self) -> Shape:
+        """Of one example."""
+        return self._architecture.input_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """Of one example's result; ``(classes,)`` for a classifier."""
+        return self._architecture.output_shape
+
+    @property
+    def seed(self) -> int:
+        """Of the first parameters and of dropout."""
+        return self._seed
+
+    @property
+    def dtype(self) -> np.dtype:
+        """In which everything is computed."""
+        return self._dtype
+
+    @property
+    def flat(self) -> np.ndarray:
+        """All parameters, ``(n,)``; writing to it changes the network."""
+        return self._flat
+
+    @property
+    def parameters(self) -> Mapping[str, np.ndarray]:
+        """Views into :attr:`flat`, by name: position of the layer, from 0, and name within it, as ``"0.weight"``."""
+        return MappingProxyType(self._parameters)
+
+    @property
+    def flat_buffers(self) -> np.ndarray:
+        """All that is kept but not trained (BatchNorm's running statistics), ``(m,)``."""
+        return self._flat_buffers
+
+    @property
+    def buffers(self) -> Mapping[str, np.ndarray]:
+        """Views into :attr:`flat_buffers`, by name, as ``"1.running_mean"``."""
+        return MappingProxyType(self._buffers)
+
+    @property
+    def normalization(self) -> Normalization:
+        """Applied to every batch at the door."""
+        return self._normalization
+
+    @normalization.setter
+    def normalization(self, value: Normalization) -> None:
+        if not isinstance(value, Normalization):
+            raise InputError(f"normalization must be a Normalization, not {value!r}")
+        if value.channels not in (1, self.input_shape[-1]):
+            raise ShapeError(f"the normalization has {value.channels} channels, the input {self.input_shape[-1]}")
+        self._normalization = value
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes, in the order of the logits, or None."""
+        return self._classes
+
+    @classes.setter
+    def classes(self, names: Iterable[str] | None) -> None:
+        if names is not None:
+            names = list(names)
+            if not all(isinstance(name, str) for name in names):
+                raise InputError(f"classes must be strings, not {names!r}")
+            if self.output_shape != (len(names),):
+                raise ShapeError(f"{len(names)} class names for a network whose result has shape {self.output_shape}")
+        self._classes = names
+
+    def config(self) -> dict[str, Any]:
+        """Everything but the values: a dict for JSON or TOML that :func:`pyconv.nn.from_config` takes."""
+        return {
+            "input_shape": list(self.input_shape),
+            "seed": self.seed,
+            "dtype": self.dtype.name,
+            "layers": [layer.config() for layer in self.layers],
+        }
+
+    def flops(self, batch: int = 1, *, training: bool = False) -> int:
+        """Floating-point operations of a forward pass of `batch` examples, or of a `training` step of them."""
+        return self._architecture.flops(batch, training=training)
+
+    def summary(self) -> Summary:
+        """A table of layers, output shapes, parameters and floating-point operations of one example, as text."""
+        return self._architecture.summary()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Sequential of {len(self.layers)} layers, {self.input_shape} to {self.output_shape}, "
+            f"{self._flat.size:,} parameters>"
+        )
+
+    # ---- its memory -------------------------------------------------------------------------------------------------
+
+    def attach(self, flat: np.ndarray, buffers: np.ndarray | None = None) -> None:
+        """Live on `flat`, and on `buffers` if given, from now on: vectors in shared memory, for one.
+
+        Parameters
+        ----------
+        flat : (n,) ndarray
+            Becomes :attr:`flat`, with the values that it has.
+        buffers : (m,) ndarray, optional
+            Becomes :attr:`flat_buffers`, with the values that it has.
+
+        Raises
+        ------
+        ShapeError, DtypeError
+            If they are not contiguous vectors of the network's sizes and dtype.
+        """
+        buffers = self._flat_buffers if buffers is None else buffers
+        for name, array, known in (
+            ("flat", flat, self._architecture.parameters),
+            ("buffers", buffers, self._architecture.buffers),
+        ):
+            self._check_vector(name, array, _size(known))
+        self._flat, self._flat_buffers = flat, buffers
+        self._parameters = _views(flat, self._architecture.parameters)
+        self._buffers = _views(buffers, self._architecture.buffers)
+        for step in self._steps:
+            step.bind({**self._parameters, **self._buffers})
+
+    def _check_vector(self, name: str, array: Any, size: int) -> None:
+        if not isinstance(array, np.ndarray) or array.dtype != self._dtype:
+            raise DtypeError(f"{name} must be an array of {self._dtype}, not {getattr(array, 'dtype', type(array))}")
+        if array.shape != (size,) or not array.flags.c_contiguous or not array.flags.aligned:
+            raise ShapeError(f"{name} must be a contiguous vector of {size} numbers, not of shape {array.shape}")
+        if not array.flags.writeable:
+            raise InputError(f"{name} is read-only")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "architecture": (self.layers, self.input_shape),
+            "seed": self._seed,
+            "dtype": self._dtype.name,
+            "flat": self._flat.copy(),
+            "buffers": self._flat_buffers.copy(),
+            "settings": {name: getattr(self, name) for name in ("backend", "threads", "algorithm")},
+            "normalization": self._normalization,
+            "classes": self._classes,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._prepare(Architecture(*state["architecture"]), state["seed"], state["dtype"])
+        self.attach(state["flat"], state["buffers"])
+        for name, value in state["settings"].items():
+            setattr(self, name, value)
+        self._normalization, self._classes = state["normalization"], copy.copy(state["classes"])
+
+    # ---- what it computes -------------------------------------------------------------------------------------------
+
+    def forward(self, x: Any, training: bool = False, *, step: int = 0, first: int = 0) -> np.ndarray:
+        """Compute the network's result.
+
+        Parameters
+        ----------
+        x : (N, H, W, C) array of uint8, float32 or float64
+            Examples as they come: they are normalised here. ``(N, H, W)`` will do for one channel.
+        training : bool
+            Drop in Dropout, and normalise in BatchNorm with the batch's statistics and update the running ones.
+        step, first : int
+            As in :meth:`loss_and_gradient`.
+
+        Returns
+        -------
+        (N, *output_shape) ndarray
+            The logits, ``(N, classes)``, of a classifier.
+
+        Raises
+        ------
+        ShapeError, DtypeError
+            If `x` is not a batch of examples for this network.
+        """
+        run = self._run(training, step, first)
+        result = self._forward(self._examples(x), run).copy()
+        self._forget()
+        return result
+
+    def loss_and_gradient(
+        self, x: Any, labels: Any, *, out: np.ndarray | None = None, step: int = 0, first: int = 0
+    ) -> tuple[float, np.ndarray]:
+        """Mean cross-entropy of a batch in training, and its gradient for all parameters.
+
+        Parameters
+        ----------
+        x : (N, H, W, C) array of uint8, float32 or float64
+            Examples as they come: they are normalised here.
+        labels : (N,) array of integers
+            The class of each example, 0 to classes - 1.
+        out : (n,) ndarray, optional
+            Vector like :attr:`flat` to which the gradient is written.
+        step : int
+            Number of the training step, for dropout's masks.
+        first : int
+            Position of the batch's first example in the global batch, when a step's batch is shared out to workers.
+
+        Returns
+        -------
+        loss : float
+            In nats.
+        gradient : (n,) ndarray
+            `out`, or a fresh vector.
+
+        Raises
+        ------
+        ShapeError, DtypeError, InputError
+            If `x`, `labels` or `out` does not fit.
+
+        References
+        ----------
+        The paper, section 2, Algorithm 1: forward and backward pass.
+        """
+        if len(self.output_shape) != 1:
+            raise ShapeError(f"the network's result has shape {self.output_shape}: a classifier ends in a Dense layer")
+        examples = self._examples(x)
+        targets = check_labels(labels, len(examples), self.output_shape[0])
+        if out is None:
+            out = np.empty_like(self._flat)
+        run = self._run(True, step, first)
+        run.gradients = self._views_of_gradient(out)
+        loss, grad = cross_entropy(self._forward(examples, run), targets, run)
+        error: np.ndarray | None = grad
+        for position in range(len(self._steps) - 1, self._first_trainable - 1, -1):
+            assert error is not None
+            error = self._steps[position].backward(error, run, position > self._first_trainable)
+        self._forget()
+        return loss, out
+
+    def predict(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+        """The most probable class of each example.
+
+        Parameters
+        ----------
+        x : (N, H, W, C) array of uint8, float32 or float64
+            Of any length: it is computed in chunks.
+        batch_size : int, optional
+            Examples in a chunk; chosen so that work arrays stay below 32 MB each by default.
+
+        Returns
+        -------
+        (N,) ndarray of int64
+        """
+        return self._logits(x, batch_size).argmax(axis=1)
+
+    def predict_proba(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+        """The probability of each class, ``(N, classes)``; arguments as in :meth:`predict`."""
+        return softmax(self._logits(x, batch_size))
+
+    def save(self, path: str | Path) -> None:
+        """Write the network with values, normalisation and class names to a safetensors file: see :func:`nn.load`."""
+        from .serialize import save
+
+        save(self, path)
+
+    def _logits(self, x: Any, batch_size: int | None) -> np.ndarray:
+        """The logits of all examples, chunk by chunk."""
+        if len(self.output_shape) != 1:
+            raise ShapeError(f"the network's result has shape {self.output_shape}: a classifier ends in a Dense layer")
+        examples = self._examples(x, empty=True)
+        if batch_size is None:
+            largest = max(math.prod(shape) for shape in self._architecture.shapes) * self._dtype.itemsize
+            batch_size = max(1, min(256, CHUNK_BYTES // largest))
+        size = integer(batch_size, "batch_size", minimum=1)
+        logits = np.empty((len(examples), *self.output_shape), self._dtype)
+        run = self._run(False, 0, 0)
+        for start in range(0, len(examples), size):
+            logits[start : start + size] = self._forward(examples[start : start + size], run)
+        self._forget()
+        return logits
+
+    def _examples(self, x: Any, *, empty: bool = False) -> np.ndarray:
+        """`x` as a batch of this network's input shape, of any memory layout."""
+        array = np.asarray(x)
+        if array.dtype != np.uint8 and not (array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)):
+            raise DtypeError(f"x has dtype {array.dtype}; convert it to uint8, float32 or float64 first")
+        shape = self.input_shape
+        if shape[-1] == 1 and len(shape) == 3 and array.shape[1:] == shape[:-1] and array.ndim == 3:
+            array = array[..., np.newaxis]
+        if array.shape[1:] != shape or array.ndim != len(shape) + 1:
+            wanted = ", ".join(map(str, shape))
+            hint = "; for one example pass x[None]" if array.shape == shape else ""
+            raise ShapeError(f"the network takes a batch of shape (N, {wanted}), but x has shape {array.shape}{hint}")
+        if not len(array) and not empty:
+            raise ShapeError(f"x holds no examples: got shape {array.shape}")
+        return array
+
+    def _run(self, training: bool, step: int, first: int) -> Run:
+        """What a pass needs to know."""
+        ops = get_backend(self.backend)
+        ops.check_algorithm(self.algorithm)
+        threads = self.threads
+        if threads is None:  # remembered: asking the control groups reads files
+            if self._default_threads is None:
+                self._default_threads = default_threads()
+            threads = self._default_threads
+        return Run(
+            ops,
+            ops.threads(threads),
+            self.algorithm,
+            self._dtype,
+            self._workspace,
+            training,
+            self._seed,
+            integer(step, "step", minimum=0),
+            integer(first, "first", minimum=0),
+        )
+
+    def _forward(self, examples: np.ndarray, run: Run) -> np.ndarray:
+        """Normalise and run the steps; the result is a work array or the caller's `examples`."""
+        x = examples
+        ready = x.dtype == self._dtype and x.flags.c_contiguous and x.flags.aligned and self._normalization.identity
+        if not ready:
+            x = self._normalization.apply(x, run.kept((-1, "x"), x.shape))
+        run.owned = not ready
+        for step in self._steps:
+            try:
+                x = step.forward(x, run)
+            except PyconvError as error:
+                raise in_layer(step.index, type(self.layers[step.index]).__name__, error) from None
+            run.owned = run.owned or step.fresh
+        return x
+
+    def _forget(self) -> None:
+        for step in self._steps:
+            step.forget()
+
+    def _views_of_gradient(self, out: np.ndarray) -> dict[str, np.ndarray]:
+        """Views into the gradient vector `out` by parameter; remembered, as the same vector mostly comes again."""
+        known, views = self._gradient_views
+        if known is not out:
+            self._check_vector("out", out, self._flat.size)
+            views = _views(out, self._architecture.parameters)
+            self._gradient_views = (out, views)
+        return views
+
+
+def _size(parameters: Mapping[str, Parameter]) -> int:
+    return sum(math.prod(parameter.shape) for parameter in parameters.values())
+
+
+def _views(flat: np.ndarray, parameters: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
+    """Consecutive pieces of `flat` in the parameters' shapes."""
+    views, start = {}, 0
+    for name, parameter in parameters.items():
+        size = math.prod(parameter.shape)
+        views[name] = flat[start : start + size].reshape(parameter.shape)
+        start += size
+    return views

@@ -1,0 +1,171 @@
+"""Model files: safetensors, with what is not numbers as JSON in the header.
+
+The tensors are the parameters and buffers by name. The metadata's key ``pyconv`` holds a JSON object: ``version`` of
+the format, ``config`` of the network, ``normalization``, ``classes``, and ``crc32`` of the tensors' bytes in the
+order of their names. Nothing in such a file is ever executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from pyconv.errors import CheckpointError, PyconvError
+
+from .architecture import Architecture
+from .config import parse_config
+from .normalization import Normalization
+from .sequential import Sequential
+
+#: Version of the format that this pyconv writes, and the only one that it reads.
+FORMAT_VERSION = 1
+
+_KEYS = {"version", "config", "normalization", "classes", "crc32"}
+
+
+def _checksum(tensors: Mapping[str, np.ndarray]) -> int:
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].tobytes(), crc)
+    return crc
+
+
+def save(model: Sequential, path: str | Path) -> None:
+    """Write `model` to `path`; the file is there whole or not at all.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written; a file that was there before is untouched.
+    """
+    path = Path(path)
+    tensors = {**model.parameters, **model.buffers}
+    about = {
+        "version": FORMAT_VERSION,
+        "config": model.config(),
+        "normalization": model.normalization.config(),
+        "classes": model.classes,
+        "crc32": _checksum(tensors),
+    }
+    content = to_bytes(tensors, metadata={"pyconv": json.dumps(about)})
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise CheckpointError(f"{path}: the model cannot be written: {error.strerror}") from None
+
+
+def load(path: str | Path) -> Sequential:
+    """Read a model that :meth:`Sequential.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+        The ``.safetensors`` file.
+
+    Returns
+    -------
+    Sequential
+        With the same values, normalisation and class names; ``backend`` and ``threads`` as in a new one.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, is truncated or damaged, is not a pyconv model or is one of another format version.
+    """
+    try:
+        about, tensors = _read(path)
+        return _model(about, tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The metadata of a pyconv model, and its tensors."""
+    try:
+        if Path(path).is_dir():
+            raise CheckpointError("is a folder, not a model file")
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if "pyconv" not in metadata:
+                raise CheckpointError("is a safetensors file, but not a pyconv model")
+            about = _metadata(metadata["pyconv"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except OSError as error:
+        raise CheckpointError(f"the model cannot be read: {error.strerror or 'no such file'}") from None
+    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, PyconvError):
+            raise
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"is not a safetensors file, or is truncated ({reason})") from None
+    return about, tensors
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    """The JSON object of the metadata, of the version that is read here."""
+    try:
+        about = json.loads(text)
+    except ValueError:
+        raise CheckpointError("is damaged: its metadata is not JSON") from None
+    if not isinstance(about, dict) or "version" not in about:
+        raise CheckpointError("is damaged: its metadata names no format version")
+    if about["version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"has format version {about['version']!r}, this pyconv reads version {FORMAT_VERSION}: use the pyconv that "
+            "wrote it, or train again"
+        )
+    if set(about) != _KEYS:
+        raise CheckpointError(f"is damaged: its metadata holds {', '.join(sorted(about))}")
+    return about
+
+
+def _model(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> Sequential:
+    """The model, after its configuration and the tensors were found to belong together."""
+    try:
+        layers, input_shape, rest = parse_config(about["config"])
+        architecture = Architecture(layers, input_shape)
+        _check_tensors(architecture, rest.get("dtype"), tensors)  # before any memory is taken
+        if _checksum(tensors) != about["crc32"]:
+            raise CheckpointError("is damaged: the numbers do not have the checksum that was written with them")
+        model = Sequential.__new__(Sequential)
+        model._prepare(architecture, **rest)
+        model.normalization = Normalization.from_config(about["normalization"])
+        model.classes = about["classes"]
+    except CheckpointError:
+        raise
+    except (PyconvError, TypeError) as error:
+        raise CheckpointError(f"does not describe a network: {error}") from None
+    for name, array in (*model.parameters.items(), *model.buffers.items()):
+        array[...] = tensors[name]
+    return model
+
+
+def _check_tensors(architecture: Architecture, dtype: Any, tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse tensors that are not exactly those of the architecture."""
+    expected = {**architecture.parameters, **architecture.buffers}
+    for name in (*expected, *tensors):
+        if name not in tensors:
+            raise CheckpointError(f"is damaged: {name} is missing")
+        if name not in expected:
+            raise CheckpointError(f"is damaged: its network has no {name}")
+        found = tensors[name]
+        if found.shape != expected[name].shape or found.dtype.name != dtype:
+            raise CheckpointError(
+                f"is damaged: {name} has shape {found.shape} and dtype {found.dtype}, its network needs "
+                f"{expected[name].shape} and {dtype}"
+            )
