@@ -184,25 +184,25 @@ def pytorch_factors(make, steps):
 def test_cosine_follows_pytorch():
     theirs = pytorch_factors(lambda s, o: s.CosineAnnealingLR(o, 40, eta_min=0.1), 40)
     ours = optim.schedule("cosine", floor=0.1)
-    np.testing.assert_allclose([ours(step, 40) for step in range(40)], theirs, rtol=1e-12)
+    np.testing.assert_allclose([ours(step, 40) for step in range(1, 41)], theirs, rtol=1e-12)
 
 
 def test_step_follows_pytorch():
     theirs = pytorch_factors(lambda s, o: s.MultiStepLR(o, [20, 30], gamma=0.2), 40)
     ours = optim.schedule("step", drops=[0.5, 0.75], gamma=0.2)
-    np.testing.assert_allclose([ours(step, 40) for step in range(40)], theirs, rtol=1e-12)
+    np.testing.assert_allclose([ours(step, 40) for step in range(1, 41)], theirs, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", optim.SCHEDULES)
 def test_warmup_is_linear_and_round_trips(name):
     for warmup, steps in ((10, 10), (0.1, 5)):
         schedule = optim.schedule(name, warmup=warmup)
-        factors = [schedule(step, 50) for step in range(50)]
+        factors = [schedule(step, 50) for step in range(1, 51)]
         np.testing.assert_allclose(factors[:steps], np.arange(1, steps + 1) / steps)
         assert max(factors) == 1 and factors[steps] == 1
         assert optim.schedule(**schedule.config()) == schedule
-    assert schedule(500, 50) == schedule(49, 50)
-    assert optim.schedule(name, warmup=100)(49, 50) == 0.5
+    assert schedule(500, 50) == schedule(50, 50)
+    assert optim.schedule(name, warmup=100)(50, 50) == 0.5
 
 
 def test_schedule_refuses_impossible_arguments():
@@ -210,6 +210,6 @@ def test_schedule_refuses_impossible_arguments():
         with pytest.raises(InputError):
             optim.schedule("constant", **settings)
     with pytest.raises(InputError):
-        optim.schedule()(-1, 5)
+        optim.schedule()(0, 5)
     with pytest.raises(InputError):
         optim.schedule("step", drops=[1.5])

@@ -16,8 +16,8 @@ from .base import below_one, non_negative
 class Schedule:
     """A constant learning rate after a linear warm-up; the base of the other schedules.
 
-    Call it with the steps done so far and the number of steps of the whole run; it gives the factor of the optimiser's
-    learning rate for the next step. It keeps no state, so resuming needs nothing but the step.
+    Call it with the number of the step, from 1 on, and the number of steps of the whole run; it gives the factor of the
+    optimiser's learning rate. It keeps no state, so resuming needs nothing but the step.
 
     Parameters
     ----------
@@ -48,13 +48,13 @@ class Schedule:
         return int(self.warmup) if self.warmup >= 1 else math.ceil(self.warmup * total)
 
     def __call__(self, step: int, total: int) -> float:
-        """Factor of the learning rate at the 0-based `step` of `total`; steps beyond the total count as the last."""
-        if step < 0 or total < 1:
-            raise InputError(f"step must be at least 0 and total at least 1, not {step} and {total}")
+        """Factor of the learning rate at `step` (from 1 on) of `total`; steps beyond the total count as the last."""
+        if step < 1 or total < 1:
+            raise InputError(f"step and total must be at least 1, not {step} and {total}")
         warmup = self.warmup_steps(total)
-        if step < warmup:
-            return (step + 1) / warmup
-        done = min(step - warmup, max(total - 1 - warmup, 0))
+        if step <= warmup:
+            return step / warmup
+        done = min(step - 1 - warmup, max(total - 1 - warmup, 0))
         return self._after_warmup(done / max(total - warmup, 1))
 
     def _after_warmup(self, progress: float) -> float:
@@ -141,7 +141,7 @@ def schedule(name: str = "constant", **options: Any) -> Schedule:
     Returns
     -------
     Schedule
-        Call it as ``schedule(step, total)``, steps from 0 on.
+        Call it as ``schedule(step, total)``, steps from 1 on.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def schedule(name: str = "constant", **options: Any) -> Schedule:
     --------
     >>> from pyconv import optim
     >>> cosine = optim.schedule("cosine", warmup=2)
-    >>> [round(cosine(step, 6), 3) for step in range(6)]
+    >>> [round(cosine(step, 6), 3) for step in range(1, 7)]
     [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
     """
     if name not in SCHEDULES:
