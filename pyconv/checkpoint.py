@@ -15,16 +15,14 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from .errors import CheckpointError
-
-if TYPE_CHECKING:
-    from .nn import Sequential
+from .nn import Normalization, Sequential, from_config
 
 FORMAT = "pyconv checkpoint"
 VERSION = 1
@@ -41,11 +39,11 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -65,10 +63,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def fingerprint(model: Sequential) -> str:
-    """A short name for a model's architecture: equal if and only if parameters fit from one to the other."""
-    shapes = {name: (value.shape, value.dtype.str) for name, value in {**model.parameters, **model.buffers}.items()}
-    text = json.dumps([model.config(), shapes], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """A short name for a network: its layers with their settings, input shape, seed and dtype; not its values."""
+    return hashlib.sha256(json.dumps(model.config(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass
@@ -78,9 +74,9 @@ class Checkpoint:
     Attributes
     ----------
     model : dict
-        ``model.config()``, for a reader that has nothing else.
+        What is not numbers: ``config``, ``normalization`` and ``classes``, as :func:`pyconv.nn.load` reads them too.
     fingerprint : str
-        Of the architecture; see :func:`fingerprint`.
+        Of the network; see :func:`fingerprint`.
     settings : dict
         What must be the same for the continuation to be the same run: optimizer, batch size, seed, data, ...
     parameters : (P,) float array
@@ -145,11 +141,15 @@ class Checkpoint:
         except FileNotFoundError:
             raise CheckpointError(f"{path}: there is no checkpoint here") from None
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: not a readable checkpoint, it is truncated or damaged ({error}); "
-                                  "use an older copy or begin the run again") from None
+            raise CheckpointError(
+                f"{path}: not a readable checkpoint, it is truncated or damaged ({error}); "
+                "use an older copy or begin the run again"
+            ) from None
         if content.get("checksum") != _checksum(tensors) or "parameters" not in tensors:
-            raise CheckpointError(f"{path}: the checkpoint is damaged, its numbers do not match their checksum; "
-                                  "use an older copy or begin the run again")
+            raise CheckpointError(
+                f"{path}: the checkpoint is damaged, its numbers do not match their checksum; "
+                "use an older copy or begin the run again"
+            )
         return cls(
             model=content["model"],
             fingerprint=content["fingerprint"],
@@ -162,14 +162,23 @@ class Checkpoint:
         )
 
     @classmethod
-    def of(cls, model: Sequential, engine: Mapping[str, np.ndarray], settings: Mapping[str, Any],
-           position: Mapping[str, Any], history: list[dict[str, Any]]) -> Checkpoint:
+    def of(
+        cls,
+        model: Sequential,
+        engine: Mapping[str, np.ndarray],
+        settings: Mapping[str, Any],
+        position: Mapping[str, Any],
+        history: list[dict[str, Any]],
+    ) -> Checkpoint:
         """The checkpoint of a run as it stands; it refers to the arrays and does not copy them."""
-        return cls(model.config(), fingerprint(model), dict(settings), model.flat, dict(model.buffers), dict(engine),
-                   dict(position), list(history))
+        about = {"config": model.config(), "normalization": model.normalization.config(), "classes": model.classes}
+        buffers = dict(model.buffers)
+        return cls(
+            about, fingerprint(model), dict(settings), model.flat, buffers, dict(engine), dict(position), list(history)
+        )
 
     def restore(self, model: Sequential) -> None:
-        """Put the parameters and buffers into `model`.
+        """Put parameters, buffers, normalisation and class names into `model`.
 
         Raises
         ------
@@ -181,9 +190,19 @@ class Checkpoint:
                 f"the checkpoint is of another model: it has {self.parameters.size} parameters and the fingerprint "
                 f"{self.fingerprint}, this model has {model.flat.size} and {fingerprint(model)}"
             )
+        if self.parameters.shape != model.flat.shape or set(self.buffers) != set(model.buffers):
+            raise CheckpointError("the checkpoint's arrays are not those of its network: it is damaged")
         model.flat[...] = self.parameters
         for name, value in model.buffers.items():
             value[...] = self.buffers[name]
+        model.normalization = Normalization.from_config(self.model["normalization"])
+        model.classes = self.model["classes"]
+
+    def build(self) -> Sequential:
+        """The network of the checkpoint, with its values."""
+        model = from_config(self.model["config"])
+        self.restore(model)
+        return model
 
 
 def _content(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
@@ -195,8 +214,10 @@ def _content(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of pyconv")
     if content.get("version") != VERSION:
-        raise CheckpointError(f"{path}: a checkpoint of version {content.get('version')}; this pyconv reads version "
-                              f"{VERSION}: continue the run with the pyconv that began it")
+        raise CheckpointError(
+            f"{path}: a checkpoint of version {content.get('version')}; this pyconv reads version "
+            f"{VERSION}: continue the run with the pyconv that began it"
+        )
     return content
 
 

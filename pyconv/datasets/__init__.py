@@ -7,9 +7,9 @@ labels. See ``docs/reference/data-formats.md`` for what is accepted.
 from .augmentation import augment
 from .fer2013 import read_pixels
 from .folder import read_image
-from .sources import load
+from .sources import NAMED, load
 from .split import normalization
 from .synthetic import faces
 from .types import Dataset, Split
 
-__all__ = ["Dataset", "Split", "augment", "faces", "load", "normalization", "read_image", "read_pixels"]
+__all__ = ["NAMED", "Dataset", "Split", "augment", "faces", "load", "normalization", "read_image", "read_pixels"]

@@ -10,13 +10,17 @@ engine is numbers only, and a run that is stopped after any report continues to 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..backends import get
+from ..datasets import augment
 from ..errors import CheckpointError, InputError
+from ..threads import split, usable_cpus
+from .sampler import EpochOrder
 
 if TYPE_CHECKING:
     from ..nn import Sequential
@@ -109,6 +113,9 @@ class StepReport:
 class Engine(Protocol):
     """Runs the steps of a training run on a model's parameters.
 
+    Making an engine checks the job and takes the memory; processes start with the first epoch, so that a run that
+    is refused for another reason has started none.
+
     Between steps, that is before :meth:`epoch` is iterated, after it is exhausted and after it was closed, the
     model that the engine was made for holds the current parameters and running statistics, and :meth:`state` is
     whole. While it is suspended between two reports neither is promised: the loop closes the iterator before
@@ -118,9 +125,10 @@ class Engine(Protocol):
     steps_per_epoch: int
     """Global steps in an epoch, a short last one included."""
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepReport]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Generator[StepReport, None, None]:
         """Run the 0-based `epoch` from its 0-based `first_step`; yields after each global step.
 
+        With ``first_step`` equal to :attr:`steps_per_epoch` there is nothing to run and nothing is yielded.
         The generator may be closed after any report; it then stops at that step's boundary: no step is half
         done or run ahead, or what was run ahead is part of :meth:`state`.
         """
@@ -173,8 +181,6 @@ class InProcess:
     """
 
     def __init__(self, model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -> None:
-        from ..threads import split
-
         if job.trace is not None:
             raise InputError("trace records worker processes: it needs workers of 2 or more")
         if job.options:
@@ -188,9 +194,7 @@ class InProcess:
         self._optimizer_state = job.optimizer.init(model.flat.size, model.flat.dtype)
         self._compute_s = 0.0
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepReport]:
-        from .sampler import EpochOrder
-
+    def epoch(self, epoch: int, first_step: int = 0) -> Generator[StepReport, None, None]:
         job = self._job
         order = EpochOrder(self._labels, seed=job.seed, epoch=epoch, workers=1, batch_size=job.batch_size)
         last = time.perf_counter()
@@ -205,8 +209,6 @@ class InProcess:
         job, model = self._job, self._model
         images = self._x[indices]
         if job.augment:
-            from ..datasets import augment
-
             images = augment(images, **job.augment, seed=job.seed, epoch=epoch, indices=indices)
         loss, gradient = model.loss_and_gradient(images, self._labels[indices], out=self._gradient, step=self._step)
         self._step += 1
@@ -245,12 +247,12 @@ class InProcess:
         self._step = int(state["step"])
 
     def describe(self) -> str:
-        from ..backends import get
-        from ..threads import usable_cpus
-
         backend = get(self._model.backend)
         threads = backend.threads(self._model.threads)
-        return f"backend {backend.name}, 1 worker × {threads} threads on {usable_cpus()} usable CPUs"
+        isa = getattr(backend, "isa", None)
+        name = backend.name if isa is None else f"{backend.name} ({isa()})"
+        plural = "" if threads == 1 else "s"
+        return f"backend {name}, 1 worker of {threads} thread{plural} on {usable_cpus()} usable CPUs"
 
     def close(self) -> None:
         self._model.backend, self._model.threads = self._before
