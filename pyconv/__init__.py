@@ -6,6 +6,7 @@ operations, ``pyconv.nn`` for networks, ``pyconv.fit`` and ``python -m pyconv.tr
 
 from .backends import algorithms, backends
 from .errors import PyconvError
+from .loop import fit
 from .ops import (
     avg_pool2d,
     avg_pool2d_input_grad,
@@ -37,6 +38,7 @@ __all__ = [
     "dense",
     "dense_input_grad",
     "dense_weight_grad",
+    "fit",
     "max_pool2d",
     "max_pool2d_input_grad",
     "relu",

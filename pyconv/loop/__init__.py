@@ -1,0 +1,8 @@
+"""The one training loop: fit(), the run folder that it leaves, and the progress that it shows."""
+
+from .evaluation import evaluate
+from .fitting import fit
+from .folder import RunFolder, default_folder, holds_run, read_config, resume_command
+from .progress import Progress
+
+__all__ = ["Progress", "RunFolder", "default_folder", "evaluate", "fit", "holds_run", "read_config", "resume_command"]

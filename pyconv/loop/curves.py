@@ -1,0 +1,54 @@
+"""The picture of a run: loss and accuracy against epochs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import write_atomically
+
+
+def draw(history: list[dict[str, Any]], path: Path) -> None:
+    """Draw the curves of a run.
+
+    Parameters
+    ----------
+    history : list of dict
+        Lines of metrics: ``epoch, train_loss, val_loss, val_accuracy``; the last two may be None.
+    path : Path
+        PNG file, replaced.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # a second of import, needed once, at the end
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, accuracy = figure.subplots(1, 2)
+    epochs = [line["epoch"] for line in history]
+    loss.plot(epochs, [line["train_loss"] for line in history], "o-", markersize=3, label="training")
+    validated = [line for line in history if line["val_loss"] is not None]
+    if validated:
+        at = [line["epoch"] for line in validated]
+        loss.plot(at, [line["val_loss"] for line in validated], "s-", markersize=3, label="validation")
+        accuracy.plot(
+            at, [100 * line["val_accuracy"] for line in validated], "s-", markersize=3, color="C1", label="validation"
+        )
+        accuracy.legend(frameon=False)
+    else:
+        accuracy.text(0.5, 0.5, "no validation data", ha="center", va="center", transform=accuracy.transAxes)
+    loss.set(xlabel="epoch", ylabel="cross-entropy, nats")
+    loss.legend(frameon=False)
+    accuracy.set(xlabel="epoch", ylabel="accuracy, %")
+    for axes in (loss, accuracy):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,200 @@
+"""fit(): the one training loop. A single process is the case of one worker.
+
+The loop asks an engine (:mod:`pyconv.parallel`) for the steps of each epoch and does what surrounds them:
+validation, metrics, checkpoints, signals, progress. Algorithm 1 of the paper is the engine's step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..datasets import Split, normalization
+from ..errors import InputError, unknown_name
+from ..optim import Adam, Optimizer
+from ..optim import schedule as named_schedule
+from ..parallel import Job
+from ..shapes import integer
+from . import inputs
+from .progress import Progress, choose
+from .signals import StopSignals
+from .training import Training
+
+if TYPE_CHECKING:
+    from ..nn import Sequential
+
+
+def fit(
+    model: Sequential,
+    x: Any,
+    labels: Any,
+    *,
+    validation: tuple[Any, Any] | None = None,
+    epochs: int = 5,
+    batch_size: int = 64,
+    optimizer: Optimizer | None = None,
+    workers: int | str = 1,
+    update: str = "sync",
+    threads_per_worker: int | None = None,
+    backend: str = "auto",
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: str | Progress = "auto",
+    on_worker_failure: str = "restart",
+    schedule: Callable[[int, int], float] | None = None,
+    augment: Mapping[str, Any] | None = None,
+    normalize: str | bool = "auto",
+    target_accuracy: float | None = None,
+    checkpoint_every: float = 60.0,
+    update_options: Mapping[str, Any] | None = None,
+    trace: str | Path | None = None,
+    description: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """Train a model by mini-batch SGD: Algorithm 1 of the paper, on one worker or many.
+
+    The model is trained in place. Everything random is a function of the seeds: the same call gives the same bits,
+    and a run that was interrupted continues to the bits of the undisturbed one.
+
+    Parameters
+    ----------
+    model : Sequential
+    x : (N, H, W, C) array of uint8, float32 or float64
+        Training images, of the model's input shape. The model normalises them.
+    labels : (N,) array of integers
+        Classes, from 0.
+    validation : (array, array), optional
+        Images and labels, like `x` and `labels`, to measure accuracy on after each epoch.
+    epochs : int
+        Passes over the data. When a run is resumed: in all, those done included.
+    batch_size : int
+        Images of one worker's step; a step of all takes ``workers * batch_size``.
+    optimizer : Optimizer, optional
+        ``optim.Adam(1e-3)`` by default.
+    workers : int or "auto"
+        Training processes.
+    update : {"sync", "async", "ssp", "hogwild", "local", "easgd"}
+        How workers' gradients or parameters meet; one worker is plain SGD.
+    threads_per_worker : int, optional
+        OpenMP threads of each worker; by default the CPUs that the process may use are shared out.
+    backend : str
+        Where operations run; see :func:`pyconv.backends`.
+    seed : int
+        Of the order of the images and of augmentation. Weights and dropout follow the model's own seed.
+    out : path, optional
+        Run folder to leave: settings, metrics, checkpoint, model, log and curves. None leaves nothing.
+    resume : bool
+        Continue the run in `out`, with the same model, data and settings; begin it if there is none yet.
+        `epochs`, `target_accuracy`, the learning rate and what only concerns speed may differ.
+    progress : {"auto", "rich", "plain", "off"} or Progress
+        A live bar on a terminal, lines of text elsewhere, or nothing.
+    on_worker_failure : {"restart", "drop", "abort"}
+        What to do when a worker process dies.
+    schedule : callable, optional
+        ``schedule(step, total)``, the factor of the learning rate; see :func:`pyconv.optim.schedule`. Constant by
+        default.
+    augment : mapping, optional
+        ``{"flip": True, "shift": 2}``: random flips and shifts of the training images, in pixels.
+    normalize : {"auto", True, False}
+        Whether to set the model's normalisation from `x`. "auto" does so for uint8 images and a model that has none.
+    target_accuracy : float, optional
+        Stop after the epoch whose validation accuracy reaches this share.
+    checkpoint_every : float
+        Seconds between checkpoints inside an epoch. One is written after every epoch anyway.
+    update_options : mapping, optional
+        Settings of the update rule, as ``{"staleness": 4}``.
+    trace : path, optional
+        File for a timeline of the workers.
+    description : mapping of mappings, optional
+        Entries to add to sections of ``config.toml``: what the caller knows about the data and the model.
+
+    Returns
+    -------
+    list of dict
+        A dict for each epoch, the lines of ``metrics.jsonl``: epoch (from 1), step (in all), images (in the epoch),
+        seconds (of training in the epoch), images_per_s, train_loss, val_loss and val_accuracy (None without
+        `validation`), lr, workers, update, compute_s, communication_s, staleness_mean, staleness_max, restarts,
+        elapsed_s (since the run began, validation included).
+
+    Raises
+    ------
+    InputError
+        If an argument or the data is wrong, or `out` holds a run and `resume` is false. Nothing was written over.
+    CheckpointError
+        If `out` holds a run of another model, of other data or with other settings.
+    DivergedError
+        If the loss or the parameters become NaN or infinite; the last good checkpoint is kept.
+    RunError
+        If the run folder can no longer be written; the last good checkpoint is kept.
+    Interrupted
+        At the first step's boundary after SIGINT, SIGTERM or SIGHUP, after a checkpoint where `out` is given.
+
+    Examples
+    --------
+    >>> import numpy as np, pyconv
+    >>> from pyconv import nn
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
+    >>> y = (x.mean(axis=(1, 2, 3)) > 127).astype(int)
+    >>> model = nn.Sequential([nn.Flatten(), nn.Dense(2)], input_shape=(8, 8, 1))
+    >>> history = pyconv.fit(model, x, y, epochs=2, batch_size=16, progress="off")
+    >>> [line["epoch"] for line in history]
+    [1, 2]
+    """
+    show = choose(progress)
+    x, labels = _pair(model, (x, labels), "x", "labels")
+    if len(np.unique(labels)) < 2:
+        raise InputError(f"all training images are of class {labels[0]}; give at least two classes")
+    if validation is not None:
+        validation = _pair(model, validation, "validation images", "validation labels")
+    if target_accuracy is not None:
+        target_accuracy = inputs.share(target_accuracy, "target_accuracy")
+        if validation is None:
+            raise InputError("target_accuracy needs validation data to measure it on")
+    if normalize not in ("auto", True, False):
+        raise unknown_name("normalize", normalize, ("auto", "True", "False"))
+    job = Job(
+        optimizer=Adam(1e-3) if optimizer is None else optimizer,
+        batch_size=integer(batch_size, "batch_size", minimum=1),
+        epochs=integer(epochs, "epochs", minimum=1),
+        seed=integer(seed, "seed", minimum=0),
+        schedule=named_schedule("constant") if schedule is None else schedule,
+        augment=dict(augment) if augment else None,
+        backend=backend,
+        threads_per_worker=threads_per_worker,
+        workers=workers if workers == "auto" else integer(workers, "workers", minimum=1),  # type: ignore[arg-type]
+        update=update,
+        options=dict(update_options or {}),
+        on_worker_failure=on_worker_failure,
+        trace=None if trace is None else str(trace),
+    )
+    if normalize is True or (normalize == "auto" and x.dtype == np.uint8 and model.normalization.identity):
+        _normalize(model, x, labels)
+    every = inputs.positive(checkpoint_every, "checkpoint_every")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(show.shown())
+        signals = stack.enter_context(StopSignals())
+        training = Training(model, x, labels, validation, job, show, signals, target_accuracy, every)
+        training.open(stack, None if out is None else Path(out), resume, description or {})
+        return training.go()
+
+
+def _pair(model: Sequential, pair: tuple[Any, Any], x_name: str, y_name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels, checked against the model."""
+    try:
+        x, y = pair
+    except (TypeError, ValueError):
+        raise InputError(f"{x_name} and {y_name} must be a pair of arrays, (images, labels)") from None
+    x = inputs.images(x, model, x_name)
+    return x, inputs.labels(y, len(x), model.output_shape[-1], y_name)
+
+
+def _normalize(model: Sequential, x: np.ndarray, labels: np.ndarray) -> None:
+    """Set the model's normalisation from its training images."""
+    from ..nn import Normalization
+
+    model.normalization = Normalization(*(numbers.tolist() for numbers in normalization(Split(x, labels))))

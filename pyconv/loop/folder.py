@@ -1,0 +1,234 @@
+"""The run folder: the files that a training run leaves, and the rules about writing them.
+
+``config.toml`` repeats the run, ``metrics.jsonl`` has a line per epoch, ``checkpoint/`` the state to continue from,
+``model.safetensors`` the model after the last finished epoch, ``log.txt`` what was said, ``curves.png`` a picture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shlex
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from ..checkpoint import Checkpoint, write_atomically
+from ..errors import CheckpointError, InputError, RunError
+
+if TYPE_CHECKING:
+    from ..nn import Sequential
+
+CONFIG, METRICS, MODEL, LOG, CURVES = "config.toml", "metrics.jsonl", "model.safetensors", "log.txt", "curves.png"
+CHECKPOINT = Path("checkpoint") / "last.safetensors"
+CONFIG_FORMAT = 1
+
+
+def default_folder() -> Path:
+    """A folder ``runs/<time>`` that does not exist yet."""
+    stem = Path("runs") / time.strftime("%Y-%m-%d-%H%M%S")
+    folder, number = stem, 1
+    while folder.exists():
+        number += 1
+        folder = stem.with_name(f"{stem.name}-{number}")
+    return folder
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to continue the run in `folder`."""
+    return f"python -m pyconv.train --resume {shlex.quote(str(folder))}"
+
+
+def holds_run(folder: str | os.PathLike[str]) -> bool:
+    """Whether `folder` holds a run that can be continued."""
+    return (Path(folder) / CONFIG).is_file()
+
+
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings in a run folder's ``config.toml``.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it cannot be read as TOML, or it is of another version.
+    """
+    path = Path(folder) / CONFIG
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{folder}: no run to continue here, there is no {CONFIG}; give the folder that a run printed at its start"
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a run's settings: {error}") from None
+    if config.get("format") != CONFIG_FORMAT:
+        raise InputError(f"{path}: settings of format {config.get('format')!r}, this pyconv reads {CONFIG_FORMAT}")
+    return config
+
+
+class RunFolder:
+    """One run's folder, opened for writing by one process at a time.
+
+    Make one with :meth:`create` or :meth:`reopen`; it is a context manager.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._handler = _LogFile(path / LOG)
+        except OSError as error:
+            raise _unusable(path, error) from None
+        try:
+            fcntl.flock(self._handler.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._handler.close()
+            raise InputError(f"{path}: another process is training in this folder; wait for it or stop it") from None
+        except OSError:  # a file system without locks: nothing to be had
+            pass
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], config: Mapping[str, Any]) -> RunFolder:
+        """Begin a run in `path`, which must not hold one.
+
+        Raises
+        ------
+        InputError
+            If the folder holds a run already, or cannot be written.
+        """
+        path = Path(path)
+        for name in (CONFIG, METRICS, MODEL, LOG, CHECKPOINT):
+            if (path / name).exists():
+                raise InputError(
+                    f"{path}: this folder holds a run already; continue it with "
+                    f"`{resume_command(path)}` or choose another folder"
+                )
+        try:
+            (path / CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(path, error) from None
+        folder = cls(path)
+        try:
+            folder.write_config(config)
+        except RunError as error:
+            folder.close()
+            raise InputError(str(error)) from None
+        return folder
+
+    @classmethod
+    def reopen(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """Open the run in `path` to continue it."""
+        path = Path(path)
+        read_config(path)
+        try:
+            (path / CHECKPOINT).parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _unusable(path, error) from None
+        return cls(path)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write ``config.toml``; None is left out, for TOML has no word for it."""
+        head = f"# A run of pyconv. To continue it, or to see that it is done:\n#     {resume_command(self.path)}\n"
+        text = head + tomli_w.dumps(_without_none({"format": CONFIG_FORMAT, **config}))
+        with self._written(CONFIG):
+            write_atomically(self.path / CONFIG, text.encode())
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The last checkpoint, or None when the run was killed before its first."""
+        path = self.path / CHECKPOINT
+        return Checkpoint.load(path) if path.exists() else None
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Replace the checkpoint; when that fails the last good one stays."""
+        with self._written(CHECKPOINT, " (the checkpoint before it is kept)"):
+            checkpoint.save(self.path / CHECKPOINT)
+
+    def save_model(self, model: Sequential) -> None:
+        """Replace ``model.safetensors``."""
+        try:
+            model.save(self.path / MODEL)
+        except CheckpointError as error:
+            raise RunError(str(error)) from None
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add a line to ``metrics.jsonl``."""
+        with self._written(METRICS), (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def rewrite_metrics(self, history: list[dict[str, Any]]) -> None:
+        """Make ``metrics.jsonl`` say what the checkpoint says: a killed run may have written a line more."""
+        with self._written(METRICS):
+            write_atomically(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in history).encode())
+
+    def draw_curves(self, history: list[dict[str, Any]]) -> None:
+        """Draw ``curves.png``."""
+        from .curves import draw
+
+        with self._written(CURVES):
+            draw(history, self.path / CURVES)
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """Within it, what pyconv's loggers say goes to ``log.txt`` too."""
+        logger = logging.getLogger("pyconv")
+        logger.addHandler(self._handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self._handler)
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self._handler.close()
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _written(self, name: str | Path, consequence: str = "") -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"{self.path / name}: cannot be written: {error.strerror or error}{consequence}; make room "
+                "or mend the folder, then continue with "
+                f"`{resume_command(self.path)}`"
+            ) from None
+
+
+class _LogFile(logging.FileHandler):
+    """``log.txt``. A full disk stops the run where results are written, not here with a traceback on the terminal."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, mode="a", encoding="utf-8")
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(processName)s %(message)s"))
+
+    @property
+    def descriptor(self) -> int:
+        """The open file's, to lock it by."""
+        assert self.stream is not None  # opened when it was made
+        return self.stream.fileno()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing."""
+
+
+def _unusable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be used as run folder: {error.strerror or error}; choose another with --out")
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(item) for item in value]
+    return value

@@ -1,0 +1,105 @@
+"""The checks at the training loop's door: images, labels and numbers that cannot be trained on are named there."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DtypeError, InputError, ShapeError
+
+if TYPE_CHECKING:
+    from ..nn import Sequential
+
+DTYPES = ("uint8", "float32", "float64")
+_SAMPLE_BYTES = 1 << 26
+_CHUNK = 1024
+
+
+def images(x: Any, model: Sequential, name: str) -> np.ndarray:
+    """`x` as images that `model` takes, C-contiguous; a copy is made only where they are not.
+
+    Raises
+    ------
+    DtypeError, ShapeError
+        If they are of another dtype or do not fit the model's input.
+    InputError
+        If there are none, or a pixel is NaN or infinite.
+    """
+    array = np.asarray(x)
+    if array.dtype.name not in DTYPES:
+        raise DtypeError(f"{name} has dtype {array.dtype}; convert the images to uint8, float32 or float64 first")
+    shape = tuple(model.input_shape)
+    if len(shape) == 3 and shape[-1] == 1 and array.ndim == 3 and array.shape[1:] == shape[:-1]:
+        array = array[..., np.newaxis]
+    if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+        wanted = ", ".join(map(str, shape))
+        raise ShapeError(f"{name} must have shape (N, {wanted}) for this model, not {array.shape}")
+    if not len(array):
+        raise InputError(f"{name} holds no images")
+    if array.dtype.kind == "f":
+        for begin in range(0, len(array), _CHUNK):
+            finite = np.isfinite(array[begin : begin + _CHUNK]).all(axis=tuple(range(1, array.ndim)))
+            if not finite.all():
+                raise InputError(
+                    f"{name} has a NaN or infinite pixel, first in image {begin + int(finite.argmin())}; "
+                    "mend or leave out such images"
+                )
+    return np.ascontiguousarray(array)
+
+
+def labels(y: Any, count: int, classes: int, name: str) -> np.ndarray:
+    """`y` as the int64 labels of `count` images in `classes` classes.
+
+    Raises
+    ------
+    InputError
+        If they are not integers from 0 to ``classes - 1``, one for each image; the first wrong one is named.
+    """
+    array = np.asarray(y)
+    if array.dtype.kind not in "iu":
+        raise DtypeError(f"{name} has dtype {array.dtype}; labels are integers from 0 to {classes - 1}")
+    if array.shape != (count,):
+        raise ShapeError(f"{name} must have one label for each of {count} images, not shape {array.shape}")
+    outside = (array < 0) | (array >= classes)
+    if outside.any():
+        at = int(outside.argmax())
+        raise InputError(
+            f"{name} holds the label {array[at]} at position {at}; the model has {classes} classes, 0 to {classes - 1}"
+        )
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def positive(value: Any, name: str) -> float:
+    """`value` as a finite float above 0, or an `InputError` that names the argument."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a number, not {value!r}") from None
+    if not (math.isfinite(number) and number > 0):
+        raise InputError(f"{name} must be a finite number above 0, not {value!r}")
+    return number
+
+
+def share(value: Any, name: str) -> float:
+    """`value` as a float above 0 and at most 1, or an `InputError` that names the argument."""
+    number = positive(value, name)
+    if number > 1:
+        raise InputError(f"{name} is a share from 0 to 1, not {value!r}; 90 % is 0.9")
+    return number
+
+
+def data_fingerprint(x: np.ndarray, y: np.ndarray) -> str:
+    """A short name for a data set, to notice that a run is continued with other data.
+
+    All labels count, and of the images as many, evenly spread, as fill 64 MB.
+    """
+    digest = hashlib.sha256(repr((x.shape, x.dtype.str)).encode())
+    digest.update(y.data)
+    each = max(x.nbytes // max(len(x), 1), 1)
+    stride = -(-len(x) * each // _SAMPLE_BYTES)
+    for image in x if stride <= 1 else x[::stride]:
+        digest.update(image.data)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,232 @@
+"""Progress: what a run shows while it runs. A live bar on a terminal, plain lines elsewhere, or nothing.
+
+What pyconv has to say in words (what runs, an epoch's figures, warnings) goes through the ``pyconv`` logger, so that it
+reaches ``log.txt`` too; a progress object shows those records where the user looks, and the steps between them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from ..errors import unknown_name
+
+CHOICES = ("auto", "rich", "plain", "off")
+PLAIN_INTERVAL_S = 10.0
+
+
+class Progress:
+    """Shows nothing but warnings (on stderr); the base of the others.
+
+    A run calls :meth:`begin` once, :meth:`step` after every step, and is inside :meth:`shown` all the while.
+    """
+
+    def __init__(self) -> None:
+        self._epochs = self._steps = 0
+        self._todo = self._images = 0
+        self._started = time.monotonic()
+
+    def begin(self, *, epochs: int, steps_per_epoch: int, images: int) -> None:
+        """Say what is to come: epochs in all, steps in each, and images still to be trained on."""
+        self._epochs, self._steps, self._todo, self._images = epochs, steps_per_epoch, images, 0
+        self._started = time.monotonic()
+
+    def step(self, *, epoch: int, step: int, images: int, loss: float, images_per_s: float) -> None:
+        """Tell of a step: `epoch` and `step` in it from 1, its `images`, and the epoch's mean loss and speed so far."""
+        self._images += images
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Within it, records of pyconv's loggers are shown, and the live display, if any, lives."""
+        logger = logging.getLogger("pyconv")
+        handler = self._handler()
+        before = logger.level
+        logger.addHandler(handler)
+        if before == logging.NOTSET:
+            logger.setLevel(logging.INFO)
+        try:
+            with self._display():
+                yield
+        finally:
+            logger.setLevel(before)
+            logger.removeHandler(handler)
+
+    def eta(self) -> str:
+        """Time left in the run, as ``m:ss``, from its pace so far; validation is part of the pace."""
+        if not self._images:
+            return "?"
+        left = (time.monotonic() - self._started) / self._images * max(self._todo - self._images, 0)
+        minutes, seconds = divmod(round(left), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+    def _handler(self) -> logging.Handler:
+        handler = _Lines(lambda text: print_to(sys.stderr, text))
+        handler.setLevel(logging.WARNING)
+        return handler
+
+    def _display(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+
+class Plain(Progress):
+    """Lines of text: what the run says, and every few seconds a line on the steps.
+
+    Parameters
+    ----------
+    stream : text file, optional
+        Standard output by default.
+    interval : float
+        Seconds between lines about steps.
+    """
+
+    def __init__(self, stream: TextIO | None = None, interval: float = PLAIN_INTERVAL_S) -> None:
+        super().__init__()
+        self._stream = stream
+        self._interval = interval
+        self._shown_at = time.monotonic()
+
+    def begin(self, *, epochs: int, steps_per_epoch: int, images: int) -> None:
+        super().begin(epochs=epochs, steps_per_epoch=steps_per_epoch, images=images)
+        self._shown_at = time.monotonic()
+
+    def step(self, *, epoch: int, step: int, images: int, loss: float, images_per_s: float) -> None:
+        super().step(epoch=epoch, step=step, images=images, loss=loss, images_per_s=images_per_s)
+        if time.monotonic() - self._shown_at >= self._interval:
+            self._shown_at = time.monotonic()
+            self._say(
+                f"  epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss:.4f}  "
+                f"{images_per_s:.0f} images/s  ETA {self.eta()}"
+            )
+
+    def _say(self, text: str) -> None:
+        print_to(self._stream or sys.stdout, text)
+
+    def _handler(self) -> logging.Handler:
+        return _Lines(self._say)
+
+
+class Rich(Progress):
+    """One live line on a terminal, with a bar; what the run says scrolls above it.
+
+    Parameters
+    ----------
+    stream : text file, optional
+        Standard output by default. It is taken for a terminal whatever it is.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        quiet: Any = _Quiet(stream or sys.stdout)
+        self._console = Console(file=quiet, force_terminal=True, highlight=False)
+        self._bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.description}"),
+            console=self._console,
+            transient=True,
+            expand=True,
+            refresh_per_second=5,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task: Any = None
+
+    def begin(self, *, epochs: int, steps_per_epoch: int, images: int) -> None:
+        super().begin(epochs=epochs, steps_per_epoch=steps_per_epoch, images=images)
+        self._task = self._bar.add_task("starting", total=steps_per_epoch, epoch="-", epochs=epochs)
+
+    def step(self, *, epoch: int, step: int, images: int, loss: float, images_per_s: float) -> None:
+        super().step(epoch=epoch, step=step, images=images, loss=loss, images_per_s=images_per_s)
+        text = (
+            f"step {step}/{self._steps}  loss {loss:.4f}  {images_per_s:.0f} images/s  ETA {self.eta()}"
+            if step < self._steps
+            else f"loss {loss:.4f}  {images_per_s:.0f} images/s  validating"
+        )
+        self._bar.update(self._task, completed=step, epoch=epoch, description=text)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def _handler(self) -> logging.Handler:
+        return _Lines(self._say)
+
+    def _display(self) -> contextlib.AbstractContextManager[Any]:
+        return self._bar
+
+
+class _Lines(logging.Handler):
+    """Shows log records as lines, by a function that takes text."""
+
+    def __init__(self, say: Any) -> None:
+        super().__init__(logging.INFO)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+            self._say(text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}")
+        except Exception:  # as every handler of logging does: a message never stops the program
+            self.handleError(record)
+
+
+class _Quiet:
+    """A stream that falls silent when its reader is gone: the run is worth more than its display."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        print_to(self._stream, text, end="", flush=False)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def print_to(stream: TextIO, text: str, *, end: str = "\n", flush: bool = True) -> None:
+    """Write `text`, in the characters that the stream has; a closed pipe or terminal is no error."""
+    with contextlib.suppress(OSError, ValueError):
+        try:
+            stream.write(text + end)
+        except UnicodeEncodeError:
+            encoding = stream.encoding or "ascii"
+            stream.write((text + end).encode(encoding, "replace").decode(encoding))
+        if flush:
+            stream.flush()
+
+
+def choose(progress: str | Progress) -> Progress:
+    """The progress that a user asked for.
+
+    Parameters
+    ----------
+    progress : {"auto", "rich", "plain", "off"} or Progress
+        "auto" is the live bar when standard output is a terminal that can show one, plain lines otherwise.
+
+    Raises
+    ------
+    UnknownNameError
+        For any other name.
+    """
+    if isinstance(progress, Progress):
+        return progress
+    if progress not in CHOICES:
+        raise unknown_name("progress", progress, CHOICES)
+    if progress == "auto":
+        terminal = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+        progress = "rich" if terminal else "plain"
+    return {"rich": Rich, "plain": Plain, "off": Progress}[progress]()

@@ -1,0 +1,57 @@
+"""What a run says about itself, in words: its recipe, an epoch, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..parallel import Job
+
+
+def schedule_config(schedule: Callable[[int, int], float]) -> dict[str, Any]:
+    """A schedule's settings; of a function of the user's own, its name."""
+    config = getattr(schedule, "config", None)
+    return config() if config is not None else {"name": getattr(schedule, "__name__", type(schedule).__name__)}
+
+
+def recipe(job: Job) -> str:
+    """Optimizer and schedule in a few words."""
+    settings = dict(job.optimizer.config())
+    name = settings.pop("name")
+    shown = ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items()
+    )
+    return f"{name} ({shown}), {schedule_config(job.schedule)['name']} schedule"
+
+
+def rate(images: int, seconds: float) -> float:
+    """Images per second, 0 where no time has passed."""
+    return images / seconds if seconds > 0 else 0.0
+
+
+def epoch(line: Mapping[str, Any], epochs: int) -> str:
+    """An epoch's line of metrics."""
+    text = f"epoch {line['epoch']}/{epochs}  loss {line['train_loss']:.4f}"
+    if line["val_accuracy"] is not None:
+        text += f"  validation {line['val_loss']:.4f}, {100 * line['val_accuracy']:.2f} %"
+    return f"{text}  {line['images_per_s']:.0f} images/s  {line['elapsed_s']:.1f} s"
+
+
+def summary(history: Sequence[Mapping[str, Any]], folder: Path | None) -> str:
+    """A whole run: accuracy, speed, time, and where it is."""
+    last = history[-1]
+    parts = [f"{last['epoch']} epochs", f"training loss {last['train_loss']:.4f}"]
+    if last["val_accuracy"] is not None:
+        best = max(history, key=lambda line: line["val_accuracy"])
+        text = f"validation accuracy {100 * last['val_accuracy']:.2f} %"
+        if best["val_accuracy"] > last["val_accuracy"]:
+            text += f" (best {100 * best['val_accuracy']:.2f} % after epoch {best['epoch']})"
+        parts.append(text)
+    if "seconds_to_target" in last:
+        parts.append(f"target reached in {last['seconds_to_target']:.1f} s")
+    images, seconds = (sum(line[name] for line in history) for name in ("images", "seconds"))
+    parts += [f"{rate(images, seconds):.0f} images/s", f"{last['elapsed_s']:.1f} s"]
+    if folder is not None:
+        parts.append(f"run folder {folder}")
+    return ", ".join(parts)
