@@ -18,6 +18,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("nn", "optim", "datasets", "costmodel", "checkpoint"),
     ("parallel",),
     ("loop",),
+    ("command",),
     ("train", "predict", "info", "report"),
 )
 
@@ -57,7 +58,7 @@ def test_imports_run_downwards(graph: grimp.ImportGraph) -> None:
         ("multiprocessing", ("pyconv.parallel",)),
         ("subprocess", ("pyconv.parallel", "pyconv.cuda")),
         ("mpi4py", ("pyconv.parallel",)),
-        ("argparse", ("pyconv.train", "pyconv.predict", "pyconv.info", "pyconv.report")),
+        ("argparse", ("pyconv.command", "pyconv.train", "pyconv.predict", "pyconv.info", "pyconv.report")),
         ("pickle", ()),
     ],
 )

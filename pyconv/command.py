@@ -1,0 +1,134 @@
+"""What the commands share: a parser whose errors are one line, and the way from an error to an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+from .errors import InputError, Interrupted, PyconvError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises `InputError` instead of printing its usage, and takes no abbreviated flags."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def whole(minimum: int) -> Callable[[str], int]:
+    """The type of a flag that takes an integer of at least `minimum`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"must be an integer of at least {minimum}, not {text!r}")
+        return value
+
+    return parse
+
+
+def real(
+    *, above: float | None = None, minimum: float | None = None, maximum: float | None = None
+) -> Callable[[str], float]:
+    """The type of a flag that takes a finite number within the limits."""
+    bounds = (("above", above), ("at least", minimum), ("at most", maximum))
+    limits = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (
+            math.isfinite(value)
+            and (above is None or value > above)
+            and (minimum is None or value >= minimum)
+            and (maximum is None or value <= maximum)
+        ):
+            raise argparse.ArgumentTypeError(f"must be a finite number {limits}, not {text!r}")
+        return value
+
+    return parse
+
+
+class Main(Protocol):
+    """A command: takes the arguments, the process's own by default, and returns the exit status."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
+
+
+def command(body: Callable[[Sequence[str] | None], int]) -> Main:
+    """Make `body` a command: its errors become one line on standard error and the documented exit status.
+
+    0 done; 1 the run failed; 2 the arguments or the data are wrong; 130 interrupted. Any other exception is a bug
+    in pyconv and keeps its traceback. A reader of standard output that has gone away is no error.
+    """
+
+    @functools.wraps(body)
+    def main(argv: Sequence[str] | None = None) -> int:
+        try:
+            with _terminated_like_interrupted():
+                status = body(argv)
+                sys.stdout.flush()
+                return status
+        except PyconvError as error:
+            return _report(f"pyconv: error: {_one_line(error)}", error.exit_status)
+        except Interrupted as error:
+            return _report(f"pyconv: {_one_line(error)}", error.exit_status)
+        except KeyboardInterrupt:
+            return _report("pyconv: interrupted before there was anything to keep", Interrupted.exit_status)
+        except MemoryError as error:
+            hint = "take a smaller batch, fewer images (--limit) or fewer workers"
+            return _report(f"pyconv: error: out of memory: {_one_line(error)}; {hint}".replace(": ;", ";"), 1)
+        except BrokenPipeError:
+            # Nobody reads any more. Point the descriptor at nothing, or the interpreter complains on its way out.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+    return main
+
+
+def _report(message: str, status: int) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(message + "\n")
+        sys.stderr.flush()
+    return status
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Any:
+    """Within it SIGTERM ends the command as Ctrl-C does. The training loop takes over from here while it runs."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.getsignal(signal.SIGTERM)
+        if before == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        before = None
+    try:
+        yield
+    finally:
+        if before == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, before)

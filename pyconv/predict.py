@@ -1,0 +1,107 @@
+"""``python -m pyconv.predict``: what a trained network sees in image files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import nn
+from .checkpoint import Checkpoint
+from .command import Parser, command
+from .datasets import read_image
+from .errors import InputError
+from .loop.folder import CHECKPOINT, MODEL
+
+EXAMPLES = """The network's classes are printed with their probabilities, the most probable first.
+
+examples:
+  python -m pyconv.predict runs/2026-01-31-120000 face.png
+  python -m pyconv.predict model.safetensors photos/*.jpg --json
+
+exit status: 0 done; 2 the arguments, the model or an image are wrong (nothing is printed then)
+"""
+
+
+def parser() -> Parser:
+    """The command's flags."""
+    made = Parser(prog="python -m pyconv.predict", description=__doc__, epilog=EXAMPLES)
+    made.add_argument("model", metavar="RUN_DIR", help="a run folder, or a model's .safetensors file")
+    made.add_argument("images", metavar="IMAGE", nargs="+", help="PNG or JPEG files")
+    made.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    return made
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = parser().parse_args(argv)
+    model = load_model(Path(args.model))
+    if len(model.input_shape) != 3:
+        raise InputError(f"{args.model}: the network takes vectors of {model.input_shape[0]} numbers, not images")
+    read = [_read(path, model.input_shape) for path in args.images]
+    probabilities = model.predict_proba(np.stack([image for image, _ in read]))
+    classes = model.classes or [f"class {index}" for index in range(probabilities.shape[1])]
+    results = [
+        {
+            "image": path,
+            "class": classes[int(row.argmax())],
+            "probabilities": {name: float(value) for name, value in zip(classes, row)},
+            "note": note,
+        }
+        for path, (_, note), row in zip(args.images, read, probabilities)
+    ]
+    if args.json:
+        print(json.dumps({"model": args.model, "classes": classes, "images": results}, indent=1))
+    else:
+        for result in results:
+            _show(result)
+    return 0
+
+
+def load_model(place: Path) -> nn.Sequential:
+    """The network of a run folder, or of a model file.
+
+    A run that was stopped in its first epoch has no model file yet: its checkpoint serves.
+
+    Raises
+    ------
+    CheckpointError, InputError
+        If there is none, or it cannot be read.
+    """
+    if not place.is_dir():
+        return nn.load(place)
+    if (place / MODEL).exists():
+        return nn.load(place / MODEL)
+    if (place / CHECKPOINT).exists():
+        return Checkpoint.load(place / CHECKPOINT).build()
+    raise InputError(f"{place}: neither {MODEL} nor a checkpoint in it; give a run folder or a model file")
+
+
+def _read(path: str, shape: tuple[int, ...]) -> tuple[np.ndarray, str | None]:
+    """The image as the network takes it, and what had to be done to it."""
+    height, width, channels = shape
+    original = read_image(path)
+    image = read_image(path, (height, width, channels))
+    done = []
+    if original.shape[:2] != image.shape[:2]:
+        done.append(f"resized from {original.shape[0]}×{original.shape[1]} to {height}×{width}")
+    if original.shape[2] != channels:
+        done.append("made gray" if channels == 1 else "given three equal channels")
+    return image, " and ".join(done) or None
+
+
+def _show(result: dict[str, Any]) -> None:
+    note = f" ({result['note']})" if result["note"] else ""
+    print(f"{result['image']}: {result['class']}{note}")
+    width = max(map(len, result["probabilities"]))
+    for name, value in sorted(result["probabilities"].items(), key=lambda item: -item[1]):
+        print(f"  {name:<{width}}  {100 * value:6.2f} %")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,276 @@
+"""``python -m pyconv.train``: train a network on images, or continue a run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import SUPPRESS, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import datasets, nn, optim
+from .command import Parser, command, real, whole
+from .errors import InputError
+from .loop import default_folder, evaluate, fit, read_config
+from .loop.progress import CHOICES
+from .loop.texts import summary
+from .parallel.choose import ON_FAILURE, UPDATES
+
+DEFAULTS: dict[str, Any] = {
+    "data": "faces",
+    "model": "fer",
+    "epochs": 5,
+    "batch_size": 64,
+    "optimizer": "adam",
+    "schedule": "cosine",
+    "warmup": 0.05,
+    "seed": 0,
+    "workers": 1,
+    "update": "sync",
+    "backend": "auto",
+    "on_worker_failure": "restart",
+    "checkpoint_every": 60.0,
+    "shift": 0,
+}
+
+LEARNING_RATES = {"sgd": 0.05, "adagrad": 0.01, "adadelta": 1.0, "adam": 1e-3, "adamw": 1e-3, "adamax": 2e-3}
+
+# What may differ when a run is continued: how long, how fast and how visibly, not what is computed.
+WITH_RESUME = {"resume", "epochs", "lr", "backend", "threads_per_worker", "progress", "target_accuracy",
+               "checkpoint_every", "on_worker_failure", "trace"}  # fmt: skip
+
+EXAMPLES = """examples:
+  python -m pyconv.train                                      synthetic faces, the model fer
+  python -m pyconv.train --data fer2013.csv --model fer-bn --flip --shift 3 --epochs 30
+  python -m pyconv.train --data /usr/share/datasets/fashion-mnist --model 5-50-100-10
+  python -m pyconv.train --resume runs/2026-01-31-120000      continue after an interruption
+
+exit status: 0 done; 1 the run failed; 2 the arguments or the data are wrong; 130 interrupted, after a checkpoint
+"""
+
+
+def parser() -> Parser:
+    """The command's flags. All default to None, so that those given can be told from those left out."""
+    made = Parser(prog="python -m pyconv.train", description=__doc__, epilog=EXAMPLES, argument_default=None)
+
+    def add(group: Any, flag: str, text: str, **options: Any) -> None:
+        name = flag.lstrip("-").replace("-", "_")
+        if DEFAULTS.get(name):
+            text += f" (default: {DEFAULTS[name]})"
+        group.add_argument(flag, help=text.replace("%", "%%"), **options)
+
+    what = made.add_argument_group("what to train")
+    add(
+        what,
+        "--data",
+        "faces (synthetic), a fer2013.csv, an .npz with x and y, a folder of IDX files, or a folder of "
+        "class folders of images",
+        metavar="NAME|PATH",
+    )
+    add(
+        what,
+        "--model",
+        f"one of {', '.join(nn.MODELS)}, the notation kernel-filters-hidden-classes such as "
+        "5-50-100-10, or a TOML file of layers",
+        metavar="NAME|NOTATION|FILE.toml",
+    )
+    add(what, "--limit", "train on this many images of the data", type=whole(1), metavar="N")
+    add(what, "--flip", "flip half of the training images left to right, at random", action="store_true", default=None)
+    add(what, "--shift", "shift training images by up to N pixels, at random", type=whole(0), metavar="N")
+
+    how = made.add_argument_group("how")
+    add(how, "--epochs", "passes over the data; with --resume, in all", type=whole(1), metavar="N")
+    add(how, "--batch-size", "images of one worker's step", type=whole(1), metavar="N")
+    add(how, "--optimizer", f"{', '.join(optim.OPTIMIZERS)}", metavar="NAME")
+    rates = ", ".join(f"{name} {rate:g}" for name, rate in LEARNING_RATES.items())
+    add(how, "--lr", f"learning rate (default: {rates})", type=real(above=0), metavar="F")
+    add(how, "--momentum", "momentum of sgd (default: 0.9)", type=real(minimum=0), metavar="F")
+    add(how, "--weight-decay", "L2 penalty, or decay for adamw", type=real(minimum=0), metavar="F")
+    add(how, "--schedule", f"of the learning rate: {', '.join(optim.SCHEDULES)}", metavar="NAME")
+    add(
+        how,
+        "--warmup",
+        "share of the run (below 1) or steps over which the learning rate rises",
+        type=real(minimum=0),
+        metavar="F",
+    )
+    add(
+        how,
+        "--target-accuracy",
+        "stop when the validation accuracy reaches this share, such as 0.9",
+        type=real(above=0, maximum=1),
+        metavar="F",
+    )
+    add(how, "--seed", "seed of weights, order, augmentation and synthetic data", type=whole(0), metavar="N")
+
+    where = made.add_argument_group("where it runs")
+    add(where, "--backend", "serial, multicore, cuda, reference or auto", metavar="NAME")
+    add(where, "--workers", "training processes, or auto", type=_workers, metavar="N|auto")
+    add(
+        where,
+        "--threads-per-worker",
+        "OpenMP threads of each (default: the usable CPUs, shared out)",
+        type=whole(1),
+        metavar="N",
+    )
+    add(where, "--update", f"how workers meet: {', '.join(UPDATES)}", metavar="RULE")
+    add(where, "--staleness", "ssp: steps that a worker may be ahead of the slowest", type=whole(0), metavar="N")
+    add(where, "--sync-every", "local, easgd: steps between meetings", type=whole(1), metavar="N")
+    add(where, "--elastic-rho", "easgd: strength of the pull to the centre", type=real(above=0), metavar="F")
+    add(where, "--on-worker-failure", f"{', '.join(ON_FAILURE)}", metavar="WHAT")
+    add(where, "--trace", "write a timeline of the workers for Perfetto or chrome://tracing", metavar="FILE")
+
+    files = made.add_argument_group("what it leaves and shows")
+    add(files, "--out", "run folder to make (default: runs/<time>)", metavar="DIR")
+    add(
+        files,
+        "--resume",
+        "continue the run in this folder; of the other flags only those that do not change what is "
+        "computed may be given, and --epochs and --lr",
+        metavar="DIR",
+    )
+    add(files, "--checkpoint-every", "seconds between checkpoints inside an epoch", type=real(above=0), metavar="S")
+    add(
+        files,
+        "--progress",
+        f"{', '.join(CHOICES)} (default: auto, a live bar on a terminal, lines elsewhere)",
+        metavar="HOW",
+    )
+    return made
+
+
+def _workers(text: str) -> int | str:
+    return text if text == "auto" else whole(1)(text)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = parser().parse_args(argv)
+    given = {name: value for name, value in vars(args).items() if value is not None and value is not SUPPRESS}
+    plan = _continued(given) if "resume" in given else _new(given)
+    data: datasets.Dataset = plan.pop("data")
+    model: nn.Sequential = plan.pop("model")
+    shown = given.get("progress", "auto")
+    history = fit(model, *data.train, validation=data.validation, progress=shown, normalize=True, **plan)
+    if shown == "off":
+        print(f"done: {summary(history, Path(plan['out']))}")
+    if data.test is not None:
+        tested = evaluate(model, *data.test)
+        print(f"test accuracy {100 * tested[1]:.2f} % on {len(data.test.y)} images kept for it")  # type: ignore[index]
+    return 0
+
+
+def _new(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of fit() for a run from the flags."""
+    args = Namespace(**{**dict.fromkeys(vars(parser().parse_args([]))), **DEFAULTS, **given})
+    optimizer, schedule = _optimizer(args), optim.schedule(args.schedule, warmup=args.warmup)
+    options = {name: given[name] for name in ("staleness", "sync_every", "elastic_rho") if name in given}
+    data = datasets.load(args.data, limit=args.limit, seed=args.seed)
+    model = _model(args.model, data, args.seed)
+    model.classes = list(data.classes)
+    source = args.data if args.data in datasets.NAMED else str(Path(args.data).resolve())
+    return {
+        "data": data,
+        "model": model,
+        "epochs": args.epochs,
+        "batch_size": args.batch_size,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "augment": _augmentation(args.flip, args.shift),
+        "seed": args.seed,
+        "workers": args.workers,
+        "update": args.update,
+        "update_options": options,
+        "threads_per_worker": args.threads_per_worker,
+        "backend": args.backend,
+        "on_worker_failure": args.on_worker_failure,
+        "trace": args.trace,
+        "target_accuracy": args.target_accuracy,
+        "checkpoint_every": args.checkpoint_every,
+        "out": default_folder() if args.out is None else _folder(args.out),
+        "description": {
+            "data": {"source": source, "name": data.name, "limit": args.limit, "seed": args.seed},
+            "model": {"name": args.model, "classes": list(data.classes)},
+        },
+    }
+
+
+def _continued(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of fit() for the run in a folder, with what the flags may change."""
+    fixed = sorted(set(given) - WITH_RESUME)
+    if fixed:
+        raise InputError(
+            f"--{fixed[0].replace('_', '-')} cannot be changed when a run is continued; "
+            "leave it out, or begin another run without --resume"
+        )
+    folder = Path(given["resume"])
+    config = read_config(folder)
+    try:
+        about, training = config["data"], config["training"]
+        source = about.get("source")
+        if source is None:
+            raise InputError(
+                f"{folder}: this run was begun from Python with arrays; continue it there, with "
+                "pyconv.fit(..., out=..., resume=True)"
+            )
+        settings = {**config["optimizer"], **{name: given[name] for name in ("lr",) if name in given}}
+        plan = {
+            "optimizer": optim.by_name(**settings),
+            "schedule": optim.schedule(**config["schedule"]),
+            "augment": config.get("augment") or None,
+            "update_options": config.get("update_options", {}),
+            "description": {"data": about, "model": config["model"]},
+            "out": folder,
+            "resume": True,
+            **{name: training.get(name) for name in ("threads_per_worker", "target_accuracy")},
+            **{name: training[name] for name in ("epochs", "batch_size", "seed", "workers", "update", "backend",
+                                                 "on_worker_failure", "checkpoint_every")},
+        }  # fmt: skip
+        plan.update({name: given[name] for name in WITH_RESUME - {"resume", "lr", "progress"} if name in given})
+        model = nn.from_config(json.loads(config["model"]["config"]))
+        model.classes = config["model"].get("classes")
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{folder / 'config.toml'}: the settings are not those of a run "
+            f"({type(error).__name__}: {error}); put the file back as it was"
+        ) from None
+    data = datasets.load(source, limit=about.get("limit"), seed=about.get("seed", 0))
+    return {"data": data, "model": model, **plan}
+
+
+def _optimizer(args: Namespace) -> optim.Optimizer:
+    settings = {"lr": LEARNING_RATES.get(args.optimizer.lower(), 1e-3) if args.lr is None else args.lr}
+    if args.momentum is not None or args.optimizer.lower() == "sgd":
+        settings["momentum"] = 0.9 if args.momentum is None else args.momentum
+    if args.weight_decay is not None:
+        settings["weight_decay"] = args.weight_decay
+    return optim.by_name(args.optimizer, **settings)
+
+
+def _augmentation(flip: bool | None, shift: int) -> dict[str, Any] | None:
+    return {"flip": bool(flip), "shift": shift} if flip or shift else None
+
+
+def _folder(text: str) -> Path:
+    if not text or "\0" in text:
+        raise InputError("--out needs the name of a folder")
+    return Path(text)
+
+
+def _model(name: str, data: datasets.Dataset, seed: int) -> nn.Sequential:
+    """The network called `name`, or described in a TOML file, for this data."""
+    if not name.endswith(".toml"):
+        return nn.build(name, input_shape=data.image_shape, classes=len(data.classes), seed=seed)
+    model = nn.from_toml(name, seed=seed)
+    if model.input_shape != data.image_shape or model.output_shape != (len(data.classes),):
+        raise InputError(
+            f"{name}: the network takes {model.input_shape} to {model.output_shape}, the data needs "
+            f"{data.image_shape} to ({len(data.classes)},); change its input_shape or last layer"
+        )
+    return model
+
+
+if __name__ == "__main__":
+    sys.exit(main())
