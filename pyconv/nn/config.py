@@ -30,7 +30,7 @@ def layer_from_config(config: Any, index: int) -> Layer:
     if "type" not in config:
         raise InputError(f"layer {index} has no type; known: {', '.join(LAYERS)}")
     kind = config["type"]
-    if kind not in LAYERS:
+    if not isinstance(kind, str) or kind not in LAYERS:
         raise unknown_name(f"type of layer {index}:", kind, LAYERS)
     fields = {field.name: field for field in dataclasses.fields(LAYERS[kind])}
     settings = {key: value for key, value in config.items() if key != "type"}
