@@ -6,13 +6,23 @@ its memory layouts, and the better of the two counts. The table goes to ``bench/
 
 from __future__ import annotations
 
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-from harness import torch_peer
+import scipy.ndimage
+import scipy.signal
+from harness import memory_probe, peers_table, torch_peer, training
 from harness.layers import ALL, PASSES, Group, Layer
+from harness.torch_network import Twin
 from harness.verify import relative_error
 
 import pyconv
+from pyconv import nn
 
 EXPERIMENT = "peers"
 
@@ -49,4 +59,138 @@ def test_layer(group: Group, one: Layer, operation: str, measure, rng: np.random
             flops=one.geometry.flops,
             group=group.name,
             relative_error=error,
+        )
+
+
+@pytest.mark.parametrize(("name", "target"), [("fer", 2.5), ("5-50-100-10", 4.0)])
+def test_training_step(name: str, target: float, measure, rng: np.random.Generator, quick: bool) -> None:
+    torch = torch_peer.import_torch()
+    batch = 8 if quick else 64
+    model = nn.build(name)
+    model.backend = "serial"
+    x, labels = training.batch_for(model, batch, rng)
+    targets = torch.from_numpy(labels)
+    twins = {layout: Twin(torch, model, layout) for layout in torch_peer.LAYOUTS}
+    candidates = {"pyconv": training.train_step(model, x, labels)}
+    with torch_peer.threads(torch, 1):
+        loss, gradient = model.loss_and_gradient(x, labels)
+        for layout, twin in twins.items():
+            images = twin.images(x)
+            error = relative_error(np.array([loss]), np.array([float(twin.loss(images, targets))]))
+            norm = twin.gradient_norm(images, targets)
+            relative_error(np.linalg.norm(gradient.astype(np.float64), keepdims=True), np.array([norm]))
+            candidates[f"torch {layout}"] = functools.partial(twin.train_step, images, targets)
+        measure(
+            candidates,
+            experiment=EXPERIMENT,
+            case=name,
+            operation=f"training step, batch {batch}",
+            flops=model.flops(batch, training=True),
+            images=batch,
+            target=target,
+            relative_error=error,
+        )
+
+
+def test_two_threads(measure, two_cpus: None, rng: np.random.Generator, quick: bool) -> None:
+    batch = 8 if quick else 64
+    models = {"pyconv multicore, 2 threads": nn.build("fer"), "pyconv serial": nn.build("fer")}
+    x, labels = training.batch_for(models["pyconv serial"], batch, rng)
+    for column, model in models.items():
+        model.backend, model.threads = ("multicore", 2) if "multicore" in column else ("serial", 1)
+    gradients = [model.loss_and_gradient(x, labels)[1] for model in models.values()]
+    assert np.array_equal(*gradients), "results may not depend on the number of threads"
+    measure(
+        {column: training.train_step(model, x, labels) for column, model in models.items()},
+        experiment=EXPERIMENT,
+        case="fer",
+        operation=f"training step, batch {batch}, two threads over one",
+        threads=2,
+        images=batch,
+        target=1.85,
+        relative_error=0.0,
+    )
+
+
+def test_latency(measure, rng: np.random.Generator) -> None:
+    torch = torch_peer.import_torch()
+    model = nn.build("fer")
+    model.backend = "serial"
+    x, _ = training.batch_for(model, 1, rng)
+
+    def infer(twin: Twin, images):
+        with torch.inference_mode():
+            return twin.network(images)
+
+    twins = [(layout, Twin(torch, model, layout)) for layout in torch_peer.LAYOUTS]
+    peers = {f"torch {layout}": functools.partial(infer, twin, twin.images(x)) for layout, twin in twins}
+    with torch_peer.threads(torch, 1):
+        error = relative_error(model.forward(x), peers["torch contiguous"]().numpy())
+        measure(
+            {"pyconv": lambda: model.forward(x), **peers},
+            experiment=EXPERIMENT,
+            case="fer",
+            operation="inference of one image",
+            flops=model.flops(1),
+            images=1,
+            target=2.0,
+            relative_error=error,
+        )
+
+
+def test_scipy(measure, rng: np.random.Generator) -> None:
+    image, kernel = (rng.standard_normal(size, dtype=np.float32) for size in ((512, 512), (7, 7)))
+    x, weight = image[None, :, :, None], kernel[:, :, None, None]
+    mine = functools.partial(pyconv.conv2d, x, weight, padding=3, backend="serial")
+    peers = {
+        "scipy.signal.correlate2d": lambda: scipy.signal.correlate2d(image, kernel, mode="same"),
+        "scipy.signal.fftconvolve": lambda: scipy.signal.fftconvolve(image, kernel[::-1, ::-1], mode="same"),
+        "scipy.ndimage.correlate": lambda: scipy.ndimage.correlate(image, kernel, mode="constant"),
+    }
+    expected = scipy.signal.correlate2d(image.astype(np.float64), kernel.astype(np.float64), mode="same")
+    error = relative_error(mine()[0, :, :, 0], expected)
+    for peer in peers.values():
+        relative_error(peer(), expected)
+    measure(
+        {"pyconv": mine, **peers},
+        experiment=EXPERIMENT,
+        case="one 512×512 image, one 7×7 filter",
+        operation="forward",
+        flops=2 * 49 * 512 * 512,
+        target=20,
+        relative_error=error,
+    )
+
+
+def test_memory(measure, benchmark, quick: bool) -> None:
+    torch_peer.import_torch()
+    batch = 8 if quick else 64
+    what = {"experiment": EXPERIMENT, "case": "fer", "operation": f"peak memory of a training step, batch {batch}"}
+    found = {"pyconv": {}, "torch": {}}
+    benchmark.pedantic(lambda: found["pyconv"].update(memory_probe.measure("pyconv", batch)))
+    found["torch"] = memory_probe.measure("torch", batch)
+    for library, taken in found.items():
+        above = taken["peak"] - taken["interpreter"]
+        measure.add(**what, column=library, bytes=above, bytes_of_steps=taken["peak"] - taken["ready"], target=1.0)
+
+
+def test_limited_to_avx2(request: pytest.FixtureRequest, measure, benchmark, tmp_path: Path) -> None:
+    """The same layers, both libraries limited to AVX2 in a process of their own: within a fifth of the ratios."""
+    if request.config.getoption("isa") is not None:
+        pytest.skip("this run is itself limited to one instruction set")
+    torch_peer.import_torch()
+    command = [sys.executable, "-m", "pytest", __file__, "-q", "-k", "test_layer", "--benchmark-only", "--quick"]
+    command += ["--isa", "avx2", "--results", str(tmp_path), "-p", "no:cacheprovider"]
+    root = Path(__file__).parent.parent
+    benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True, cwd=root))
+    records = json.loads((tmp_path / "avx2" / f"{EXPERIMENT}.json").read_text())["records"]
+    for group, operation, mean, least in peers_table.means(records):
+        measure.add(
+            experiment=EXPERIMENT,
+            case=f"limited to AVX2: {group}",
+            operation=operation,
+            column="pyconv",
+            ratio=mean,
+            least_ratio=least,
+            isa="avx2",
         )

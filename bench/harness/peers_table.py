@@ -49,9 +49,8 @@ def _cell(records: list[dict[str, Any]]) -> str:
     return f"{share} / {peer['gflops']:.0f} = **{times:.2f}**"
 
 
-def _verdict(group: Group, operation: str, ratios: list[float]) -> str:
+def _verdict(group: Group, operation: str, mean: float, least: float) -> str:
     """ "1.93 (least 1.1); target 1.5, none below 0.9: met"."""
-    mean, least = geometric_mean(ratios), min(ratios)
     text = f"{mean:.2f} (least {least:.2f})"
     target, floor = group.geometric_mean.get(operation), group.floor.get(operation)
     goals = ([f"≥ {target}"] if target else []) + ([f"none < {floor}"] if floor else [])
@@ -61,35 +60,57 @@ def _verdict(group: Group, operation: str, ratios: list[float]) -> str:
     return f"{text}; target {', '.join(goals)}: {'met' if met else '**missed**'}"
 
 
+def means(records: list[dict[str, Any]]) -> list[tuple[str, str, float, float]]:
+    """(group, operation, geometric mean of the ratios, least ratio) for every group that has been measured."""
+    found = []
+    for group in GROUPS:
+        for operation in PASSES:
+            mine = _select(records, group=group.name, operation=operation)
+            cases = dict.fromkeys(r["case"] for r in mine)
+            ratios = [value for case in cases if (value := ratio(_select(mine, case=case))) is not None]
+            if ratios:
+                found.append((group.name, operation, geometric_mean(ratios), min(ratios)))
+    return found
+
+
 def layers(records: list[dict[str, Any]]) -> list[str]:
     """The convolutions, group by group."""
     lines = []
+    found = {(name, operation): rest for name, operation, *rest in means(records)}
     for group in GROUPS:
-        mine = [r for r in records if r.get("group") == group.name]
+        mine = _select(records, group=group.name)
         if not mine:
             continue
-        lines += [
-            f"### {group.name}",
-            "",
-            "| layer | " + " | ".join(NAMES[p] for p in PASSES) + " |",
-            "|---|---|---|---|",
-        ]
-        cases = list(dict.fromkeys(r["case"] for r in mine))
-        for case in cases:
+        lines += [f"### {group.name}", "", f"| layer | {' | '.join(NAMES.values())} |", "|---|---|---|---|"]
+        for case in dict.fromkeys(r["case"] for r in mine):
             cells = [_cell(_select(mine, case=case, operation=operation)) for operation in PASSES]
             lines.append(f"| {case} | {' | '.join(cells)} |")
-        verdicts = []
-        for operation in PASSES:
-            ratios = [ratio(_select(mine, case=case, operation=operation)) for case in cases]
-            known = [value for value in ratios if value is not None]
-            verdicts.append(_verdict(group, operation, known) if known else "–")
+        verdicts = [_verdict(group, p, *found[group.name, p]) if (group.name, p) in found else "–" for p in PASSES]
         lines += [f"| geometric mean | {' | '.join(verdicts)} |", ""]
     return lines
 
 
+def limited(records: list[dict[str, Any]]) -> list[str]:
+    """The geometric means with both libraries limited to AVX2, beside those without a limit."""
+    rows = [r for r in records if r.get("isa") == "avx2" and r.get("ratio") is not None]
+    if not rows:
+        return []
+    free = {(name, operation): mean for name, operation, mean, _ in means(records)}
+    lines = ["### both limited to AVX2 (small batches)", "", "| layers, pass | ratio | least | without the limit |"]
+    lines.append("|---|---|---|---|")
+    for row in rows:
+        group = row["case"].removeprefix("limited to AVX2: ")
+        other = free.get((group, row["operation"]))
+        beside = "–" if other is None else f"{other:.2f}"
+        lines.append(
+            f"| {group}, {NAMES[row['operation']]} | {row['ratio']:.2f} | {row['least_ratio']:.2f} | {beside} |"
+        )
+    return [*lines, ""]
+
+
 def others(records: list[dict[str, Any]]) -> list[str]:
     """Whole steps, latency, SciPy, memory: one row each."""
-    rows = [r for r in records if "group" not in r]
+    rows = [r for r in records if "group" not in r and r.get("ratio") is None]
     if not rows:
         return []
     lines = ["### whole steps, latency, threads, SciPy, memory", "", "| what | figures | pyconv better by | target |",
@@ -141,4 +162,4 @@ def markdown(records: list[dict[str, Any]], machine: dict, versions: dict, peak:
         "Medians of interleaved turns; results verified first.",
         "",
     ]
-    return "\n".join([*head, *layers(records), *others(records)])
+    return "\n".join([*head, *layers(records), *others(records), *limited(records)])

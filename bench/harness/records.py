@@ -32,7 +32,8 @@ class Records:
         self.all: list[dict[str, Any]] = []
 
     def add(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Keep `record`; one of the same figure replaces it."""
+        """Keep `record`, with the time of day."""
+        record["when"] = now()
         self.all.append(record)
         return record
 
@@ -46,23 +47,50 @@ class Records:
         return list(dict.fromkeys(record["experiment"] for record in self.all))
 
     def write(self, folder: Path, peak: dict[str, Any]) -> list[Path]:
-        """Write one JSON file for each experiment into `folder`; each whole or not at all."""
+        """Write one JSON file for each experiment into `folder`; each whole or not at all.
+
+        Records of an earlier session on the same machine stay until the same figure is measured again, so that one part
+        of an experiment can be repeated.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for experiment in self.experiments:
+            path = folder / f"{experiment}.json"
+            self.all = [*_earlier(path, self.of(experiment)), *self.all]
             content = {
                 "format": FORMAT,
                 "experiment": experiment,
-                "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "when": now(),
                 "machine": machine.describe(),
                 "versions": machine.versions(),
                 "peak": peak,
                 "records": self.of(experiment),
             }
-            path = folder / f"{experiment}.json"
             write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
             written.append(path)
         return written
+
+
+def now() -> str:
+    """The time of day, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _figure(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes two records the same figure."""
+    return tuple(record.get(key) for key in ("experiment", "case", "operation", "column", "x", "threads"))
+
+
+def _earlier(path: Path, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records in `path` of this machine, without those that `new` replaces."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    if content.get("format") != FORMAT or content.get("machine") != machine.describe():
+        return []
+    replaced = {_figure(record) for record in new}
+    return [record for record in content["records"] if _figure(record) not in replaced]
 
 
 def write_text(path: Path, text: str) -> None:
