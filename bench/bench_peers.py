@@ -162,19 +162,17 @@ def test_scipy(measure, rng: np.random.Generator) -> None:
     )
 
 
-def test_memory(measure, benchmark, quick: bool) -> None:
+def test_memory(measure, quick: bool) -> None:
     torch_peer.import_torch()
     batch = 8 if quick else 64
     what = {"experiment": EXPERIMENT, "case": "fer", "operation": f"peak memory of a training step, batch {batch}"}
-    found = {"pyconv": {}, "torch": {}}
-    benchmark.pedantic(lambda: found["pyconv"].update(memory_probe.measure("pyconv", batch)))
-    found["torch"] = memory_probe.measure("torch", batch)
+    found = measure.once(lambda: {library: memory_probe.measure(library, batch) for library in ("pyconv", "torch")})
     for library, taken in found.items():
         above = taken["peak"] - taken["interpreter"]
         measure.add(**what, column=library, bytes=above, bytes_of_steps=taken["peak"] - taken["ready"], target=1.0)
 
 
-def test_limited_to_avx2(request: pytest.FixtureRequest, measure, benchmark, tmp_path: Path) -> None:
+def test_limited_to_avx2(request: pytest.FixtureRequest, measure, tmp_path: Path) -> None:
     """The same layers, both libraries limited to AVX2 in a process of their own: within a fifth of the ratios."""
     if request.config.getoption("isa") is not None:
         pytest.skip("this run is itself limited to one instruction set")
@@ -182,7 +180,7 @@ def test_limited_to_avx2(request: pytest.FixtureRequest, measure, benchmark, tmp
     command = [sys.executable, "-m", "pytest", __file__, "-q", "-k", "test_layer", "--benchmark-only", "--quick"]
     command += ["--isa", "avx2", "--results", str(tmp_path), "-p", "no:cacheprovider"]
     root = Path(__file__).parent.parent
-    benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True, cwd=root))
+    measure.once(lambda: subprocess.run(command, check=True, capture_output=True, cwd=root))
     records = json.loads((tmp_path / "avx2" / f"{EXPERIMENT}.json").read_text())["records"]
     for group, operation, mean, least in peers_table.means(records):
         measure.add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,18 @@ class Measure:
         info["peak"] = dataclasses.asdict(self.peak(threads))
         info["records"] = rows
         return times
+
+    def once(self, work: Callable[[], Any]) -> Any:
+        """Do `work` once under pytest-benchmark, for a figure that is no time of a contest; returns its result."""
+        result = []
+
+        def timed() -> None:
+            start = time.perf_counter()
+            result.append(work())
+            timing.CLOCK.advance(time.perf_counter() - start)
+
+        self._benchmark.pedantic(timed)
+        return result[-1]
 
     def peak(self, threads: int = 1) -> Peak:
         """The machine's measured peak on so many threads."""

@@ -2,8 +2,8 @@
 
     python memory_probe.py pyconv|torch BATCH
 
-trains the model `fer` and prints three numbers as JSON: the peak resident bytes of the bare interpreter, with everything
-imported and ready, and after the steps.
+trains the model `fer` and prints three numbers as JSON: the peak resident bytes of the bare interpreter, with
+everything imported and ready, and after the steps.
 """
 
 from __future__ import annotations
