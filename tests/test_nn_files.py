@@ -232,6 +232,7 @@ def test_every_flipped_byte_is_found_or_harmless(saved, tmp_path):
 
 def rewrite(path, tensors, **changes):
     about = {
+        "format": "pyconv model",
         "version": 1,
         "config": model_of_all_layers().config(),
         "normalization": {"mean": [0.0], "std": [1.0]},
@@ -246,7 +247,9 @@ def rewrite(path, tensors, **changes):
     "changes, message",
     [
         ({"version": 2}, "has format version 2, this pyconv reads version 1"),
-        ({"version": "drop"}, "names no format version"),
+        ({"version": "drop"}, "has format version None"),
+        ({"format": "pyconv checkpoint"}, "is not a pyconv model, but a pyconv checkpoint"),
+        ({"format": "drop"}, "is not a pyconv model"),
         ({"classes": "drop"}, "metadata holds"),
         ({"extra": 3}, "metadata holds"),
         ({"crc32": 0}, "checksum"),

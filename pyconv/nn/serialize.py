@@ -1,8 +1,8 @@
 """Model files: safetensors, with what is not numbers as JSON in the header.
 
-The tensors are the parameters and buffers by name. The metadata's key ``pyconv`` holds a JSON object: ``version`` of
-the format, ``config`` of the network, ``normalization``, ``classes``, and ``crc32`` of the tensors' bytes in the
-order of their names. Nothing in such a file is ever executed.
+The tensors are the parameters and buffers by name. The metadata's key ``pyconv`` holds a JSON object: ``format``,
+``version`` of the format, ``config`` of the network, ``normalization``, ``classes``, and ``crc32`` of the tensors'
+bytes in the order of their names. Nothing in such a file is ever executed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from .config import parse_config
 from .normalization import Normalization
 from .sequential import Sequential
 
+FORMAT = "pyconv model"
+
 #: Version of the format that this pyconv writes, and the only one that it reads.
 FORMAT_VERSION = 1
 
-_KEYS = {"version", "config", "normalization", "classes", "crc32"}
+_KEYS = {"format", "version", "config", "normalization", "classes", "crc32"}
 
 
 def _checksum(tensors: Mapping[str, np.ndarray]) -> int:
@@ -50,6 +52,7 @@ def save(model: Sequential, path: str | Path) -> None:
     path = Path(path)
     tensors = {**model.parameters, **model.buffers}
     about = {
+        "format": FORMAT,
         "version": FORMAT_VERSION,
         "config": model.config(),
         "normalization": model.normalization.config(),
@@ -122,12 +125,13 @@ def _metadata(text: str) -> dict[str, Any]:
         about = json.loads(text)
     except ValueError:
         raise CheckpointError("is damaged: its metadata is not JSON") from None
-    if not isinstance(about, dict) or "version" not in about:
-        raise CheckpointError("is damaged: its metadata names no format version")
-    if about["version"] != FORMAT_VERSION:
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        kind = about.get("format") if isinstance(about, dict) else None
+        raise CheckpointError(f"is not a pyconv model{f', but a {kind}' if isinstance(kind, str) else ''}")
+    if about.get("version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"has format version {about['version']!r}, this pyconv reads version {FORMAT_VERSION}: use the pyconv that "
-            "wrote it, or train again"
+            f"has format version {about.get('version')!r}, this pyconv reads version {FORMAT_VERSION}: "
+            "use the pyconv that wrote it, or train again"
         )
     if set(about) != _KEYS:
         raise CheckpointError(f"is damaged: its metadata holds {', '.join(sorted(about))}")
