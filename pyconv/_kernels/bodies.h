@@ -1,11 +1,36 @@
 /* bodies.h: the kernels, and the table of them. */
 #include "vector.h"
 
+#include "tile.h"
+#include "region.h"
+#include "axis.h"
+#include "direct.h"
+#include "outer.h"
+#include "direct_weight_grad.h"
+
+#include "elementwise.h"
+#include "pool.h"
+#include "statistics.h"
+
 static const algorithm NAME(algorithms)[] = {
+    {"direct", {NAME(direct_forward), NAME(direct_input_grad), NAME(direct_weight_grad)}},
     {NULL, {NULL, NULL, NULL}},
 };
 
-const kernels NAME(kernels) = {NAME(algorithms)};
+const kernels NAME(kernels) = {
+    .algorithms = NAME(algorithms),
+    .max_pool = NAME(max_pool),
+    .max_pool_grad = NAME(max_pool_grad),
+    .avg_pool = NAME(avg_pool),
+    .avg_pool_grad = NAME(avg_pool_grad),
+    .relu = NAME(relu),
+    .relu_grad = NAME(relu_grad),
+    .scale_shift = NAME(scale_shift),
+    .bias_grad = NAME(bias_grad),
+    .softmax = NAME(softmax),
+    .batch_norm = NAME(batch_norm),
+    .batch_norm_grad = NAME(batch_norm_grad),
+};
 
 #undef vec
 #undef ivec

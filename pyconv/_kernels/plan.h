@@ -42,24 +42,29 @@ typedef struct plan plan;
 typedef void (*run_fn)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch);
 
 struct plan {
-    /* Filled by the caller before the algorithm's plan function is called. */
+    /* Filled by the caller before the plan function is called; each operation looks at its own. */
     conv g;
+    pool q;
+    ptrdiff_t rows, channels;   /* what is not an image: a matrix */
+    double eps;
     int relu;                   /* forward: apply max(0, .) after the bias */
 
-    /* Filled by the algorithm's plan function. */
+    /* Filled by the plan function. */
     int stages;
     ptrdiff_t items[MAX_STAGES];
     size_t shared_bytes, scratch_bytes;
+    double cycles;              /* estimate of the work on one thread: cost.h */
     run_fn run;
     ptrdiff_t own[OWN_NUMBERS]; /* the algorithm's numbers: a struct of ptrdiff_t, laid over it */
 
-    /* Operands, needed by run only.
+    /* Operands, needed by run only. Convolutions use
                       a           b           bias         out
        forward        x           weight      or NULL      y
        input grad     grad_out    weight      NULL         grad of x
-       weight grad    x           grad_out    NULL         grad of weight          */
-    const void *a, *b, *bias;
-    void *out;
+       weight grad    x           grad_out    NULL         grad of weight
+       and the other operations say in their files what they use. */
+    const void *a, *b, *bias, *c, *d, *e;
+    void *out, *out2, *out3;
 };
 
 /* Returns 1 and completes the plan, or 0 when the algorithm does not do this geometry. It must not look at operands. */
@@ -74,7 +79,10 @@ typedef struct algorithm {
 
 /* Everything that is compiled once per instruction set and precision. */
 typedef struct kernels {
-    const algorithm *algorithms;    /* ends with a NULL name */
+    const algorithm *algorithms;    /* of convolution; ends with a NULL name */
+    plan_fn max_pool, max_pool_grad, avg_pool, avg_pool_grad;   /* pool.h */
+    plan_fn relu, relu_grad, scale_shift, bias_grad;            /* elementwise.h */
+    plan_fn softmax, batch_norm, batch_norm_grad;               /* statistics.h */
 } kernels;
 
 /* dispatch.c */

@@ -1,0 +1,58 @@
+"""The C side of the kernels: `_kernels/plan.h`, where everything here is explained."""
+
+cdef extern from "plan.h" nogil:
+    ctypedef struct conv:
+        ptrdiff_t n, h, w, c, k, kh, kw, sh, sw, pt, pb, pl, pr, dh, dw, groups, oh, ow
+
+    ctypedef struct pool:
+        ptrdiff_t n, h, w, c, kh, kw, sh, sw, pt, pb, pl, pr, oh, ow
+
+    enum:
+        MAX_STAGES
+        ISA_COUNT
+
+    ctypedef struct plan
+    ctypedef void (*run_fn)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) noexcept nogil
+    ctypedef struct plan:
+        conv g
+        pool q
+        ptrdiff_t rows, channels
+        double eps
+        int relu
+        int stages
+        ptrdiff_t items[4]
+        size_t shared_bytes, scratch_bytes
+        double cycles
+        run_fn run
+        const void *a
+        const void *b
+        const void *bias
+        const void *c
+        const void *d
+        const void *e
+        void *out
+        void *out2
+        void *out3
+
+    ctypedef int (*plan_fn)(plan *p) noexcept nogil
+
+    ctypedef enum operation:
+        FORWARD
+        INPUT_GRAD
+        WEIGHT_GRAD
+
+    ctypedef struct algorithm:
+        const char *name
+        plan_fn plan[3]
+
+    ctypedef struct kernels:
+        const algorithm *algorithms
+        plan_fn max_pool, max_pool_grad, avg_pool, avg_pool_grad
+        plan_fn relu, relu_grad, scale_shift, bias_grad
+        plan_fn softmax, batch_norm, batch_norm_grad
+
+    const char *pyconv_isa_name(int isa)
+    int pyconv_isa_available(int isa)
+    int pyconv_isa_best()
+    const kernels *pyconv_kernels(int isa, int is_double)
+    const algorithm *pyconv_algorithm(const kernels *table, const char *name)

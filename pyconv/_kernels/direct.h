@@ -1,0 +1,257 @@
+/* direct.h: direct convolution, forward and input gradient, in register tiles (tile.h).
+
+   Both are correlations of an input (N, ih, iw, from) with packed filters (axis.h), for every phase of the stride
+
+       out[oy, ox, k] = act(b[k] + sum over taps i, j and channels c of in[iy + i ti, ix + j tj, c] w[i, j, c, k])
+
+   Stage 0 packs the filters as [group][phase row][phase column][block of 2 LANES filters][i][j][c][2 LANES]: the tile
+   reads them from first to last. Where the number of filters is no multiple of LANES, the last vector begins earlier
+   and overlaps the one before: it computes some filters twice, to the same bits, and no store needs a mask.
+   Stage 1, an item: a block of result rows of one image and group, some of the blocks of filters. The input rows with
+   their padding are copied to scratch (unless nothing is padded), where they stay in the L2 cache while one block
+   of filters after the other passes over them. */
+
+typedef struct NAME(direct) {
+    ptrdiff_t grad;                     /* the input gradient, not the forward pass */
+    ptrdiff_t ih, iw, from;             /* input size, and its channels of one group */
+    ptrdiff_t oh, ow, to;               /* result size, and its channels of one group */
+    ptrdiff_t n, groups, phases_y, phases_x;
+    ptrdiff_t vectors, blocks;          /* of filters of one group; a block is two vectors or the last one */
+    ptrdiff_t taps;                     /* kh kw */
+    ptrdiff_t rows, row_blocks;         /* rows (of a phase) of one item, and how many items that makes */
+    ptrdiff_t splits;                   /* items that share out the blocks of filters */
+    ptrdiff_t low_y, high_y, low_x, high_x;     /* first and last tap of result 0, over all phases */
+    ptrdiff_t step_y, step_x;           /* input positions from one result position to the next */
+    ptrdiff_t columns;                  /* result columns of the widest phase */
+    ptrdiff_t copied;                   /* input rows go through scratch */
+} NAME(direct);
+
+INLINE NAME(axis) NAME(direct_y)(const plan *p, ptrdiff_t phase)
+{
+    const NAME(direct) *d = (const void *)p->own;
+    return d->grad ? NAME(axis_grad)(p->g.h, p->g.kh, p->g.sh, p->g.pt, p->g.dh, phase)
+                   : NAME(axis_forward)(d->oh, p->g.kh, p->g.sh, p->g.pt, p->g.dh);
+}
+
+INLINE NAME(axis) NAME(direct_x)(const plan *p, ptrdiff_t phase)
+{
+    const NAME(direct) *d = (const void *)p->own;
+    return d->grad ? NAME(axis_grad)(p->g.w, p->g.kw, p->g.sw, p->g.pl, p->g.dw, phase)
+                   : NAME(axis_forward)(d->ow, p->g.kw, p->g.sw, p->g.pl, p->g.dw);
+}
+
+/* Where vector v of a group's filters begins. */
+INLINE ptrdiff_t NAME(vector_start)(ptrdiff_t v, ptrdiff_t filters)
+{
+    const ptrdiff_t last = filters > LANES ? filters - LANES : 0;
+    return v * LANES < last ? v * LANES : last;
+}
+
+/* Stage 0: the filters of one block, for all phases. The part of a phase begins where the taps of the phases before
+   it end: every kernel position belongs to one phase. */
+static void NAME(pack_filters)(const plan *p, ptrdiff_t item, REAL *packed)
+{
+    const NAME(direct) *d = (const void *)p->own;
+    const ptrdiff_t group = item / d->blocks, block = item % d->blocks;
+    const ptrdiff_t vectors = d->vectors - 2 * block < 2 ? 1 : 2, width = vectors * LANES;
+    const ptrdiff_t c_group = p->g.c / p->g.groups, k_group = p->g.k / p->g.groups, k = p->g.k;
+    const ptrdiff_t lanes = d->to < LANES ? d->to : LANES;
+    const REAL *w = p->b;
+    REAL *to = packed + (group * d->vectors + 2 * block) * LANES * d->taps * d->from;
+    for (ptrdiff_t a = 0; a < d->phases_y; a++) {
+        const NAME(axis) y = NAME(direct_y)(p, a);
+        for (ptrdiff_t b = 0; b < d->phases_x; b++) {
+            const NAME(axis) x = NAME(direct_x)(p, b);
+            for (ptrdiff_t i = 0; i < y.taps; i++)
+                for (ptrdiff_t j = 0; j < x.taps; j++) {
+                    const ptrdiff_t at = (y.kernel0 + i * y.kernel_step) * p->g.kw + x.kernel0 + j * x.kernel_step;
+                    for (ptrdiff_t v = 0; v < vectors; v++) {
+                        const ptrdiff_t first = NAME(vector_start)(2 * block + v, d->to);
+                        const REAL *source = w + at * c_group * k + group * k_group;
+                        source += d->grad ? first * k : first;
+                        const ptrdiff_t next = d->grad ? k : 1, inner = d->grad ? 1 : k;
+                        for (ptrdiff_t c = 0; c < d->from; c++) {
+                            REAL *lane = to + c * width + v * LANES;
+                            for (ptrdiff_t l = 0; l < lanes; l++)
+                                lane[l] = source[c * inner + l * next];
+                            for (ptrdiff_t l = lanes; l < LANES; l++)
+                                lane[l] = 0;
+                        }
+                    }
+                    to += d->from * width;
+                }
+        }
+    }
+}
+
+/* The rows first ... last - 1 of one phase and one block of filters. `in` is the input position (low_y + first step_y,
+   low_x), rows `row` apart and pixels `pixel` apart. */
+static void NAME(direct_rows)(const plan *p, const NAME(axis) *y, const NAME(axis) *x, ptrdiff_t first, ptrdiff_t last,
+                              const REAL *in, ptrdiff_t row, ptrdiff_t pixel, const REAL *filters, ptrdiff_t group,
+                              ptrdiff_t block, REAL *out)
+{
+    const NAME(direct) *d = (const void *)p->own;
+    const ptrdiff_t vectors = d->vectors - 2 * block < 2 ? 1 : 2;
+    const ptrdiff_t channels = d->groups * d->to;
+    const ptrdiff_t k = NAME(vector_start)(2 * block, d->to), k2 = NAME(vector_start)(2 * block + 1, d->to);
+    const ptrdiff_t most = NAME(tile_pixels)(vectors), tiles = (x->count + most - 1) / most;
+    const int merged = x->tap_step == 1 && pixel == d->from;
+    NAME(tile) t;
+    t.bias = p->bias ? (const REAL *)p->bias + group * d->to + k : NULL;
+    t.w = filters;
+    t.x_step = x->in_step * pixel;
+    t.y_step = x->out_step * channels;
+    t.rows = y->taps;
+    t.row = y->tap_step * row;
+    t.columns = merged ? 1 : x->taps;
+    t.column = x->tap_step * pixel;
+    t.run = merged ? x->taps * d->from : d->from;
+    t.second = k2 - k;
+    t.lanes = d->to < LANES ? d->to : LANES;
+    t.relu = p->relu;
+    if (x->taps == 0)
+        t.rows = 0;
+    in += (y->in0 - d->low_y) * row + (x->in0 - d->low_x) * pixel;
+    for (ptrdiff_t r = first; r < last; r++) {
+        const REAL *line = in + (r - first) * d->step_y * row;
+        REAL *to = out + ((y->out0 + r * y->out_step) * d->ow + x->out0) * channels + group * d->to + k;
+        for (ptrdiff_t tile = 0; tile < tiles; tile++) {
+            const ptrdiff_t s = tile * x->count / tiles, end = (tile + 1) * x->count / tiles;
+            t.x = line + s * t.x_step;
+            t.y = to + s * t.y_step;
+            NAME(tiles)[vectors - 1][end - s - 1](&t);
+        }
+    }
+}
+
+static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
+{
+    const NAME(direct) *d = (const void *)p->own;
+    if (stage == 0) {
+        NAME(pack_filters)(p, item, shared);
+        return;
+    }
+    const ptrdiff_t split = item % d->splits, part = item / d->splits;
+    const ptrdiff_t group = part % d->groups, rest = part / d->groups;
+    const ptrdiff_t first = rest % d->row_blocks * d->rows, image = rest / d->row_blocks;
+    const ptrdiff_t channels = d->groups * d->from;
+    const REAL *in = (const REAL *)p->a + image * d->ih * d->iw * channels;
+    REAL *out = (REAL *)p->out + image * d->oh * d->ow * d->groups * d->to;
+    ptrdiff_t row, pixel;
+    if (d->copied) {
+        const ptrdiff_t columns = (d->columns - 1) * d->step_x + d->high_x - d->low_x + 1;
+        const ptrdiff_t rows = (d->rows - 1) * d->step_y + d->high_y - d->low_y + 1;
+        NAME(copy_region)(scratch, in, d->ih, d->iw, channels, d->low_y + first * d->step_y, rows, d->low_x, columns,
+                          group * d->from, d->from);
+        in = scratch;
+        pixel = d->from;
+        row = columns * pixel;
+    } else {
+        pixel = channels;
+        row = d->iw * channels;
+        in += (d->low_y + first * d->step_y) * row + d->low_x * pixel;
+    }
+    for (ptrdiff_t block = split * d->blocks / d->splits; block < (split + 1) * d->blocks / d->splits; block++) {
+        const ptrdiff_t width = d->vectors - 2 * block < 2 ? LANES : 2 * LANES;
+        const REAL *filters = (const REAL *)shared + (group * d->vectors + 2 * block) * LANES * d->taps * d->from;
+        for (ptrdiff_t a = 0; a < d->phases_y; a++) {
+            const NAME(axis) y = NAME(direct_y)(p, a);
+            const ptrdiff_t last = first + d->rows < y.count ? first + d->rows : y.count;
+            for (ptrdiff_t b = 0; b < d->phases_x; b++) {
+                const NAME(axis) x = NAME(direct_x)(p, b);
+                NAME(direct_rows)(p, &y, &x, first, last, in, row, pixel, filters, group, block, out);
+                filters += y.taps * x.taps * d->from * width;
+            }
+        }
+    }
+}
+
+/* What forward and input gradient share once the sizes are known. */
+static int NAME(direct_plan)(plan *p)
+{
+    NAME(direct) *d = (void *)p->own;
+    ptrdiff_t results = 0;
+    int found = 0;
+    d->taps = p->g.kh * p->g.kw;
+    d->vectors = (d->to + LANES - 1) / LANES;
+    d->blocks = (d->vectors + 1) / 2;
+    d->low_y = d->high_y = d->low_x = d->high_x = 0;
+    d->columns = 1;
+    for (ptrdiff_t a = 0; a < d->phases_y; a++) {
+        const NAME(axis) y = NAME(direct_y)(p, a);
+        results = y.count > results ? y.count : results;
+        if (!y.taps)
+            continue;
+        const ptrdiff_t high = y.in0 + (y.taps - 1) * y.tap_step;
+        d->low_y = !found || y.in0 < d->low_y ? y.in0 : d->low_y;
+        d->high_y = !found || high > d->high_y ? high : d->high_y;
+        found = 1;
+    }
+    found = 0;
+    for (ptrdiff_t b = 0; b < d->phases_x; b++) {
+        const NAME(axis) x = NAME(direct_x)(p, b);
+        d->columns = x.count > d->columns ? x.count : d->columns;
+        if (!x.taps)
+            continue;
+        const ptrdiff_t high = x.in0 + (x.taps - 1) * x.tap_step;
+        d->low_x = !found || x.in0 < d->low_x ? x.in0 : d->low_x;
+        d->high_x = !found || high > d->high_x ? high : d->high_x;
+        found = 1;
+    }
+    const ptrdiff_t columns = (d->columns - 1) * d->step_x + d->high_x - d->low_x + 1;
+    d->copied = d->groups > 1 || d->low_y < 0 || d->low_x < 0 || d->low_x + columns > d->iw ||
+                (results - 1) * d->step_y + d->high_y >= d->ih;
+
+    /* Rows of an item: as many as keep its input in half of a small L2 cache, fewer where that leaves few items. */
+    const ptrdiff_t line = columns * d->from * (ptrdiff_t)sizeof(REAL);
+    ptrdiff_t rows = ((128 << 10) / line - (d->high_y - d->low_y)) / d->step_y;
+    const ptrdiff_t enough = d->n * d->groups * results / 32;
+    rows = rows > enough ? enough : rows;
+    const ptrdiff_t least = (56 + d->columns - 1) / d->columns;
+    rows = rows < least ? least : rows;
+    rows = rows > results ? results : rows;
+    d->row_blocks = (results + rows - 1) / rows;
+    d->rows = (results + d->row_blocks - 1) / d->row_blocks;
+    d->row_blocks = (results + d->rows - 1) / d->rows;
+    const ptrdiff_t items = d->n * d->row_blocks * d->groups;
+    d->splits = items >= 16 ? 1 : (16 + items - 1) / items;
+    d->splits = d->splits > d->blocks ? d->blocks : d->splits;
+
+    const ptrdiff_t region = ((d->rows - 1) * d->step_y + d->high_y - d->low_y + 1) * columns * d->from;
+    p->stages = 2;
+    p->items[0] = d->groups * d->blocks;
+    p->items[1] = items * d->splits;
+    p->shared_bytes = (size_t)(d->groups * d->vectors * LANES * d->taps * d->from) * sizeof(REAL);
+    p->scratch_bytes = d->copied ? ((size_t)region * sizeof(REAL) + 63) / 64 * 64 : 0;
+    p->cycles = (double)(p->g.n * p->g.oh * p->g.ow * p->g.groups * d->taps * d->from * d->vectors) / 1.6;
+    p->run = NAME(direct_run);
+    return 1;
+}
+
+static int NAME(direct_forward)(plan *p)
+{
+    const conv *g = &p->g;
+    NAME(direct) *d = (void *)p->own;
+    _Static_assert(sizeof(NAME(direct)) <= sizeof p->own, "the plan holds the algorithm's numbers");
+    d->grad = 0;
+    d->n = g->n, d->groups = g->groups;
+    d->ih = g->h, d->iw = g->w, d->from = g->c / g->groups;
+    d->oh = g->oh, d->ow = g->ow, d->to = g->k / g->groups;
+    d->phases_y = d->phases_x = 1;
+    d->step_y = g->sh, d->step_x = g->sw;
+    return NAME(direct_plan)(p);
+}
+
+static int NAME(direct_input_grad)(plan *p)
+{
+    const conv *g = &p->g;
+    NAME(direct) *d = (void *)p->own;
+    d->grad = 1;
+    d->n = g->n, d->groups = g->groups;
+    d->ih = g->oh, d->iw = g->ow, d->from = g->k / g->groups;
+    d->oh = g->h, d->ow = g->w, d->to = g->c / g->groups;
+    d->phases_y = g->sh < g->h ? g->sh : g->h;
+    d->phases_x = g->sw < g->w ? g->sw : g->w;
+    d->step_y = d->step_x = 1;
+    return NAME(direct_plan)(p);
+}

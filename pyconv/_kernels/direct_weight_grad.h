@@ -1,0 +1,182 @@
+/* direct_weight_grad.h: the weight gradient as sums of outer products in register tiles (outer.h).
+
+       dw[i, j, c, k] = sum over n, r, s of x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, k]
+
+   The pixels are cut into blocks of rows (of several images, where these are small) whose errors fit in the L1 cache
+   and whose input, copied with its padding, fits in L2. Stage 0, an item: one part of the blocks, one group, one block
+   of 2 LANES filters. Its sums, [i][j][c][2 LANES], are its own part of `shared`; every tile of them visits every block.
+   Stage 1 adds the parts up in their order, and stores. How many parts there are depends on the shape alone. */
+
+typedef struct NAME(gradient) {
+    ptrdiff_t from, to;                 /* channels and filters of one group */
+    ptrdiff_t vectors, blocks;          /* of filters of one group; a block is two vectors or the last one */
+    ptrdiff_t rows, images;             /* output rows and images of one block of pixels */
+    ptrdiff_t row_blocks, pixel_blocks; /* blocks of one image's rows; blocks in all */
+    ptrdiff_t parts;                    /* items that share out the blocks of pixels */
+    ptrdiff_t region_rows, region_columns;  /* input that a block's rows see */
+    ptrdiff_t copied, packed;           /* the input, the errors go through scratch */
+    ptrdiff_t merged;                   /* the kernel's columns and channels are one run */
+} NAME(gradient);
+
+INLINE ptrdiff_t NAME(min)(ptrdiff_t a, ptrdiff_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Errors of one block of filters, (pixels, width), LANES wide at least. */
+static void NAME(pack_errors)(REAL *to, const REAL *dy, ptrdiff_t pixels, ptrdiff_t k, ptrdiff_t vectors,
+                              ptrdiff_t second, ptrdiff_t lanes)
+{
+    for (ptrdiff_t i = 0; i < pixels; i++, dy += k)
+        for (ptrdiff_t v = 0; v < vectors; v++, to += LANES)
+            *(vec *)to = lanes == LANES ? NAME(load)(dy + v * second) : NAME(load_some)(dy, lanes);
+}
+
+static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL *scratch)
+{
+    const NAME(gradient) *d = (const void *)p->own;
+    const conv *g = &p->g;
+    const ptrdiff_t block = item % d->blocks, group = item / d->blocks % g->groups;
+    const ptrdiff_t part = item / d->blocks / g->groups;
+    const ptrdiff_t vectors = d->vectors - 2 * block < 2 ? 1 : 2;
+    const ptrdiff_t k = NAME(vector_start)(2 * block, d->to), second = NAME(vector_start)(2 * block + 1, d->to) - k;
+    const ptrdiff_t region = d->region_rows * d->region_columns * d->from;
+    REAL *errors = scratch + (d->copied ? (d->images * region + LANES - 1) / LANES * LANES : 0);
+    NAME(outer) t;
+    t.fresh = 1;
+    t.second = second;
+    for (ptrdiff_t b = part * d->pixel_blocks / d->parts; b < (part + 1) * d->pixel_blocks / d->parts; b++) {
+        const ptrdiff_t image = b / d->row_blocks * d->images, first = b % d->row_blocks * d->rows;
+        const REAL *x = (const REAL *)p->a + image * g->h * g->w * g->c;
+        const REAL *dy = (const REAL *)p->b + (image * g->oh + first) * g->ow * g->k + group * d->to + k;
+        t.images = NAME(min)(d->images, g->n - image);
+        t.rows = NAME(min)(d->rows, g->oh - first);
+        t.columns = g->ow;
+        t.dy_pixel = g->k;
+        t.dy_row = g->ow * g->k;
+        t.dy_image = g->oh * t.dy_row;
+        if (d->packed) {
+            for (ptrdiff_t n = 0; n < t.images; n++)
+                NAME(pack_errors)(errors + n * t.rows * g->ow * vectors * LANES, dy + n * t.dy_image, t.rows * g->ow,
+                                  g->k, vectors, second, NAME(min)(d->to, LANES));
+            dy = errors;
+            t.dy_pixel = vectors * LANES;
+            t.dy_row = g->ow * t.dy_pixel;
+            t.dy_image = t.rows * t.dy_row;
+            t.second = LANES;
+        }
+        ptrdiff_t row = g->w * g->c, pixel = g->c;
+        t.x_image = g->h * row;
+        if (d->copied) {
+            for (ptrdiff_t n = 0; n < t.images; n++)
+                NAME(copy_region)(scratch + n * region, x + n * t.x_image, g->h, g->w, g->c, first * g->sh - g->pt,
+                                  d->region_rows, -g->pl, d->region_columns, group * d->from, d->from);
+            x = scratch;
+            pixel = d->from;
+            row = d->region_columns * pixel;
+            t.x_image = region;
+        } else
+            x += (first * g->sh - g->pt) * row - g->pl * pixel;
+        t.x_row = g->sh * row;
+        t.x_pixel = g->sw * pixel;
+        const ptrdiff_t taps = d->merged ? 1 : g->kw, run = d->merged ? g->kw * d->from : d->from;
+        const ptrdiff_t most = NAME(tile_pixels)(vectors), tiles = (run + most - 1) / most;
+        REAL *sum = sums;
+        for (ptrdiff_t i = 0; i < g->kh; i++)
+            for (ptrdiff_t j = 0; j < taps; j++, sum += run * vectors * LANES)
+                for (ptrdiff_t tile = 0; tile < tiles; tile++) {
+                    const ptrdiff_t l = tile * run / tiles, end = (tile + 1) * run / tiles;
+                    t.x = x + i * g->dh * row + j * g->dw * pixel + l;
+                    t.dy = dy;
+                    t.sum = sum + l * vectors * LANES;
+                    NAME(outers)[vectors - 1][end - l - 1](&t);
+                }
+        t.fresh = 0;
+    }
+}
+
+/* One kernel position and group: the parts' sums in order, to where they belong. */
+static void NAME(gradient_sum)(const plan *p, ptrdiff_t item, const REAL *shared)
+{
+    const NAME(gradient) *d = (const void *)p->own;
+    const conv *g = &p->g;
+    const ptrdiff_t group = item % g->groups, tap = item / g->groups, taps = g->kh * g->kw;
+    const ptrdiff_t part_size = g->groups * taps * d->from * d->vectors * LANES;
+    REAL *out = (REAL *)p->out + tap * d->from * g->k + group * d->to;
+    for (ptrdiff_t v = 0; v < d->vectors; v++) {
+        const ptrdiff_t block = v / 2, width = NAME(min)(d->vectors - 2 * block, 2) * LANES;
+        const ptrdiff_t k = NAME(vector_start)(v, d->to);
+        const REAL *sums = shared + (group * d->vectors + 2 * block) * LANES * taps * d->from;
+        for (ptrdiff_t c = 0; c < d->from; c++) {
+            const REAL *from = sums + (tap * d->from + c) * width + v % 2 * LANES;
+            vec total = *(const vec *)from;
+            for (ptrdiff_t part = 1; part < d->parts; part++)
+                total += *(const vec *)(from + part * part_size);
+            if (d->to >= LANES)
+                NAME(store)(out + c * g->k + k, total);
+            else
+                NAME(store_some)(out + c * g->k, total, d->to);
+        }
+    }
+}
+
+static void NAME(gradient_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
+{
+    const NAME(gradient) *d = (const void *)p->own;
+    const ptrdiff_t size = p->g.kh * p->g.kw * d->from * LANES;
+    if (stage == 1) {
+        NAME(gradient_sum)(p, item, shared);
+        return;
+    }
+    const ptrdiff_t block = item % d->blocks, before = item / d->blocks;
+    NAME(gradient_part)(p, item, (REAL *)shared + (before * d->vectors + 2 * block) * size, scratch);
+}
+
+static int NAME(direct_weight_grad)(plan *p)
+{
+    const conv *g = &p->g;
+    NAME(gradient) *d = (void *)p->own;
+    _Static_assert(sizeof(NAME(gradient)) <= sizeof p->own, "the plan holds the algorithm's numbers");
+    const ptrdiff_t size = sizeof(REAL);
+    d->from = g->c / g->groups;
+    d->to = g->k / g->groups;
+    d->vectors = (d->to + LANES - 1) / LANES;
+    d->blocks = (d->vectors + 1) / 2;
+    d->region_columns = (g->ow - 1) * g->sw + (g->kw - 1) * g->dw + 1;
+    const ptrdiff_t reach = (g->kh - 1) * g->dh + 1;
+    const ptrdiff_t products = g->kh * g->kw * d->from;
+    d->copied = g->groups > 1 || g->pt > 0 || g->pl > 0 || d->region_columns > g->w ||
+                (g->oh - 1) * g->sh + reach > g->h;
+    d->merged = g->dw == 1;
+    d->packed = d->to < LANES || (products >= 64 && g->k > 2 * LANES);
+
+    /* A block: its errors in 16 KiB, but 128 pixels at least; whole images where these are small. */
+    const ptrdiff_t wanted = NAME(min)(256, (16 << 10) / (2 * LANES * size));
+    const ptrdiff_t pixels = wanted < 128 ? 128 : wanted;
+    d->rows = NAME(min)((pixels + g->ow - 1) / g->ow, g->oh);
+    d->row_blocks = (g->oh + d->rows - 1) / d->rows;
+    d->rows = (g->oh + d->row_blocks - 1) / d->row_blocks;
+    d->row_blocks = (g->oh + d->rows - 1) / d->rows;
+    d->images = d->row_blocks > 1 ? 1 : NAME(min)(g->n, (pixels + g->oh * g->ow - 1) / (g->oh * g->ow));
+    d->pixel_blocks = (g->n + d->images - 1) / d->images * d->row_blocks;
+    d->region_rows = (d->rows - 1) * g->sh + reach;
+
+    /* Parts: 32 items for the threads, as long as adding the parts up is little work beside making them. */
+    const ptrdiff_t items = d->blocks * g->groups;
+    const ptrdiff_t worth = g->n * g->oh * g->ow / 512;
+    ptrdiff_t parts = (32 + items - 1) / items;
+    parts = NAME(min)(NAME(min)(parts, worth), d->pixel_blocks);
+    d->parts = parts < 1 ? 1 : parts;
+
+    const ptrdiff_t width = NAME(min)(d->vectors, 2) * LANES;
+    const ptrdiff_t region = d->images * d->region_rows * d->region_columns * d->from;
+    const ptrdiff_t errors = d->images * d->rows * g->ow * width;
+    p->stages = 2;
+    p->items[0] = d->parts * items;
+    p->items[1] = g->kh * g->kw * g->groups;
+    p->shared_bytes = (size_t)(d->parts * g->groups * products * d->vectors * LANES * size);
+    p->scratch_bytes = (size_t)(((d->copied ? region : 0) + (d->packed ? errors : 0) + LANES) * size + 63) / 64 * 64;
+    p->cycles = (double)(g->n * g->oh * g->ow * g->groups * products * d->vectors) / 1.6;
+    p->run = NAME(gradient_run);
+    return 1;
+}

@@ -1,0 +1,82 @@
+/* outer.h: the register tile of the weight gradient, P kernel elements x V vectors of filters.
+
+       sum[l, k] += sum over r, s of x[r row + s pixel + l] dy[r, s, k]
+
+   for P neighbours l (columns and channels of the kernel, which follow one another in x) and V * LANES filters: an
+   outer product for each pixel, with all sums in registers. P broadcasts and V loads for P V multiply-adds. */
+
+typedef struct NAME(outer) {
+    const REAL *x, *dy;
+    REAL *sum;                          /* (P, V LANES) */
+    ptrdiff_t images, x_image, dy_image;    /* steps in x and dy */
+    ptrdiff_t rows, x_row, dy_row;
+    ptrdiff_t columns, x_pixel, dy_pixel;
+    ptrdiff_t second;                   /* where the second vector's filters are, from the first's */
+    ptrdiff_t fresh;                    /* sum holds garbage: start from zero */
+} NAME(outer);
+
+INLINE void NAME(outer_body)(const NAME(outer) *t, const int P, const int V)
+{
+    vec sum[P][V];
+    const ptrdiff_t columns = t->columns, x_pixel = t->x_pixel, dy_pixel = t->dy_pixel, second = t->second;
+    UNROLL
+    for (int p = 0; p < P; p++) {
+        UNROLL
+        for (int v = 0; v < V; v++)
+            sum[p][v] = t->fresh ? (vec){0} : *(const vec *)(t->sum + (p * V + v) * LANES);
+    }
+    for (ptrdiff_t n = 0; n < t->images; n++)
+        for (ptrdiff_t r = 0; r < t->rows; r++) {
+            const REAL *x = t->x + n * t->x_image + r * t->x_row;
+            const REAL *dy = t->dy + n * t->dy_image + r * t->dy_row;
+            for (ptrdiff_t s = 0; s < columns; s++) {
+                vec error[V];
+                UNROLL
+                for (int v = 0; v < V; v++)
+                    error[v] = NAME(load)(dy + v * second);
+                UNROLL
+                for (int p = 0; p < P; p++) {
+                    const vec pixel = x[p] - (vec){0};
+                    UNROLL
+                    for (int v = 0; v < V; v++)
+                        sum[p][v] += pixel * error[v];
+                }
+                x += x_pixel;
+                dy += dy_pixel;
+            }
+        }
+    UNROLL
+    for (int p = 0; p < P; p++) {
+        UNROLL
+        for (int v = 0; v < V; v++)
+            *(vec *)(t->sum + (p * V + v) * LANES) = sum[p][v];
+    }
+}
+
+#define OUTER(P, V)                                                                                                    \
+    static void NAME(outer_##P##x##V)(const NAME(outer) *t)                                                            \
+    {                                                                                                                  \
+        NAME(outer_body)(t, P, V);                                                                                     \
+    }
+OUTER(1, 1) OUTER(2, 1) OUTER(3, 1) OUTER(4, 1) OUTER(5, 1) OUTER(6, 1)
+OUTER(7, 1) OUTER(8, 1) OUTER(9, 1) OUTER(10, 1) OUTER(11, 1) OUTER(12, 1)
+OUTER(1, 2) OUTER(2, 2) OUTER(3, 2) OUTER(4, 2) OUTER(5, 2) OUTER(6, 2)
+#if REGISTERS == 32
+OUTER(13, 1) OUTER(14, 1)
+OUTER(7, 2) OUTER(8, 2) OUTER(9, 2) OUTER(10, 2) OUTER(11, 2) OUTER(12, 2) OUTER(13, 2) OUTER(14, 2)
+#endif
+#undef OUTER
+
+#define O(P, V) NAME(outer_##P##x##V)
+static void (*const NAME(outers)[2][14])(const NAME(outer) *) = {
+    {O(1, 1), O(2, 1), O(3, 1), O(4, 1), O(5, 1), O(6, 1), O(7, 1), O(8, 1), O(9, 1), O(10, 1), O(11, 1), O(12, 1),
+#if REGISTERS == 32
+     O(13, 1), O(14, 1)},
+    {O(1, 2), O(2, 2), O(3, 2), O(4, 2), O(5, 2), O(6, 2), O(7, 2), O(8, 2), O(9, 2), O(10, 2), O(11, 2), O(12, 2),
+     O(13, 2), O(14, 2)},
+#else
+    },
+    {O(1, 2), O(2, 2), O(3, 2), O(4, 2), O(5, 2), O(6, 2)},
+#endif
+};
+#undef O

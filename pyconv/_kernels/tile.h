@@ -1,0 +1,102 @@
+/* tile.h: the register tile of direct convolution, P pixels x V vectors of filters.
+
+       y[p, k] = b[k] + sum over i, j, l of x[i row + j column + p step + l] w[i, j, l, k]
+
+   for P pixels of one output row and V * LANES filters, all sums in registers. Per step of l: V loads of filters, P
+   broadcasts of a pixel's channel, P V multiply-adds. With 32 registers 14 x 2 sums keep both multiply-add units busy
+   (latency 4, two units: 8 sums at least) at 16 loads for 28 multiply-adds, half of what the load units could do.
+   Where the kernel's columns follow one another in memory (no dilation), i is the kernel's row and l runs over
+   its columns and channels together: a first layer's l then has some length too. */
+
+typedef struct NAME(tile) {
+    const REAL *x, *w, *bias;       /* bias: NULL, or where the first filter's is */
+    REAL *y;
+    ptrdiff_t x_step, y_step;       /* from one pixel of the tile to the next */
+    ptrdiff_t rows, row;            /* i, and its step in x */
+    ptrdiff_t columns, column;      /* j, and its step in x */
+    ptrdiff_t run;                  /* l */
+    ptrdiff_t second;               /* where the second vector's filters are, from the first's */
+    ptrdiff_t lanes;                /* filters of a vector that exist: LANES or fewer */
+    int relu;
+} NAME(tile);
+
+INLINE void NAME(tile_body)(const NAME(tile) *t, const int P, const int V)
+{
+    vec sum[P][V];
+    const REAL *w = t->w;
+    const ptrdiff_t step = t->x_step, run = t->run;
+    UNROLL
+    for (int v = 0; v < V; v++) {
+        vec start = {0};
+        if (t->bias)
+            start = t->lanes == LANES ? NAME(load)(t->bias + v * t->second) : NAME(load_some)(t->bias, t->lanes);
+        UNROLL
+        for (int p = 0; p < P; p++)
+            sum[p][v] = start;
+    }
+    for (ptrdiff_t i = 0; i < t->rows; i++)
+        for (ptrdiff_t j = 0; j < t->columns; j++) {
+            const REAL *x = t->x + i * t->row + j * t->column;
+            for (ptrdiff_t l = 0; l < run; l++) {
+                vec filter[V];
+                UNROLL
+                for (int v = 0; v < V; v++)
+                    filter[v] = *(const vec *)(w + v * LANES);
+                UNROLL
+                for (int p = 0; p < P; p++) {
+                    const vec pixel = x[p * step + l] - (vec){0};
+                    UNROLL
+                    for (int v = 0; v < V; v++)
+                        sum[p][v] += pixel * filter[v];
+                }
+                w += V * LANES;
+            }
+        }
+    UNROLL
+    for (int p = 0; p < P; p++) {
+        UNROLL
+        for (int v = 0; v < V; v++) {
+            vec result = t->relu ? NAME(positive)(sum[p][v]) : sum[p][v];
+            REAL *to = t->y + p * t->y_step + v * t->second;
+            if (t->lanes == LANES)
+                NAME(store)(to, result);
+            else
+                NAME(store_some)(to, result, t->lanes);
+        }
+    }
+}
+
+/* One function for each size, so that every loop over P and V is unrolled and `sum` lives in registers. */
+#define TILE(P, V)                                                                                                     \
+    static void NAME(tile_##P##x##V)(const NAME(tile) *t)                                                              \
+    {                                                                                                                  \
+        NAME(tile_body)(t, P, V);                                                                                      \
+    }
+TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
+TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
+TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
+#if REGISTERS == 32
+TILE(13, 1) TILE(14, 1)
+TILE(7, 2) TILE(8, 2) TILE(9, 2) TILE(10, 2) TILE(11, 2) TILE(12, 2) TILE(13, 2) TILE(14, 2)
+#endif
+#undef TILE
+
+/* The most pixels that a tile of V vectors holds. */
+INLINE ptrdiff_t NAME(tile_pixels)(ptrdiff_t vectors)
+{
+    return REGISTERS == 32 ? 14 : vectors == 1 ? 12 : 6;
+}
+
+#define T(P, V) NAME(tile_##P##x##V)
+static void (*const NAME(tiles)[2][14])(const NAME(tile) *) = {
+    {T(1, 1), T(2, 1), T(3, 1), T(4, 1), T(5, 1), T(6, 1), T(7, 1), T(8, 1), T(9, 1), T(10, 1), T(11, 1), T(12, 1),
+#if REGISTERS == 32
+     T(13, 1), T(14, 1)},
+    {T(1, 2), T(2, 2), T(3, 2), T(4, 2), T(5, 2), T(6, 2), T(7, 2), T(8, 2), T(9, 2), T(10, 2), T(11, 2), T(12, 2),
+     T(13, 2), T(14, 2)},
+#else
+    },
+    {T(1, 2), T(2, 2), T(3, 2), T(4, 2), T(5, 2), T(6, 2)},
+#endif
+};
+#undef T

@@ -1,0 +1,98 @@
+"""Build the compiled modules; everything else about the package is in pyproject.toml.
+
+Environment variables of the build:
+
+PYCONV_OPENMP=0
+    Build serial modules although the compiler has OpenMP.
+PYCONV_SANITIZE=address,undefined
+    Build with these sanitizers (GCC or Clang names), for `make sanitize`.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = Path("pyconv/_kernels")
+HEADERS = sorted(str(path) for path in KERNELS.glob("*.h"))
+
+OPENMP_PROBE = """
+#include <omp.h>
+int main(void)
+{
+    int count = 0;
+#pragma omp parallel for reduction(+ : count)
+    for (int i = 0; i < 64; i++)
+        count += omp_get_num_threads() > 0;
+    return count != 64;
+}
+"""
+
+NO_OPENMP = """\
+warning: pyconv: the C compiler does not build OpenMP programs (tried -fopenmp).
+warning: pyconv: the module is built without it and runs on one thread.
+warning: pyconv: install GCC, or Clang with libomp, and build again for the multicore backend."""
+
+
+def openmp_works(compiler: list[str]) -> bool:
+    """Whether `compiler` compiles, links and runs a small OpenMP program."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = Path(folder, "probe.c"), Path(folder, "probe")
+        source.write_text(OPENMP_PROBE)
+        try:
+            subprocess.run([*compiler, "-fopenmp", str(source), "-o", str(program)], check=True, capture_output=True)
+            if os.environ.get("PYCONV_CROSS") != "1":  # a program for another processor cannot be tried here
+                subprocess.run([str(program)], check=True, capture_output=True, timeout=60)
+        except (OSError, subprocess.SubprocessError):
+            return False
+    return True
+
+
+class Build(build_ext):
+    """Adds the flags that depend on what the compiler can do."""
+
+    def build_extensions(self) -> None:
+        # setuptools puts these first: whatever the interpreter was built with, the kernels are built alike.
+        # Signed indices never wrap in them, and a contraction to FMA is where their speed comes from.
+        flags = ["-O3", "-Wall", "-Wextra", "-ffp-contract=fast"]
+        link = []
+        if os.environ.get("PYCONV_OPENMP") != "0" and openmp_works(self.compiler.compiler):
+            flags.append("-fopenmp")
+            link.append("-fopenmp")
+        else:
+            print(NO_OPENMP, file=sys.stderr)
+        sanitizers = os.environ.get("PYCONV_SANITIZE")
+        if sanitizers:
+            flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
+            link.append(f"-fsanitize={sanitizers}")
+        for extension in self.extensions:
+            extension.extra_compile_args = [*flags, *extension.extra_compile_args]
+            extension.extra_link_args = [*link, *extension.extra_link_args]
+        super().build_extensions()
+
+
+def extension(name: str, sources: list[str]) -> Extension:
+    """One compiled module of the package."""
+    return Extension(
+        f"pyconv.{name}",
+        [f"pyconv/{name}.pyx", *sources],
+        depends=HEADERS,
+        include_dirs=["pyconv/_kernels"],
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            extension("_naive", []),
+            extension("_cpu", sorted(str(path) for path in KERNELS.glob("*.c"))),
+        ],
+        language_level=3,
+    ),
+    cmdclass={"build_ext": Build},
+)

@@ -1,0 +1,264 @@
+"""The compiled backend against the literal twin: every operation, algorithm, precision and instruction set."""
+
+import numpy as np
+import pytest
+
+from pyconv import reference
+from pyconv.shapes import conv_geometry, pool_geometry
+
+_cpu = pytest.importorskip("pyconv._cpu", reason="the compiled module is not built")
+
+DTYPES = ("float32", "float64")
+CONVOLVERS = ("naive", "direct", "auto")
+TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
+
+# images, height, width, channels, filters, kernel height and width, and the rest as keyword arguments
+CONVOLUTIONS = {
+    "first layer": (3, 12, 12, 1, 32, 5, 5, {"padding": 2}),
+    "50 filters": (2, 9, 9, 1, 50, 5, 5, {}),
+    "colour": (2, 11, 13, 3, 32, 3, 3, {"padding": 1}),
+    "one tile": (1, 3, 14, 16, 32, 3, 3, {"padding": 1}),
+    "one pixel more": (1, 3, 15, 17, 33, 3, 3, {"padding": 1}),
+    "one pixel fewer": (1, 3, 13, 15, 31, 3, 3, {"padding": 1}),
+    "odd channels": (2, 7, 6, 17, 40, 3, 3, {"padding": "same"}),
+    "one filter": (1, 20, 21, 1, 1, 7, 7, {}),
+    "few filters": (2, 8, 8, 6, 5, 3, 3, {}),
+    "kernel 1": (3, 7, 7, 20, 36, 1, 1, {}),
+    "kernel 1 stride 2": (2, 8, 9, 18, 16, 1, 1, {"stride": 2}),
+    "kernel 2": (2, 6, 7, 5, 8, 2, 2, {"padding": "same"}),
+    "kernel 4 by 1": (2, 9, 5, 4, 19, 4, 1, {"padding": "same"}),
+    "kernel 11 stride 4": (1, 31, 35, 3, 24, 11, 11, {"stride": 4, "padding": 2}),
+    "stem": (1, 23, 22, 3, 20, 7, 7, {"stride": 2, "padding": 3}),
+    "strides differ": (2, 11, 12, 6, 18, 3, 3, {"stride": (3, 2), "padding": 1}),
+    "stride above kernel": (1, 13, 13, 4, 8, 2, 3, {"stride": 5}),
+    "dilation": (2, 13, 12, 8, 24, 3, 3, {"dilation": 2, "padding": 2}),
+    "dilation and stride": (1, 19, 17, 5, 16, 3, 3, {"dilation": (2, 3), "stride": (2, 3), "padding": 3}),
+    "dilation 2 stride 4": (1, 19, 17, 5, 16, 4, 3, {"dilation": 2, "stride": 4, "padding": 1}),
+    "asymmetric": (2, 8, 9, 7, 12, 3, 4, {"padding": ((0, 2), (3, 1))}),
+    "groups": (2, 8, 8, 24, 40, 3, 3, {"groups": 4, "padding": 1}),
+    "groups stride": (1, 9, 8, 6, 9, 3, 3, {"groups": 3, "stride": 2, "padding": 1}),
+    "depthwise": (2, 9, 10, 19, 19, 3, 3, {"groups": 19, "padding": 1}),
+    "depthwise stride": (1, 9, 10, 33, 33, 3, 3, {"groups": 33, "stride": 2, "padding": 1}),
+    "depthwise twice": (1, 7, 8, 9, 18, 3, 3, {"groups": 9, "padding": 1}),
+    "depthwise dilation": (1, 12, 11, 16, 16, 5, 3, {"groups": 16, "dilation": 2, "padding": "same"}),
+    "tall": (1, 70, 2, 3, 20, 3, 3, {"padding": 1}),
+    "wide": (1, 2, 90, 3, 20, 3, 3, {"padding": 1}),
+    "one pixel": (1, 1, 1, 1, 1, 1, 1, {}),
+    "more padding than image": (1, 2, 3, 2, 4, 3, 3, {"padding": 4}),
+    "many images": (17, 4, 4, 8, 16, 3, 3, {"padding": 1}),
+}
+
+
+def problem(name, dtype, seed=0):
+    """Geometry of a named convolution, images, filters, bias and output errors."""
+    n, h, w, c, k, kh, kw, rest = CONVOLUTIONS[name]
+    weight_shape = (kh, kw, c // rest.get("groups", 1), k)
+    g = conv_geometry((n, h, w, c), weight_shape, **rest)
+    rng = np.random.default_rng([seed, *name.encode()])
+    draw = lambda shape: rng.standard_normal(shape).astype(dtype)  # noqa: E731
+    return g, draw(g.input_shape), draw(weight_shape), draw(k), draw(g.output_shape)
+
+
+def poisoned(shape, dtype):
+    return np.full(shape, np.nan, dtype)
+
+
+def assert_close(value, expected, dtype):
+    """Within rounding of sums that are as large as the largest result."""
+    assert value.dtype == expected.dtype
+    scale = np.abs(expected).max() + 1
+    np.testing.assert_allclose(value, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+@pytest.fixture(params=_cpu.isas())
+def isa(request):
+    """Each instruction set of this processor in turn."""
+    before = _cpu.isa()
+    _cpu.set_isa(request.param)
+    yield request.param
+    _cpu.set_isa(before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("algorithm", CONVOLVERS)
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolution_matches_the_twin(name, algorithm, dtype, isa):
+    g, x, w, b, dy = problem(name, dtype)
+    y = _cpu.conv2d(x, w, b, g, algorithm=algorithm, out=poisoned(g.output_shape, dtype))
+    assert_close(y, reference.conv2d(x, w, b, g), dtype)
+    y = _cpu.conv2d(x, w, None, g, activation="relu", algorithm=algorithm, out=poisoned(g.output_shape, dtype))
+    assert_close(y, reference.conv2d(x, w, None, g, activation="relu"), dtype)
+    gx = _cpu.conv2d_input_grad(dy, w, g, algorithm=algorithm, out=poisoned(g.input_shape, dtype))
+    assert_close(gx, reference.conv2d_input_grad(dy, w, g), dtype)
+    gw = _cpu.conv2d_weight_grad(x, dy, g, algorithm=algorithm, out=poisoned(g.weight_shape, dtype))
+    assert_close(gw, reference.conv2d_weight_grad(x, dy, g), dtype)
+
+
+@pytest.mark.parametrize("algorithm", CONVOLVERS)
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_threads_do_not_change_a_bit(name, algorithm):
+    _cpu._set_cycles_per_thread(1)  # start threads for the smallest work too
+    try:
+        g, x, w, b, dy = problem(name, "float32", seed=1)
+        results = [
+            (
+                _cpu.conv2d(x, w, b, g, algorithm=algorithm, threads=threads),
+                _cpu.conv2d_input_grad(dy, w, g, algorithm=algorithm, threads=threads),
+                _cpu.conv2d_weight_grad(x, dy, g, algorithm=algorithm, threads=threads),
+            )
+            for threads in (1, 2, 3)
+        ]
+    finally:
+        _cpu._set_cycles_per_thread(None)
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            assert one.tobytes() == two.tobytes()
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolution_matches_pytorch(name):
+    torch = pytest.importorskip("torch")
+    g, x, w, b, dy = problem(name, "float64", seed=2)
+    padded = np.pad(x, ((0, 0), (g.pt, g.pb), (g.pl, g.pr), (0, 0)))
+    tx = torch.tensor(padded.transpose(0, 3, 1, 2), requires_grad=True)
+    tw = torch.tensor(w.transpose(3, 2, 0, 1), requires_grad=True)
+    ty = torch.nn.functional.conv2d(
+        tx, tw, torch.tensor(b), stride=(g.sh, g.sw), dilation=(g.dh, g.dw), groups=g.groups
+    )
+    ty.backward(torch.tensor(dy.transpose(0, 3, 1, 2)))
+    assert_close(_cpu.conv2d(x, w, b, g), ty.detach().numpy().transpose(0, 2, 3, 1), "float64")
+    gx = tx.grad.numpy().transpose(0, 2, 3, 1)[:, g.pt : g.pt + g.h, g.pl : g.pl + g.w]
+    assert_close(_cpu.conv2d_input_grad(dy, w, g), gx, "float64")
+    assert_close(_cpu.conv2d_weight_grad(x, dy, g), tw.grad.numpy().transpose(2, 3, 1, 0), "float64")
+
+
+@pytest.mark.parametrize("name", ("first layer", "odd channels", "groups"))
+def test_nan_passes_through_relu_too(name):
+    g, x, w, b, _ = problem(name, "float32")
+    x[0, 3, 3, 0] = np.nan
+    for algorithm in ("naive", "direct"):
+        y = _cpu.conv2d(x, w, b, g, activation="relu", algorithm=algorithm)
+        expected = reference.conv2d(x, w, b, g, activation="relu")
+        np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+
+
+def test_unknown_algorithm_lists_the_known_ones():
+    g, x, w, b, _ = problem("one pixel", "float32")
+    with pytest.raises(ValueError, match="direct"):
+        _cpu.conv2d(x, w, b, g, algorithm="dirct")
+
+
+POOLS = {
+    "2 by 2": ((3, 12, 14, 32), 2, {}),
+    "odd": ((2, 13, 11, 17), 2, {}),
+    "overlap": ((2, 9, 10, 19), 3, {"stride": 2}),
+    "padding": ((1, 9, 9, 5), 3, {"stride": 2, "padding": 1}),
+    "gaps": ((1, 11, 12, 3), 2, {"stride": 3}),
+    "one channel": ((2, 8, 8, 1), (2, 4), {"stride": (1, 2)}),
+    "whole image": ((2, 6, 5, 40), (6, 5), {}),
+}
+
+
+@pytest.mark.parametrize("threads", (1, 3))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", POOLS)
+def test_pooling_matches_the_twin(name, dtype, threads, isa):
+    shape, size, rest = POOLS[name]
+    pg = pool_geometry(shape, size, **rest)
+    rng = np.random.default_rng([7, *name.encode()])
+    x = rng.integers(-4, 4, shape).astype(dtype)  # equal pixels, so that the first maximum matters
+    x[0, 1, 1, 0] = np.nan
+    dy = rng.standard_normal(pg.output_shape).astype(dtype)
+    where, expected_where = (np.full(pg.output_shape, -7, np.int32) for _ in range(2))
+    y = _cpu.max_pool2d(x, pg, threads=threads, out=poisoned(pg.output_shape, dtype), indices=where)
+    np.testing.assert_array_equal(y, reference.max_pool2d(x, pg, indices=expected_where))
+    np.testing.assert_array_equal(where, expected_where)
+    gx = _cpu.max_pool2d_input_grad(dy, where, pg, threads=threads, out=poisoned(shape, dtype))
+    assert_close(gx, reference.max_pool2d_input_grad(dy, where, pg), dtype)
+    np.testing.assert_array_equal(_cpu.max_pool2d(x, pg, threads=threads), y)
+    x[0, 1, 1, 0] = 0
+    y = _cpu.avg_pool2d(x, pg, threads=threads, out=poisoned(pg.output_shape, dtype))
+    assert_close(y, reference.avg_pool2d(x, pg), dtype)
+    gx = _cpu.avg_pool2d_input_grad(dy, pg, threads=threads, out=poisoned(shape, dtype))
+    assert_close(gx, reference.avg_pool2d_input_grad(dy, pg), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", ((1, 1), (5, 3), (3, 4, 5, 33), (70, 20, 20, 7)))
+def test_elementwise_and_statistics_match_the_twin(shape, dtype, isa):
+    rng = np.random.default_rng(shape)
+    x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    gamma, beta = (rng.standard_normal(shape[-1]).astype(dtype) for _ in range(2))
+    y = _cpu.relu(x, threads=2, out=poisoned(shape, dtype))
+    np.testing.assert_array_equal(y, reference.relu(x))
+    np.testing.assert_array_equal(_cpu.relu_grad(dy, y, threads=2), reference.relu_grad(dy, y))
+    in_place = dy.copy()
+    assert _cpu.relu_grad(in_place, y, out=in_place) is in_place
+    np.testing.assert_array_equal(in_place, reference.relu_grad(dy, y))
+    assert_close(_cpu.scale_shift(x, gamma, beta, threads=2), reference.scale_shift(x, gamma, beta), dtype)
+    assert_close(_cpu.bias_grad(dy, threads=2), dy.reshape(-1, shape[-1]).sum(axis=0), dtype)
+    x = x * 3 + 100
+    for mine, twin in zip(
+        _cpu.batch_norm(x, gamma, beta, 1e-5, threads=2, out=poisoned(shape, dtype)),
+        reference.batch_norm(x, gamma, beta, 1e-5),
+        strict=True,
+    ):
+        np.testing.assert_allclose(mine, twin, rtol=2e-4 if dtype == "float32" else 1e-9, atol=1e-4)
+    _, mean, inv_std = reference.batch_norm(x, gamma, beta, 1e-5)
+    for mine, twin in zip(
+        _cpu.batch_norm_grad(x, dy, gamma, mean, inv_std, threads=2, out=poisoned(shape, dtype)),
+        reference.batch_norm_grad(x, dy, gamma, mean, inv_std),
+        strict=True,
+    ):
+        np.testing.assert_allclose(mine, twin, rtol=2e-4 if dtype == "float32" else 1e-9, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", ((1, 1), (6, 7), (65, 10), (3, 1000)))
+def test_softmax_matches_the_twin(shape, dtype, isa):
+    rng = np.random.default_rng(shape)
+    logits = (10 * rng.standard_normal(shape)).astype(dtype)
+    logits[0] += 1000  # overflows a careless exponential
+    labels = rng.integers(0, shape[1], shape[0])
+    losses, grad = _cpu.softmax_cross_entropy(logits, labels, threads=2)
+    expected_losses, expected_grad = reference.softmax_cross_entropy(logits, labels)
+    assert_close(losses, expected_losses, dtype)
+    assert_close(grad, expected_grad, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n, inputs, units", ((1, 1, 1), (5, 7, 3), (64, 300, 100), (3, 5000, 130), (130, 64, 65)))
+def test_dense_matches_the_twin_on_any_number_of_threads(n, inputs, units, dtype):
+    rng = np.random.default_rng((n, inputs, units))
+    x, w, b, dy = (
+        rng.standard_normal(shape).astype(dtype) for shape in ((n, inputs), (inputs, units), (units,), (n, units))
+    )
+    first = None
+    for threads in (1, 2, 3):
+        results = (
+            _cpu.dense(x, w, b, activation="relu", threads=threads, out=poisoned((n, units), dtype)),
+            _cpu.dense(x, w, None, threads=threads),
+            _cpu.dense_input_grad(dy, w, threads=threads, out=poisoned(x.shape, dtype)),
+            _cpu.dense_weight_grad(x, dy, threads=threads, out=poisoned(w.shape, dtype)),
+        )
+        first = first or results
+        for one, two in zip(first, results, strict=True):
+            assert one.tobytes() == two.tobytes()
+    assert_close(first[0], np.maximum(x @ w + b, 0), dtype)
+    assert_close(first[1], x @ w, dtype)
+    assert_close(first[2], dy @ w.T, dtype)
+    assert_close(first[3], x.T @ dy, dtype)
+
+
+def test_an_instruction_set_can_be_forced():
+    import os
+    import subprocess
+    import sys
+
+    for name in _cpu.isas():
+        command = [sys.executable, "-c", "from pyconv import _cpu; print(_cpu.isa())"]
+        run = subprocess.run(command, env={**os.environ, "PYCONV_ISA": name}, capture_output=True, text=True, check=True)
+        assert run.stdout.strip() == name
+    command = [sys.executable, "-c", "from pyconv import _cpu"]
+    run = subprocess.run(command, env={**os.environ, "PYCONV_ISA": "mmx"}, capture_output=True, text=True)
+    assert run.returncode != 0 and "baseline" in run.stderr
