@@ -155,6 +155,10 @@ def fit(
         target_accuracy = inputs.share(target_accuracy, "target_accuracy")
         if validation is None:
             raise InputError("target_accuracy needs validation data to measure it on")
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise InputError(f"optimizer must be one of pyconv.optim, such as optim.Adam(1e-3), not {optimizer!r}")
+    if schedule is not None and not callable(schedule):
+        raise InputError(f"schedule must be callable, such as optim.schedule('cosine'), not {schedule!r}")
     if normalize not in ("auto", True, False):
         raise unknown_name("normalize", normalize, ("auto", "True", "False"))
     job = Job(
@@ -172,6 +176,7 @@ def fit(
         on_worker_failure=on_worker_failure,
         trace=None if trace is None else str(trace),
     )
+    inputs.fits(job, x)
     if normalize is True or (normalize == "auto" and x.dtype == np.uint8 and model.normalization.identity):
         _normalize(model, x, labels)
     every = inputs.positive(checkpoint_every, "checkpoint_every")

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backends import get as get_backend
+from ..datasets import augment
 from ..errors import DtypeError, InputError, ShapeError
 
 if TYPE_CHECKING:
     from ..nn import Sequential
+    from ..parallel import Job
 
 DTYPES = ("uint8", "float32", "float64")
 _SAMPLE_BYTES = 1 << 26
@@ -70,6 +73,27 @@ def labels(y: Any, count: int, classes: int, name: str) -> np.ndarray:
             f"{name} holds the label {array[at]} at position {at}; the model has {classes} classes, 0 to {classes - 1}"
         )
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def fits(job: Job, x: np.ndarray) -> None:
+    """Check that `job` can be done on the images `x`: batch, augmentation and backend.
+
+    Raises
+    ------
+    InputError, BackendUnavailable
+    """
+    workers = job.workers if isinstance(job.workers, int) else 1
+    if job.batch_size * workers > len(x):
+        several = f" of each of {workers} workers" if workers > 1 else ""
+        raise InputError(f"batch_size {job.batch_size}{several} is more than the {len(x)} training images; "
+                         f"take at most {len(x) // workers}")  # fmt: skip
+    if job.backend != "auto":  # what auto chooses is said in the run's log, which is not open yet
+        get_backend(job.backend)
+    if job.augment:
+        try:
+            augment(x[:1], **job.augment, seed=0, epoch=0, indices=np.zeros(1, np.int64))
+        except TypeError as error:
+            raise InputError(f"augment={job.augment!r} does not fit: {error}") from None
 
 
 def positive(value: Any, name: str) -> float:

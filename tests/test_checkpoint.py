@@ -1,0 +1,158 @@
+"""Checkpoints: the same bits come back; anything else is refused in one line; the old file survives a failed write."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from pyconv import checkpoint, nn
+from pyconv.checkpoint import Checkpoint
+from pyconv.errors import CheckpointError
+
+
+def _model(units: int = 3, seed: int = 0) -> nn.Sequential:
+    layers = [nn.Conv2D(2, 3), nn.BatchNorm(), nn.Flatten(), nn.Dense(units)]
+    return nn.Sequential(layers, input_shape=(5, 5, 1), seed=seed)
+
+
+def _checkpoint(model: nn.Sequential, rng: np.random.Generator) -> Checkpoint:
+    model.flat[...] = rng.standard_normal(model.flat.size)
+    model.flat_buffers[...] = rng.standard_normal(model.flat_buffers.size)
+    model.normalization = nn.Normalization([rng.uniform(1, 99)], [rng.uniform(1, 99)])
+    engine = {"step": np.array(17), "optimizer.m": rng.standard_normal(model.flat.size).astype(np.float32)}
+    position = {"epoch": 2, "loss_sum": float(rng.standard_normal())}
+    return Checkpoint.of(model, engine, {"seed": 1, "drops": [0.5]}, position, [{"epoch": 1, "train_loss": 0.1}])
+
+
+@pytest.fixture
+def saved(tmp_path: Path, rng: np.random.Generator) -> tuple[nn.Sequential, Path]:
+    model = _model()
+    path = tmp_path / "last.safetensors"
+    _checkpoint(model, rng).save(path)
+    return model, path
+
+
+def test_the_same_bits_come_back(saved: tuple[nn.Sequential, Path], rng: np.random.Generator) -> None:
+    model, path = saved
+    written = _checkpoint(model, rng)
+    written.save(path)
+    read = Checkpoint.load(path)
+    assert (read.settings, read.position, read.history) == (written.settings, written.position, written.history)
+    assert read.engine["step"] == 17
+    assert read.engine["step"].shape == ()
+    np.testing.assert_array_equal(read.engine["optimizer.m"], written.engine["optimizer.m"])
+    other = _model()
+    read.restore(other)
+    built = read.build()
+    for twin in (other, built):
+        np.testing.assert_array_equal(twin.flat, model.flat)
+        np.testing.assert_array_equal(twin.flat_buffers, model.flat_buffers)
+        assert twin.normalization == model.normalization
+        assert twin.config() == model.config()
+    assert os.listdir(path.parent) == [path.name]
+
+
+@given(data=st.data())
+def test_a_truncated_file_is_named(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("truncated") / "last.safetensors"
+    _checkpoint(_model(), np.random.default_rng(data.draw(st.integers(0, 2**32)))).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(CheckpointError, match=r"last\.safetensors: .*(truncated|not a checkpoint)") as caught:
+        Checkpoint.load(path)
+    assert "\n" not in str(caught.value)
+
+
+@given(data=st.data())
+def test_a_flipped_bit_in_the_numbers_is_found(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("flipped") / "last.safetensors"
+    _checkpoint(_model(), np.random.default_rng(data.draw(st.integers(0, 2**32)))).save(path)
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    content[data.draw(st.integers(start, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="checksum"):
+        Checkpoint.load(path)
+
+
+def _write(path: Path, **changes: object) -> None:
+    content = {"format": "pyconv checkpoint", "version": 1, **changes}
+    save_file({"parameters": np.zeros(3, np.float32)}, path, {"pyconv": json.dumps(content)})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "no checkpoint here"),
+        (lambda path: path.mkdir(), "not a readable checkpoint|no checkpoint"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 a zip of weights" * 9), "truncated or damaged"),
+        (lambda path: save_file({"w": np.zeros(3)}, path), "not a checkpoint of pyconv"),
+        (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "{half"}), "not a checkpoint of pyconv"),
+        (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "[1]"}), "not a checkpoint of pyconv"),
+        (lambda path: _write(path, version=2), "version 2; this pyconv reads version 1"),
+        (lambda path: _write(path, format="pyconv model"), "not a checkpoint of pyconv"),
+        (lambda path: _write(path), "checksum"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, make: object, message: str) -> None:
+    path = tmp_path / "last.safetensors"
+    make(path)  # type: ignore[operator]
+    with pytest.raises(CheckpointError, match=message) as caught:
+        Checkpoint.load(path)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_status == 2
+
+
+def test_a_model_file_is_no_checkpoint(tmp_path: Path) -> None:
+    _model().save(tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="not a checkpoint of pyconv"):
+        Checkpoint.load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("other", [_model(units=4), _model(seed=1)], ids=["shape", "seed"])
+def test_another_model_is_refused_and_not_touched(saved: tuple[nn.Sequential, Path], other: nn.Sequential) -> None:
+    before = other.flat.copy()
+    with pytest.raises(CheckpointError, match="another model"):
+        Checkpoint.load(saved[1]).restore(other)
+    np.testing.assert_array_equal(other.flat, before)
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failed_write_keeps_the_old_file(
+    saved: tuple[nn.Sequential, Path], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    model, path = saved
+    before = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((checkpoint.os, "fsync") if failing == "fsync" else (Path, "replace")), fail)
+    with pytest.raises(OSError, match="No space"):
+        _checkpoint(model, rng).save(path)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_an_interrupted_write_leaves_nothing_behind(
+    saved: tuple[nn.Sequential, Path], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, path = saved
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _checkpoint(model, rng).save(path)
+    monkeypatch.undo()
+    assert os.listdir(path.parent) == [path.name]
+    Checkpoint.load(path)
