@@ -46,7 +46,8 @@ EXAMPLES = """examples:
   python -m pyconv.train --data /usr/share/datasets/fashion-mnist --model 5-50-100-10
   python -m pyconv.train --resume runs/2026-01-31-120000      continue after an interruption
 
-exit status: 0 done; 1 the run failed; 2 the arguments or the data are wrong; 130 interrupted, after a checkpoint
+exit status: 0 done; 1 the run failed; 2 the arguments or the data are wrong;
+             130 interrupted, after a checkpoint
 """
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +55,7 @@ def test_the_same_bits_come_back(saved: tuple[nn.Sequential, Path], rng: np.rand
         np.testing.assert_array_equal(twin.flat_buffers, model.flat_buffers)
         assert twin.normalization == model.normalization
         assert twin.config() == model.config()
-    assert os.listdir(path.parent) == [path.name]
+    assert list(path.parent.iterdir()) == [path]
 
 
 @given(data=st.data())
@@ -139,7 +138,7 @@ def test_a_failed_write_keeps_the_old_file(
         _checkpoint(model, rng).save(path)
     monkeypatch.undo()
     assert path.read_bytes() == before
-    assert os.listdir(path.parent) == [path.name]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_an_interrupted_write_leaves_nothing_behind(
@@ -154,5 +153,5 @@ def test_an_interrupted_write_leaves_nothing_behind(
     with pytest.raises(KeyboardInterrupt):
         _checkpoint(model, rng).save(path)
     monkeypatch.undo()
-    assert os.listdir(path.parent) == [path.name]
+    assert list(path.parent.iterdir()) == [path]
     Checkpoint.load(path)

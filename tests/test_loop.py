@@ -1,7 +1,8 @@
-"""fit(): it learns, it repeats itself, it continues to the same bits after any interruption, and it refuses bad input."""
+"""fit(): it learns, repeats itself, continues to the same bits after any interruption, and refuses bad input."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -113,9 +114,9 @@ def test_it_learns_and_reports(undisturbed: tuple[nn.Sequential, list[dict[str, 
 
 def test_the_run_folder(undisturbed: tuple[nn.Sequential, list[dict[str, Any]], Path]) -> None:
     model, history, out = undisturbed
-    assert sorted(os.listdir(out)) == ["checkpoint", "config.toml", "curves.png", "log.txt", "metrics.jsonl",
-                                       "model.safetensors"]  # fmt: skip
-    assert os.listdir(out / "checkpoint") == ["last.safetensors"]
+    names = {"checkpoint", "config.toml", "curves.png", "log.txt", "metrics.jsonl", "model.safetensors"}
+    assert {path.name for path in out.iterdir()} == names
+    assert list((out / "checkpoint").iterdir()) == [out / CHECKPOINT]
     assert [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()] == history
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     config = tomllib.loads((out / "config.toml").read_text())
@@ -179,10 +180,8 @@ def test_any_number_of_interruptions(
 ) -> None:
     out = tmp_path_factory.mktemp("often") / "run"
     for step in steps:
-        try:
+        with contextlib.suppress(Interrupted):
             pyconv.fit(small(), *data(), out=out, resume=True, **{**RECIPE, "progress": At(step, send(signal.SIGINT))})
-        except Interrupted:
-            pass
     model = small()
     _assert_same(out, model, pyconv.fit(model, *data(), out=out, resume=True, **RECIPE), undisturbed)
 
@@ -447,7 +446,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(
 def test_a_folder_that_holds_a_run_is_not_written_over(undisturbed: Any) -> None:
     out = undisturbed[2]
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match="holds a run already; continue it with `python -m pyconv.train --resume"):
+    with pytest.raises(InputError, match=r"holds a run already; continue it with `python -m pyconv\.train --resume"):
         pyconv.fit(small(), *data(), out=out, **RECIPE)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 

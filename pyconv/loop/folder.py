@@ -94,7 +94,7 @@ class RunFolder:
             pass
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], config: Mapping[str, Any]) -> RunFolder:
+    def create(cls, path: str | os.PathLike[str]) -> RunFolder:
         """Begin a run in `path`, which must not hold one.
 
         Raises
@@ -113,13 +113,7 @@ class RunFolder:
             (path / CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unusable(path, error) from None
-        folder = cls(path)
-        try:
-            folder.write_config(config)
-        except RunError as error:
-            folder.close()
-            raise InputError(str(error)) from None
-        return folder
+        return cls(path)
 
     @classmethod
     def reopen(cls, path: str | os.PathLike[str]) -> RunFolder:
@@ -131,6 +125,14 @@ class RunFolder:
         except OSError as error:
             raise _unusable(path, error) from None
         return cls(path)
+
+    def discard(self) -> None:
+        """Take back a folder whose first files could not be written; files that are not the run's stay."""
+        for name in (CONFIG, LOG, CHECKPOINT):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in ((self.path / CHECKPOINT).parent, self.path):
+            with contextlib.suppress(OSError):  # not empty: it was there before
+                folder.rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write ``config.toml``; None is left out, for TOML has no word for it."""

@@ -106,11 +106,13 @@ class Training:
             self.folder.write_config(config)  # type: ignore[union-attr]
             self.folder.rewrite_metrics(self.history)  # type: ignore[union-attr]
         elif out is not None:
-            self._enter(stack, RunFolder.create(out, config))
+            self._enter(stack, RunFolder.create(out))
             try:
+                self.folder.write_config(config)  # type: ignore[union-attr]
                 self._save_checkpoint()
             except RunError as error:  # before anything was computed it is the folder that was badly chosen
-                raise InputError(str(error)) from None
+                self.folder.discard()  # type: ignore[union-attr]
+                raise InputError(str(error).partition(";")[0] + "; make room or choose another folder") from None
 
     def _enter(self, stack: contextlib.ExitStack, folder: RunFolder) -> None:
         self.folder = stack.enter_context(folder)
@@ -175,9 +177,10 @@ class Training:
         self._announce()
         left = (job.epochs - position.epoch) * len(self.x) - position.images
         self.show.begin(epochs=job.epochs, steps_per_epoch=self.engine.steps_per_epoch, images=left)
-        while not self._complete():
-            self._train_epoch()
-            self._finish_epoch()
+        with np.errstate(over="ignore", invalid="ignore"):  # a diverging run is reported, by step and learning rate
+            while not self._complete():
+                self._train_epoch()
+                self._finish_epoch()
         if self.folder is not None:
             self.folder.draw_curves(self.history)
         _log.info("done: %s", texts.summary(self.history, self._path()))

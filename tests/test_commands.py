@@ -1,0 +1,579 @@
+"""The commands as a user runs them: what they print, the status they exit with, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+
+from pyconv import info, predict, train
+from pyconv.checkpoint import Checkpoint
+
+ROOT = Path(__file__).parent.parent
+SIDE = 12
+LAYERS = """
+input_shape = [12, 12, 1]
+[[layers]]
+type = "Conv2D"
+filters = 4
+kernel_size = 3
+[[layers]]
+type = "BatchNorm"
+[[layers]]
+type = "MaxPool2D"
+pool_size = 2
+[[layers]]
+type = "Flatten"
+[[layers]]
+type = "Dropout"
+rate = 0.1
+[[layers]]
+type = "Dense"
+units = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a data set, a model file, images and a finished run of 2 epochs."""
+    folder = tmp_path_factory.mktemp("place")
+    rng = np.random.default_rng(0)
+    y = np.arange(240) % 3
+    x = rng.integers(0, 100, (240, SIDE, SIDE, 1), dtype=np.uint8)
+    for image, label in zip(x, y):
+        image[4 * label : 4 * label + 4] += 120
+    np.savez(folder / "data.npz", x=x, y=y)
+    np.savez(folder / "one.npz", x=x, y=y * 0)
+    np.savez(folder / "nan.npz", x=np.where(x > 218, np.nan, x).astype(np.float32), y=y)
+    (folder / "net.toml").write_text(LAYERS)
+    (folder / "four.toml").write_text(LAYERS.replace("units = 3", "units = 4"))
+    (folder / "bad.toml").write_text(LAYERS.replace("Dropout", "Dropuot"))
+    (folder / "file").write_text("not a folder")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half of it")
+    Image.fromarray(x[0, ..., 0]).save(folder / "first.png")
+    Image.fromarray(np.repeat(np.repeat(x[1], 3, 2), 2, 0)).resize((30, 20)).save(folder / "big.jpg")
+    assert train.main([*flags(folder), "--epochs", "2", "--out", str(folder / "run"), "--progress", "off"]) == 0
+    return folder
+
+
+def flags(place: Path) -> list[str]:
+    return ["--data", str(place / "data.npz"), "--model", str(place / "net.toml"), "--batch-size", "8"]
+
+
+def environment() -> dict[str, str]:
+    """The tests' own environment; what is tested is this source tree, from whichever folder it is run."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def run(*arguments: str | Path, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m pyconv.…`` to its end."""
+    command = [sys.executable, "-m", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment(), cwd=cwd,
+                          check=False, **options)  # fmt: skip
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts commands that are signalled later; none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+        # Where the tests run with SIGINT ignored, as in a shell's background, the child must not inherit that.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+            process = subprocess.Popen([sys.executable, "-m", *map(str, arguments)], env=environment(), **options)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def has_lines(out: Path, count: int = 1) -> Callable[[], bool]:
+    path = out / "metrics.jsonl"
+    return lambda: path.exists() and path.read_bytes().count(b"\n") >= count
+
+
+def tensors(path: Path) -> dict[str, np.ndarray]:
+    with safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+
+
+def one_line(error: str, status: int) -> str:
+    """The error output, checked to be a single line in the documented form."""
+    assert error.count("\n") == 1 and error.endswith("\n"), error
+    assert "Traceback" not in error
+    assert error.startswith("pyconv: error: " if status != 130 else "pyconv: "), error
+    return error
+
+
+# ---- train
+
+
+def test_train_from_start_to_end(place: Path, tmp_path: Path) -> None:
+    done = run("pyconv.train", *flags(place), "--epochs", "3", "--flip", "--shift", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    (out,) = (tmp_path / "runs").iterdir()
+    for text in ("216 training images of 12×12×1", "24 for validation", "parameters", "MFLOP", "backend auto",
+                 "1 worker of", "adam (lr 0.001", "effective batch 8, 27 steps and 216 samples", "epoch 3/3",
+                 "validation accuracy", "images/s", f"run folder runs/{out.name}"):  # fmt: skip
+        assert text in done.stdout, text
+    assert "\x1b" not in done.stdout
+    names = {"config.toml", "metrics.jsonl", "checkpoint", "model.safetensors", "log.txt", "curves.png"}
+    assert {path.name for path in out.iterdir()} == names
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert all(line.split(" ", 4)[4] in done.stdout for line in (out / "log.txt").read_text().splitlines())
+
+
+def test_config_repeats_the_run(place: Path, tmp_path: Path) -> None:
+    """A folder with nothing but config.toml begins anew and ends with the same bits."""
+    (tmp_path / "again").mkdir()
+    shutil.copy(place / "run" / "config.toml", tmp_path / "again")
+    assert train.main(["--resume", str(tmp_path / "again"), "--progress", "off"]) == 0
+    expected, got = tensors(place / "run" / "model.safetensors"), tensors(tmp_path / "again" / "model.safetensors")
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value)
+
+
+def test_resume_of_a_finished_run_says_so(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (place / "run" / "model.safetensors").read_bytes()
+    assert train.main(["--resume", str(place / "run"), "--progress", "plain"]) == 0
+    out = capsys.readouterr().out
+    assert "nothing left to do: 2 epochs" in out and str(place / "run") in out
+    assert (place / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_resume_with_more_epochs(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(place / "run", tmp_path / "run")
+    assert train.main(["--resume", str(tmp_path / "run"), "--epochs", "4", "--progress", "plain"]) == 0
+    assert "epoch 4/4" in capsys.readouterr().out
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_leaves_a_checkpoint_within_two_seconds(
+    place: Path, tmp_path: Path, start: Callable[..., Any], number: signal.Signals
+) -> None:
+    out = tmp_path / "my run"
+    process = start("pyconv.train", *flags(place), "--epochs", "100000", "--out", out)
+    wait_for(has_lines(out), process)
+    sent = time.monotonic()
+    process.send_signal(number)
+    _, error = process.communicate(timeout=20)
+    assert time.monotonic() - sent < 2
+    assert process.returncode == 130
+    assert f"interrupted by {number.name}" in one_line(error, 130)
+    assert f"python -m pyconv.train --resume '{out}'" in error
+    kept = Checkpoint.load(out / "checkpoint" / "last.safetensors")
+    assert re.search(r"after step (\d+);", error)[1] == str(kept.position["total_steps"])  # type: ignore[index]
+
+
+def test_more_ctrl_c_does_no_harm(place: Path, tmp_path: Path, start: Callable[..., Any]) -> None:
+    out = tmp_path / "run"
+    process = start("pyconv.train", *flags(place), "--epochs", "100000", "--out", out)
+    wait_for(has_lines(out), process)
+    for _ in range(200):
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.001)
+    _, error = process.communicate(timeout=20)
+    assert process.returncode in (130, -signal.SIGINT), error
+    Checkpoint.load(out / "checkpoint" / "last.safetensors")
+    if process.returncode == 130:
+        one_line(error, 130)
+
+
+def test_kill_9_and_resume_to_the_same_bits(place: Path, tmp_path: Path, start: Callable[..., Any]) -> None:
+    options = [*flags(place), "--epochs", "40", "--flip", "--seed", "3"]
+    assert run("pyconv.train", *options, "--out", tmp_path / "whole", "--progress", "off").returncode == 0
+    out, rng = tmp_path / "killed", np.random.default_rng()
+    process = start("pyconv.train", *options, "--out", out, "--checkpoint-every", "0.02")
+    kills = 0
+    for lines in (1, 12, 25):
+        wait_for(lambda: has_lines(out, lines)() or process.poll() is not None, process)  # noqa: B023
+        time.sleep(rng.uniform(0, 0.05))
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        process = start("pyconv.train", "--resume", out)
+    output, error = process.communicate(timeout=100)
+    assert process.returncode == 0, error
+    assert kills >= 1
+    assert [path.name for path in (out / "checkpoint").iterdir() if not path.name.startswith(".")] == [
+        "last.safetensors"
+    ]
+    for name in ("model.safetensors", "checkpoint/last.safetensors"):
+        expected, got = tensors(tmp_path / "whole" / name), tensors(out / name)
+        assert expected.keys() == got.keys()
+        for tensor, value in expected.items():
+            np.testing.assert_array_equal(got[tensor], value)
+    losses = [
+        [json.loads(line)["train_loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (tmp_path / "whole", out)
+    ]
+    assert losses[0] == losses[1]
+
+
+def limit_files(size: int) -> Callable[[], None]:
+    """As a full disk: no file can grow beyond `size` bytes."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_full_disk_at_the_start(place: Path, tmp_path: Path) -> None:
+    done = run("pyconv.train", *flags(place), "--out", tmp_path / "run", preexec_fn=limit_files(2000))
+    assert done.returncode == 2
+    assert str(tmp_path / "run") in one_line(done.stderr, 2)
+    assert "cannot be written" in done.stderr
+    assert list(tmp_path.iterdir()) == []  # so that the same command works once there is room
+
+
+def test_a_disk_that_fills_up_keeps_the_last_good_checkpoint(place: Path, tmp_path: Path) -> None:
+    size = (place / "run" / "checkpoint" / "last.safetensors").stat().st_size
+    # The checkpoint grows by a line of history an epoch, and so does metrics.jsonl: both stop at the limit.
+    done = run("pyconv.train", *flags(place), "--epochs", "500", "--out", tmp_path / "run",
+               preexec_fn=limit_files(size + 3000))  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "cannot be written" in one_line(done.stderr, 1)
+    assert "--resume" in done.stderr
+    kept = Checkpoint.load(tmp_path / "run" / "checkpoint" / "last.safetensors")
+    assert kept.position["epoch"] >= 1
+    resumed = run("pyconv.train", "--resume", tmp_path / "run", "--epochs", str(kept.position["epoch"] + 1))
+    assert resumed.returncode == 0, resumed.stderr
+
+
+def test_a_diverging_run(place: Path, tmp_path: Path) -> None:
+    done = run("pyconv.train", *flags(place), "--optimizer", "sgd", "--lr", "1e20", "--out", tmp_path / "run")
+    assert done.returncode == 1
+    assert re.search(r"diverged: .* step \d+.* learning rate .*e\+", one_line(done.stderr, 1))
+    assert np.isfinite(Checkpoint.load(tmp_path / "run" / "checkpoint" / "last.safetensors").parameters).all()
+
+
+def test_target_accuracy(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main([*flags(place), "--epochs", "60", "--target-accuracy", "0.8", "--out", str(tmp_path / "run"),
+                       "--progress", "plain"]) == 0  # fmt: skip
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["val_accuracy"] >= 0.8 and last["epoch"] < 60
+    assert f"target reached in {last['seconds_to_target']:.1f} s" in capsys.readouterr().out
+
+
+def test_progress_off_prints_the_result_only(place: Path, tmp_path: Path) -> None:
+    done = run("pyconv.train", *flags(place), "--epochs", "1", "--progress", "off", "--out", tmp_path / "run")
+    assert done.stdout.startswith("done: 1 epoch") and done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+def test_a_broken_pipe_is_quiet(place: Path, tmp_path: Path, start: Callable[..., Any]) -> None:
+    process = start("pyconv.train", *flags(place), "--epochs", "3", "--out", tmp_path / "run")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert process.stderr.read() == ""
+    assert has_lines(tmp_path / "run", 3)()
+    reader, writer = os.pipe()
+    os.close(reader)
+    quiet = start("pyconv.info", stdout=writer)
+    os.close(writer)
+    assert quiet.wait(60) == 0
+    assert quiet.stderr.read() == ""
+
+
+def on_a_terminal(*arguments: str | Path, size: tuple[int, int] = (24, 100)) -> tuple[int, str]:
+    """Run a command on a pseudo-terminal; its status and all that it wrote there."""
+    import fcntl
+    import struct
+    import termios
+
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    environ = {**environment(), "TERM": "xterm-256color"}
+    process = subprocess.Popen([sys.executable, "-m", *map(str, arguments)], stdin=child, stdout=child, stderr=child,
+                               env=environ, start_new_session=True)  # fmt: skip
+    os.close(child)
+    written, end = b"", time.monotonic() + 60
+    while time.monotonic() < end:
+        if select.select([parent], [], [], 1)[0]:
+            try:
+                block = os.read(parent, 65536)
+            except OSError:
+                break
+            if not block:
+                break
+            written += block
+    os.close(parent)
+    return process.wait(10), written.decode()
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_a_live_bar_on_a_terminal(place: Path, tmp_path: Path, columns: int) -> None:
+    status, text = on_a_terminal("pyconv.train", *flags(place), "--epochs", "20", "--out", tmp_path / "run",
+                                 size=(24, columns))  # fmt: skip
+    assert status == 0, text
+    frames = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", frame) for frame in re.split(r"[\r\n]", text)]
+    bars = [frame for frame in frames if re.search("[━╸╺]", frame)]
+    assert any("epoch" in bar and "images/s" in bar for bar in bars), bars
+    if columns == 100:
+        assert any(re.search(r"epoch \d+/20 .*step \d+/27 +loss \d.*images/s +ETA \d+:\d\d", bar) for bar in bars), bars
+    assert all(len(bar) <= columns for bar in bars)
+    assert "\x1b[?25l" in text and text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor comes back
+    assert any(frame.startswith("done: 20 epochs") for frame in frames)
+
+
+@pytest.mark.parametrize("terminal", ["dumb", ""])
+def test_plain_lines_on_a_terminal_that_cannot(
+    place: Path, tmp_path: Path, terminal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "environment",
+                        lambda: {**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    status, text = on_a_terminal("pyconv.train", *flags(place), "--epochs", "1", "--progress", "plain", "--out",
+                                 tmp_path / "run")  # fmt: skip
+    assert status == 0
+    assert "\x1b" not in text
+
+
+TRAIN_ERRORS: list[tuple[list[str], str]] = [
+    (["--epochs", "-1"], "--epochs: must be an integer of at least 1, not '-1'"),
+    (["--epochs", "0"], "--epochs"),
+    (["--epochs", "1.5"], "--epochs"),
+    (["--epochs"], "--epochs: expected one argument"),
+    (["--lr", "nan"], "--lr: must be a finite number above 0, not 'nan'"),
+    (["--lr", "0"], "--lr"),
+    (["--lr", "-1"], "--lr"),
+    (["--lr", "inf"], "--lr"),
+    (["--lr", "fast"], "--lr: must be a finite number above 0, not 'fast'"),
+    (["--batch-size", "0"], "--batch-size"),
+    (["--batch-size", "100000"], "batch_size 100000 is more than the 216 training images"),
+    (["--seed", "-3"], "--seed"),
+    (["--limit", "0"], "--limit"),
+    (["--limit", "2"], "limit 2"),
+    (["--shift", "-1"], "--shift"),
+    (["--optimizer", "sgd", "--momentum", "1"], "momentum must be at least 0 and below 1"),
+    (["--optimizer", "adam", "--momentum", "0.9"], "unknown setting of Adam 'momentum'"),
+    (["--target-accuracy", "90"], "at most 1, not '90'"),
+    (["--workers", "0"], "--workers"),
+    (["--workers", "many"], "--workers"),
+    (["--threads-per-worker", "0"], "--threads-per-worker"),
+    (["--checkpoint-every", "0"], "--checkpoint-every"),
+    (["--optimizer", "adm"], "did you mean 'adam'? known: sgd,"),
+    (["--schedule", "cosin"], "did you mean 'cosine'? known: constant"),
+    (["--backend", "gpu"], "unknown backend 'gpu'; known: auto, reference, serial, multicore, cuda"),
+    (["--update", "bsp"], "unknown update rule 'bsp'"),
+    (["--on-worker-failure", "cry"], "known: restart, drop, abort"),
+    (["--progress", "loud"], "known: auto, rich, plain, off"),
+    (["--model", "ferr"], "did you mean 'fer'? known: fer, fer-bn, lenet"),
+    (["--model", "7-10-3"], "unknown model '7-10-3'"),
+    (["--model", "15-4-10-3"], "layer 0 (Conv2D)"),
+    (["--model", "PLACE/none.toml"], "none.toml: cannot be read: No such file"),
+    (["--model", "PLACE/four.toml"], "four.toml"),
+    (["--model", "PLACE/bad.toml"], "did you mean 'Dropout'"),
+    (["--data", "PLACE/none.npz"], "none.npz: no such file"),
+    (["--data", "facs"], "did you mean 'faces'"),
+    (["--data", "PLACE/one.npz"], "one class"),
+    (["--data", "PLACE/nan.npz"], "nan.npz"),
+    (["--data", "PLACE/first.png"], "first.png"),
+    (["--out", ""], "--out"),
+    (["--out", "PLACE/run"], "holds a run already"),
+    (["--out", "PLACE/file"], "file: cannot be used as run folder"),
+    (["--out", "PLACE/file/run"], "cannot be used as run folder: Not a directory"),
+    (["--out", "/proc/pyconv-run"], "cannot be used as run folder"),
+    (["--resume", "PLACE/none"], "no run to continue here"),
+    (["--resume", "PLACE/file"], "no run to continue here"),
+    (["--resume", "PLACE/run", "--batch-size", "4"], "--batch-size cannot be changed when a run is continued"),
+    (["--epoch", "3"], "unrecognized arguments: --epoch"),
+    (["--frobnicate"], "unrecognized arguments: --frobnicate (see python -m pyconv.train --help)"),
+    (["more"], "unrecognized arguments: more"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), TRAIN_ERRORS, ids=lambda value: " ".join(value)[:40])
+def test_bad_arguments_of_train(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    arguments = [argument.replace("PLACE", str(place)) for argument in arguments]
+    known = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    leading = [] if "--resume" in arguments else flags(place)
+    assert train.main([*leading, *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in one_line(captured.err, 2), captured.err
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == known
+    assert list(tmp_path.iterdir()) == []
+
+
+def spoil(path: Path, how: str) -> None:
+    checkpoint = path / "checkpoint" / "last.safetensors"
+    if how == "truncated":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    elif how == "version":
+        checkpoint.write_bytes(checkpoint.read_bytes().replace(b'\\"version\\": 1', b'\\"version\\": 9'))
+    elif how == "foreign":
+        shutil.copy(path / "model.safetensors", checkpoint)
+    elif how == "config":
+        (path / "config.toml").write_text("format = 1\n[data]\nsource = [")
+    elif how == "format":
+        config = path / "config.toml"
+        config.write_text(config.read_text().replace("format = 1", "format = 2"))
+    elif how == "section":
+        config = path / "config.toml"
+        config.write_text(config.read_text().replace("[optimizer]", "[optimiser]"))
+    elif how == "model":
+        config = path / "config.toml"
+        config.write_text(config.read_text().replace('\\"filters\\": 4', '\\"filters\\": 5'))
+    elif how == "arrays":
+        config = path / "config.toml"
+        config.write_text(re.sub("source = .*\n", "", config.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("truncated", "last.safetensors: not a readable checkpoint, it is truncated or damaged"),
+        ("version", "a checkpoint of version 9; this pyconv reads version 1"),
+        ("foreign", "last.safetensors: not a checkpoint of pyconv"),
+        ("config", "config.toml: cannot be read as a run's settings"),
+        ("format", "settings of format 2, this pyconv reads 1"),
+        ("section", "config.toml: the settings are not those of a run"),
+        ("model", "another model"),
+        ("arrays", "begun from Python with arrays"),
+    ],
+)
+def test_resume_of_a_spoilt_run(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str, message: str
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(place / "run", out)
+    spoil(out, how)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != "log.txt"}
+    assert train.main(["--resume", str(out), "--epochs", "3"]) == 2
+    assert message in one_line(capsys.readouterr().err, 2)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("module", ["train", "predict", "info"])
+def test_help(module: str) -> None:
+    done = run(f"pyconv.{module}", "--help")
+    assert done.returncode == 0
+    assert f"usage: python -m pyconv.{module}" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    if module == "train":
+        for flag in ("--data", "--model", "--workers", "--update", "--optimizer", "--lr", "--epochs", "--batch-size",
+                     "--backend", "--threads-per-worker", "--limit", "--seed", "--target-accuracy", "--out",
+                     "--resume", "--progress", "--on-worker-failure", "--trace"):  # fmt: skip
+            assert f"\n  {flag} " in done.stdout
+        assert "(default: faces)" in done.stdout
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(info, "collect", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        info.main([])
+
+
+# ---- predict
+
+
+def test_predict_prints_probabilities(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = [str(place / "first.png"), str(place / "big.jpg")]
+    assert predict.main([str(place / "run"), *images]) == 0
+    text = capsys.readouterr().out
+    assert predict.main([str(place / "run" / "model.safetensors"), *images, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [image["image"] for image in found["images"]] == images
+    for image in found["images"]:
+        assert sum(image["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+        assert image["class"] == max(image["probabilities"], key=image["probabilities"].get)
+        assert f"{image['image']}: {image['class']}" in text
+        for value in image["probabilities"].values():
+            assert f"{100 * value:6.2f} %" in text
+    assert found["images"][0]["note"] is None
+    assert found["images"][1]["note"] == "resized from 20×30 to 12×12 and made gray"
+    assert found["images"][1]["note"] in text
+
+
+def test_predict_from_a_run_without_a_model_file(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(place / "run", tmp_path / "run")
+    assert predict.main([str(tmp_path / "run"), str(place / "first.png")]) == 0
+    expected = capsys.readouterr().out
+    (tmp_path / "run" / "model.safetensors").unlink()
+    assert predict.main([str(tmp_path / "run"), str(place / "first.png")]) == 0
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["PLACE/none", "PLACE/first.png"], "none"),
+        (["PLACE", "PLACE/first.png"], "neither model.safetensors nor a checkpoint"),
+        (["PLACE/file", "PLACE/first.png"], "file"),
+        (["PLACE/run", "PLACE/none.png"], "none.png"),
+        (["PLACE/run", "PLACE/first.png", "PLACE/broken.png"], "broken.png"),
+        (["PLACE/run", "PLACE/file"], "file"),
+        (["PLACE/run", "PLACE"], "place"),
+        (["PLACE/run"], "IMAGE"),
+    ],
+)
+def test_bad_arguments_of_predict(
+    place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert predict.main([argument.replace("PLACE", str(place)) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in one_line(captured.err, 2)
+    assert captured.out == ""
+
+
+# ---- info
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert info.main([]) == 0
+    text = capsys.readouterr().out
+    assert info.main(["--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for name in ("pyconv", "compiled_module", "python", "cpu", "instruction_set", "cpus", "threads", "openmp", "blas",
+                 "backends", "packages"):  # fmt: skip
+        assert found[name], name
+        assert name.replace("_", " ") in text
+    assert set(found["backends"]) == {"reference", "serial", "multicore", "cuda"}
+    assert found["cpus"]["usable"] <= os.cpu_count()  # type: ignore[operator]
+
+
+def test_info_without_the_compiled_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(info, "_compiled", lambda: None)
+    assert info.main([]) == 0
+    assert "missing: pyconv's compiled module" in capsys.readouterr().out
