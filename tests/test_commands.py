@@ -230,7 +230,7 @@ def test_kill_9_and_resume_to_the_same_bits(place: Path, tmp_path: Path, start: 
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
         process = start("pyconv.train", "--resume", out)
-    output, error = process.communicate(timeout=100)
+    _, error = process.communicate(timeout=100)
     assert process.returncode == 0, error
     assert kills >= 1
     assert [path.name for path in (out / "checkpoint").iterdir() if not path.name.startswith(".")] == [
@@ -522,6 +522,26 @@ def test_predict_prints_probabilities(place: Path, capsys: pytest.CaptureFixture
     assert found["images"][0]["note"] is None
     assert found["images"][1]["note"] == "resized from 20×30 to 12×12 and made gray"
     assert found["images"][1]["note"] in text
+
+
+def test_predict_warns_of_other_units(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with np.load(place / "data.npz") as arrays:
+        np.savez(tmp_path / "data.npz", x=arrays["x"].astype(np.float32) / 255, y=arrays["y"])
+    options = [*flags(tmp_path), "--model", str(place / "net.toml"), "--epochs", "1", "--progress", "off"]
+    assert train.main([*options, "--out", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().err == ""
+    assert predict.main([str(tmp_path / "run"), str(place / "first.png")]) == 0
+    assert "trained on float32 arrays" in capsys.readouterr().err
+
+
+def test_a_signal_before_the_run(tmp_path: Path, start: Callable[..., Any]) -> None:
+    process = start("pyconv.train", "--limit", "100000000", "--out", tmp_path / "run")
+    time.sleep(3)  # it draws faces by now
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted before there was anything to keep" in one_line(error, 130)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_predict_from_a_run_without_a_model_file(

@@ -202,7 +202,7 @@ def test_an_interruption_during_validation(tmp_path: Path, undisturbed: Any, mon
         return forward(self, *args, **options)
 
     monkeypatch.setattr(nn.Sequential, "forward", stop)
-    monkeypatch.setattr("pyconv.loop.evaluation.CHUNK", 10)
+    monkeypatch.setattr("pyconv.loop.evaluation.WORK", 0)
     with pytest.raises(Interrupted, match=f"after step {STEPS};"):
         pyconv.fit(small(), *data(), out=tmp_path / "run", **RECIPE)
     monkeypatch.undo()

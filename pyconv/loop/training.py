@@ -143,7 +143,7 @@ class Training:
         """The content of ``config.toml``."""
         job = self.job
         sections: dict[str, dict[str, Any]] = {
-            "data": {"images": list(self.x.shape), "fingerprint": self.settings["data"]},
+            "data": {"images": list(self.x.shape), "dtype": self.x.dtype.name, "fingerprint": self.settings["data"]},
             "model": {"parameters": int(self.model.flat.size), "config": json.dumps(self.model.config())},
             "training": {
                 "epochs": job.epochs,
