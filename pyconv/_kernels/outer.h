@@ -17,7 +17,7 @@ typedef struct NAME(outer) {
 
 INLINE void NAME(outer_body)(const NAME(outer) *t, const int P, const int V)
 {
-    vec sum[P][V];
+    vec sum[14][2]; /* of a fixed size: an array of P by V would go to memory */
     const ptrdiff_t columns = t->columns, x_pixel = t->x_pixel, dy_pixel = t->dy_pixel, second = t->second;
     UNROLL
     for (int p = 0; p < P; p++) {
@@ -30,7 +30,7 @@ INLINE void NAME(outer_body)(const NAME(outer) *t, const int P, const int V)
             const REAL *x = t->x + n * t->x_image + r * t->x_row;
             const REAL *dy = t->dy + n * t->dy_image + r * t->dy_row;
             for (ptrdiff_t s = 0; s < columns; s++) {
-                vec error[V];
+                vec error[2];
                 UNROLL
                 for (int v = 0; v < V; v++)
                     error[v] = NAME(load)(dy + v * second);

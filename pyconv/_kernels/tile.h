@@ -22,7 +22,7 @@ typedef struct NAME(tile) {
 
 INLINE void NAME(tile_body)(const NAME(tile) *t, const int P, const int V)
 {
-    vec sum[P][V];
+    vec sum[14][2]; /* of a fixed size: an array of P by V would go to memory */
     const REAL *w = t->w;
     const ptrdiff_t step = t->x_step, run = t->run;
     UNROLL
@@ -38,7 +38,7 @@ INLINE void NAME(tile_body)(const NAME(tile) *t, const int P, const int V)
         for (ptrdiff_t j = 0; j < t->columns; j++) {
             const REAL *x = t->x + i * t->row + j * t->column;
             for (ptrdiff_t l = 0; l < run; l++) {
-                vec filter[V];
+                vec filter[2];
                 UNROLL
                 for (int v = 0; v < V; v++)
                     filter[v] = *(const vec *)(w + v * LANES);
