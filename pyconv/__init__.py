@@ -4,7 +4,7 @@ Images are C-contiguous NHWC; filters are ``(kh, kw, C // groups, K)``. See ``py
 operations, ``pyconv.nn`` for networks, ``pyconv.fit`` and ``python -m pyconv.train`` for training.
 """
 
-from .backends import algorithms, backends
+from .backends import algorithms, backends, warn_if_not_built
 from .errors import PyconvError
 from .loop import fit
 from .ops import (
@@ -24,6 +24,8 @@ from .ops import (
 )
 
 __version__ = "0.1.0"
+
+warn_if_not_built()
 
 __all__ = [
     "PyconvError",

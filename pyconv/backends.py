@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import logging
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -27,6 +29,12 @@ BUILD_HINT = (
     "pyconv's compiled module pyconv._cpu is missing: build it with `pip install .`, or with "
     "`python setup.py build_ext --inplace` to work in the source folder"
 )
+
+
+def warn_if_not_built() -> None:
+    """Say at import, once, how to build the compiled module where it is missing."""
+    if importlib.util.find_spec("pyconv._cpu") is None:
+        warnings.warn(BUILD_HINT, RuntimeWarning, stacklevel=3)
 
 
 class Backend:
@@ -195,6 +203,11 @@ def algorithms(backend: str = "auto") -> tuple[str, ...]:
     ----------
     backend : str
         A name from :func:`backends`. The CUDA variants are listed on machines without a GPU too.
+
+    Returns
+    -------
+    tuple of str
+        Any of them, or "auto", is the `algorithm` of a convolution.
     """
     if backend == "cuda":
         names: tuple[str, ...] = tuple(importlib.import_module("pyconv.cuda").algorithms)

@@ -89,11 +89,13 @@ def conv2d(
         Filters.
     bias : array, (K,), dtype of `x`, optional
         Added to each filter's output.
-    stride, dilation : int or (int, int)
+    stride : int or (int, int)
         Down and across, in pixels, at least 1.
     padding : int, (int, int), ((int, int), (int, int)), "same" or "valid"
         Zero pixels around the images: for all sides, ``(height, width)``, or ``((top, bottom), (left, right))``.
         ``"same"`` makes the output ``ceil(size / stride)`` with the odd pixel after (ONNX's SAME_UPPER).
+    dilation : int or (int, int)
+        Distance between the input pixels that neighbouring filter weights meet, down and across, at least 1.
     groups : int
         Groups of channels convolved apart; `C` of them is depthwise convolution.
     activation : None or "relu"
@@ -318,7 +320,19 @@ def avg_pool2d(
 ) -> Any:
     """Mean of the pixels of each window that lie inside the image.
 
-    Parameters, errors and result are those of :func:`max_pool2d`.
+    Parameters
+    ----------
+    x, pool_size, stride, padding, layout, backend, threads
+        As in :func:`max_pool2d`.
+
+    Returns
+    -------
+    array, (N, OH, OW, C), dtype of `x`
+
+    Raises
+    ------
+    ShapeError, DtypeError, InputError, BackendUnavailable
+        As :func:`max_pool2d`.
     """
     door, images, pg = _pool_door(x, pool_size, stride, padding, layout, backend, threads)
     return door.images_out(door.backend.avg_pool2d(images, pg, threads=door.threads))
@@ -426,6 +440,8 @@ def relu_grad(grad_out: Any, y: Any, *, backend: str = "auto", threads: int | No
         Gradient of the loss with respect to the result.
     y : array, shape and dtype of `grad_out`
         The result of :func:`relu`.
+    backend, threads
+        As in :func:`conv2d`.
 
     Returns
     -------
@@ -488,6 +504,8 @@ def dense_input_grad(grad_out: Any, weight: Any, *, backend: str = "auto", threa
     ----------
     grad_out : array, (N, units), float32 or float64
     weight : array, (inputs, units), dtype of `grad_out`
+    backend, threads
+        As in :func:`conv2d`.
 
     Returns
     -------
@@ -508,6 +526,8 @@ def dense_weight_grad(x: Any, grad_out: Any, *, backend: str = "auto", threads: 
     ----------
     x : array, (N, inputs), float32 or float64
     grad_out : array, (N, units), dtype of `x`
+    backend, threads
+        As in :func:`conv2d`.
 
     Returns
     -------

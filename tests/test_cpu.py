@@ -257,7 +257,9 @@ def test_an_instruction_set_can_be_forced():
 
     for name in _cpu.isas():
         command = [sys.executable, "-c", "from pyconv import _cpu; print(_cpu.isa())"]
-        run = subprocess.run(command, env={**os.environ, "PYCONV_ISA": name}, capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            command, env={**os.environ, "PYCONV_ISA": name}, capture_output=True, text=True, check=True
+        )
         assert run.stdout.strip() == name
     command = [sys.executable, "-c", "from pyconv import _cpu"]
     run = subprocess.run(command, env={**os.environ, "PYCONV_ISA": "mmx"}, capture_output=True, text=True)

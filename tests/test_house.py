@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import grimp
@@ -77,3 +80,17 @@ def test_only_the_commands_print() -> None:
         if " print(" in path.read_text() and path.relative_to(PACKAGE).parts[0].removesuffix(".py") not in commands
     ]
     assert guilty == []
+
+
+def test_an_import_without_the_compiled_module_says_how_to_build_it(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "pyconv", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    program = (
+        "import pyconv, numpy; print(pyconv.backends()['serial'])\n"
+        "pyconv.conv2d(numpy.ones((1, 3, 3, 1)), numpy.ones((1, 1, 1, 1)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    hint = "pyconv._cpu is missing: build it with `pip install .`"
+    assert hint in done.stdout
+    assert "RuntimeWarning: " in done.stderr
+    assert "BackendUnavailable: " in done.stderr.splitlines()[-1]
+    assert hint in done.stderr.splitlines()[-1]

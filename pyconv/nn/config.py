@@ -71,6 +71,10 @@ def from_config(config: Mapping[str, Any]) -> Sequential:
         ``input_shape``, ``layers`` (each a mapping with its ``type`` and settings), and optionally ``seed`` and
         ``dtype``.
 
+    Returns
+    -------
+    Sequential
+
     Raises
     ------
     InputError
@@ -90,6 +94,10 @@ def from_toml(path: str | Path, *, seed: int | None = None) -> Sequential:
         its ``type`` and settings.
     seed : int, optional
         Instead of the file's.
+
+    Returns
+    -------
+    Sequential
 
     Raises
     ------
