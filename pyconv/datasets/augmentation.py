@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InputError
+from ..shapes import integer
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -68,8 +69,7 @@ def augment(
     indices = np.asarray(indices)
     if indices.shape != batch.shape[:1]:
         raise InputError(f"augment needs one index for each of {len(batch)} images, not shape {indices.shape}")
-    if shift < 0:
-        raise InputError(f"shift must be at least 0 pixels, not {shift}")
+    shift = integer(shift, "shift", minimum=0)
     if not flip and not shift:
         return batch
     n, height, width, channels = batch.shape

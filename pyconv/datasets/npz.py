@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,6 +14,11 @@ from .files import listed, reading
 from .types import Source, Split
 
 _AGAIN = "write it again with numpy.savez(path, x=images, y=labels)"
+# What the zip reader and NumPy make of damaged bytes: a checksum, an unknown method, a size that no memory holds, …
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, struct.error,
+    NotImplementedError, RuntimeError, OverflowError, MemoryError,
+)  # fmt: skip
 _CHUNK = 256  # images looked at together
 
 
@@ -36,8 +42,10 @@ class _Archive:
             raise DataError(f"{self.path}: has no array {name!r} ({found}); {_AGAIN}")
         try:
             with reading(self.path):
-                return self._archive[name]
-        except (zipfile.BadZipFile, zlib.error, EOFError):
+                array = self._archive[name]
+        except DataError:
+            raise
+        except _DAMAGE:
             raise DataError(f"{self.path}: array {name!r} is corrupt or truncated; {_AGAIN}") from None
         except ValueError as error:
             if "allow_pickle" in str(error):
@@ -45,6 +53,9 @@ class _Archive:
             else:
                 reason = f"is not a NumPy array; {_AGAIN}"
             raise DataError(f"{self.path}: array {name!r} {reason}") from None
+        if not isinstance(array, np.ndarray):  # NumPy hands out what is not an array as bytes
+            raise DataError(f"{self.path}: array {name!r} is not a NumPy array; {_AGAIN}")
+        return array
 
     def split(self, x: str, y: str) -> Split:
         """Read and check a pair of arrays."""
@@ -142,17 +153,18 @@ def read(path: Path) -> Source:
     DataError
         If the file is not such an archive, or an array in it cannot be images or labels.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; check the path")
     with reading(path):
-        is_zip = zipfile.is_zipfile(path)
-    if not is_zip:
-        raise DataError(f"{path}: not a NumPy archive (no zip file), or truncated; {_AGAIN}")
-    try:
-        with reading(path), np.load(path, allow_pickle=False) as opened:
-            return _source(_Archive(path, opened))
-    except zipfile.BadZipFile:
-        raise DataError(f"{path}: the archive is corrupt or truncated; {_AGAIN}") from None
+        try:
+            with path.open("rb") as stream:
+                if stream.read(4) not in (b"PK\3\4", b"PK\5\6"):  # NumPy would take anything else for a pickle
+                    raise DataError(f"{path}: not a NumPy archive (no zip file); {_AGAIN}")
+            opened = np.load(path, allow_pickle=False)
+        except DataError:
+            raise
+        except (*_DAMAGE, ValueError):
+            raise DataError(f"{path}: not a whole NumPy archive: corrupt or truncated; {_AGAIN}") from None
+    with opened:
+        return _source(_Archive(path, opened))
 
 
 def _source(archive: _Archive) -> Source:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError, InputError, UnknownNameError, unknown_name
+from ..shapes import integer
 from . import fer2013, folder, idx, npz
 from .files import reading
 from .split import hold_out, subset
@@ -70,10 +71,11 @@ def load(
     UnknownNameError
         If `source` is neither a known name nor a path.
     InputError
-        If `limit` or `validation_fraction` is out of range.
+        If `limit`, `seed` or `validation_fraction` is out of range.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit must be at least 1 image, not {limit}")
+    seed = integer(seed, "seed", minimum=0)
+    if limit is not None:
+        limit = integer(limit, "limit", minimum=1)
     if not 0 < validation_fraction < 1:
         raise InputError(f"validation_fraction must lie between 0 and 1, not {validation_fraction!r}")
     text = os.fspath(source)

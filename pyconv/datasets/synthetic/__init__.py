@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...errors import InputError
+from ...shapes import integer
 from ..fer2013 import CLASSES
 from ..types import Source, Split
 from .draw import SIDE, draw
@@ -50,7 +51,7 @@ def faces(n: int, seed: int = 0) -> Split:
     InputError
         If `n` or `seed` is out of range.
     """
-    return _drawn(n, seed, 0)
+    return _drawn(integer(n, "the number of faces", minimum=1), integer(seed, "seed", minimum=0), 0)
 
 
 def faces_source(*, limit: int | None, seed: int) -> Source:
@@ -73,10 +74,6 @@ def _splits(n: int, seed: int) -> tuple[Split, Split]:
 
 def _drawn(n: int, seed: int, stream: int) -> Split:
     """Draw `n` faces of one of the seed's streams."""
-    if n < 1:
-        raise InputError(f"the number of faces must be at least 1, not {n}")
-    if seed < 0:
-        raise InputError(f"seed must be at least 0, not {seed}")
     x = np.empty((n, SIDE, SIDE), np.uint8)
     y = np.empty(n, np.int64)
     for block, start in enumerate(range(0, n, _BLOCK)):

@@ -141,7 +141,7 @@ def _head(on: Patch) -> None:
     square_u, square_v = u * u, v * v
     wide = on.head_width
     volume = on.hair_volume
-    hair_texture = on.hair * (1 + 0.25 * np.sin(u * 17 + v * 4))
+    hair_texture = on.hair + 0.05 * np.sin(u * 23 + v * 6)
     around = np.sqrt(square_u / (wide + 0.05 + volume) ** 2 + square_v / (1.02 + volume) ** 2)
     long_hair = np.minimum((1 - around), (on.hair_length - v)) * 0.8
     # Long hair falls straight beside the face rather than closing under it.
@@ -260,10 +260,8 @@ def _mouth(on: Patch) -> None:
     on.darken(np.minimum(0.12 * on.lines + 0.38 * on.fold, 0.6) * folds)
     below = np.exp(-(((y - lower - 0.17) / 0.05) ** 2) - 2 * square)
     on.darken((0.16 + 0.5 * np.maximum(-on.corner, 0)) * below)
-    on.paint(
-        on.moustache * on.soft(np.minimum(upper - lip - y, y - top - 0.07)) * on.soft(wide * 1.1 - np.abs(u)),
-        on.brow_tone,
-    )
+    bristles = np.minimum(upper - lip - y, y - (upper - lip) + 0.13 * (0.25 + bump))
+    on.paint(on.moustache * on.soft(bristles) * on.soft((1.15 - np.abs(t)) * wide), on.brow_tone)
     on.paint(lips, on.skin * on.lip_tone * 0.85)
     gap = np.minimum(y - upper, lower - y)
     inside = on.soft(gap) * (bump > 0) * np.clip(on.open * 25, 0, 1)

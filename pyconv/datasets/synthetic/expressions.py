@@ -34,7 +34,7 @@ ACTIONS = (
 _VARIANTS: dict[str, list[dict[str, float]]] = {
     "Angry": [
         {
-            "brow_inner": -0.13,
+            "brow_inner": -0.15,
             "brow_outer": 0.03,
             "brow_close": 0.06,
             "lid_open": 0.1,
@@ -46,7 +46,7 @@ _VARIANTS: dict[str, list[dict[str, float]]] = {
             "fold": 0.2,
         },
         {
-            "brow_inner": -0.13,
+            "brow_inner": -0.15,
             "brow_outer": 0.02,
             "brow_close": 0.06,
             "lid_open": 0.1,
@@ -115,12 +115,12 @@ _VARIANTS: dict[str, list[dict[str, float]]] = {
         },
     ],
     "Happy": [
-        {"brow_outer": 0.01, "lid_open": -0.1, "lid_tight": 0.5, "corner": 0.15, "width": 0.25, "fold": 0.7},
+        {"brow_outer": 0.01, "lid_open": -0.1, "lid_tight": 0.5, "corner": 0.19, "width": 0.25, "fold": 0.7},
         {
             "brow_outer": 0.02,
             "lid_open": -0.15,
             "lid_tight": 0.6,
-            "corner": 0.15,
+            "corner": 0.19,
             "width": 0.3,
             "open": 0.13,
             "teeth": 0.7,
@@ -134,7 +134,7 @@ _VARIANTS: dict[str, list[dict[str, float]]] = {
             "brow_close": 0.04,
             "lid_open": -0.3,
             "lid_droop": 0.6,
-            "corner": -0.14,
+            "corner": -0.18,
             "width": -0.08,
             "furrow": 0.3,
         },
@@ -144,7 +144,7 @@ _VARIANTS: dict[str, list[dict[str, float]]] = {
             "brow_close": 0.03,
             "lid_open": -0.35,
             "lid_droop": 0.7,
-            "corner": -0.12,
+            "corner": -0.16,
             "width": -0.02,
             "open": 0.04,
             "furrow": 0.3,
@@ -182,7 +182,7 @@ _HABIT = {
     "lid_open": 0.10,
     "lid_tight": 0.08,
     "lid_droop": 0.12,
-    "corner": 0.018,
+    "corner": 0.016,
     "width": 0.06,
     "open": 0.0,
     "lip_raise": 0.006,
@@ -226,7 +226,7 @@ def actions(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarra
     """
     n = len(labels)
     target = _TABLE[labels, rng.integers(0, _MOST, n)]
-    intensity = 0.5 + 0.6 * rng.beta(2.0, 2.0, n)
+    intensity = 0.6 + 0.6 * rng.beta(2.0, 2.0, n)
     # People do not move all of their face alike: each action has a share of its own.
     shares = intensity[:, None] * rng.normal(1.0, 0.15, target.shape).clip(0.5, 1.5)
     values = shares * target + _SPREAD * rng.standard_normal(target.shape)

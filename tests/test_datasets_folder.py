@@ -1,0 +1,185 @@
+"""Folders of images: what is written is read, and the file that does not fit is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import images_of, refused, write_image
+from PIL import Image
+
+from pyconv import datasets
+from pyconv.errors import DataError, InputError
+
+CLASSES = ["anger", "joy", "Zeal"]
+
+
+def fill(folder: Path, rng: np.random.Generator, shape: tuple[int, ...] = (6, 5), each: int = 4) -> dict:
+    """Write `each` PNG files of every class; return the images by path."""
+    images = {}
+    for name in CLASSES:
+        for i in range(each):
+            image = images_of(rng, *shape)
+            images[write_image(folder / name / f"{i}.png", image)] = image
+    return images
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)])
+def test_class_folders(tmp_path: Path, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    images = fill(tmp_path / "set", rng, shape)
+    data = datasets.load(tmp_path / "set", validation_fraction=0.25)
+    assert data.classes == sorted(CLASSES)
+    assert data.name == "set"
+    assert data.image_shape == (6, 5, 1 if len(shape) == 2 else 3)
+    found = {}
+    for split in (data.train, data.validation):
+        assert split.x.dtype == np.uint8
+        found |= {x.tobytes(): data.classes[y] for x, y in zip(*split, strict=True)}
+    assert found == {image.tobytes(): path.parent.name for path, image in images.items()}
+    assert np.bincount(data.validation.y).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("validation", ["validation", "val", "valid", "test", "Testing"])
+@pytest.mark.parametrize("train", ["train", "Training"])
+def test_split_folders(tmp_path: Path, rng: np.random.Generator, train: str, validation: str) -> None:
+    fill(tmp_path / train, rng)
+    held_out = fill(tmp_path / validation, rng, each=2)
+    data = datasets.load(tmp_path)
+    assert len(data.train.y) == 12
+    assert {x.tobytes() for x in data.validation.x} == {image.tobytes() for image in held_out.values()}
+    assert data.test is None
+
+
+def test_train_validation_and_test_folders(tmp_path: Path, rng: np.random.Generator) -> None:
+    for name, each in (("train", 4), ("val", 3), ("test", 2)):
+        fill(tmp_path / name, rng, each=each)
+    data = datasets.load(tmp_path)
+    assert data.test is not None
+    assert [len(split.y) for split in (data.train, data.validation, data.test)] == [12, 9, 6]
+
+
+def test_jpeg_and_other_files(tmp_path: Path, rng: np.random.Generator) -> None:
+    fill(tmp_path, rng, (32, 32), each=2)
+    smooth = np.add.outer(np.arange(32), np.arange(32)).astype(np.uint8)
+    write_image(tmp_path / "joy" / "9.JPG", smooth)
+    (tmp_path / "joy" / "notes.txt").write_text("not an image")
+    (tmp_path / "joy" / ".DS_Store").write_bytes(b"junk")
+    (tmp_path / ".git").mkdir()
+    data = datasets.load(tmp_path)
+    both = np.concatenate([data.train.x, data.validation.x])
+    assert len(both) == 7
+    assert min(np.abs(x[..., 0].astype(int) - smooth).max() for x in both) < 4  # JPEG loses a little
+
+
+def test_kinds_of_png(tmp_path: Path, rng: np.random.Generator) -> None:
+    gray = images_of(rng, 6, 5)
+    colour = images_of(rng, 6, 5, 3)
+
+    def read_back(image: Image.Image) -> np.ndarray:
+        image.save(tmp_path / "a.png")
+        return datasets.read_image(tmp_path / "a.png")
+
+    np.testing.assert_array_equal(read_back(Image.fromarray(gray)), gray[..., None])
+    np.testing.assert_array_equal(read_back(Image.fromarray(colour)), colour)
+    np.testing.assert_array_equal(read_back(Image.fromarray(gray.astype(np.uint16) * 256 + 77)), gray[..., None])
+    with_alpha = np.concatenate([colour, images_of(rng, 6, 5, 1)], axis=2)
+    np.testing.assert_array_equal(read_back(Image.fromarray(with_alpha)), colour)
+    np.testing.assert_array_equal(read_back(Image.fromarray(gray > 99)), (gray > 99)[..., None] * 255)
+    assert read_back(Image.fromarray(colour).convert("P")).shape == (6, 5, 3)
+
+
+def test_a_turned_photograph_is_upright(tmp_path: Path, rng: np.random.Generator) -> None:
+    image = Image.fromarray(images_of(rng, 6, 5))
+    exif = image.getexif()
+    exif[0x0112] = 6  # turn a quarter clockwise to view
+    image.save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(datasets.read_image(tmp_path / "a.png")[..., 0], np.rot90(np.asarray(image), -1))
+
+
+def test_read_image_to_a_shape(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = write_image(tmp_path / "a.png", np.full((20, 30, 3), 90, np.uint8))
+    for shape in ((48, 48, 1), (20, 30, 3), (7, 5, 3)):
+        image = datasets.read_image(path, shape)
+        assert image.shape == shape
+        assert (image == 90).all()
+    with pytest.raises(InputError, match=r"a\.png: cannot be brought to 2 channels"):
+        datasets.read_image(path, (4, 4, 2))
+
+
+def test_read_image_refusals(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.png: no such file"):
+        datasets.read_image(tmp_path / "none.png")
+    with pytest.raises(DataError, match="directory"):
+        datasets.read_image(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["text", "truncated", "empty", "folder", "body"])
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_corrupt_image(tmp_path: Path, rng: np.random.Generator, damage: str, kind: str) -> None:
+    fill(tmp_path, rng, (32, 32))
+    path = write_image(tmp_path / "joy" / f"bad.{kind}", images_of(rng, 32, 32))
+    data = path.read_bytes()
+    if damage == "text":
+        path.write_text("hello")
+    elif damage == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "body":
+        path.write_bytes(data[:12] + bytes(40) + data[52:])
+    elif damage == "folder":
+        path.unlink()
+        path.mkdir()
+        assert len(datasets.load(tmp_path).train.y) > 0  # a folder is no image, whatever its name
+        return
+    refused(tmp_path, path, "remove or replace", error=DataError)
+
+
+def test_mixed_sizes(tmp_path: Path, rng: np.random.Generator) -> None:
+    first = min(fill(tmp_path, rng))
+    path = write_image(tmp_path / "joy" / "7.png", images_of(rng, 6, 4))
+    refused(tmp_path, path, "4x6", "5x6", tmp_path / "Zeal" / first.name, error=DataError)
+
+
+def test_mixed_gray_and_colour(tmp_path: Path, rng: np.random.Generator) -> None:
+    fill(tmp_path, rng)
+    path = write_image(tmp_path / "joy" / "7.png", images_of(rng, 6, 5, 3))
+    refused(tmp_path, path, "colour", "gray", error=DataError)
+
+
+def test_empty_class(tmp_path: Path, rng: np.random.Generator) -> None:
+    fill(tmp_path, rng)
+    (tmp_path / "sloth").mkdir()
+    (tmp_path / "sloth" / "readme.txt").write_text("later")
+    refused(tmp_path, tmp_path / "sloth", "no PNG or JPEG", error=DataError)
+
+
+def test_no_class_folders(tmp_path: Path, rng: np.random.Generator) -> None:
+    (tmp_path / "set").mkdir()
+    refused(tmp_path / "set", "no class folders", error=DataError)
+    write_image(tmp_path / "set" / "1.png", images_of(rng, 6, 5))
+    refused(tmp_path / "set", "no class folders", "folder of their own", error=DataError)
+
+
+def test_one_class_only(tmp_path: Path, rng: np.random.Generator) -> None:
+    write_image(tmp_path / "joy" / "1.png", images_of(rng, 6, 5))
+    refused(tmp_path, "one class", "joy", error=DataError)
+
+
+def test_too_few_to_hold_out(tmp_path: Path, rng: np.random.Generator) -> None:
+    fill(tmp_path, rng, each=1)
+    refused(tmp_path, "3 images", "too few", error=DataError)
+
+
+def test_splits_with_other_classes(tmp_path: Path, rng: np.random.Generator) -> None:
+    fill(tmp_path / "train", rng)
+    fill(tmp_path / "val", rng)
+    write_image(tmp_path / "val" / "sloth" / "1.png", images_of(rng, 6, 5))
+    refused(tmp_path, tmp_path / "val", "sloth", "make them the same", error=DataError)
+
+
+def test_empty_validation_folder(tmp_path: Path, rng: np.random.Generator) -> None:
+    fill(tmp_path / "train", rng)
+    (tmp_path / "val").mkdir()
+    refused(tmp_path, tmp_path / "val", "no class folders", error=DataError)

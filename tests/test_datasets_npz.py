@@ -1,0 +1,190 @@
+"""Archives: what is saved is loaded, and arrays that cannot be images or labels are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import images_of, labels_of, refused
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pyconv import datasets
+from pyconv.errors import DataError
+
+
+def save(path: Path, **arrays: object) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def good(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return {"x": images_of(rng, 20, 6, 5, 3), "y": labels_of(rng, 20, 3)}
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(("x_val", "x_test"), [(False, False), (True, False), (False, True), (True, True)])
+def test_splits(
+    tmp_path: Path, good: dict, rng: np.random.Generator, compressed: bool, x_val: bool, x_test: bool
+) -> None:
+    pairs = {}
+    for name, there in (("val", x_val), ("test", x_test)):
+        if there:
+            pairs[name] = images_of(rng, 7, 6, 5, 3), labels_of(rng, 7, 3)
+            good |= {f"x_{name}": pairs[name][0], f"y_{name}": pairs[name][1]}
+    path = tmp_path / "some.npz"
+    (np.savez_compressed if compressed else np.savez)(path, **good)
+    data = datasets.load(path)
+    assert data.name == "some"
+    if pairs:
+        expected = pairs.get("val", pairs.get("test"))
+        np.testing.assert_array_equal(data.validation.x, expected[0])
+        np.testing.assert_array_equal(data.validation.y, expected[1])
+        np.testing.assert_array_equal(data.train.x, good["x"])
+    assert (data.test is not None) == (x_val and x_test)
+    assert data.classes == ["0", "1", "2"]
+
+
+@given(
+    x=hnp.arrays(
+        st.sampled_from([np.uint8, np.float16, np.float32]),
+        st.tuples(*[st.integers(1, 6)] * 3),
+        elements=st.integers(0, 255),
+    )
+)
+def test_pixels_come_through(tmp_path_factory: pytest.TempPathFactory, x: np.ndarray) -> None:
+    x = np.concatenate([x, x])
+    y = np.arange(len(x))
+    path = save(tmp_path_factory.getbasetemp() / "any.npz", x=x, y=y, x_val=x, y_val=y)
+    data = datasets.load(path)
+    assert data.train.x.dtype == (np.uint8 if x.dtype == np.uint8 else np.float32)
+    assert data.train.x.flags.c_contiguous
+    np.testing.assert_array_equal(data.train.x[..., 0], x)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int16", "uint32", ">i4", "float64", ">f4"])
+def test_other_dtypes_are_brought_to_two(tmp_path: Path, good: dict, dtype: str) -> None:
+    save(tmp_path / "a.npz", x=np.asfortranarray(good["x"].astype(dtype)), y=good["y"][:, None].astype(np.uint8))
+    data = datasets.load(tmp_path / "a.npz")
+    assert data.train.x.dtype == (np.float32 if "f" in dtype else np.uint8)
+    assert data.train.x.dtype.isnative
+    assert data.train.x.flags.c_contiguous
+    everything = np.concatenate([data.train.x, data.validation.x])
+    assert sorted(map(np.sum, everything)) == sorted(map(np.sum, good["x"]))
+
+
+def test_class_names(tmp_path: Path, good: dict) -> None:
+    path = save(tmp_path / "a.npz", **good, classes=["cat", "dog", "fox", "owl"])
+    assert datasets.load(path).classes == ["cat", "dog", "fox", "owl"]
+    refused(save(path, **good, classes=["cat"]), path, "classes", "3 strings", error=DataError)
+    refused(save(path, **good, classes=[1, 2, 3]), path, "classes", error=DataError)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_not_finite(tmp_path: Path, good: dict, rng: np.random.Generator, value: float) -> None:
+    x = np.repeat(good["x"], 30, axis=0).astype(rng.choice(["float32", "float64"]))
+    row = int(rng.integers(len(x)))
+    x[row, 3, 2, 1] = value
+    path = save(tmp_path / "a.npz", x=x, y=np.repeat(good["y"], 30))
+    refused(path, path, f"row {row}:", value, error=DataError)
+
+
+def test_too_large_for_float32(tmp_path: Path, good: dict) -> None:
+    x = good["x"].astype(np.float64)
+    x[4, 0, 0, 0] = 1e300
+    path = save(tmp_path / "a.npz", x=x, y=good["y"])
+    refused(path, path, "row 4:", "1e+300", error=DataError)
+
+
+@pytest.mark.parametrize("value", [256, -1])
+def test_integers_that_are_no_bytes(tmp_path: Path, good: dict, value: int) -> None:
+    x = good["x"].astype(np.int32)
+    x[13, 0, 4, 2] = value
+    path = save(tmp_path / "a.npz", x=x, y=good["y"])
+    refused(path, path, "row 13:", value, "0 to 255", error=DataError)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "fragments"),
+    [
+        ("x", lambda x: x[0], ["6 images", "20 labels"]),
+        ("x", lambda x: x[:, None], ["(20, 1, 6, 5, 3)", "(N, H, W"]),
+        ("x", lambda x: x.reshape(20, -1), ["(20, 90)", "(N, H, W"]),
+        ("x", lambda x: x[:0], ["empty"]),
+        ("x", lambda x: x[:, :, :0], ["empty"]),
+        ("x", lambda x: x[:, :5].transpose(0, 3, 1, 2), ["channels first", "transpose"]),
+        ("x", lambda x: x > 3, ["bool"]),
+        ("x", lambda x: x.astype(complex), ["complex128"]),
+        ("x", lambda x: x.astype(str), ["<U3"]),
+        ("x", lambda x: x[:-1], ["19 images", "20 labels"]),
+        ("y", lambda y: y[:-1], ["20 images", "19 labels"]),
+        ("y", lambda y: y.astype(float), ["float64", "integers"]),
+        ("y", lambda y: np.eye(3, dtype=int)[y], ["(20, 3)", "argmax"]),
+        ("y", lambda y: y[0], ["()", "vector"]),
+        ("y", lambda y: np.where(np.arange(20) == 6, -2, y), ["row 6", "-2"]),
+        ("y", lambda y: 0 * y, ["one class"]),
+        ("y", lambda y: y.astype(str), ["<U"]),
+    ],
+)
+def test_wrong_arrays(tmp_path: Path, good: dict, name: str, change, fragments: list[str]) -> None:
+    if name == "x" and fragments[0] == "channels first":
+        good["x"] = np.ascontiguousarray(np.concatenate([good["x"]] * 2, axis=2)[:, :5, :5])
+        change = lambda x: x.transpose(0, 3, 1, 2)  # noqa: E731
+    good[name] = change(good[name])
+    path = save(tmp_path / "a.npz", **good)
+    refused(path, path, *fragments, error=DataError)
+
+
+def test_object_arrays_are_never_unpickled(tmp_path: Path, good: dict) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "sprung",)
+
+    for name in ("x", "y"):
+        path = save(tmp_path / "a.npz", **(good | {name: np.array([Trap()] * 20, dtype=object)}))
+        refused(path, path, repr(name), "Python objects", error=DataError)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("missing", ["x", "y", "x_val", "y_test"])
+def test_missing_array(tmp_path: Path, good: dict, missing: str) -> None:
+    arrays = good | {name: good[name[0]] for name in ("x_val", "y_val", "x_test", "y_test")}
+    del arrays[missing]
+    path = save(tmp_path / "a.npz", **arrays)
+    refused(path, path, f"no array {missing!r}", error=DataError)
+
+
+def test_validation_images_of_another_kind(tmp_path: Path, good: dict) -> None:
+    path = tmp_path / "a.npz"
+    refused(save(path, **good, x_val=good["x"][:, 1:], y_val=good["y"]), path, "(5, 5, 3)", "(6, 5, 3)")
+    refused(save(path, **good, x_val=good["x"] / 255, y_val=good["y"]), path, "float32", "uint8")
+    refused(save(path, **good, x_val=good["x"], y_val=good["y"] + 1), path, "label 3", "does not occur in training")
+
+
+def test_not_an_archive(tmp_path: Path, good: dict) -> None:
+    path = tmp_path / "a.npz"
+    for data in (b"", b"not a zip", bytes(1000), b"\x80\x04cposix\nsystem\n"):
+        path.write_bytes(data)
+        refused(path, path, "not a NumPy archive", error=DataError)
+    save(path, **good)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    refused(path, path, "truncated", error=DataError)
+    path.write_bytes(whole[:200] + bytes(300) + whole[500:])
+    refused(path, path, "corrupt", error=DataError)
+
+
+def test_a_zip_of_something_else(tmp_path: Path) -> None:
+    import zipfile
+
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x", "text")
+        archive.writestr("y.npy", "text")
+    refused(path, path, "'y'", "not a NumPy array", error=DataError)
+    with zipfile.ZipFile(path, "w"):
+        pass
+    refused(path, path, "empty", error=DataError)
