@@ -17,7 +17,7 @@ from ..datasets import Split, normalization
 from ..errors import InputError, unknown_name
 from ..optim import Adam, Optimizer
 from ..optim import schedule as named_schedule
-from ..parallel import Job
+from ..parallel import Job, worker_count
 from ..shapes import integer
 from . import inputs
 from .progress import Progress, choose
@@ -170,7 +170,7 @@ def fit(
         augment=dict(augment) if augment else None,
         backend=backend,
         threads_per_worker=threads_per_worker,
-        workers=workers if workers == "auto" else integer(workers, "workers", minimum=1),  # type: ignore[arg-type]
+        workers=worker_count(workers),
         update=update,
         options=dict(update_options or {}),
         on_worker_failure=on_worker_failure,

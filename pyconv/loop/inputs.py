@@ -82,11 +82,10 @@ def fits(job: Job, x: np.ndarray) -> None:
     ------
     InputError, BackendUnavailable
     """
-    workers = job.workers if isinstance(job.workers, int) else 1
-    if job.batch_size * workers > len(x):
-        several = f" of each of {workers} workers" if workers > 1 else ""
+    if job.batch_size * job.workers > len(x):
+        several = f" of each of {job.workers} workers" if job.workers > 1 else ""
         raise InputError(f"batch_size {job.batch_size}{several} is more than the {len(x)} training images; "
-                         f"take at most {len(x) // workers}")  # fmt: skip
+                         f"take at most {len(x) // job.workers}")  # fmt: skip
     if job.backend != "auto":  # what auto chooses is said in the run's log, which is not open yet
         get_backend(job.backend)
     if job.augment:

@@ -284,8 +284,9 @@ class Training:
         _log.info(
             f"model     {self.names.get('model', '')}{model.flat.size:,} parameters, {mega:.1f} MFLOP an image forward"
         )
-        _log.info(f"runs on   {self.engine.describe()}")
-        batch = job.batch_size * (job.workers if isinstance(job.workers, int) else 1)
+        for line in f"runs on   {self.engine.describe()}".splitlines():
+            _log.info(line)
+        batch = job.batch_size * job.workers
         _log.info(f"training  {texts.recipe(job)}")
         _log.info(
             f"          effective batch {batch}, {steps} steps and {len(self.x)} samples an epoch, {job.epochs} epochs"

@@ -1,7 +1,7 @@
 """Parallel training: who runs the steps, and how workers' gradients or parameters meet (the paper's §3A, Algorithm 4)."""
 
-from .choose import engine_for
+from .choose import engine_for, worker_count
 from .engine import Engine, InProcess, Job, StepReport
 from .sampler import EpochOrder
 
-__all__ = ["Engine", "EpochOrder", "InProcess", "Job", "StepReport", "engine_for"]
+__all__ = ["Engine", "EpochOrder", "InProcess", "Job", "StepReport", "engine_for", "worker_count"]

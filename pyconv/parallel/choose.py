@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError, unknown_name
+from ..shapes import integer
 from .engine import Engine, InProcess, Job
 
 if TYPE_CHECKING:
@@ -14,6 +15,19 @@ if TYPE_CHECKING:
 
 UPDATES = ("sync", "async", "ssp", "hogwild", "local", "easgd")
 ON_FAILURE = ("restart", "drop", "abort")
+
+
+def worker_count(workers: int | str) -> int:
+    """`workers` as a number; "auto" chooses it for this machine.
+
+    In one process every operation runs on all cores, so one worker leaves none idle.
+
+    Raises
+    ------
+    InputError
+        If it is neither a positive integer nor "auto".
+    """
+    return 1 if workers == "auto" else integer(workers, "workers", minimum=1)
 
 
 def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -> Engine:

@@ -157,7 +157,7 @@ class Engine(Protocol):
         ...
 
     def describe(self) -> str:
-        """One line for the start of a run: backend, processes and threads against the usable CPUs."""
+        """For the start of a run: backend, processes and threads against the usable CPUs; more lines for advice."""
         ...
 
     def close(self) -> None:
