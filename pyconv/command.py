@@ -87,10 +87,8 @@ def command(body: Callable[[Sequence[str] | None], int]) -> Main:
                 return status
         except PyconvError as error:
             return _report(f"pyconv: error: {_one_line(error)}", error.exit_status)
-        except Interrupted as error:
-            return _report(f"pyconv: {_one_line(error)}", error.exit_status)
-        except KeyboardInterrupt:
-            return _report("pyconv: interrupted before there was anything to keep", Interrupted.exit_status)
+        except KeyboardInterrupt as error:
+            return _report(f"pyconv: {_interruption(error)}", Interrupted.exit_status)
         except MemoryError as error:
             hint = "take a smaller batch, fewer images (--limit) or fewer workers"
             return _report(f"pyconv: error: out of memory: {_one_line(error)}; {hint}".replace(": ;", ";"), 1)
@@ -101,6 +99,23 @@ def command(body: Callable[[Sequence[str] | None], int]) -> Main:
             return 0
 
     return main
+
+
+def script(main: Main) -> NoReturn:
+    """Run `main` as the process's program. Once its status is known, an impatient Ctrl-C changes nothing any more."""
+    status = main()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(status)
+
+
+def _interruption(error: BaseException | None) -> str:
+    """What an interruption left: the run's own words, also where a second Ctrl-C came while it was ending."""
+    while error is not None:
+        if isinstance(error, Interrupted):
+            return _one_line(error)
+        error = error.__context__
+    return "interrupted before there was anything to keep"
 
 
 def _report(message: str, status: int) -> int:

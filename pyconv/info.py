@@ -16,7 +16,7 @@ import threadpoolctl
 
 from . import threads
 from .backends import BUILD_HINT, algorithms, backends
-from .command import Parser, command
+from .command import Parser, command, script
 
 PACKAGES = ("numpy", "scipy", "pillow", "safetensors", "rich", "matplotlib", "pycuda", "mpi4py", "torch")
 
@@ -147,4 +147,4 @@ def _lines(value: Any) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script(main)

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import nn
 from .checkpoint import Checkpoint
-from .command import Parser, command
+from .command import Parser, command, script
 from .datasets import read_image
 from .errors import InputError
 from .loop.folder import CHECKPOINT, MODEL, holds_run, read_config
@@ -117,4 +117,4 @@ def _show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script(main)

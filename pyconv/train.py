@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import datasets, nn, optim
-from .command import Parser, command, real, whole
+from .command import Parser, command, real, script, whole
 from .errors import InputError
 from .loop import default_folder, evaluate, fit, read_config
 from .loop.progress import CHOICES
@@ -274,4 +273,4 @@ def _model(name: str, data: datasets.Dataset, seed: int) -> nn.Sequential:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script(main)

@@ -24,6 +24,7 @@ from safetensors import safe_open
 
 from pyconv import info, predict, train
 from pyconv.checkpoint import Checkpoint
+from pyconv.errors import Interrupted
 
 ROOT = Path(__file__).parent.parent
 SIDE = 12
@@ -215,6 +216,18 @@ def test_more_ctrl_c_does_no_harm(place: Path, tmp_path: Path, start: Callable[.
     Checkpoint.load(out / "checkpoint" / "last.safetensors")
     if process.returncode == 130:
         one_line(error, 130)
+
+
+def test_ctrl_c_while_a_run_is_ending(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def ending() -> None:
+        try:
+            raise Interrupted("interrupted by SIGINT after step 7; continue with: this")
+        finally:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(info, "collect", ending)
+    assert info.main([]) == 130
+    assert "after step 7" in one_line(capsys.readouterr().err, 130)
 
 
 def test_kill_9_and_resume_to_the_same_bits(place: Path, tmp_path: Path, start: Callable[..., Any]) -> None:
