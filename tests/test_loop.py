@@ -283,7 +283,7 @@ def test_resume_with_other_settings_is_refused(tmp_path: Path, change: dict[str,
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != "log.txt"}
     with pytest.raises(CheckpointError, match=message):
         pyconv.fit(small(), *data(), out=out, resume=True, **{**RECIPE, **change})
-    with pytest.raises(CheckpointError, match="data"):
+    with pytest.raises(CheckpointError, match="other data"):
         pyconv.fit(small(), *data(seed=9), out=out, resume=True, **RECIPE)
     with pytest.raises(CheckpointError, match="another model"):
         pyconv.fit(small(seed=3), *data(), out=out, resume=True, **RECIPE)
@@ -305,6 +305,7 @@ def test_divergence_names_step_and_rate_and_keeps_the_checkpoint(tmp_path: Path)
     ) as caught:
         pyconv.fit(small(), *data(), out=tmp_path / "run", **recipe)
     assert caught.value.exit_status == 1
+    assert str(caught.value) in (tmp_path / "run" / "log.txt").read_text()
     kept = Checkpoint.load(tmp_path / "run" / CHECKPOINT)
     assert np.isfinite(kept.parameters).all()
 

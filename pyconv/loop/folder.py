@@ -185,6 +185,10 @@ class RunFolder:
         finally:
             logger.removeHandler(self._handler)
 
+    def note(self, text: str) -> None:
+        """Write a line to ``log.txt`` alone."""
+        self._handler.handle(logging.LogRecord("pyconv", logging.ERROR, __file__, 0, text, None, None))
+
     def close(self) -> None:
         """Let another process have the folder."""
         self._handler.close()

@@ -125,10 +125,12 @@ class Training:
             theirs = checkpoint.settings.get(name)
             if theirs != mine and name in MAY_CHANGE:
                 self.changes.append(f"{name} was {theirs} and is {mine} from here on")
+            elif name == "data" and theirs != mine:
+                raise CheckpointError(f"{place}this run was begun with other data; give it the same images and labels")
             elif theirs != mine:
                 raise CheckpointError(
-                    f"{place}this run has {name} {theirs!r}, not {mine!r}; resume it with the same "
-                    "settings and data or begin another run"
+                    f"{place}this run has {name} {theirs!r}, not {mine!r}; resume it with the same settings or begin "
+                    "another run"
                 )
         try:
             checkpoint.restore(self.model)
@@ -177,10 +179,15 @@ class Training:
         self._announce()
         left = (job.epochs - position.epoch) * len(self.x) - position.images
         self.show.begin(epochs=job.epochs, steps_per_epoch=self.engine.steps_per_epoch, images=left)
-        with np.errstate(over="ignore", invalid="ignore"):  # a diverging run is reported, by step and learning rate
-            while not self._complete():
-                self._train_epoch()
-                self._finish_epoch()
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported by step and learning rate
+                while not self._complete():
+                    self._train_epoch()
+                    self._finish_epoch()
+        except (RunError, Interrupted) as error:  # the caller shows it; the log keeps it
+            if self.folder is not None:
+                self.folder.note(str(error))
+            raise
         if self.folder is not None:
             self.folder.draw_curves(self.history)
         _log.info("done: %s", texts.summary(self.history, self._path()))
