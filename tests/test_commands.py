@@ -377,6 +377,19 @@ def test_plain_lines_on_a_terminal_that_cannot(
     assert "\x1b" not in text
 
 
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_real_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A short form of the README's command: a tenth of the images, and the accuracy that this gives."""
+    options = ["--data", str(FASHION), "--model", "5-50-100-10", "--limit", "6000", "--epochs", "4"]
+    assert train.main([*options, "--out", str(tmp_path / "run"), "--progress", "off"]) == 0
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["val_accuracy"] > 0.84
+    assert "validation accuracy" in capsys.readouterr().out
+
+
 TRAIN_ERRORS: list[tuple[list[str], str]] = [
     (["--epochs", "-1"], "--epochs: must be an integer of at least 1, not '-1'"),
     (["--epochs", "0"], "--epochs"),
