@@ -220,8 +220,12 @@ def test_a_crash_between_metrics_and_checkpoint(tmp_path: Path, undisturbed: Any
         pyconv.fit(small(), *data(), out=out, **{**RECIPE, "progress": At(STEPS + 2, send(signal.SIGTERM))})
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 2, "half a li')
+    halves = [out / ".model.safetensors.77.partial", out / "checkpoint" / ".last.safetensors.77.tmp"]
+    for half in halves:
+        half.write_bytes(b"half")
     model = small()
     _assert_same(out, model, pyconv.fit(model, *data(), out=out, resume=True, **RECIPE), undisturbed)
+    assert not any(half.exists() for half in halves)
 
 
 def test_a_run_killed_before_its_first_checkpoint(tmp_path: Path, undisturbed: Any) -> None:

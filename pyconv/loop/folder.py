@@ -124,7 +124,17 @@ class RunFolder:
             (path / CHECKPOINT).parent.mkdir(exist_ok=True)
         except OSError as error:
             raise _unusable(path, error) from None
-        return cls(path)
+        folder = cls(path)
+        folder.sweep()
+        return folder
+
+    def sweep(self) -> None:
+        """Remove what a killed process had half written; nobody else writes here, the folder is locked."""
+        for name in (CONFIG, METRICS, MODEL, CURVES, CHECKPOINT):
+            whole = self.path / name
+            for half in (*whole.parent.glob(f".{whole.name}.*.tmp"), *whole.parent.glob(f".{whole.name}.*.partial")):
+                with contextlib.suppress(OSError):
+                    half.unlink()
 
     def discard(self) -> None:
         """Take back a folder whose first files could not be written; files that are not the run's stay."""
