@@ -155,6 +155,11 @@ class ConvStep(Step):
             self._y = run.ops.conv2d(x, self._weight, self._bias, g, activation=self._activation, out=out, **how)
             return self._y
         self._indices = run.kept((self.index, "indices"), pg.output_shape, INDEX) if run.training else None
+        fused = getattr(run.ops, "conv2d_pool", None)
+        if fused is not None:
+            how.update(activation=self._activation, out=run.result(self.index, pg.output_shape), indices=self._indices)
+            self._y = fused(x, self._weight, self._bias, g, pg, **how)
+            return self._y
         full = run.passing(g.output_shape)
         run.ops.conv2d(x, self._weight, self._bias, g, activation=self._activation, out=full, **how)
         out = run.result(self.index, pg.output_shape)
