@@ -1,5 +1,6 @@
-"""Parallel training: who runs the steps, and how workers' gradients or parameters meet (the paper's §3A, Algorithm 4)."""
+"""Parallel training: who runs the steps, and how workers meet (the paper's §3A, Algorithm 4)."""
 
+from . import messages as messages  # lends the cost model its measurement
 from .choose import engine_for, worker_count
 from .engine import Engine, InProcess, Job, StepReport
 from .sampler import EpochOrder

@@ -1,0 +1,103 @@
+"""Advice: how many workers and threads, and when parallelism does not pay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import nn
+from ..backends import get as get_backend
+from .calibration import Calibration
+from .network import measured_seconds
+from .prediction import Prediction, predict, this_machine
+
+#: A gain that is not worth the memory, the start and the other learning rate of more workers.
+WORTH = 1.1
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to run, and why.
+
+    Attributes
+    ----------
+    workers, threads : int
+        Processes, and threads in each.
+    update : str
+        Update rule.
+    reason : str
+        One line for the user.
+    considered : tuple of Prediction
+        Everything that was compared, fastest first.
+    """
+
+    workers: int
+    threads: int
+    update: str
+    reason: str
+    considered: tuple[Prediction, ...]
+
+    def __str__(self) -> str:
+        return f"{self.workers} workers × {self.threads} threads: {self.reason}"
+
+
+def advise(
+    model: nn.Sequential, batch: int = 64, update: str = "sync", *, images: int = 28709, backend: str = "auto",
+    cpus: int | None = None, calibration: Calibration | None = None, seconds: float = 0.5,
+) -> Advice:  # fmt: skip
+    """Say how many workers and threads train `model` fastest here.
+
+    Parameters
+    ----------
+    model, batch, update, images, backend, calibration
+        As in :func:`predict`.
+    cpus : int, optional
+        CPUs to use at most; by default all that the process may use.
+    seconds : float
+        To measure the network's gradient for, with each number of threads that is considered.
+
+    Returns
+    -------
+    Advice
+        One worker, unless several are predicted to be at least 10 % faster: they need more memory and another learning
+        rate.
+    """
+    calibration = this_machine() if calibration is None else calibration
+    cpus = calibration.cpus if cpus is None else max(1, min(cpus, calibration.cpus))
+    many = get_backend(backend).threads(2) > 1
+    choices = [(workers, cpus // workers if many else 1) for workers in range(1, cpus + 1) if cpus % workers == 0]
+    if not many:
+        choices = [(workers, 1) for workers in range(1, cpus + 1)]
+    times = {
+        threads: float(np.median(measured_seconds(model, batch, backend=backend, threads=threads, seconds=seconds)))
+        for threads in dict.fromkeys(threads for _, threads in choices)
+    }
+    how: dict[str, Any] = {"images": images, "backend": backend, "calibration": calibration}
+    predicted = [
+        predict(model, batch, workers, update, threads=threads, gradient_s=times[threads], **how)
+        for workers, threads in choices
+    ]
+    considered = sorted(predicted, key=lambda prediction: prediction.epoch_s)
+    best = considered[0]
+    alone = next(prediction for prediction in considered if prediction.workers == 1)
+    gain = alone.epoch_s / best.epoch_s
+    if best.workers == 1 or gain < WORTH:
+        reason = _why_alone(alone, considered, cpus)
+        return Advice(1, alone.threads, update, reason, tuple(considered))
+    reason = f"{gain:.2f} times as fast as one worker with {alone.threads} threads ({best.epoch_s:.3g} s an epoch)"
+    return Advice(best.workers, best.threads, update, reason, tuple(considered))
+
+
+def _why_alone(alone: Prediction, considered: list[Prediction], cpus: int) -> str:
+    if cpus == 1:
+        return "there is one CPU: workers would take turns on it"
+    other = next((prediction for prediction in considered if prediction.workers > 1), None)
+    if other is None:
+        return "nothing else can run here"
+    share = 100 * other.communication_s / other.epoch_s
+    return (
+        f"more workers do not pay: {other.workers} of them would be {alone.epoch_s / other.epoch_s:.2f} times as fast "
+        f"({share:.0f} % of their time would go into communication)"
+    )

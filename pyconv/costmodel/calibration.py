@@ -1,0 +1,220 @@
+"""Calibration: the constants of the cost model, measured on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import optim
+from ..backends import algorithms, backends
+from ..backends import get as get_backend
+from ..errors import CheckpointError, unknown_name
+from ..shapes import ConvGeometry, conv_geometry
+from ..threads import usable_cpus
+from .fits import Fit, line, median_of
+from .link import time_messages
+from .timing import median_seconds, seconds_of
+
+#: Layers that t_c is measured on, as (batch, image, channels, filters, kernel): from first layers to deep ones.
+LAYERS = ((16, 28, 1, 16, 5), (8, 24, 16, 32, 3), (8, 12, 64, 64, 3), (16, 12, 32, 64, 3), (32, 12, 64, 128, 3))
+#: The same for algorithms that are slow by design: the literal loops of the paper.
+SMALL_LAYERS = ((1, 14, 1, 8, 5), (1, 12, 4, 8, 3), (1, 12, 8, 16, 3), (2, 12, 8, 16, 3), (2, 14, 16, 16, 3))
+SLOW = ("naive", "literal")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What this machine needs for an operation, a message and a byte.
+
+    Attributes
+    ----------
+    t_c : dict of str to dict of str to Fit
+        By backend and algorithm: seconds an operation of convolution, forward and backward passes together.
+    start_up : dict of str to dict of str to Fit
+        The same for the seconds that each call costs whatever its size.
+    t_s : Fit
+        Seconds to start a message between two processes: the time until the other one is awake.
+    t_b : Fit
+        Seconds a byte, into shared memory and out of it.
+    t_u : Fit
+        Seconds a parameter for one update by SGD with momentum.
+    t_copy : Fit
+        Seconds a byte of a copy inside one process.
+    cpus : int
+        CPUs that the process may use: affinity and control group.
+    parallel_share : dict of str to float
+        By backend: the share of a training step's work that threads divide (Amdahl's law); 0 for one thread only.
+    """
+
+    t_c: Mapping[str, Mapping[str, Fit]]
+    start_up: Mapping[str, Mapping[str, Fit]]
+    t_s: Fit
+    t_b: Fit
+    t_u: Fit
+    t_copy: Fit
+    cpus: int
+    parallel_share: Mapping[str, float]
+
+    def rate(self, backend: str, algorithm: str = "auto") -> Fit:
+        """t_c of a backend's algorithm; "auto" is the fastest that was measured.
+
+        Raises
+        ------
+        UnknownNameError
+            If it was not measured.
+        """
+        known = self.t_c.get(backend)
+        if not known:
+            raise unknown_name("calibrated backend", backend, self.t_c)
+        if algorithm == "auto":
+            return min(known.values(), key=lambda fit: fit.value)
+        if algorithm not in known:
+            raise unknown_name(f"calibrated algorithm of backend {backend}", algorithm, ("auto", *known))
+        return known[algorithm]
+
+    def save(self, path: str | Path) -> None:
+        """Write the constants to `path` as JSON."""
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(path: str | Path) -> Calibration:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is not one of this format.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content.pop("format") != FORMAT:
+                raise ValueError("another format")
+            fits: dict[str, Any] = {name: Fit(**content.pop(name)) for name in ("t_s", "t_b", "t_u", "t_copy")}
+            for name in ("t_c", "start_up"):
+                fits[name] = {b: {a: Fit(**fit) for a, fit in by.items()} for b, by in content.pop(name).items()}
+            return Calibration(**fits, **content)
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise CheckpointError(f"{path} is not a calibration of this version of pyconv: calibrate again") from None
+
+    def __str__(self) -> str:
+        lines = [f"t_c {backend} {name}: {fit}" for backend, by in self.t_c.items() for name, fit in by.items()]
+        lines += [f"{name}: {getattr(self, name)}" for name in ("t_s", "t_b", "t_u", "t_copy")]
+        return "\n".join([*lines, f"CPUs: {self.cpus}"])
+
+
+def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bool = True) -> Calibration:
+    """Measure the constants of the cost model on this machine; takes some seconds.
+
+    Parameters
+    ----------
+    backend : str, optional
+        Only this one; by default every backend that runs here but ``reference``.
+    seconds : float
+        For each of the measurements of an algorithm (five layers, three passes).
+    messages : bool
+        Whether to start a process and time messages to it; without it t_s is 0 and t_b that of a copy.
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    BackendUnavailable
+        If `backend` cannot run here.
+    WorkerError
+        If the process that messages are timed with fails.
+
+    Notes
+    -----
+    t_c and t_s, t_b are straight lines through the measured times (SciPy's least squares, relative errors), with 95 %
+    confidence intervals: section 4 of the paper calls them the time of one operation, start-up and time per byte.
+    """
+    names = [name for name, reason in backends().items() if reason is None and name != "reference"]
+    if backend is not None:
+        names = [get_backend(backend).name]
+    rates: dict[str, dict[str, Fit]] = {}
+    starts: dict[str, dict[str, Fit]] = {}
+    shares: dict[str, float] = {}
+    for name in names:
+        measured = {algorithm: _operations(name, algorithm, seconds) for algorithm in algorithms(name)}
+        starts[name] = {algorithm: start for algorithm, (start, _) in measured.items()}
+        rates[name] = {algorithm: rate for algorithm, (_, rate) in measured.items()}
+        shares[name] = _parallel_share(name, seconds)
+    copy = _copies(seconds)
+    t_s, t_b = Fit(0.0, 0.0, 0.0, "s", 0), copy
+    if messages:
+        timed = time_messages()
+        t_s, t_b = line(timed.bytes, timed.seconds, "byte")
+    return Calibration(rates, starts, t_s, t_b, _updates(seconds), copy, usable_cpus(), shares)
+
+
+def _probe(layer: tuple[int, int, int, int, int]) -> ConvGeometry:
+    batch, size, channels, filters, kernel = layer
+    return conv_geometry((batch, size, size, channels), (kernel, kernel, channels, filters), padding="same")
+
+
+def _passes(backend: Any, g: ConvGeometry, algorithm: str, threads: int) -> list[Any]:
+    """The three passes of a layer as functions, on fresh random numbers."""
+    rng = np.random.default_rng()
+    shapes = (g.input_shape, g.weight_shape, g.output_shape)
+    x, weight, grad = (backend.admit(rng.standard_normal(shape, dtype=np.float32), "x", 4) for shape in shapes)
+    how = {"algorithm": algorithm, "threads": threads}
+    return [
+        lambda: backend.conv2d(x, weight, None, g, **how),
+        lambda: backend.conv2d_input_grad(grad, weight, g, **how),
+        lambda: backend.conv2d_weight_grad(x, grad, g, **how),
+    ]
+
+
+def _operations(name: str, algorithm: str, seconds: float) -> tuple[Fit, Fit]:
+    """Start-up of a call and t_c of one algorithm, from three passes over several layers."""
+    backend = get_backend(name)
+    amounts, times = [], []
+    for layer in SMALL_LAYERS if algorithm in SLOW else LAYERS:
+        g = _probe(layer)
+        for run in _passes(backend, g, algorithm, backend.threads(None)):
+            amounts.append(g.flops)
+            times.append(median_seconds(run, budget=seconds))
+    return line(amounts, times, "operation")
+
+
+def _parallel_share(name: str, seconds: float) -> float:
+    """The share of a middle layer's work that threads divide, by Amdahl's law from one and from all threads."""
+    backend = get_backend(name)
+    threads = backend.threads(None)
+    if threads < 2:
+        return 0.0
+    g = _probe(LAYERS[-1])
+    one, many = (
+        sum(median_seconds(run, budget=seconds) for run in _passes(backend, g, "auto", count)) for count in (1, threads)
+    )
+    share = (1 - many / one) / (1 - 1 / threads)
+    return float(np.clip(share, 0.0, 1.0))
+
+
+def _copies(seconds: float) -> Fit:
+    """Seconds a byte of copying 4 MB, about a model's parameters, between arrays of one process."""
+    source = np.random.default_rng().integers(0, 255, 1 << 22, dtype=np.uint8)
+    target = np.empty_like(source)
+    samples = seconds_of(lambda: np.copyto(target, source), budget=seconds, turns=9)
+    return median_of([sample / source.nbytes for sample in samples], "s/byte")
+
+
+def _updates(seconds: float) -> Fit:
+    """Seconds a parameter of an update of a million of them by SGD with momentum."""
+    optimizer = optim.SGD(lr=1e-3, momentum=0.9)
+    flat, gradient = np.random.default_rng().standard_normal((2, 1 << 20), dtype=np.float32)
+    state = optimizer.init(flat.size, flat.dtype)
+    samples = seconds_of(lambda: optimizer.update(flat, gradient, state, 1), budget=seconds, turns=9)
+    return median_of([sample / flat.size for sample in samples], "s/parameter")

@@ -1,0 +1,130 @@
+"""The paper's cost model (its section 4), with units.
+
+An N × N image, an m × m kernel, K kernels and p processes; t_c seconds an operation, t_s seconds to start a message,
+t_b seconds a byte, S messages sent at once:
+
+    T_1     = t_c (2 m² + 1) N² K
+    T_comp  = T_1 / p                                                       (5)
+    T_comm  = 2 K (t_s + t_b S N (m - 1) / 2)                               (6)
+    T_par   = T_comp + T_comm                                               (7)
+    S(p)    = T_1 / T_par
+            = p / (1 + p (2 t_s + t_b S N (m - 1)) / (t_c (2 m² + 1) N²))   (8)
+
+(8) is derived from (7): as printed in the paper it has p under the fraction bar where (7) puts it above, and t_B S in
+t_s's place. (6) is headed T_comp there and is T_comm. What is sent are the halos: the (m - 1) / 2 rows at the border
+of a process's part, S N (m - 1) / 2 bytes in one direction.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import InputError
+
+
+def operations(n: int, m: int, k: int) -> float:
+    """Operations of one layer on one image: ``(2 m² + 1) N² K``.
+
+    Parameters
+    ----------
+    n : int
+        N, height and width of the image in pixels.
+    m : int
+        Height and width of a kernel in pixels.
+    k : int
+        K, number of kernels.
+    """
+    _positive(n=n, m=m, k=k)
+    return float((2 * m * m + 1) * n * n * k)
+
+
+def serial_time(n: int, m: int, k: int, *, t_c: float) -> float:
+    """T_1: seconds of one layer on one process; `t_c` is in seconds an operation."""
+    return t_c * operations(n, m, k)
+
+
+def computation_time(p: int, n: int, m: int, k: int, *, t_c: float) -> float:
+    """Eq. (5): seconds that each of `p` processes computes."""
+    _positive(p=p)
+    return serial_time(n, m, k, t_c=t_c) / p
+
+
+def communication_time(n: int, m: int, k: int, *, t_s: float, t_b: float, s: float = 1) -> float:
+    """Eq. (6): seconds that each process communicates, the same for every number of them.
+
+    Parameters
+    ----------
+    n, m, k : int
+        As in :func:`operations`.
+    t_s : float
+        Seconds to start a message.
+    t_b : float
+        Seconds a byte.
+    s : float
+        S, messages sent at once. The equation counts a pixel as a byte; for float32 give 4 times the messages.
+    """
+    _positive(n=n, m=m, k=k)
+    return 2 * k * (t_s + t_b * s * n * (m - 1) / 2)
+
+
+def parallel_time(p: int, n: int, m: int, k: int, *, t_c: float, t_s: float, t_b: float, s: float = 1) -> float:
+    """Eq. (7): seconds of one layer on `p` processes. On one process nothing is sent."""
+    alone = computation_time(p, n, m, k, t_c=t_c)
+    return alone if p == 1 else alone + communication_time(n, m, k, t_s=t_s, t_b=t_b, s=s)
+
+
+def speedup(p: int, n: int, m: int, *, t_c: float, t_s: float, t_b: float, s: float = 1) -> float:
+    """Eq. (8): how many times faster `p` processes are than one; the number of kernels cancels.
+
+    Parameters
+    ----------
+    p : int
+        Processes.
+    n, m : int
+        Size of the image and of a kernel in pixels.
+    t_c, t_s, t_b : float
+        Seconds an operation, to start a message, a byte.
+    s : float
+        Messages sent at once.
+
+    Examples
+    --------
+    >>> speedup(4, 48, 5, t_c=1e-9, t_s=0, t_b=0)
+    4.0
+    >>> round(speedup(16, 48, 5, t_c=1e-9, t_s=1e-6, t_b=1e-9), 2)
+    12.55
+    """
+    _positive(p=p, n=n, m=m)
+    if p == 1:
+        return 1.0
+    return p / (1 + p * (2 * t_s + t_b * s * n * (m - 1)) / (t_c * operations(n, m, 1)))
+
+
+def averaging_time(workers: int, parameter_bytes: float, *, t_s: float, t_b: float) -> float:
+    """Seconds of the average of Algorithm 4: an all-to-one reduction and a broadcast, ``⌈log2 k⌉`` rounds each.
+
+    Parameters
+    ----------
+    workers : int
+        k, workers that hold parameters.
+    parameter_bytes : float
+        n, bytes of one worker's parameters.
+    t_s, t_b : float
+        Seconds to start a message, and a byte.
+    """
+    _positive(workers=workers)
+    return 2 * math.ceil(math.log2(workers)) * (t_s + t_b * parameter_bytes)
+
+
+def epoch_time(workers: int, compute_s: float, parameter_bytes: float, *, t_s: float, t_b: float) -> float:
+    """Seconds of an epoch of parallel SGD (Algorithm 4): local computation, then one average.
+
+    `compute_s` is the seconds that one worker would compute for the whole epoch.
+    """
+    return compute_s / workers + averaging_time(workers, parameter_bytes, t_s=t_s, t_b=t_b)
+
+
+def _positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}")

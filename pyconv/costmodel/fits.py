@@ -1,0 +1,99 @@
+"""Straight lines through measured times, with confidence intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.optimize
+import scipy.stats
+
+from ..errors import InputError
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A constant of the machine that was fitted to measurements.
+
+    Attributes
+    ----------
+    value : float
+        The best estimate, in `unit`.
+    low, high : float
+        Ends of the 95 % confidence interval; not below 0.
+    unit : str
+        As "s/operation".
+    points : int
+        Measurements behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    unit: str
+    points: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} {self.unit} (95 %: {self.low:.3g} to {self.high:.3g}, {self.points} points)"
+
+
+def line(amounts: Sequence[float], seconds: Sequence[float], unit: str) -> tuple[Fit, Fit]:
+    """Fit ``seconds = start + amount · rate`` with neither below 0; errors count relative to each time.
+
+    Parameters
+    ----------
+    amounts : sequence of float
+        Operations or bytes, at least three of them.
+    seconds : sequence of float
+        What each took.
+    unit : str
+        Of an amount, as "operation".
+
+    Returns
+    -------
+    start, rate : Fit
+        In seconds, and in seconds a unit.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than three points: an interval needs one more than there are constants.
+    """
+    x, y = np.asarray(amounts, float), np.asarray(seconds, float)
+    if x.shape != y.shape or x.size < 3:
+        raise InputError(f"a line with an interval needs at least 3 measurements, not {x.size} and {y.size}")
+    # Scaled to about 1, or the solver's finite steps would be lost in numbers such as 1e-11.
+    x_scale, y_scale = x.max(), y.max()
+    rough = np.array([y.min() / y_scale / 2, 1.0])
+    values, covariance = scipy.optimize.curve_fit(
+        lambda amount, start, rate: start + rate * amount,
+        x / x_scale,
+        y / y_scale,
+        p0=rough,
+        sigma=y / y_scale,
+        bounds=(0, np.inf),
+    )
+    half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, x.size - 2) * np.sqrt(np.diag(covariance))
+    half = np.where(np.isfinite(half), half, 0.0)
+
+    def fit(index: int, scale: float, unit: str) -> Fit:
+        value, margin = values[index] * scale, half[index] * scale
+        return Fit(float(value), float(max(value - margin, 0)), float(value + margin), unit, x.size)
+
+    return fit(0, y_scale, "s"), fit(1, y_scale / x_scale, f"s/{unit}")
+
+
+def median_of(samples: Sequence[float], unit: str) -> Fit:
+    """The median of `samples`, with the distribution-free 95 % interval from their order."""
+    ordered = np.sort(np.asarray(samples, float))
+    if not ordered.size:
+        raise InputError("the median of no measurement")
+    low, high = scipy.stats.binom.interval(CONFIDENCE, ordered.size, 0.5)
+    last = ordered.size - 1
+    return Fit(
+        float(np.median(ordered)), float(ordered[int(max(low, 0))]), float(ordered[int(min(high, last))]), unit,
+        ordered.size,
+    )  # fmt: skip

@@ -1,0 +1,132 @@
+"""What a network asks of a machine: operations, bytes, and seconds for the gradient of a batch."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import nn
+from ..backends import get as get_backend
+from .calibration import Calibration
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A training step of a network on one worker.
+
+    Attributes
+    ----------
+    convolution_flops, other_flops : int
+        Operations an image, forward and backward.
+    activation_bytes : int
+        Bytes that all layers' results take, an image.
+    calls : int
+        Convolutions, counting each pass.
+    parameters, itemsize : int
+        Number of parameters, and the bytes of one.
+    """
+
+    convolution_flops: int
+    other_flops: int
+    activation_bytes: int
+    calls: int
+    parameters: int
+    itemsize: int
+
+    @property
+    def flops(self) -> int:
+        """Operations of a training step, an image."""
+        return self.convolution_flops + self.other_flops
+
+
+def workload(model: nn.Sequential) -> Workload:
+    """Count the work of a training step from the network's own layers."""
+    shape: tuple[int, ...] = tuple(model.input_shape)
+    flops = {True: 0, False: 0}
+    calls = values = 0
+    first = True
+    for layer in model.layers:
+        is_convolution = isinstance(layer, nn.Conv2D)
+        passes = 1
+        if layer.parameters(shape):  # forward, the parameters' gradient, and the input's but for the first layer
+            passes = 2 if first else 3
+            first = False
+        elif not first:
+            passes = 2
+        flops[is_convolution] += passes * layer.flops(shape)
+        calls += passes * is_convolution
+        shape = tuple(layer.output_shape(shape))
+        values += math.prod(shape)
+    itemsize = model.flat.itemsize
+    return Workload(flops[True], flops[False], values * itemsize, calls, model.flat.size, itemsize)
+
+
+def estimated_seconds(
+    model: nn.Sequential, batch: int, calibration: Calibration, *, backend: str = "auto", algorithm: str = "auto",
+    threads: int = 1,
+) -> float:  # fmt: skip
+    """Seconds of one gradient of a batch, from the network's operations and bytes alone.
+
+    Convolutions cost their operations at t_c and a start-up each; what is not a convolution costs its operations at
+    the best t_c; every layer's result is written and read again in each direction at the speed of a copy.
+
+    Notes
+    -----
+    A kernel's rate depends on a layer's shape: expect this to be right within a factor of two, and
+    :func:`measured_seconds` to be right within some per cent.
+    """
+    name = get_backend(backend).name
+    work = workload(model)
+    best = calibration.rate(name, algorithm)
+    start = min((fit.value for fit in calibration.start_up[name].values()), default=0.0)
+    convolutions = batch * work.convolution_flops * best.value + work.calls * start
+    others = batch * work.other_flops * calibration.rate(name).value
+    traffic = 4 * batch * work.activation_bytes * calibration.t_copy.value
+    share = calibration.parallel_share.get(name, 0.0)
+    # t_c is of all threads together where a backend has several: scale from those to the threads asked for.
+    scale = amdahl(share, threads) / amdahl(share, calibration.cpus)
+    return (convolutions + others + traffic) * scale
+
+
+def amdahl(parallel_share: float, threads: int) -> float:
+    """Time on `threads` threads over the time on one, when `parallel_share` of the work is divided."""
+    return 1 - parallel_share + parallel_share / threads
+
+
+def measured_seconds(
+    model: nn.Sequential, batch: int, *, backend: str = "auto", threads: int = 1, seconds: float = 1.0, data: int = 2048
+) -> list[float]:
+    """Seconds of single gradients of a batch of this network, measured for a moment.
+
+    Parameters
+    ----------
+    model : Sequential
+        A copy of it is run: its parameters and buffers stay as they are.
+    batch : int
+        Images.
+    backend, threads
+        Where and on how many threads.
+    seconds : float
+        To measure for; at least three steps are timed after one that is not.
+    data : int
+        Random images that batches are drawn from, so that the cost of gathering a batch is part of it.
+    """
+    twin = copy.deepcopy(model)
+    twin.backend, twin.threads = backend, threads
+    rng = np.random.default_rng()
+    count = max(batch, min(data, (64 << 20) // (4 * math.prod(model.input_shape))))
+    x = rng.integers(0, 256, (count, *model.input_shape)).astype(np.uint8)
+    labels = rng.integers(0, model.output_shape[0], count)
+    gradient = np.empty_like(twin.flat)
+    samples: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(samples) < 4 or time.perf_counter() < end:
+        start = time.perf_counter()
+        chosen = rng.integers(0, count, batch)
+        twin.loss_and_gradient(x[chosen], labels[chosen], out=gradient, step=len(samples))
+        samples.append(time.perf_counter() - start)
+    return samples[1:]

@@ -1,0 +1,179 @@
+"""Predicting an epoch: computation, communication and time under each update rule."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import nn
+from ..backends import get as get_backend
+from ..shapes import integer
+from ..threads import split
+from .calibration import Calibration, calibrate
+from .network import estimated_seconds, measured_seconds, workload
+from .rules import cost
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An epoch as the cost model sees it.
+
+    Attributes
+    ----------
+    workers, threads, update, batch, images
+        What it is a prediction of: processes, threads in each, update rule, images of a worker's step and of the epoch.
+    gradient_s : float
+        Seconds of one gradient of one worker, with the CPUs shared among workers.
+    step_s : float
+        Seconds of one step of one worker, everything included.
+    compute_s, communication_s : float
+        Seconds of the epoch that a worker computes gradients, and that it updates, sends, reads and waits.
+    epoch_s : float
+        Seconds of the epoch.
+    speedup : float
+        Over one worker with the same threads and batch.
+    """
+
+    workers: int
+    threads: int
+    update: str
+    batch: int
+    images: int
+    gradient_s: float
+    step_s: float
+    compute_s: float
+    communication_s: float
+    epoch_s: float
+    speedup: float
+
+    @property
+    def images_per_s(self) -> float:
+        """Images a second over all workers."""
+        return self.images / self.epoch_s
+
+    def __str__(self) -> str:
+        return (
+            f"{self.workers} workers × {self.threads} threads, {self.update}: {self.epoch_s:.3g} s an epoch "
+            f"({self.images_per_s:.0f} images/s; compute {self.compute_s:.3g} s, communication "
+            f"{self.communication_s:.3g} s), {self.speedup:.2f} times one worker"
+        )
+
+
+@functools.cache
+def this_machine() -> Calibration:
+    """The calibration of this machine, measured once a process."""
+    return calibrate()
+
+
+def predict(
+    model: nn.Sequential, batch: int = 64, workers: int = 1, update: str = "sync", *, images: int = 28709,
+    threads: int | None = None, backend: str = "auto", calibration: Calibration | None = None, measure: bool = True,
+    gradient_s: float | None = None, spread: float | None = None, every: float | None = None,
+) -> Prediction:  # fmt: skip
+    """Predict an epoch of data-parallel training.
+
+    Parameters
+    ----------
+    model : Sequential
+        The network; its parameters stay as they are.
+    batch : int
+        Images of one worker's step.
+    workers : int
+        Training processes.
+    update : str
+        Update rule.
+    images : int
+        Images of the epoch; FER2013's training split by default.
+    threads : int, optional
+        OpenMP threads of each worker; by default the usable CPUs are shared out.
+    backend : str
+        Where the workers compute.
+    calibration : Calibration, optional
+        Constants of the machine; by default measured, once a process.
+    measure : bool
+        Time the network's gradient for a second, which gives its own t_c (seconds over its FLOPs). Without it the
+        gradient's time is estimated from the FLOPs and bytes and the calibration's t_c.
+    gradient_s : float, optional
+        Seconds of a worker's gradient when it has the CPUs to itself, known already: nothing is measured.
+    spread : float, optional
+        Standard deviation of a step's time over its mean, from worker to worker: what meetings wait for. 0 unless
+        given: a single process cannot see how two of them differ.
+    every : float, optional
+        Steps between meetings, for ``local`` and ``easgd``.
+
+    Returns
+    -------
+    Prediction
+
+    Raises
+    ------
+    UnknownNameError
+        If the update rule or backend is not known.
+    BackendUnavailable
+        If the backend cannot run here.
+
+    Notes
+    -----
+    Section 4 of the paper for the frame (computation divided, communication added), :mod:`.rules` for each rule's
+    communication.
+    """
+    batch, workers = integer(batch, "batch", minimum=1), integer(workers, "workers", minimum=1)
+    images = integer(images, "images", minimum=1)
+    calibration = this_machine() if calibration is None else calibration
+    threads = _threads(backend, workers, threads, calibration.cpus)
+    if gradient_s is None and measure:
+        gradient_s = float(np.median(measured_seconds(model, batch, backend=backend, threads=threads)))
+    if gradient_s is None:
+        gradient_s = estimated_seconds(model, batch, calibration, backend=backend, threads=threads)
+    alone = _predict(model, batch, 1, update, images, threads, calibration, gradient_s, 0.0, every)
+    if workers == 1:
+        return alone
+    made = _predict(model, batch, workers, update, images, threads, calibration, gradient_s, spread or 0.0, every)
+    return dataclasses.replace(made, speedup=alone.epoch_s / made.epoch_s)
+
+
+def _threads(backend: str, workers: int, threads: int | None, cpus: int) -> int:
+    """Threads of each worker: as asked for, or an equal share; one where the backend has only one."""
+    if get_backend(backend).threads(2) == 1:
+        return 1
+    return split(workers, threads, cpus)
+
+
+def _predict(
+    model: nn.Sequential, batch: int, workers: int, update: str, images: int, threads: int,
+    calibration: Calibration, gradient_s: float, spread: float, every: float | None,
+) -> Prediction:  # fmt: skip
+    work = workload(model)
+    own = cost(
+        update, workers=workers, parameters=work.parameters, itemsize=work.itemsize, t_s=calibration.t_s.value,
+        t_b=calibration.t_b.value, t_u=calibration.t_u.value, every=every,
+    )  # fmt: skip
+    # Workers that together ask for more CPUs than there are take turns on them.
+    crowding = max(1.0, workers * threads / calibration.cpus)
+    gradient_s *= crowding
+    waiting = own.meets * spread * gradient_s * expected_lead(workers)
+    beside = own.busy_s * crowding + waiting
+    step_s = max(gradient_s + beside, workers * own.exclusive_s)
+    steps = images / (workers * batch)  # a short last step costs its share
+    compute_s, epoch_s = steps * gradient_s, steps * step_s
+    return Prediction(
+        workers, threads, update, batch, images, gradient_s, step_s, compute_s, epoch_s - compute_s, epoch_s, 1.0
+    )
+
+
+def expected_lead(workers: int) -> float:
+    """By how many standard deviations the slowest of `workers` normal times exceeds their mean, on average.
+
+    Blom's approximation of the largest order statistic; exact to a per cent for 2 and more.
+    """
+    if workers < 2:
+        return 0.0
+    if workers == 2:
+        return 1 / math.sqrt(math.pi)
+    from scipy.special import ndtri
+
+    return float(ndtri((workers - 0.375) / (workers + 0.25)))

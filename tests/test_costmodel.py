@@ -1,0 +1,188 @@
+"""The cost model: the paper's equations, the fits, the rules' costs, predictions against measured epochs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pyconv
+from pyconv import costmodel, nn
+from pyconv.costmodel import fits
+from pyconv.costmodel.network import estimated_seconds
+from pyconv.costmodel.prediction import expected_lead
+from pyconv.errors import CheckpointError, InputError, UnknownNameError
+
+SIZES = st.integers(3, 300)
+TIMES = st.floats(1e-12, 1e-3)
+needs_kernels = pytest.mark.skipif(pyconv.backends()["serial"] is not None, reason="the compiled module is missing")
+
+
+def fit(value: float, unit: str = "s") -> costmodel.Fit:
+    return costmodel.Fit(value, value, value, unit, 9)
+
+
+@pytest.fixture
+def machine() -> costmodel.Calibration:
+    """A made-up machine of 8 CPUs: 50 GFLOP/s, messages of 10 µs and 10 GB/s."""
+    rates = {"direct": fit(2e-11), "naive": fit(1e-9)}
+    starts = {"direct": fit(1e-5), "naive": fit(1e-5)}
+    return costmodel.Calibration(
+        {"serial": rates, "multicore": rates}, {"serial": starts, "multicore": starts},
+        fit(1e-5), fit(1e-10), fit(5e-10), fit(2e-11), 8, {"serial": 0.0, "multicore": 0.9},
+    )  # fmt: skip
+
+
+@given(p=st.integers(2, 2000), n=SIZES, m=st.integers(1, 15), k=st.integers(1, 600), t_c=TIMES, t_s=TIMES, t_b=TIMES,
+       s=st.integers(1, 64))  # fmt: skip
+def test_equation_8_follows_from_7(p: int, n: int, m: int, k: int, t_c: float, t_s: float, t_b: float, s: int) -> None:
+    one = costmodel.serial_time(n, m, k, t_c=t_c)
+    many = costmodel.parallel_time(p, n, m, k, t_c=t_c, t_s=t_s, t_b=t_b, s=s)
+    assert many == pytest.approx(one / p + 2 * t_s * k + t_b * k * s * n * (m - 1))  # (7) as the paper writes it out
+    assert costmodel.speedup(p, n, m, t_c=t_c, t_s=t_s, t_b=t_b, s=s) == pytest.approx(one / many)
+
+
+def test_speedup_is_ideal_without_communication_and_bounded_with_it() -> None:
+    assert costmodel.speedup(7, 48, 5, t_c=1e-9, t_s=0, t_b=0) == pytest.approx(7)
+    bound = 1e-9 * costmodel.operations(48, 5, 1) / (2 * 1e-4)
+    assert costmodel.speedup(10**9, 48, 5, t_c=1e-9, t_s=1e-4, t_b=0) == pytest.approx(bound)
+    assert costmodel.speedup(1, 48, 5, t_c=1e-9, t_s=1, t_b=1) == 1
+
+
+def test_averaging_takes_a_logarithm_of_rounds() -> None:
+    assert costmodel.averaging_time(1, 4e6, t_s=1e-5, t_b=1e-9) == 0
+    assert costmodel.averaging_time(16, 4e6, t_s=1e-5, t_b=1e-9) == pytest.approx(2 * 4 * (1e-5 + 4e-3))
+    assert costmodel.epoch_time(16, 32.0, 4e6, t_s=0, t_b=0) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("bad", [{"n": 0}, {"m": 0}, {"p": 0}])
+def test_sizes_below_one_are_refused(bad: dict) -> None:
+    name = next(iter(bad))
+    with pytest.raises(InputError, match=f"{name} must be at least 1"):
+        costmodel.speedup(**{"p": 2, "n": 48, "m": 5, **bad}, t_c=1e-9, t_s=0, t_b=0)
+
+
+@given(start=st.floats(1e-7, 1e-2), rate=st.floats(1e-12, 1e-8))
+def test_a_line_without_noise_is_found(start: float, rate: float) -> None:
+    amounts = np.array([1e3, 1e5, 1e6, 1e7, 1e8])
+    found_start, found_rate = fits.line(amounts, start + rate * amounts, "byte")
+    ends = start + rate * amounts
+    np.testing.assert_allclose(found_start.value + found_rate.value * amounts, ends, rtol=1e-3)
+    assert found_rate.unit == "s/byte"
+
+
+def test_the_interval_covers_the_truth_in_most_noisy_fits(rng: np.random.Generator) -> None:
+    amounts, truth, hits = np.geomspace(1e5, 1e8, 12), 2e-11, 0
+    for _ in range(100):
+        seconds = (1e-4 + truth * amounts) * rng.normal(1, 0.05, amounts.size)
+        rate = fits.line(amounts, seconds, "operation")[1]
+        hits += rate.low <= truth <= rate.high
+    assert hits >= 80
+
+
+def test_a_line_needs_three_points() -> None:
+    with pytest.raises(InputError, match="at least 3"):
+        fits.line([1, 2], [1, 2], "byte")
+
+
+def test_every_update_rule_of_training_has_a_cost() -> None:
+    from pyconv.parallel.choose import UPDATES
+
+    for update in UPDATES:
+        how = {"parameters": 10**6, "itemsize": 4, "t_s": 1e-5, "t_b": 1e-10, "t_u": 5e-10}
+        one, many = (costmodel.cost(update, workers=workers, **how) for workers in (1, 4))
+        assert one == costmodel.Cost(5e-4)
+        assert many.busy_s > 0
+    with pytest.raises(UnknownNameError, match="did you mean 'hogwild'"):
+        costmodel.cost("hogwold", workers=2, parameters=1, itemsize=4, t_s=0, t_b=0, t_u=0)
+
+
+@needs_kernels
+def test_prediction_divides_computation_and_adds_communication(machine: costmodel.Calibration) -> None:
+    model = nn.build("5-50-100-10")
+    how = {"images": 6400, "threads": 1, "calibration": machine, "gradient_s": 0.1}
+    one, four = (costmodel.predict(model, 64, workers, "sync", **how) for workers in (1, 4))
+    assert (one.compute_s, four.compute_s) == (pytest.approx(10), pytest.approx(2.5))
+    assert one.communication_s == pytest.approx(100 * 5e-10 * model.flat.size)
+    assert four.epoch_s == pytest.approx(four.compute_s + four.communication_s)
+    assert 3.5 < four.speedup < 4
+    sixteen = costmodel.predict(model, 64, 16, "sync", **how)
+    assert sixteen.gradient_s == pytest.approx(0.2), "16 workers take turns on 8 CPUs"
+    assert "16 workers × 1 threads, sync" in str(sixteen)
+
+
+@needs_kernels
+def test_meetings_wait_for_the_slowest(machine: costmodel.Calibration) -> None:
+    model = nn.build("lenet")
+    how = {"threads": 1, "calibration": machine, "gradient_s": 0.1, "images": 6400}
+    even, uneven = (costmodel.predict(model, 64, 8, "sync", spread=spread, **how) for spread in (0, 0.1))
+    free = costmodel.predict(model, 64, 8, "hogwild", spread=0.1, **how)
+    assert uneven.epoch_s > 1.1 * even.epoch_s
+    assert free.epoch_s < uneven.epoch_s
+
+
+def test_the_expected_lead_is_that_of_normal_numbers(rng: np.random.Generator) -> None:
+    for workers in (2, 3, 8, 64):
+        drawn = rng.standard_normal((20000, workers)).max(axis=1).mean()
+        assert expected_lead(workers) == pytest.approx(drawn, rel=0.05)
+
+
+@needs_kernels
+def test_exclusive_updates_bound_the_rate(machine: costmodel.Calibration) -> None:
+    model = nn.build("fer")
+    how = {"threads": 1, "calibration": machine, "gradient_s": 1e-3, "images": 6400}
+    made = costmodel.predict(model, 64, 8, "async", **how)
+    own = costmodel.cost("async", workers=8, parameters=model.flat.size, itemsize=4, t_s=1e-5, t_b=1e-10, t_u=5e-10)
+    assert made.step_s == pytest.approx(8 * own.exclusive_s)
+
+
+@needs_kernels
+def test_work_is_counted_from_the_layers() -> None:
+    work = costmodel.workload(nn.build("fer"))
+    geometry = [(48, 1, 32, 5), (24, 32, 64, 3), (12, 64, 128, 3), (12, 128, 128, 3), (6, 128, 256, 3)]
+    macs = [size * size * c * k * kernel**2 for size, c, k, kernel in geometry]
+    assert work.convolution_flops == pytest.approx(2 * (3 * sum(macs) - macs[0]), rel=0.02)
+    assert work.calls == 14
+    assert work.parameters == nn.build("fer").flat.size
+
+
+@needs_kernels
+def test_advice_is_one_worker_where_more_do_not_pay(machine: costmodel.Calibration) -> None:
+    advice = costmodel.advise(nn.build("lenet"), batch=8, calibration=machine, cpus=1, seconds=0.02)
+    assert (advice.workers, advice.threads) == (1, 1)
+    assert "one CPU" in advice.reason
+    wide = costmodel.advise(nn.build("lenet"), batch=8, calibration=machine, seconds=0.02)
+    assert wide.workers * wide.threads <= 8
+    assert wide.considered[0].epoch_s == min(p.epoch_s for p in wide.considered)
+
+
+@needs_kernels
+@pytest.mark.timeout(120)
+def test_calibration_measures_saves_and_loads(tmp_path: Path) -> None:
+    made = costmodel.calibrate("serial", seconds=0.002)
+    assert set(made.t_c["serial"]) == set(pyconv.algorithms("serial"))
+    assert made.rate("serial", "naive").value > made.rate("serial").value > 1e-13
+    assert 0 < made.t_b.value < 1e-7
+    assert 0 <= made.t_s.low <= made.t_s.value <= made.t_s.high < 1e-2
+    path = tmp_path / "machine.json"
+    made.save(path)
+    assert costmodel.Calibration.load(path) == made
+    assert "t_c serial naive" in str(made)
+    with pytest.raises(UnknownNameError):
+        made.rate("serial", "fastest")
+    estimate = estimated_seconds(nn.build("lenet"), 16, made, backend="serial")
+    assert math.isfinite(estimate) and estimate > 0
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', '{"format": 1, "t_s": 3}', "[1]"])
+def test_a_damaged_calibration_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "machine.json"
+    path.write_text(text)
+    with pytest.raises(CheckpointError, match="not a calibration"):
+        costmodel.Calibration.load(path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        costmodel.Calibration.load(tmp_path / "missing.json")

@@ -1,0 +1,77 @@
+"""The discrete-event simulation: the closed form where that applies, and what only it can show."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyconv.costmodel import Cluster, averaging_time, bend, curve, simulate
+from pyconv.errors import InputError, UnknownNameError
+
+pytest.importorskip("simpy", reason="SimPy is not installed: pip install 'pyconv[simulate]'")
+
+EVEN = Cluster(gradient_s=0.1, parameter_bytes=4e6, t_s=50e-6, t_b=8e-10)
+
+
+@pytest.mark.parametrize("workers", [2, 16, 256, 1024])
+def test_even_workers_in_a_tree_follow_the_closed_form(workers: int) -> None:
+    cluster = Cluster(gradient_s=0.1, parameter_bytes=4e6, t_s=50e-6, t_b=8e-10, tree=True)
+    step_s = 0.1 + averaging_time(workers, 4e6, t_s=50e-6, t_b=8e-10)
+    assert simulate(cluster, workers, "sync", steps=10).steps_per_s == pytest.approx(workers / step_s)
+    local_s = 20 * 0.1 + averaging_time(workers, 4e6, t_s=50e-6, t_b=8e-10)
+    local = simulate(cluster, workers, "local", steps=40, every=20)
+    assert local.steps_per_s == pytest.approx(20 * workers / local_s)
+
+
+def test_the_server_link_bounds_asynchronous_rules() -> None:
+    saturated = simulate(EVEN, 256, "async", steps=20)
+    assert saturated.steps_per_s == pytest.approx(1 / (8e-10 * 4e6), rel=0.1)
+    assert saturated.busy_share < 0.5
+    few = simulate(EVEN, 4, "async", steps=200)
+    assert few.steps_per_s == pytest.approx(4 / (0.1 + 2 * (50e-6 + 8e-10 * 4e6)), rel=0.02)
+
+
+def test_shared_memory_sends_nothing() -> None:
+    cluster = Cluster(gradient_s=0.1, parameter_bytes=4e6, workers_per_node=16)
+    for update in ("sync", "async", "hogwild", "local"):
+        assert simulate(cluster, 16, update).speedup == pytest.approx(16)
+
+
+def test_stragglers_hold_up_those_who_meet() -> None:
+    slow = Cluster(gradient_s=0.1, parameter_bytes=4e3, straggler_share=0.02, straggler_factor=10)
+    sync, ssp, asynchronous, local = (
+        simulate(slow, 64, update, steps=40) for update in ("sync", "ssp", "async", "local")
+    )
+    assert sync.speedup < local.speedup < asynchronous.speedup
+    assert sync.speedup < ssp.speedup <= asynchronous.speedup * 1.01
+    assert asynchronous.staleness > 30
+
+
+def test_staleness_is_bounded_by_ssp() -> None:
+    uneven = Cluster(gradient_s=0.1, parameter_bytes=4e3, spread=0.5)
+    free, bounded = (simulate(uneven, 8, update, steps=50, staleness=1) for update in ("async", "ssp"))
+    assert bounded.steps_per_s < free.steps_per_s
+    assert 5 < bounded.staleness < 8
+
+
+def test_one_seed_one_run() -> None:
+    uneven = Cluster(gradient_s=0.1, parameter_bytes=4e6, spread=0.3)
+    assert simulate(uneven, 32, "ssp", seed=4) == simulate(uneven, 32, "ssp", seed=4)
+    assert simulate(uneven, 32, "ssp", seed=4) != simulate(uneven, 32, "ssp", seed=5)
+
+
+def test_the_curve_of_the_rule_that_sends_most_bends_first() -> None:
+    counts = [1, 4, 16, 64, 256, 1024]
+    uneven = Cluster(gradient_s=0.1, parameter_bytes=4e6, spread=0.2)
+    bends = {update: bend(curve(uneven, update, counts, steps=20)) for update in ("sync", "async", "local")}
+    assert bends["sync"] is not None and bends["async"] is not None
+    assert bends["local"] is None or bends["local"] > bends["sync"]
+
+
+@pytest.mark.parametrize("bad", [{"workers": 0}, {"steps": 0}, {"staleness": -1}])
+def test_bad_numbers_are_refused(bad: dict) -> None:
+    with pytest.raises(InputError):
+        simulate(EVEN, **{"workers": 2, **bad})
+    with pytest.raises(UnknownNameError):
+        simulate(EVEN, 2, "asink")
+    with pytest.raises(InputError):
+        Cluster(gradient_s=0, parameter_bytes=1)
