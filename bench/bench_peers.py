@@ -76,7 +76,7 @@ def test_training_step(name: str, target: float, measure, rng: np.random.Generat
         loss, gradient = model.loss_and_gradient(x, labels)
         for layout, twin in twins.items():
             images = twin.images(x)
-            error = relative_error(np.array([loss]), np.array([float(twin.loss(images, targets))]))
+            error = relative_error(np.array([loss]), np.array([twin.loss(images, targets).item()]))
             norm = twin.gradient_norm(images, targets)
             relative_error(np.linalg.norm(gradient.astype(np.float64), keepdims=True), np.array([norm]))
             candidates[f"torch {layout}"] = functools.partial(twin.train_step, images, targets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from harness import machine, peers_table, timing
 from harness.peak import Peak, fma_peak
 from harness.records import Records, write_text
 
-from pyconv import threads
+from pyconv import costmodel, threads
 
 HERE = Path(__file__).parent
 
@@ -51,6 +52,12 @@ def rng() -> np.random.Generator:
     return np.random.default_rng()
 
 
+@pytest.fixture(scope="session")
+def calibration(quick: bool) -> costmodel.Calibration:
+    """The cost model's constants of this machine, to draw predictions over measurements."""
+    return costmodel.calibrate(seconds=0.01 if quick else 0.03, messages=False)
+
+
 @pytest.fixture
 def two_cpus() -> None:
     """Skip where a second thread would have no CPU of its own."""
@@ -75,6 +82,7 @@ class Measure:
         operation: str,
         flops: float | None = None,
         threads: int = 1,
+        predicted: Mapping[str, float | None] | None = None,
         **fields: Any,
     ) -> dict[str, timing.Times]:
         """Play the contest of `candidates` (the first is the one in pytest-benchmark's table) and record it.
@@ -88,7 +96,9 @@ class Measure:
         flops : float, optional
             Operations of one call, 2 per multiply-add, for GFLOP/s and the share of the peak.
         threads : int
-            Threads that each candidate runs on.
+            Threads that each candidate runs on; "…, N threads" in a column's name counts for that one.
+        predicted : mapping, optional
+            What the cost model says, by column: seconds a call.
         """
         times = timing.play_under(self._benchmark, candidates, self._pace)
         info = self._benchmark.extra_info
@@ -96,10 +106,17 @@ class Measure:
         rows = []
         for column, taken in times.items():
             record = {**common, "column": column, **taken.as_record(), "unavailable": None}
-            if flops is not None:
-                peak = self.peak(threads)
+            if predicted is not None and predicted.get(column) is not None:
+                record["predicted_s"] = predicted[column]
+            named = re.search(r"(\d+) threads", column)
+            if named:
+                record["threads"] = int(named[1])
+            if flops is not None and not column.startswith("cuda"):
+                peak = self.peak(record["threads"])
                 rate = flops / taken.median / 1e9
                 record |= {"flops": flops, "gflops": rate, "share_of_peak": rate / peak.gflops}
+            elif flops is not None:
+                record |= {"flops": flops, "gflops": flops / taken.median / 1e9}
             rows.append(self._records.add(record))
         info["machine"], info["versions"] = machine.describe(), machine.versions()
         info["peak"] = dataclasses.asdict(self.peak(threads))

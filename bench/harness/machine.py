@@ -72,9 +72,10 @@ def _gpu() -> str:
     reason = pyconv.backends()["cuda"]
     if reason is not None:
         return f"none: {reason}"
-    from pyconv.cuda import device
+    from pyconv import cuda
 
-    return str(getattr(device, "name", lambda: "an NVIDIA GPU")())
+    name = getattr(cuda.current(), "name", "an NVIDIA GPU")
+    return str(name() if callable(name) else name)
 
 
 @functools.cache

@@ -1,0 +1,101 @@
+"""The paper's Fig. 1: forward and backward time of a convolutional and of a fully connected layer, against image
+size."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from harness import cuda_columns
+from harness.layers import Layer, layer
+from harness.prediction import predicted_seconds
+from harness.verify import relative_error
+
+import pyconv
+from pyconv import threads
+
+EXPERIMENT = "fig1"
+SIZES = (16, 24, 32, 48, 64, 96, 128)
+QUICK_SIZES = (16, 32)
+BATCH, CHANNELS, FILTERS, KERNEL, UNITS = 16, 16, 32, 5, 128
+
+
+def backends() -> dict[str, dict]:
+    """Columns that can run here: backend and threads."""
+    found = {"serial": {"backend": "serial"}}
+    if threads.usable_cpus() > 1:
+        found[f"multicore, {threads.usable_cpus()} threads"] = {"backend": "multicore"}
+    return found
+
+
+def say_what_cannot(measure, what: dict) -> None:
+    """Record the columns that cannot run here."""
+    if threads.usable_cpus() < 2:
+        measure.cannot("this process may use one CPU only", **what, column="multicore")
+    reason = cuda_columns.unavailable()
+    if reason is not None:
+        measure.cannot(reason, **what, column="cuda")
+
+
+@pytest.mark.parametrize("operation", ["forward", "backward"])
+@pytest.mark.parametrize("size", SIZES)
+def test_convolution(size: int, operation: str, measure, rng, quick: bool, calibration) -> None:
+    if quick and size not in QUICK_SIZES:
+        pytest.skip("left out by --quick")
+    one: Layer = layer(BATCH, size, CHANNELS, FILTERS, KERNEL)
+    x, weight, bias, grad = one.arrays(rng)
+
+    def run(x, weight, bias, grad, **how):
+        how = {**one.arguments, **how}
+        if operation == "forward":
+            return pyconv.conv2d(x, weight, bias, **how)
+        gx = pyconv.conv2d_input_grad(grad, weight, one.shape, **how)
+        pyconv.conv2d_weight_grad(x, grad, one.kernel, **how)
+        return gx
+
+    what = {"experiment": EXPERIMENT, "case": f"convolution {CHANNELS}→{FILTERS} {KERNEL}×{KERNEL}, batch {BATCH}",
+            "operation": operation, "x": size}  # fmt: skip
+    candidates = {name: functools.partial(run, x, weight, bias, grad, **how) for name, how in backends().items()}
+    wide = (array.astype(np.float64) for array in (x, weight, bias, grad))
+    expected = run(*wide, backend="serial")
+    error = max(relative_error(call(), expected) for call in candidates.values())
+    if cuda_columns.unavailable() is None:
+        on_gpu = functools.partial(run, backend="cuda")
+        candidates["cuda"] = cuda_columns.alone(on_gpu, x, weight, bias, grad)
+    say_what_cannot(measure, what)
+    flops = one.geometry.flops * (1 if operation == "forward" else 2)
+    calls = 1 if operation == "forward" else 2
+    measure(candidates, **what, flops=flops, relative_error=error,
+            predicted={name: predicted_seconds(calibration, name, flops, calls) for name in candidates})  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", ["forward", "backward"])
+@pytest.mark.parametrize("size", SIZES)
+def test_fully_connected(size: int, operation: str, measure, rng, quick: bool, calibration) -> None:
+    if quick and size not in QUICK_SIZES:
+        pytest.skip("left out by --quick")
+    inputs = size * size * CHANNELS
+    x, weight, bias, grad = (
+        rng.standard_normal(shape, dtype=np.float32)
+        for shape in ((BATCH, inputs), (inputs, UNITS), (UNITS,), (BATCH, UNITS))
+    )
+
+    def run(x, weight, bias, grad, **how):
+        if operation == "forward":
+            return pyconv.dense(x, weight, bias, **how)
+        gx = pyconv.dense_input_grad(grad, weight, **how)
+        pyconv.dense_weight_grad(x, grad, **how)
+        return gx
+
+    what = {"experiment": EXPERIMENT, "case": f"fully connected, {CHANNELS} channels to {UNITS} units, batch {BATCH}",
+            "operation": operation, "x": size}  # fmt: skip
+    candidates = {name: functools.partial(run, x, weight, bias, grad, **how) for name, how in backends().items()}
+    expected = x.astype(np.float64) @ weight + bias if operation == "forward" else grad.astype(np.float64) @ weight.T
+    error = max(relative_error(call(), expected) for call in candidates.values())
+    if cuda_columns.unavailable() is None:
+        on_gpu = functools.partial(run, backend="cuda")
+        candidates["cuda"] = cuda_columns.alone(on_gpu, x, weight, bias, grad)
+    say_what_cannot(measure, what)
+    flops = 2 * BATCH * inputs * UNITS * (1 if operation == "forward" else 2)
+    measure(candidates, **what, flops=flops, relative_error=error)

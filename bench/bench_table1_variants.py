@@ -1,0 +1,68 @@
+"""The paper's Table I: five convolutional layers, from the serial loop to the tuned kernel, and the peer.
+
+The layers are the five convolutions of the model `fer`; the paper does not give its own. Time is that of the forward
+pass of a batch. GPU columns are of the kernel alone, and with the copies.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+from harness import cuda_columns, torch_peer
+from harness.layers import FER, Layer
+from harness.verify import relative_error
+
+import pyconv
+from pyconv import threads
+
+EXPERIMENT = "table1"
+
+
+@pytest.mark.parametrize("number", range(len(FER)))
+def test_layer(number: int, measure, rng, quick: bool) -> None:
+    one: Layer = FER[number].cut(2) if quick else FER[number]
+    x, weight, bias, _ = arrays = one.arrays(rng)
+    what = {"experiment": EXPERIMENT, "case": f"{number + 1}: {one.name}", "operation": "forward"}
+    run = functools.partial(pyconv.conv2d, **one.arguments)
+    candidates = {"serial naive": lambda: run(x, weight, bias, backend="serial", algorithm="naive")}
+    for algorithm in pyconv.algorithms("serial")[1:]:
+        candidates[f"serial {algorithm}"] = functools.partial(
+            run, x, weight, bias, backend="serial", algorithm=algorithm
+        )
+    candidates["serial best"] = lambda: run(x, weight, bias, backend="serial")
+    count = threads.usable_cpus()
+    if count > 1:
+        candidates[f"multicore naive, {count} threads"] = lambda: run(
+            x, weight, bias, backend="multicore", algorithm="naive"
+        )
+        candidates[f"multicore best, {count} threads"] = lambda: run(x, weight, bias, backend="multicore")
+    else:
+        measure.cannot("this process may use one CPU only", **what, column="multicore best")
+    expected = candidates["serial best"]()
+    error = max(relative_error(call(), expected) for call in candidates.values())
+    reason = cuda_columns.unavailable()
+    for variant in cuda_columns.VARIANTS:
+        if reason is not None:
+            measure.cannot(reason, **what, column=f"cuda {variant}")
+            continue
+        on_gpu = functools.partial(run, backend="cuda", algorithm=variant)
+        candidates[f"cuda {variant}"] = cuda_columns.alone(on_gpu, x, weight, bias)
+        candidates[f"cuda {variant} with copies"] = cuda_columns.with_copies(on_gpu, x, weight, bias)
+        error = max(error, relative_error(candidates[f"cuda {variant} with copies"](), expected))
+    add_torch(candidates, one, arrays, measure, what)
+    measure(candidates, **what, flops=one.geometry.flops, relative_error=error)
+
+
+def add_torch(candidates: dict, one: Layer, arrays: tuple, measure, what: dict) -> None:
+    """PyTorch on one thread, in both layouts."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        measure.cannot("PyTorch is not installed", **what, column="torch")
+        return
+    torch.set_num_threads(1)
+    for layout in torch_peer.LAYOUTS:
+        call = torch_peer.convolution(torch, one, "forward", layout, arrays)
+        relative_error(torch_peer.result_of("forward", call()), candidates["serial best"]())
+        candidates[f"torch {layout}"] = call
