@@ -1,0 +1,35 @@
+"""Operations on arrays: checked at the door, computed by a backend.
+
+Arrays are NHWC unless ``layout="NCHW"``; filters are ``(kh, kw, C // groups, K)``, or ``(K, C // groups, kh,
+kw)`` with NCHW. Read-only and non-contiguous arrays work (they are copied where need be); any dtype but
+float32 and float64 is refused. "Convolution" is cross-correlation, as in every CNN.
+"""
+
+from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
+from .dense import (
+    check_labels,
+    dense,
+    dense_input_grad,
+    dense_weight_grad,
+    relu,
+    relu_grad,
+    softmax_cross_entropy,
+)
+from .pooling import avg_pool2d, avg_pool2d_input_grad, max_pool2d, max_pool2d_input_grad
+
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_input_grad",
+    "check_labels",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "dense",
+    "dense_input_grad",
+    "dense_weight_grad",
+    "max_pool2d",
+    "max_pool2d_input_grad",
+    "relu",
+    "relu_grad",
+    "softmax_cross_entropy",
+]

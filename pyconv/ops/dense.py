@@ -1,0 +1,183 @@
+"""Fully connected layers, ReLU, and the loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pyconv.errors import DtypeError, InputError, ShapeError
+
+from .door import Door, check_activation, expect_shape, same_dtype
+
+
+def relu(x: Any, *, backend: str = "auto", threads: int | None = None) -> Any:
+    """``max(x, 0)``, element by element; NaN stays NaN.
+
+    Parameters
+    ----------
+    x : array, any shape, float32 or float64
+    backend, threads
+        As in :func:`conv2d`.
+
+    Returns
+    -------
+    array, shape and dtype of `x`
+    """
+    door = Door(backend, "NHWC", threads)
+    return door.backend.relu(door.backend.admit(x, "x", np.ndim(x)), threads=door.threads)
+
+
+def relu_grad(grad_out: Any, y: Any, *, backend: str = "auto", threads: int | None = None) -> Any:
+    """Gradient of :func:`relu`: the error where the result `y` is positive, else zero.
+
+    Parameters
+    ----------
+    grad_out : array, any shape, float32 or float64
+        Gradient of the loss with respect to the result.
+    y : array, shape and dtype of `grad_out`
+        The result of :func:`relu`.
+    backend, threads
+        As in :func:`conv2d`.
+
+    Returns
+    -------
+    array, shape and dtype of `y`
+    """
+    door = Door(backend, "NHWC", threads)
+    errors = door.backend.admit(grad_out, "grad_out", np.ndim(grad_out))
+    result = door.backend.admit(y, "y", np.ndim(y))
+    same_dtype(grad_out=errors, y=result)
+    expect_shape(errors, result.shape, "grad_out")
+    return door.backend.relu_grad(errors, result, threads=door.threads)
+
+
+def dense(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    activation: str | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> Any:
+    """Fully connected layer, ``x @ weight + bias``.
+
+    Parameters
+    ----------
+    x : array, (N, inputs), float32 or float64
+    weight : array, (inputs, units), dtype of `x`
+    bias : array, (units,), dtype of `x`, optional
+    activation : None or "relu"
+    backend, threads
+        As in :func:`conv2d`.
+
+    Returns
+    -------
+    array, (N, units), dtype of `x`
+
+    Raises
+    ------
+    ShapeError, DtypeError, InputError, BackendUnavailable
+        As :func:`conv2d`.
+    """
+    door = Door(backend, "NHWC", threads)
+    inputs, matrix = door.backend.admit(x, "x", 2), door.backend.admit(weight, "weight", 2)
+    offsets = None if bias is None else door.backend.admit(bias, "bias", 1)
+    same_dtype(x=inputs, weight=matrix, bias=offsets)
+    if inputs.shape[1] != matrix.shape[0]:
+        raise ShapeError(f"x has {inputs.shape[1]} inputs, but weight expects {matrix.shape[0]}")
+    if offsets is not None:
+        expect_shape(offsets, (matrix.shape[1],), "bias")
+    check_activation(activation)
+    return door.backend.dense(inputs, matrix, offsets, activation=activation, threads=door.threads)
+
+
+def dense_input_grad(grad_out: Any, weight: Any, *, backend: str = "auto", threads: int | None = None) -> Any:
+    """Gradient of :func:`dense` with respect to its inputs.
+
+    Parameters
+    ----------
+    grad_out : array, (N, units), float32 or float64
+    weight : array, (inputs, units), dtype of `grad_out`
+    backend, threads
+        As in :func:`conv2d`.
+
+    Returns
+    -------
+    array, (N, inputs), dtype of `grad_out`
+    """
+    door = Door(backend, "NHWC", threads)
+    errors, matrix = door.backend.admit(grad_out, "grad_out", 2), door.backend.admit(weight, "weight", 2)
+    same_dtype(grad_out=errors, weight=matrix)
+    if errors.shape[1] != matrix.shape[1]:
+        raise ShapeError(f"grad_out has {errors.shape[1]} units, but weight has {matrix.shape[1]}")
+    return door.backend.dense_input_grad(errors, matrix, threads=door.threads)
+
+
+def dense_weight_grad(x: Any, grad_out: Any, *, backend: str = "auto", threads: int | None = None) -> Any:
+    """Gradient of :func:`dense` with respect to its weights.
+
+    Parameters
+    ----------
+    x : array, (N, inputs), float32 or float64
+    grad_out : array, (N, units), dtype of `x`
+    backend, threads
+        As in :func:`conv2d`.
+
+    Returns
+    -------
+    array, (inputs, units), dtype of `x`
+    """
+    door = Door(backend, "NHWC", threads)
+    inputs, errors = door.backend.admit(x, "x", 2), door.backend.admit(grad_out, "grad_out", 2)
+    same_dtype(x=inputs, grad_out=errors)
+    if inputs.shape[0] != errors.shape[0]:
+        raise ShapeError(f"x has {inputs.shape[0]} examples, but grad_out has {errors.shape[0]}")
+    return door.backend.dense_weight_grad(inputs, errors, threads=door.threads)
+
+
+def softmax_cross_entropy(
+    logits: Any, labels: Any, *, backend: str = "auto", threads: int | None = None
+) -> tuple[float, Any]:
+    """Mean cross-entropy of the softmax of `logits`, and its gradient.
+
+    Parameters
+    ----------
+    logits : array, (N, classes), float32 or float64
+    labels : array of integers, (N,)
+        The class of each example, 0 to classes - 1.
+    backend, threads
+        As in :func:`conv2d`.
+
+    Returns
+    -------
+    loss : float
+        Mean over the examples, in nats.
+    gradient : array, (N, classes), dtype of `logits`
+        Of the mean loss with respect to the logits.
+
+    Raises
+    ------
+    InputError
+        If a label is not an integer from 0 to classes - 1; the message names its position.
+    """
+    door = Door(backend, "NHWC", threads)
+    scores = door.backend.admit(logits, "logits", 2)
+    classes = check_labels(labels, len(scores), scores.shape[1])
+    losses, gradient = door.backend.softmax_cross_entropy(scores, classes, threads=door.threads)
+    gradient /= len(scores)
+    return float(losses.mean(dtype=np.float64)), gradient
+
+
+def check_labels(labels: Any, examples: int, classes: int) -> np.ndarray:
+    """`labels` as int64, or an error that names the first wrong one."""
+    array = np.asarray(labels)
+    if array.ndim != 1 or len(array) != examples:
+        raise ShapeError(f"labels must have shape ({examples},), not {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise DtypeError(f"labels must be integers, not {array.dtype}")
+    wrong = np.flatnonzero((array < 0) | (array >= classes))
+    if wrong.size:
+        raise InputError(f"label {array[wrong[0]]} at position {wrong[0]} is not a class from 0 to {classes - 1}")
+    return np.ascontiguousarray(array, np.int64)

@@ -1,0 +1,64 @@
+"""The door that every operation's arguments pass: backend, threads, layout, dtypes, shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyconv.backends import Backend
+from pyconv.backends import get as get_backend
+from pyconv.errors import DtypeError, ShapeError, unknown_name
+
+LAYOUTS = ("NHWC", "NCHW")
+ACTIVATIONS = (None, "relu")
+
+_TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+_FILTERS_FROM_NCHW, _FILTERS_TO_NCHW = (2, 3, 1, 0), (3, 2, 0, 1)
+
+
+class Door:
+    """What every operation does with its arguments before and after the backend's work."""
+
+    def __init__(self, backend: str, layout: str, threads: int | None) -> None:
+        if layout not in LAYOUTS:
+            raise unknown_name("layout", layout, LAYOUTS)
+        self.backend: Backend = get_backend(backend)
+        self.threads = self.backend.threads(threads)
+        self.nchw = layout == "NCHW"
+
+    def images(self, value: Any, name: str) -> Any:
+        array = self.backend.admit(value, name, 4)
+        return self.backend.permute(array, _TO_NHWC) if self.nchw else array
+
+    def filters(self, value: Any, name: str) -> Any:
+        array = self.backend.admit(value, name, 4)
+        return self.backend.permute(array, _FILTERS_FROM_NCHW) if self.nchw else array
+
+    def image_shape(self, shape: Any) -> tuple[int, ...]:
+        sizes = tuple(shape)
+        return tuple(sizes[axis] for axis in _TO_NHWC) if self.nchw and len(sizes) == 4 else sizes
+
+    def images_out(self, array: Any) -> Any:
+        return self.backend.permute(array, _TO_NCHW) if self.nchw else array
+
+    def filters_out(self, array: Any) -> Any:
+        return self.backend.permute(array, _FILTERS_TO_NCHW) if self.nchw else array
+
+
+def same_dtype(**arrays: Any) -> None:
+    """Refuse arrays of different dtypes, naming each."""
+    dtypes = {name: array.dtype for name, array in arrays.items() if array is not None}
+    if len(set(dtypes.values())) > 1:
+        found = ", ".join(f"{name} is {dtype}" for name, dtype in dtypes.items())
+        raise DtypeError(f"the arrays must have one dtype: {found}")
+
+
+def expect_shape(array: Any, expected: tuple[int, ...], name: str) -> None:
+    """Refuse an array of another shape than the geometry asks for."""
+    if tuple(array.shape) != tuple(expected):
+        raise ShapeError(f"{name} has shape {tuple(array.shape)} where {tuple(expected)} is expected (NHWC order)")
+
+
+def check_activation(activation: str | None) -> None:
+    """Refuse an activation that is not known."""
+    if activation not in ACTIVATIONS:
+        raise unknown_name("activation", activation, [str(name) for name in ACTIVATIONS])
