@@ -23,7 +23,10 @@ PACKAGES = ("numpy", "scipy", "pillow", "safetensors", "rich", "matplotlib", "py
 
 def parser() -> Parser:
     """The command's flags."""
-    made = Parser(prog="python -m pyconv.info", description=__doc__)
+    made = Parser(
+        prog="python -m pyconv.info",
+        description="Print what pyconv finds on this machine, and why anything is missing.",
+    )
     made.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     return made
 

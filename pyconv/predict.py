@@ -29,7 +29,11 @@ exit status: 0 done; 2 the arguments, the model or an image are wrong (nothing i
 
 def parser() -> Parser:
     """The command's flags."""
-    made = Parser(prog="python -m pyconv.predict", description=__doc__, epilog=EXAMPLES)
+    made = Parser(
+        prog="python -m pyconv.predict",
+        description="Print what a trained network sees in image files.",
+        epilog=EXAMPLES,
+    )
     made.add_argument("model", metavar="RUN_DIR", help="a run folder, or a model's .safetensors file")
     made.add_argument("images", metavar="IMAGE", nargs="+", help="PNG or JPEG files")
     made.add_argument("--json", action="store_true", help="print one JSON object instead of text")

@@ -21,7 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "model": "fer",
     "epochs": 5,
     "batch_size": 64,
-    "optimizer": "adam",
+    "optimizer": "sgd",
     "schedule": "cosine",
     "warmup": 0.05,
     "seed": 0,
@@ -29,11 +29,12 @@ DEFAULTS: dict[str, Any] = {
     "update": "sync",
     "backend": "auto",
     "on_worker_failure": "restart",
-    "checkpoint_every": 60.0,
+    "checkpoint_every": 60,
     "shift": 0,
 }
 
-LEARNING_RATES = {"sgd": 0.05, "adagrad": 0.01, "adadelta": 1.0, "adam": 1e-3, "adamw": 1e-3, "adamax": 2e-3}
+LEARNING_RATES = {"sgd": 0.02, "adagrad": 0.01, "adadelta": 1.0, "adam": 1e-3, "adamw": 1e-3, "adamax": 2e-3}
+SGD = {"momentum": 0.9, "weight_decay": 5e-4}
 
 # What may differ when a run is continued: how long, how fast and how visibly, not what is computed.
 WITH_RESUME = {"resume", "epochs", "lr", "backend", "threads_per_worker", "progress", "target_accuracy",
@@ -52,11 +53,16 @@ exit status: 0 done; 1 the run failed; 2 the arguments or the data are wrong;
 
 def parser() -> Parser:
     """The command's flags. All default to None, so that those given can be told from those left out."""
-    made = Parser(prog="python -m pyconv.train", description=__doc__, epilog=EXAMPLES, argument_default=None)
+    made = Parser(
+        prog="python -m pyconv.train",
+        description="Train a network on images, or continue a run.",
+        epilog=EXAMPLES,
+        argument_default=None,
+    )
 
     def add(group: Any, flag: str, text: str, **options: Any) -> None:
         name = flag.lstrip("-").replace("-", "_")
-        if DEFAULTS.get(name):
+        if name in DEFAULTS:
             text += f" (default: {DEFAULTS[name]})"
         group.add_argument(flag, help=text.replace("%", "%%"), **options)
 
@@ -85,8 +91,14 @@ def parser() -> Parser:
     add(how, "--optimizer", f"{', '.join(optim.OPTIMIZERS)}", metavar="NAME")
     rates = ", ".join(f"{name} {rate:g}" for name, rate in LEARNING_RATES.items())
     add(how, "--lr", f"learning rate (default: {rates})", type=real(above=0), metavar="F")
-    add(how, "--momentum", "momentum of sgd (default: 0.9)", type=real(minimum=0), metavar="F")
-    add(how, "--weight-decay", "L2 penalty, or decay for adamw", type=real(minimum=0), metavar="F")
+    add(how, "--momentum", f"of sgd (default: {SGD['momentum']})", type=real(minimum=0), metavar="F")
+    add(
+        how,
+        "--weight-decay",
+        f"L2 penalty; decay of the weights for adamw (default: {SGD['weight_decay']} for sgd, else 0)",
+        type=real(minimum=0),
+        metavar="F",
+    )
     add(how, "--schedule", f"of the learning rate: {', '.join(optim.SCHEDULES)}", metavar="NAME")
     add(
         how,
@@ -241,12 +253,10 @@ def _continued(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _optimizer(args: Namespace) -> optim.Optimizer:
-    settings = {"lr": LEARNING_RATES.get(args.optimizer.lower(), 1e-3) if args.lr is None else args.lr}
-    if args.momentum is not None or args.optimizer.lower() == "sgd":
-        settings["momentum"] = 0.9 if args.momentum is None else args.momentum
-    if args.weight_decay is not None:
-        settings["weight_decay"] = args.weight_decay
-    return optim.by_name(args.optimizer, **settings)
+    name = args.optimizer.lower()
+    given = {"lr": args.lr, "momentum": args.momentum, "weight_decay": args.weight_decay}
+    usual = {"lr": LEARNING_RATES.get(name, 1e-3), **(SGD if name == "sgd" else {})}
+    return optim.by_name(name, **{**usual, **{key: value for key, value in given.items() if value is not None}})
 
 
 def _augmentation(flip: bool | None, shift: int) -> dict[str, Any] | None:
