@@ -132,7 +132,7 @@ def _load_cuda() -> Backend:
     reason = module.unavailable()
     if reason is not None:
         raise BackendUnavailable(reason)
-    return module.backend()
+    return Backend("cuda", importlib.import_module("pyconv.cuda.operations"), many_threads=False)
 
 
 _TABLE: dict[str, Callable[[], Backend]] = {

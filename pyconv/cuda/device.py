@@ -1,0 +1,186 @@
+"""The one door to the GPU: allocate, copy, compile, launch, time, synchronise.
+
+Everything above this module (tile shapes, grids, operations, training) talks to a :class:`Device` and to nothing else.
+There are two: :class:`pyconv.cuda.driver.DriverDevice`, a GPU through PyCUDA, and the tests' device, which runs the
+same kernels on the CPU. The GPU's is made at the first use, never at import and never before a fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import BackendUnavailable
+from .source import Macros
+
+
+class Memory(Protocol):
+    """A piece of device memory; it is given back when the last reference to it goes."""
+
+    address: int
+    nbytes: int
+
+
+class Program(Protocol):
+    """A compiled .cu file."""
+
+    def launch(self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any, shared: int = 0) -> None:
+        """Start a kernel; it runs after everything started before it.
+
+        Parameters
+        ----------
+        kernel : str
+            Name of the kernel in the file.
+        grid, block : tuple of 1 to 3 int
+            Blocks, and threads in each.
+        *args
+            Device arrays (their address is passed), None (a null pointer), NumPy scalars, and NumPy arrays of int32,
+            which are passed whole, by value, as a C struct of ints.
+        shared : int
+            Bytes of dynamic shared memory.
+        """
+
+    def registers(self, kernel: str) -> int:
+        """Registers of one thread, or 0 where the device cannot tell."""
+
+
+class Timer(Protocol):
+    """Measures what the device does between two moments."""
+
+    milliseconds: float
+
+
+class Device(Protocol):
+    """What pyconv asks of a GPU.
+
+    Attributes
+    ----------
+    name : str
+        As the maker calls it.
+    capability : (int, int)
+        Compute capability.
+    multiprocessors : int
+    shared_bytes : int
+        Shared memory that one block may have, in bytes, without asking for more.
+    """
+
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    shared_bytes: int
+
+    def allocate(self, nbytes: int) -> Memory:
+        """Memory for `nbytes` bytes, holding garbage; raises `DeviceMemoryError` where there is not enough."""
+
+    def wrap(self, address: int, nbytes: int, stream: int | None) -> None:
+        """Make sure that foreign memory may be used from here on: wait for its `stream` where that is not ours."""
+
+    def copy_in(self, address: int, host: np.ndarray) -> None:
+        """Copy a C-contiguous array to the device. It may be changed as soon as this returns."""
+
+    def copy_in_async(self, address: int, host: np.ndarray) -> Any:
+        """Copy from a page-locked array beside the computation; gives a ticket for :meth:`after`.
+
+        Nothing that was started before may still use the memory at `address`: take two buffers in turn.
+        """
+
+    def after(self, ticket: Any) -> None:
+        """Make sure that what is started from here on finds the copy of `ticket` done."""
+
+    def copy_out(self, host: np.ndarray, address: int) -> None:
+        """Copy to a C-contiguous array, after everything started before."""
+
+    def copy(self, to: int, address: int, nbytes: int) -> None:
+        """Copy within the device."""
+
+    def clear(self, address: int, nbytes: int) -> None:
+        """Fill with zero bytes."""
+
+    def page_locked(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Host memory that copies can run beside the computation from."""
+
+    def compile(self, name: str, macros: Macros) -> Program:
+        """Compile a .cu file of this folder."""
+
+    def synchronise(self) -> None:
+        """Wait until everything started is done; errors of kernels come up here at the latest."""
+
+    def timer(self) -> contextlib.AbstractContextManager[Timer]:
+        """Time what is started in a ``with`` block, by events on the device: ``.milliseconds`` is set at its end."""
+
+    def memory(self) -> tuple[int, int]:
+        """Free and total bytes."""
+
+    def limit_memory(self, nbytes: int | None) -> None:
+        """Take no more than `nbytes` from the device from here on: the share of one of several workers."""
+
+
+_chosen: Device | None = None
+_made: Device | None = None
+_made_in = 0
+
+
+def current() -> Device:
+    """The device of this process, made at the first call.
+
+    Raises
+    ------
+    BackendUnavailable
+        If there is none; the message says why. Also in a process forked from one that used the GPU: a CUDA context does
+        not survive a fork.
+    """
+    global _made, _made_in
+    if _chosen is not None:
+        return _chosen
+    if _made is None:
+        reason = unavailable()
+        if reason is not None:
+            raise BackendUnavailable(reason)
+        from .driver import DriverDevice
+
+        _made, _made_in = DriverDevice(ordinal()), os.getpid()
+    elif _made_in != os.getpid():
+        raise BackendUnavailable(
+            "this process was forked from one that used the GPU, which CUDA does not allow: "
+            "start it with multiprocessing's 'spawn', or use the GPU in the child only"
+        )
+    return _made
+
+
+def ordinal() -> int:
+    """Number of the GPU to use among the visible ones: ``PYCONV_GPU``, 0 by default."""
+    text = os.environ.get("PYCONV_GPU", "0")
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise BackendUnavailable(f"PYCONV_GPU must be the number of a GPU, from 0 on, not {text!r}")
+    return number
+
+
+@contextlib.contextmanager
+def use(device: Device) -> Iterator[Device]:
+    """Let `device` be the device of this process for the length of a ``with`` block."""
+    global _chosen
+    before, _chosen = _chosen, device
+    try:
+        yield device
+    finally:
+        _chosen = before
+
+
+def unavailable() -> str | None:
+    """Why the GPU cannot be used here, in one line with what to do, or None if it can.
+
+    Asking makes no context and compiles nothing.
+    """
+    if _chosen is not None or _made is not None:
+        return None
+    from . import driver
+
+    return driver.unavailable()

@@ -1,0 +1,375 @@
+"""The GPU through PyCUDA: the device of :mod:`pyconv.cuda.device` on a machine that has one.
+
+The device's *primary* context is used, the one that CUDA's runtime gives PyTorch and CuPy too, so that their arrays and
+ours live together; and the legacy default stream, with which theirs synchronise.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import gc
+import hashlib
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BackendUnavailable, RunError
+from .errors import CompileError, DeviceLostError, DeviceMemoryError
+from .source import Macros, defines, text
+
+#: The oldest GPUs that the kernels are compiled for and tested on: Turing.
+OLDEST = (7, 5)
+
+
+def _pycuda() -> Any:
+    """PyCUDA's driver module, initialised, or a `BackendUnavailable` that says what is missing."""
+    try:
+        import pycuda.driver as drv
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "pycuda":
+            raise BackendUnavailable(
+                "PyCUDA is not installed: pip install 'pyconv[cuda]' (it needs NVIDIA's CUDA toolkit)"
+            ) from None
+        raise BackendUnavailable(f"PyCUDA cannot be imported, {error.name} is missing: install it anew") from None
+    except ImportError as error:
+        if "libcuda" in str(error):
+            raise BackendUnavailable(
+                "there is no NVIDIA driver here (libcuda.so.1 is not found): install the driver of your GPU"
+            ) from None
+        raise BackendUnavailable(f"PyCUDA cannot be imported: {_line(error)}: build it anew for this machine") from None
+    try:
+        drv.init()
+        count = drv.Device.count()
+    except drv.Error as error:
+        raise BackendUnavailable(f"no usable NVIDIA GPU: {_line(error)}: check what nvidia-smi says") from None
+    if not count:
+        raise BackendUnavailable(
+            "no NVIDIA GPU is visible: check what nvidia-smi says, and CUDA_VISIBLE_DEVICES if it is set"
+        )
+    return drv
+
+
+def unavailable() -> str | None:
+    """Why no GPU can be used here, in one line, or None."""
+    from .device import ordinal
+
+    try:
+        drv = _pycuda()
+        number = ordinal()
+        if number >= drv.Device.count():
+            return f"there is no GPU {number}: {drv.Device.count()} visible; set PYCONV_GPU or CUDA_VISIBLE_DEVICES"
+        device = drv.Device(number)
+        capability = device.compute_capability()
+        if tuple(capability) < OLDEST:
+            return (
+                f"{device.name()} has compute capability {capability[0]}.{capability[1]}: "
+                f"pyconv needs {OLDEST[0]}.{OLDEST[1]} or newer"
+            )
+    except BackendUnavailable as error:
+        return str(error)
+    if shutil.which("nvcc") is None:
+        return "nvcc is not found: install NVIDIA's CUDA toolkit and put its bin folder on PATH"
+    return None
+
+
+def devices() -> int:
+    """How many GPUs are visible; ``CUDA_VISIBLE_DEVICES`` is respected."""
+    return int(_pycuda().Device.count())
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels and tuned tile shapes are kept: ``PYCONV_CACHE_DIR``, or the user's cache folder."""
+    own = os.environ.get("PYCONV_CACHE_DIR")
+    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyconv"
+    folder = base / "cuda"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{folder}: cannot be made: {error.strerror}; set PYCONV_CACHE_DIR to a folder that can be written to"
+        ) from None
+    return folder
+
+
+class DriverMemory:
+    """Device memory from the pool."""
+
+    def __init__(self, allocation: Any, nbytes: int, account: Callable[[int], None]) -> None:
+        self._allocation = allocation
+        self._account = account
+        self.address = int(allocation)
+        self.nbytes = nbytes
+
+    def __del__(self) -> None:
+        self._account(-self.nbytes)
+
+
+class DriverTimer:
+    """Milliseconds between two events."""
+
+    milliseconds = float("nan")
+
+
+class DriverDevice:
+    """One GPU; see :class:`pyconv.cuda.device.Device`."""
+
+    def __init__(self, number: int = 0) -> None:
+        drv = _pycuda()
+        import pycuda.compiler
+        import pycuda.tools
+
+        self._drv, self._compiler = drv, pycuda.compiler
+        device = drv.Device(number)
+        attribute = drv.device_attribute
+        self.name: str = device.name()
+        self.capability: tuple[int, int] = tuple(device.compute_capability())
+        self.multiprocessors: int = device.get_attribute(attribute.MULTIPROCESSOR_COUNT)
+        self.shared_bytes: int = device.get_attribute(attribute.MAX_SHARED_MEMORY_PER_BLOCK)
+        try:
+            self._context = device.retain_primary_context()
+            self._entered = threading.local()
+            self._enter()
+            self._pool = pycuda.tools.DeviceMemoryPool()
+            self._copies = drv.Stream(1)  # CU_STREAM_NON_BLOCKING: the default stream does not wait for it
+        except drv.Error as error:
+            raise self._translated(error, "its context cannot be made") from None
+        self._taken = 0
+        self._limit: int | None = None
+        self._programs: dict[tuple[str, tuple[str, ...]], DriverProgram] = {}
+        atexit.register(self._leave)
+
+    def _enter(self) -> None:
+        """Make the context current in this thread: each thread has a stack of contexts of its own."""
+        if not getattr(self._entered, "done", False):
+            self._context.push()
+            self._entered.done = True
+
+    def _leave(self) -> None:
+        """At exit, while PyCUDA is still whole: give the pool's memory back and let go of the context."""
+        with contextlib.suppress(self._drv.Error):
+            self._programs.clear()
+            gc.collect()
+            self._pool.stop_holding()
+            if getattr(self._entered, "done", False):
+                self._context.pop()
+                self._entered.done = False
+
+    def _translated(self, error: BaseException, doing: str) -> Exception:
+        """PyCUDA's `error` as one of pyconv's, in one line."""
+        words = _line(error)
+        if isinstance(error, self._drv.MemoryError) or "out of memory" in words:
+            free, total = self._free_and_total()
+            return DeviceMemoryError(
+                f"{self.name}: out of memory, {doing}: {free >> 20} MiB of {total >> 20} are free; "
+                "take a smaller batch, fewer workers on this GPU, or stop what else runs there"
+            )
+        return DeviceLostError(
+            f"{self.name} failed, {doing}: {words}; start the run again with --resume, "
+            "and look at nvidia-smi and the system's log if it fails again"
+        )
+
+    def _free_and_total(self) -> tuple[int, int]:
+        try:
+            return self._drv.mem_get_info()
+        except self._drv.Error:
+            return 0, 0
+
+    # ---- memory ------------------------------------------------------------------------------------------------------
+
+    def _account(self, nbytes: int) -> None:
+        self._taken += nbytes
+
+    def allocate(self, nbytes: int) -> DriverMemory:
+        self._enter()
+        size = max(int(nbytes), 1)
+        if self._limit is not None and self._taken + size > self._limit:
+            gc.collect()
+            if self._taken + size > self._limit:
+                raise DeviceMemoryError(
+                    f"{self.name}: this worker's share of {self._limit >> 20} MiB does not suffice, "
+                    f"{(self._taken + size) >> 20} MiB are needed; take a smaller batch or fewer workers on this GPU"
+                )
+        try:
+            allocation = self._pool.allocate(size)
+        except self._drv.MemoryError:
+            gc.collect()
+            self._pool.free_held()
+            try:
+                allocation = self._pool.allocate(size)
+            except self._drv.Error as error:
+                raise self._translated(error, f"allocating {size >> 20} MiB") from None
+        except self._drv.Error as error:
+            raise self._translated(error, f"allocating {size >> 20} MiB") from None
+        self._account(size)
+        return DriverMemory(allocation, size, self._account)
+
+    def limit_memory(self, nbytes: int | None) -> None:
+        self._limit = nbytes
+
+    def memory(self) -> tuple[int, int]:
+        self._enter()
+        return self._free_and_total()
+
+    def wrap(self, address: int, nbytes: int, stream: int | None) -> None:
+        self._enter()
+        # None: nothing to wait for. 1: the legacy default stream, which is ours. Any other may still be writing.
+        if stream not in (None, 1):
+            self._call(self._context.synchronize, doing="waiting for another library's stream")
+
+    def page_locked(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        self._enter()
+        return self._call(self._drv.pagelocked_empty, shape, dtype, doing="page-locking memory")
+
+    # ---- copies ------------------------------------------------------------------------------------------------------
+
+    def _call(self, function: Callable[..., Any], *args: Any, doing: str) -> Any:
+        try:
+            return function(*args)
+        except self._drv.Error as error:
+            raise self._translated(error, doing) from None
+
+    def copy_in(self, address: int, host: np.ndarray) -> None:
+        self._enter()
+        self._call(self._drv.memcpy_htod, address, host, doing="copying to it")
+
+    def copy_in_async(self, address: int, host: np.ndarray) -> Any:
+        self._enter()
+        drv = self._drv
+        try:
+            ticket = drv.Event(drv.event_flags.DISABLE_TIMING)
+            drv.memcpy_htod_async(address, host, self._copies)
+            ticket.record(self._copies)
+        except drv.Error as error:
+            raise self._translated(error, "copying to it") from None
+        return ticket
+
+    def after(self, ticket: Any) -> None:
+        # PyCUDA cannot make the default stream wait for an event. The copy ran beside the step before and is done.
+        self._call(ticket.synchronize, doing="copying to it")
+
+    def copy_out(self, host: np.ndarray, address: int) -> None:
+        self._enter()
+        self._call(self._drv.memcpy_dtoh, host, address, doing="copying from it")
+
+    def copy(self, to: int, address: int, nbytes: int) -> None:
+        self._enter()
+        self._call(self._drv.memcpy_dtod_async, to, address, nbytes, doing="copying on it")
+
+    def clear(self, address: int, nbytes: int) -> None:
+        self._enter()
+        self._call(self._drv.memset_d8_async, address, 0, nbytes, doing="clearing memory")
+
+    # ---- kernels -----------------------------------------------------------------------------------------------------
+
+    def compile(self, name: str, macros: Macros) -> DriverProgram:
+        self._enter()
+        options = tuple(defines(macros))
+        key = (name, options)
+        program = self._programs.get(key)
+        if program is None:
+            module = self._module(name, ["-O3", "-std=c++17", "--fmad=true", *options])
+            program = self._programs[key] = DriverProgram(self, name, module)
+        return program
+
+    def _module(self, name: str, options: list[str]) -> Any:
+        """Compile with PyCUDA, which keeps the result in the cache folder.
+
+        Its cache is not safe for several processes at once, so a lock lets one write while the others wait, and a
+        result that does not load (its writer was killed) is made anew.
+        """
+        source, folder = text(name), cache_folder()
+        digest = hashlib.sha256(repr((source, options, self.capability)).encode()).hexdigest()[:24]
+        drv = self._drv
+
+        def build(cache: Any) -> Any:
+            return self._compiler.SourceModule(source, options=options, no_extern_c=True, cache_dir=cache)
+
+        with (folder / f"{digest}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                try:
+                    return build(str(folder))
+                except drv.CompileError:
+                    raise
+                except (drv.LogicError, drv.RuntimeError):
+                    return build(False)
+            except drv.CompileError as error:
+                lines = [line for line in (error.stderr or "").splitlines() if "error" in line]
+                found = lines[0] if lines else _line(error.msg)
+                raise CompileError(f"nvcc refused {name} with {' '.join(options)}: {found}") from None
+            except drv.Error as error:
+                raise self._translated(error, f"loading {name}") from None
+            except OSError as error:
+                raise CompileError(f"nvcc cannot be run: {_line(error)}; put the CUDA toolkit on PATH") from None
+
+    def synchronise(self) -> None:
+        self._enter()
+        self._call(self._context.synchronize, doing="running a kernel")
+
+    @contextlib.contextmanager
+    def timer(self) -> Iterator[DriverTimer]:
+        self._enter()
+        drv, result = self._drv, DriverTimer()
+        start, end = drv.Event(), drv.Event()
+        start.record()
+        try:
+            yield result
+        finally:
+            if sys.exc_info()[0] is None:
+                end.record()
+                self._call(end.synchronize, doing="running a kernel")
+                result.milliseconds = start.time_till(end)
+
+
+class DriverProgram:
+    """A module on the GPU and its kernels."""
+
+    def __init__(self, device: DriverDevice, name: str, module: Any) -> None:
+        self._device, self._name, self._module = device, name, module
+        self._kernels: dict[str, Any] = {}
+
+    def _kernel(self, kernel: str, form: str) -> Any:
+        function = self._kernels.get(kernel)
+        if function is None:
+            function = self._kernels[kernel] = self._module.get_function(kernel)
+            function.prepare([form])
+        return function
+
+    def launch(self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any, shared: int = 0) -> None:
+        form = ""
+        values: list[Any] = []
+        for argument in args:
+            if argument is None:
+                form += "P"
+                values.append(0)
+            elif isinstance(argument, np.generic):
+                form += argument.dtype.char
+                values.append(argument.item())
+            elif isinstance(argument, np.ndarray):
+                form += f"{argument.nbytes}s"
+                values.append(argument.tobytes())
+            else:
+                form += "P"
+                values.append(argument.address)
+        device = self._device
+        device._enter()
+        grid, block = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
+        try:
+            self._kernel(kernel, form).prepared_async_call(grid, block, None, *values, shared_size=shared)
+        except device._drv.Error as error:
+            raise device._translated(error, f"starting {kernel} of {self._name}") from None
+
+    def registers(self, kernel: str) -> int:
+        return int(self._module.get_function(kernel).num_regs)

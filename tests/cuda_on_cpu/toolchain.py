@@ -1,0 +1,102 @@
+"""Compiles .cu files with g++, plainly or under a sanitizer, and keeps what was compiled."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CXX = os.environ.get("CXX", "g++")
+
+BASE = ["-std=c++17", "-fPIC", "-g1", "-fno-strict-aliasing", "-ffp-contract=off", "-w", f"-I{HERE}"]
+FLAGS = {
+    None: ["-O1", "-fvisibility=hidden"],
+    "address": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fsanitize-sections=cuda_shared"],
+    "thread": ["-O1", "-fsanitize=thread"],
+}
+
+_KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^()]*(?:\([^()]*\)[^()]*)*\)\s*)?(\w+)\s*\(")
+
+
+def missing() -> str | None:
+    """Why nothing can be compiled here, or None."""
+    if shutil.which(CXX) is None:
+        return f"the CUDA kernels run on the CPU only where {CXX} is installed"
+    return None
+
+
+@functools.cache
+def folder() -> Path:
+    """Where compiled files are kept: reused by later runs, as their names hold all that they depend on."""
+    path = Path(
+        os.environ.get("PYCONV_EMULATOR_CACHE", Path(tempfile.gettempdir()) / f"pyconv-cuda-on-cpu-{os.getuid()}")
+    )
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+@functools.cache
+def _own_sources() -> bytes:
+    return b"".join((HERE / name).read_bytes() for name in ("cuda_on_cpu.h", "runtime.cpp", "main.cpp"))
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stderr[:4000]}")
+
+
+def build(path: Path, source: str, macros: dict[str, object], sanitize: str | None = None) -> Path:
+    """Compile the .cu file at `path`, with its headers `source`: to a library or, sanitized, to a program."""
+    defines = [f"-D{name}={value}" for name, value in sorted(macros.items())]
+    flags = [*BASE, *FLAGS[sanitize]]
+    digest = hashlib.sha256(repr((source, defines, flags, CXX)).encode() + _own_sources()).hexdigest()[:24]
+    target = folder() / f"{path.stem}-{digest}{'.exe' if sanitize else '.so'}"
+    if target.exists():
+        return target
+    with (folder() / f"{target.name}.lock").open("w") as lock:  # one of several test processes compiles
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.exists():
+            return target
+        kernels = _KERNEL.findall(source)
+        wrapper = target.with_suffix(".cpp")
+        wrapper.write_text(
+            f'#include "cuda_on_cpu.h"\n#include "{path}"\n' + "".join(f"CUDA_EXPORT({k})\n" for k in kernels)
+        )
+        new = target.with_suffix(".new")
+        kind = [str(_runtime("main", sanitize))] if sanitize else ["-shared"]
+        _run(
+            [
+                CXX,
+                *flags,
+                *defines,
+                f"-I{path.parent}",
+                str(wrapper),
+                str(_runtime("runtime", sanitize)),
+                *kind,
+                "-o",
+                str(new),
+            ]
+        )
+        new.rename(target)
+    return target
+
+
+@functools.cache
+def _runtime(name: str, sanitize: str | None) -> Path:
+    """The scheduler or the main program as an object file."""
+    flags = [*BASE, *FLAGS[sanitize]] if sanitize else [*BASE, "-O2", "-fvisibility=hidden"]
+    digest = hashlib.sha256(repr((flags, CXX)).encode() + _own_sources()).hexdigest()[:24]
+    target = folder() / f"{name}-{digest}.o"
+    if not target.exists():
+        new = target.with_suffix(f".{os.getpid()}.o")
+        _run([CXX, *flags, "-c", str(HERE / f"{name}.cpp"), "-o", str(new)])
+        new.rename(target)
+    return target
