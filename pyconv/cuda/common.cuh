@@ -1,0 +1,29 @@
+#pragma once
+// What every kernel file shares. REAL, float or double, comes from the compiler's command line.
+
+#ifndef DYNAMIC_SHARED
+#define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#endif
+
+// Several consecutive numbers that are read or written at once: 16 bytes is the widest access of a thread.
+template <int COUNT> struct __align__(COUNT * sizeof(REAL) < 16 ? COUNT * sizeof(REAL) : 16) Pack {
+    REAL v[COUNT];
+};
+
+template <int COUNT> static __device__ __forceinline__ Pack<COUNT> load(const REAL *from) {
+    return *(const Pack<COUNT> *)from;
+}
+
+template <int COUNT> static __device__ __forceinline__ void store(REAL *to, const Pack<COUNT> &pack) {
+    *(Pack<COUNT> *)to = pack;
+}
+
+// max(x, 0) that lets NaN through, as the reference does.
+static __device__ __forceinline__ REAL relu_of(REAL x) {
+    return x < 0 ? REAL(0) : x;
+}
+
+// Number of this thread over the whole grid, for kernels with one thread an element.
+static __device__ __forceinline__ long long element() {
+    return (long long)blockIdx.x * blockDim.x + threadIdx.x;
+}

@@ -1,0 +1,246 @@
+"""Convolution as a product of matrices: tiles, tables and launches of implicit_gemm.cu."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..shapes import ConvGeometry
+from . import device as door
+from .array import DeviceArray, empty
+from .problem import Problem, compiled, cut, refuse, sum_partials, table, turned
+from .variants import Variant
+
+#: Rows of the sum that are in shared memory at a time.
+DEPTH = 8
+
+
+@dataclass(frozen=True)
+class GemmTile:
+    """What a block computes, pixels × filters, and a thread of it; `efficiency`: share of the FMA peak when full."""
+
+    m: int
+    n: int
+    per_m: int
+    per_n: int
+    efficiency: float
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.m // self.per_m * (self.n // self.per_n)
+
+    def macros(self, vector_x: int, vector_w: int) -> dict[str, int | str]:
+        """For the compiler."""
+        return {
+            "TILE_M": self.m,
+            "TILE_N": self.n,
+            "PER_M": self.per_m,
+            "PER_N": self.per_n,
+            "DEPTH": DEPTH,
+            "VECTOR_X": vector_x,
+            "VECTOR_W": vector_w,
+        }
+
+
+# The efficiencies are estimates: shared-memory reads for each multiply-add, and threads to hide waiting with.
+_LARGE = (
+    GemmTile(128, 128, 8, 8, 0.85),
+    GemmTile(128, 64, 8, 8, 0.80),
+    GemmTile(64, 128, 8, 8, 0.80),
+    GemmTile(128, 32, 8, 4, 0.65),
+)
+_SMALL = (
+    GemmTile(64, 64, 4, 4, 0.60),
+    GemmTile(64, 32, 4, 4, 0.55),
+    GemmTile(32, 64, 4, 4, 0.55),
+    GemmTile(32, 32, 4, 4, 0.50),
+    GemmTile(64, 16, 4, 4, 0.40),
+    GemmTile(128, 4, 4, 4, 0.20),
+)
+
+
+@functools.lru_cache(maxsize=1024)
+def choose(
+    m: int, n: int, depth: int, groups: int, itemsize: int, multiprocessors: int, split: bool
+) -> tuple[GemmTile, int]:
+    """The tile, and the shares of the sum, with the least estimated time for an m × n result of `depth` products.
+
+    A multiprocessor does 128 multiply-adds a cycle; the last round of blocks takes as long as a full one. Shares cost
+    the writing and reading of their results, and the start of another kernel.
+    """
+    best: tuple[float, GemmTile, int] | None = None
+    for tile in (*_LARGE, *_SMALL) if itemsize == 4 else _SMALL:
+        blocks = cut(m, tile.m) * cut(n, tile.n) * groups
+        for count in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512):
+            each = cut(cut(depth, count), DEPTH) * DEPTH
+            if count > 1 and (
+                not split or each < 4 * DEPTH or groups * count > 65535 or count * m * n * groups * itemsize > 64 << 20
+            ):
+                break
+            work = tile.m * tile.n * (each + 4 * DEPTH) / (128 * tile.efficiency)
+            time = cut(blocks * count, multiprocessors) * work
+            if count > 1:
+                time += 3000 + (count + 1) * m * n * groups * itemsize / (18 * multiprocessors)
+            if best is None or time < best[0]:
+                best = (time, tile, count)
+    assert best is not None
+    return best[1], best[2]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Output pixels ``first + a step`` of each axis, and the kernel positions and moves that they need."""
+
+    first_h: int
+    first_w: int
+    rows: int
+    columns: int
+    taps: tuple[tuple[int, int, int], ...]  # kernel position, rows down, columns across
+
+
+@functools.lru_cache(maxsize=1024)
+def forward_phase(g: ConvGeometry) -> Phase:
+    """All pixels at once."""
+    taps = tuple((i * g.kw + j, i * g.dh - g.pt, j * g.dw - g.pl) for i in range(g.kh) for j in range(g.kw))
+    return Phase(0, 0, g.oh, g.ow, taps)
+
+
+@functools.lru_cache(maxsize=1024)
+def input_phases(g: ConvGeometry) -> tuple[Phase, ...]:
+    """The input pixels by their place in the stride: those of one phase meet the same kernel positions."""
+
+    def axis(size: int, kernel: int, stride: int, dilation: int, pad: int) -> list[tuple[int, int, list]]:
+        found = []
+        for first in range(min(stride, size)):
+            meets = [
+                (i, (first + pad - i * dilation) // stride)
+                for i in range(kernel)
+                if (first + pad - i * dilation) % stride == 0
+            ]
+            found.append((first, cut(size - first, stride), meets))
+        return found
+
+    return tuple(
+        Phase(first_h, first_w, rows, columns, tuple((i * g.kw + j, r, s) for i, r in down for j, s in across))
+        for first_h, rows, down in axis(g.h, g.kh, g.sh, g.dh, g.pt)
+        for first_w, columns, across in axis(g.w, g.kw, g.sw, g.dw, g.pl)
+    )
+
+
+def tap_table(p: Problem, taps: tuple[tuple[int, int, int], ...], vector: int) -> DeviceArray:
+    """The kernel's table: for each row of the sum (`vector` rows a step), where its input lies from a pixel's first."""
+    key = ("moves", p.width, p.channels, p.group_channels, taps, vector)
+
+    def rows() -> np.ndarray:
+        channels = np.arange(0, p.group_channels, vector)
+        moves = np.array([(row, column) for _, row, column in taps], np.int64).reshape(-1, 2)
+        length = cut(max(len(taps) * p.group_channels, 1), DEPTH) * DEPTH // vector
+        rows = np.zeros((length, 4), np.int64)
+        filled = len(taps) * len(channels)
+        offsets = (moves[:, 0] * p.width + moves[:, 1])[:, None] * p.channels + channels
+        rows[:filled, 0] = offsets.ravel()
+        rows[:filled, 1:3] = np.repeat(moves, len(channels), axis=0)
+        return rows
+
+    return table(key, rows)
+
+
+def vectors(p: Problem, left: DeviceArray, *others: DeviceArray) -> tuple[int, int]:
+    """Numbers read at once along channels and along filters: 4 where sizes and addresses are multiples of it."""
+    wide_x = p.group_channels % 4 == 0 and left.address % 16 == 0
+    wide_w = p.group_filters % 4 == 0 and all(array.address % 16 == 0 for array in others)
+    return 4 if wide_x else 1, 4 if wide_w else 1
+
+
+class ImplicitGemm(Variant):
+    """Register-blocked and double-buffered; takes every shape whose arrays have fewer than 2³¹ numbers."""
+
+    name = "implicit_gemm"
+
+    def _check(self, *arrays: DeviceArray) -> None:
+        for array in arrays:
+            if array.size >= 1 << 31:
+                raise refuse(self.name, f"counts with 32 bits: an array of shape {array.shape} is too large for it")
+
+    def convolve(self, p, x, weight, bias, y, relu):
+        g = _geometry(p)
+        self._launch(p, (forward_phase(g),), x, weight, bias, y, relu)
+
+    def input_grad(self, g, dy, weight, dx):
+        phases = input_phases(g)
+        order = [tap for phase in phases for tap, _, _ in phase.taps]
+        # A stride beyond the kernel's reach leaves no position at all to some phases: their pixels get zeros.
+        filters = turned(weight, g, order) if order else weight
+        self._launch(Problem.input_grad(g), phases, dy, filters, None, dx, False)
+
+    def _launch(self, p, phases, x, weight, bias, y, relu):
+        self._check(x, weight, y)
+        vector_x, vector_w = vectors(p, x, weight, y)
+        largest = max(phases, key=lambda phase: len(phase.taps))
+        pixels = p.images * largest.rows * largest.columns * len(phases)
+        tile, count = choose(
+            pixels, p.group_filters, len(largest.taps) * p.group_channels, p.groups, x.dtype.itemsize,
+            door.current().multiprocessors, True,
+        )  # fmt: skip
+        program = compiled("implicit_gemm.cu", p, x.dtype, tile.macros(vector_x, vector_w))
+        out = y if count == 1 else empty((count, *y.shape), y.dtype)
+        weight_row = 0
+        for phase in phases:
+            depth = len(phase.taps) * p.group_channels
+            each = cut(cut(max(depth, 1), count), DEPTH) * DEPTH
+            step_h, step_w = (p.up_h, p.up_w) if len(phases) > 1 else (1, 1)
+            place = np.array(
+                [
+                    phase.rows,
+                    phase.columns,
+                    step_h,
+                    step_w,
+                    phase.first_h,
+                    phase.first_w,
+                    depth,
+                    each,
+                    weight_row,
+                    count,
+                ],
+                np.int32,
+            )
+            grid = (cut(p.images * phase.rows * phase.columns, tile.m), cut(p.group_filters, tile.n), p.groups * count)
+            program.launch(
+                "convolve", grid, (tile.threads,), x, weight, bias, out, tap_table(p, phase.taps, vector_x),
+                np.int32(relu), place, p.struct(),
+            )  # fmt: skip
+            weight_row += depth
+        if count > 1:
+            sum_partials(out, bias, y, count, relu=relu)
+
+    def weight_grad(self, p, x, dy, dw):
+        self._check(x, dy, dw)
+        vector_x, vector_w = vectors(p, x, dy, dw)
+        depth = p.taps * p.group_channels
+        tile, count = choose(
+            depth, p.group_filters, p.pixels, p.groups, x.dtype.itemsize, door.current().multiprocessors, True
+        )
+        each = cut(cut(p.pixels, count), DEPTH) * DEPTH
+        count = cut(p.pixels, each)
+        program = compiled("implicit_gemm.cu", p, x.dtype, tile.macros(vector_x, vector_w))
+        partial = dw if count == 1 else empty((count, *dw.shape), dw.dtype)
+        moves = tap_table(p, forward_phase(_geometry(p)).taps, vector_x)
+        grid = (cut(depth, tile.m), cut(p.group_filters, tile.n), p.groups * count)
+        program.launch(
+            "weight_grad", grid, (tile.threads,), x, dy, partial, moves, np.int32(depth), np.int32(each),
+            np.int32(count), p.struct(),
+        )  # fmt: skip
+        if count > 1:
+            sum_partials(partial, None, dw, count)
+
+
+@functools.lru_cache(maxsize=1024)
+def _geometry(p: Problem) -> ConvGeometry:
+    """A forward problem as the geometry that it came from, but for the padding at the far ends."""
+    return ConvGeometry(
+        p.images, p.height, p.width, p.channels, p.filters, p.kernel_h, p.kernel_w, p.stride_h, p.stride_w,
+        p.pad_top, 0, p.pad_left, 0, p.dilation_h, p.dilation_w, p.groups, p.out_h, p.out_w,
+    )  # fmt: skip

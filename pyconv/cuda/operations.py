@@ -1,0 +1,268 @@
+"""The backend ``cuda``: the operations of :mod:`pyconv.reference`'s signature on the GPU.
+
+Arrays may be NumPy's, which are copied there and back, or on the device already, which are not copied (a
+:class:`DeviceArray`, or anything with ``__cuda_array_interface__``); if any is, so is the result. `threads` means
+nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import DtypeError, ShapeError
+from ..shapes import ConvGeometry, PoolGeometry
+from . import layers, problem
+from .array import DeviceArray, adopt, empty, on_device, to_device
+from .choice import TABLE, pick
+from .first_layer import FirstLayer
+from .problem import Problem
+
+algorithms = tuple(TABLE)
+
+_FUSED = FirstLayer()
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def admit(value: Any, name: str, ndim: int) -> Any:
+    """`value` as an array that operations here take: on the device as it is, else a C-contiguous NumPy array."""
+    if on_device(value):
+        array: Any = adopt(value, name)
+    else:
+        array = np.asarray(value)
+    if array.dtype not in _FLOATS or not array.dtype.isnative:
+        raise DtypeError(f"{name} has dtype {array.dtype}; convert it to float32 or float64 first")
+    if array.ndim != ndim:
+        raise ShapeError(f"{name} must have {ndim} dimensions, not {array.ndim}: got shape {array.shape}")
+    return array if isinstance(array, DeviceArray) else np.require(array, requirements=["C", "A"])
+
+
+def permute(array: Any, axes: tuple[int, ...]) -> Any:
+    """`array` with its axes reordered, contiguous."""
+    if isinstance(array, DeviceArray):
+        return problem.permute(array, axes)
+    return np.ascontiguousarray(array.transpose(axes))
+
+
+class _Call:
+    """One operation: its arrays on the way to the device, and its results on the way back."""
+
+    def __init__(self, *arrays: Any, out: Any = None) -> None:
+        given = [array for array in (*arrays, out) if array is not None]
+        self.stays = any(isinstance(array, DeviceArray) for array in given)
+        self._after: list[tuple[DeviceArray, np.ndarray]] = []
+
+    def __call__(self, array: Any) -> Any:
+        """`array` on the device; None stays None."""
+        if array is None or isinstance(array, DeviceArray):
+            return array
+        return to_device(array)
+
+    def result(self, shape: tuple[int, ...], dtype: Any, out: Any = None) -> DeviceArray:
+        """Where to write a result: in `out` if that is on the device."""
+        if isinstance(out, DeviceArray):
+            return out
+        return empty(shape, dtype)
+
+    def give(self, array: DeviceArray, out: Any = None) -> Any:
+        """The result as the caller wants it."""
+        if isinstance(out, np.ndarray):
+            if out.flags.c_contiguous:
+                return array.get(out)
+            out[...] = array.get()
+            return out
+        return array if self.stays else array.get()
+
+
+def conv2d(x, weight, bias, g: ConvGeometry, *, activation=None, algorithm="auto", threads=1, out=None):
+    """Convolution with bias and ReLU."""
+    call = _Call(x, weight, bias, out=out)
+    p, y = Problem.forward(g), call.result(g.output_shape, x.dtype, out)
+    pick(algorithm, p).convolve(p, call(x), call(weight), call(bias), y, activation == "relu")
+    return call.give(y, out)
+
+
+def conv2d_input_grad(grad_out, weight, g: ConvGeometry, *, algorithm="auto", threads=1, out=None):
+    """Gradient of the images."""
+    call = _Call(grad_out, weight, out=out)
+    dx = call.result(g.input_shape, grad_out.dtype, out)
+    pick(algorithm, Problem.input_grad(g)).input_grad(g, call(grad_out), call(weight), dx)
+    return call.give(dx, out)
+
+
+def conv2d_weight_grad(x, grad_out, g: ConvGeometry, *, algorithm="auto", threads=1, out=None):
+    """Gradient of the filters."""
+    call = _Call(x, grad_out, out=out)
+    p, dw = Problem.forward(g), call.result(g.weight_shape, x.dtype, out)
+    # For one channel or three a product of matrices has few rows, but it still reads the images less often.
+    variant = TABLE["implicit_gemm"] if algorithm == "auto" else pick(algorithm, p)
+    variant.weight_grad(p, call(x), call(grad_out), dw)
+    return call.give(dw, out)
+
+
+def fuses_pool(g: ConvGeometry, pg: PoolGeometry) -> bool:
+    """Whether :func:`conv2d_pool` takes this convolution and pooling in one kernel."""
+    return FirstLayer.fuses(g, pg)
+
+
+def conv2d_pool(
+    x, weight, bias, g: ConvGeometry, pg: PoolGeometry, *, activation=None, algorithm="auto", threads=1, out=None,
+    indices=None,
+):  # fmt: skip
+    """Convolution, bias, ReLU and max pooling: in one kernel where that is made for it, else one after the other."""
+    if not (algorithm in ("auto", "first_layer") and fuses_pool(g, pg)):
+        full = conv2d(
+            to_device(x) if isinstance(x, np.ndarray) else x,
+            weight,
+            bias,
+            g,
+            activation=activation,
+            algorithm=algorithm,
+        )
+        call = _Call(x, weight, bias, out=out)
+        where = _where(call, indices, pg)
+        y = call.result(pg.output_shape, x.dtype, out)
+        layers.max_pool(full, pg, y, where)
+    else:
+        call = _Call(x, weight, bias, out=out)
+        where = _where(call, indices, pg)
+        y = call.result(pg.output_shape, x.dtype, out)
+        _FUSED.convolve_pool(
+            Problem.forward(g), (pg.kh, pg.kw), call(x), call(weight), call(bias), y, where, activation == "relu"
+        )
+    if where is not None and isinstance(indices, np.ndarray):
+        indices[...] = where.get()
+    return call.give(y, out)
+
+
+def _where(call: _Call, indices: Any, pg: PoolGeometry) -> DeviceArray | None:
+    """Where to write the positions of the maxima, if they are wanted."""
+    return None if indices is None else call.result(pg.output_shape, np.int32, indices)
+
+
+def conv2d_pool_weight_grad(x, grad_out, indices, g: ConvGeometry, pg: PoolGeometry, *, threads=1, out=None):
+    """Gradient of the filters from the errors of :func:`conv2d_pool`'s result, where :func:`fuses_pool` holds."""
+    call = _Call(x, grad_out, out=out)
+    dw = call.result(g.weight_shape, x.dtype, out)
+    _FUSED.pooled_weight_grad(Problem.forward(g), (pg.kh, pg.kw), call(x), call(grad_out), call(indices), dw)
+    return call.give(dw, out)
+
+
+def max_pool2d(x, pg: PoolGeometry, *, threads=1, out=None, indices=None):
+    """The largest pixel of each window."""
+    call = _Call(x, out=out)
+    y, where = call.result(pg.output_shape, x.dtype, out), _where(call, indices, pg)
+    layers.max_pool(call(x), pg, y, where)
+    if where is not None and isinstance(indices, np.ndarray):
+        indices[...] = where.get()
+    return call.give(y, out)
+
+
+def max_pool2d_input_grad(grad_out, indices, pg: PoolGeometry, *, threads=1, out=None):
+    """Each window's error to its largest pixel."""
+    call = _Call(grad_out, out=out)
+    dx = call.result(pg.input_shape, grad_out.dtype, out)
+    layers.max_pool_grad(call(grad_out), call(indices), pg, dx)
+    return call.give(dx, out)
+
+
+def avg_pool2d(x, pg: PoolGeometry, *, threads=1, out=None):
+    """The mean of each window's pixels inside the image."""
+    call = _Call(x, out=out)
+    y = call.result(pg.output_shape, x.dtype, out)
+    layers.avg_pool(call(x), pg, y)
+    return call.give(y, out)
+
+
+def avg_pool2d_input_grad(grad_out, pg: PoolGeometry, *, threads=1, out=None):
+    """Each window's error shared by its pixels inside the image."""
+    call = _Call(grad_out, out=out)
+    dx = call.result(pg.input_shape, grad_out.dtype, out)
+    layers.avg_pool_grad(call(grad_out), pg, dx)
+    return call.give(dx, out)
+
+
+def _elementwise(kernel: Callable[..., None], *arrays: Any, out: Any) -> Any:
+    call = _Call(*arrays, out=out)
+    result = call.result(arrays[0].shape, arrays[0].dtype, out)
+    kernel(*map(call, arrays), result)
+    return call.give(result, out)
+
+
+def relu(x, *, threads=1, out=None):
+    """``max(x, 0)``; NaN stays NaN."""
+    return _elementwise(layers.relu, x, out=out)
+
+
+def relu_grad(grad_out, y, *, threads=1, out=None):
+    """The error where `y` is positive."""
+    return _elementwise(layers.relu_grad, grad_out, y, out=out)
+
+
+def scale_shift(x, scale, shift, *, threads=1, out=None):
+    """``scale x + shift`` for each channel."""
+    return _elementwise(layers.scale_shift, x, scale, shift, out=out)
+
+
+def bias_grad(grad_out, *, threads=1, out=None):
+    """Sum over all but the last axis."""
+    call = _Call(grad_out, out=out)
+    result = call.result(grad_out.shape[-1:], grad_out.dtype, out)
+    layers.bias_grad(call(grad_out), result)
+    return call.give(result, out)
+
+
+def _matrix(rows: int, inputs: int, units: int) -> ConvGeometry:
+    """A matrix product as a convolution: each row an image of one pixel, 1×1 filters."""
+    return ConvGeometry(rows, 1, 1, inputs, units, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1)
+
+
+def dense(x, weight, bias, *, activation=None, threads=1, out=None):
+    """``x weight + bias``, with ReLU."""
+    call, g = _Call(x, weight, bias, out=out), _matrix(x.shape[0], *weight.shape)
+    y = call.result((g.n, g.k), x.dtype, out)
+    TABLE["implicit_gemm"].convolve(Problem.forward(g), call(x), call(weight), call(bias), y, activation == "relu")
+    return call.give(y, out)
+
+
+def dense_input_grad(grad_out, weight, *, threads=1, out=None):
+    """``grad_out weightᵀ``."""
+    call, g = _Call(grad_out, weight, out=out), _matrix(grad_out.shape[0], *weight.shape)
+    dx = call.result((g.n, g.c), grad_out.dtype, out)
+    TABLE["implicit_gemm"].input_grad(g, call(grad_out), call(weight), dx)
+    return call.give(dx, out)
+
+
+def dense_weight_grad(x, grad_out, *, threads=1, out=None):
+    """``xᵀ grad_out``."""
+    call, g = _Call(x, grad_out, out=out), _matrix(x.shape[0], x.shape[1], grad_out.shape[1])
+    dw = call.result((g.c, g.k), x.dtype, out)
+    TABLE["implicit_gemm"].weight_grad(Problem.forward(g), call(x), call(grad_out), dw)
+    return call.give(dw, out)
+
+
+def softmax_cross_entropy(logits, labels, *, threads=1):
+    """Each example's loss and gradient. The losses of device arrays are NumPy's all the same: they are few."""
+    call = _Call(logits)
+    losses, gradient = empty((logits.shape[0],), logits.dtype), empty(logits.shape, logits.dtype)
+    layers.softmax_cross_entropy(call(logits), call(labels), losses, gradient)
+    return losses.get(), call.give(gradient)
+
+
+def batch_norm(x, gamma, beta, eps, *, threads=1, out=None):
+    """Normalised by the batch's statistics; also those, mean and 1 / √(variance + eps)."""
+    call = _Call(x, gamma, beta, out=out)
+    y, mean, inv_std = call.result(x.shape, x.dtype, out), empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
+    layers.batch_norm(call(x), call(gamma), call(beta), eps, y, mean, inv_std)
+    return call.give(y, out), call.give(mean), call.give(inv_std)
+
+
+def batch_norm_grad(x, grad_out, gamma, mean, inv_std, *, threads=1, out=None):
+    """Gradients of input, gamma and beta."""
+    call = _Call(x, grad_out, gamma, out=out)
+    dx = call.result(x.shape, x.dtype, out)
+    dgamma, dbeta = empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
+    layers.batch_norm_grad(call(x), call(grad_out), call(gamma), call(mean), call(inv_std), dx, dgamma, dbeta)
+    return call.give(dx, out), call.give(dgamma), call.give(dbeta)

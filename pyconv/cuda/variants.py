@@ -1,0 +1,117 @@
+"""The paper's variants: how each is laid out over blocks and threads, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..shapes import ConvGeometry
+from . import device as door
+from .array import DeviceArray, empty
+from .problem import BLOCK, Problem, blocks, compiled, cut, refuse, shares, sum_partials, turned
+
+
+class Variant:
+    """One way to convolve; a new one is a subclass, its .cu file and a line in :data:`pyconv.cuda.choice.TABLE`.
+
+    Attributes
+    ----------
+    name : str
+        As in ``pyconv.algorithms("cuda")``; the file is ``name.cu``.
+    """
+
+    name: str
+
+    def convolve(
+        self, p: Problem, x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, y: DeviceArray, relu: bool
+    ) -> None:
+        """Write the convolution to `y`."""
+        raise TypeError(f"{self.name} has no forward pass")
+
+    def weight_grad(self, p: Problem, x: DeviceArray, dy: DeviceArray, dw: DeviceArray) -> None:
+        """Write the filters' gradient to `dw`."""
+        raise TypeError(f"{self.name} has no weight gradient")
+
+    def input_grad(self, g: ConvGeometry, dy: DeviceArray, weight: DeviceArray, dx: DeviceArray) -> None:
+        """Write the images' gradient to `dx`: the convolution of `dy` with the turned filters."""
+        backwards = range(g.kh * g.kw - 1, -1, -1)
+        self.convolve(Problem.input_grad(g), dy, turned(weight, g, backwards), None, dx, False)
+
+
+class Naive(Variant):
+    """Algorithm 3: one thread for each output point."""
+
+    name = "naive"
+
+    def convolve(self, p, x, weight, bias, y, relu):
+        program = compiled("naive.cu", p, x.dtype, {})
+        program.launch("convolve", blocks(y.size), (BLOCK,), x, weight, bias, y, np.int32(relu), p.struct())
+
+    def weight_grad(self, p, x, dy, dw):
+        program = compiled("naive.cu", p, x.dtype, {})
+        program.launch("weight_grad", blocks(dw.size), (BLOCK,), x, dy, dw, p.struct())
+
+
+def span(tile: int, kernel: int, stride: int, dilation: int) -> int:
+    """Input pixels, along one axis, that `tile` outputs need."""
+    return (tile - 1) * stride + (kernel - 1) * dilation + 1
+
+
+class SharedInput(Variant):
+    """The input tile in shared memory."""
+
+    name = "shared_input"
+    #: Whether the filters are there too.
+    filters_too = False
+
+    def tile(self, p: Problem, dtype: Any) -> tuple[dict[str, int], int]:
+        """Tile sizes for `p`, and bytes of shared memory: as many channels at a time as there is room for."""
+        itemsize, room = np.dtype(dtype).itemsize, door.current().shared_bytes
+        tile_k = min(32, 1 << (p.group_filters - 1).bit_length())
+        for tile_h, tile_w in ((4, 8), (2, 4), (1, 2), (1, 1)) if tile_k <= 8 else ((2, 4), (1, 2), (1, 1)):
+            pixels = span(tile_h, p.kernel_h, p.stride_h, p.dilation_h) * span(
+                tile_w, p.kernel_w, p.stride_w, p.dilation_w
+            )
+            one = pixels + self.filters_too * p.taps * tile_k
+            for tile_c in (32, 16, 8, 4, 2, 1):
+                if (tile_c == 1 or tile_c < 2 * p.group_channels) and one * tile_c * itemsize <= room:
+                    macros = {"TILE_H": tile_h, "TILE_W": tile_w, "TILE_K": tile_k, "TILE_C": tile_c, "TILE_P": 32}
+                    return macros, one * tile_c * itemsize
+        what = "input tile and filters" if self.filters_too else "input tile"
+        raise refuse(
+            self.name,
+            f"keeps its {what} in {room >> 10} KiB of shared memory, which a {p.kernel_h}×{p.kernel_w} kernel with "
+            f"dilation {p.dilation_h}×{p.dilation_w} does not fit into",
+        )
+
+    def convolve(self, p, x, weight, bias, y, relu):
+        tile, shared = self.tile(p, x.dtype)
+        program = compiled(f"{self.name}.cu", p, x.dtype, tile)
+        tiles = cut(p.out_h, tile["TILE_H"]) * cut(p.out_w, tile["TILE_W"]) * p.images
+        grid = (tiles, p.groups * cut(p.group_filters, tile["TILE_K"]))
+        block = (tile["TILE_K"], tile["TILE_W"], tile["TILE_H"])
+        program.launch("convolve", grid, block, x, weight, bias, y, np.int32(relu), p.struct(), shared=shared)
+
+    def weight_grad(self, p, x, dy, dw):
+        tile = {"TILE_H": 1, "TILE_W": 1, "TILE_P": 32}
+        tile["TILE_K"] = min(32, 1 << (p.group_filters - 1).bit_length())
+        tile["TILE_C"] = min(8, 1 << (p.group_channels - 1).bit_length())
+        program = compiled(f"{self.name}.cu", p, x.dtype, tile)
+        across = p.groups * cut(p.group_channels, tile["TILE_C"]) * cut(p.group_filters, tile["TILE_K"])
+        count, each = shares(p.pixels, tile["TILE_P"], across * p.taps, p.weights, x.dtype.itemsize)
+        partial = dw if count == 1 else empty((count, *dw.shape), dw.dtype)
+        shared = tile["TILE_P"] * (tile["TILE_C"] + self.filters_too * tile["TILE_K"]) * x.dtype.itemsize
+        program.launch(
+            "weight_grad", (count, across, p.taps), (tile["TILE_K"], tile["TILE_C"]), x, dy, partial, np.int64(each),
+            p.struct(), shared=shared,
+        )  # fmt: skip
+        if count > 1:
+            sum_partials(partial, None, dw, count)
+
+
+class SharedInputFilter(SharedInput):
+    """The input tile and the filters in shared memory."""
+
+    name = "shared_input_filter"
+    filters_too = True
