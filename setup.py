@@ -80,7 +80,7 @@ def extension(name: str, sources: list[str]) -> Extension:
     """One compiled module of the package."""
     return Extension(
         f"pyconv.{name}",
-        [f"pyconv/{name}.pyx", *sources],
+        [f"pyconv/{name.replace('.', '/')}.pyx", *sources],
         depends=HEADERS,
         include_dirs=["pyconv/_kernels"],
     )
@@ -91,6 +91,7 @@ setup(
         [
             extension("_naive", []),
             extension("_cpu", sorted(str(path) for path in KERNELS.glob("*.c"))),
+            extension("parallel._atomics", []),
         ],
         language_level=3,
     ),

@@ -1,0 +1,94 @@
+"""async and ssp: workers push gradients and pull parameters, without or with a bound on staleness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..sweep import Chunk, kernel
+from .base import Rule, at_least, option
+
+if TYPE_CHECKING:
+    from ..lane import Action, Lane
+
+
+@dataclass(frozen=True)
+class Async(Rule):
+    """Downpour SGD: push the gradient and pull the parameters whenever ready, waiting for nobody.
+
+    The gradient is computed at parameters that others may have changed since: its *staleness* is the number of
+    their pushes. Every push steps the shared optimizer, so W workers step W times as often as ``sync`` does: a
+    learning rate tuned for one worker of batch B is the one to begin with.
+
+    Parameters
+    ----------
+    staleness_aware : bool
+        Divide the learning rate of a push by its staleness, if that is above 1.
+
+    References
+    ----------
+    Dean et al., "Large scale distributed deep networks" (2012), section 4.1; Zhang et al., "Staleness-aware
+    async-SGD for distributed deep learning" (2016), eq. 6.
+    """
+
+    name = "async"
+    replicas = True
+
+    staleness_aware: bool = option(False, "divide the learning rate of a push by its staleness")
+
+    def begin(self, lane: Lane) -> Iterator[Action]:
+        yield lane.sweep(self.pull, locked=True)
+
+    def step(self, lane: Lane) -> Iterator[Action]:
+        yield lane.gradient("replica")
+        yield lane.sweep(self.push_and_pull, locked=True)
+
+    @kernel(pull=True)
+    def pull(self, c: Chunk) -> None:
+        c.replica[...] = c.centre
+
+    @kernel(writes=("centre", "state"), gradient=True, push=True, pull=True)
+    def push_and_pull(self, c: Chunk) -> None:
+        c.optimise(c.centre, c.gradient, c.state)
+        c.replica[...] = c.centre
+
+    def learning_rate(self, lr: float, staleness: int) -> float:
+        return lr / max(1, staleness) if self.staleness_aware else lr
+
+
+@dataclass(frozen=True)
+class SSP(Rule):
+    """Stale synchronous parallel: as ``async``, but nobody gets more than so many mini-batches ahead of the slowest.
+
+    Parameters
+    ----------
+    staleness : int
+        Mini-batches that the fastest worker may be ahead of the slowest; 0 makes all wait for each other each time.
+
+    References
+    ----------
+    Ho et al., "More effective distributed ML via a stale synchronous parallel parameter server" (2013), section 3.
+    """
+
+    name = "ssp"
+    replicas = True
+
+    staleness: int = option(3, "mini-batches that a worker may be ahead of the slowest")
+
+    def __post_init__(self) -> None:
+        at_least(self, "staleness", 0)
+
+    def step(self, lane: Lane) -> Iterator[Action]:
+        yield lane.not_ahead(self.staleness)
+        yield lane.sweep(self.pull, locked=True)  # after the wait, or it would miss what was waited for
+        yield lane.gradient("replica")
+        yield lane.sweep(self.push, locked=True)
+
+    @kernel(pull=True)
+    def pull(self, c: Chunk) -> None:
+        c.replica[...] = c.centre
+
+    @kernel(writes=("centre", "state"), gradient=True, push=True)
+    def push(self, c: Chunk) -> None:
+        c.optimise(c.centre, c.gradient, c.state)

@@ -1,0 +1,108 @@
+"""What an update rule is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ...errors import InputError
+
+if TYPE_CHECKING:
+    from ..lane import Action, Lane
+    from ..store import Store
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How the workers' gradients or parameters meet. A subclass is a rule; its dataclass fields are its options.
+
+    A rule is a script: :meth:`step` yields what a lane (a logical worker) does for one mini-batch, one action
+    after the other, and its kernels say what happens to the numbers. Whoever carries the script out takes care
+    of transactions, waiting, death and restart, so a rule needs to know nothing of them.
+
+    Attributes
+    ----------
+    name : str
+        By which ``update=`` knows it.
+    lockstep : bool
+        True: lane w takes the w-th share of every step, and a step that begins with ``lane.everyone()`` is
+        begun by all lanes or by none; the run is then bit for bit the same each time. A step that waits for
+        everyone anywhere must begin with it. False: each lane takes the next free mini-batch whenever it is
+        ready.
+    replicas, replica_state : bool
+        Whether each lane has parameters of its own, and optimizer state for them.
+
+    Examples
+    --------
+    The whole of ``sync``::
+
+        @dataclasses.dataclass(frozen=True)
+        class Sync(Rule):
+            name = "sync"
+            lockstep = True
+
+            def step(self, lane):
+                yield lane.everyone()
+                yield lane.gradient("centre")
+                yield lane.everyone()
+                yield lane.sweep(self.average, share=True)
+
+            @kernel(writes=("centre", "state"))
+            def average(self, c):
+                c.optimise(c.centre, c.mean(c.gradients, c.weights), c.state)
+    """
+
+    name: ClassVar[str] = ""
+    lockstep: ClassVar[bool] = False
+    replicas: ClassVar[bool] = False
+    replica_state: ClassVar[bool] = False
+
+    def begin(self, lane: Lane) -> Iterator[Action]:
+        """What a lane does at the start of an epoch and after a restart; not for lockstep rules, which just go on."""
+        return iter(())
+
+    def step(self, lane: Lane) -> Iterator[Action]:
+        """What a lane does for one mini-batch.
+
+        A lockstep rule's script must depend on nothing but its options, the number of the step and the number
+        of workers: after a restart it is run again from the beginning of the step, and what had been done is
+        skipped.
+        """
+        raise InputError(f"{type(self).__name__} is not an update rule: it has no step()")
+
+    def finish(self, lane: Lane) -> Iterator[Action]:
+        """What a lane does at the end of an epoch; lockstep rules only."""
+        return iter(())
+
+    def learning_rate(self, lr: float, staleness: int) -> float:
+        """Learning rate of a push of a gradient to which `staleness` other pushes have come before since its pull."""
+        return lr
+
+    def result(self, store: Store, out: np.ndarray) -> None:
+        """Write the parameters that the run has come to into `out`; by default the centre."""
+        out[...] = store.centre
+
+    def options(self) -> dict[str, Any]:
+        """Its options by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def describe(self) -> str:
+        """Name and options in a few words, for the log."""
+        options = ", ".join(f"{name}={value}" for name, value in self.options().items() if value is not None)
+        return f"{self.name} ({options})" if options else self.name
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field that is an option of a rule, with the text that ``--help`` shows."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def at_least(rule: Rule, name: str, minimum: int) -> None:
+    """Check that an option is an int of at least `minimum`, or raise an `InputError` that names it."""
+    value = getattr(rule, name)
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+        raise InputError(f"{name} of update {rule.name!r} must be an integer of at least {minimum}, not {value!r}")
+    object.__setattr__(rule, name, int(value))

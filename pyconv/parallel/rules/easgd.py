@@ -1,0 +1,66 @@
+"""easgd: workers train parameters of their own that an elastic force ties to a common centre."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import InputError
+from ..sweep import Chunk, kernel
+from .base import Rule, at_least, option
+
+if TYPE_CHECKING:
+    from ..lane import Action, Lane
+
+
+@dataclass(frozen=True)
+class EASGD(Rule):
+    """Elastic averaging: every so often a worker and the centre move towards each other by the same difference.
+
+    The centre is the result. Workers wait for nobody.
+
+    Parameters
+    ----------
+    sync_every : int
+        Mini-batches of a worker between two meetings with the centre (the reference's τ).
+    elastic_rho : float, optional
+        Strength ρ of the force; a meeting closes the share ``α = lr ρ`` of the difference, which must be at
+        most 1. Without it, ``α = 0.9 / W``, the reference's choice (its β = 0.9).
+
+    References
+    ----------
+    Zhang, Choromanska and LeCun, "Deep learning with elastic averaging SGD" (2015), algorithm 1.
+    """
+
+    name = "easgd"
+    replicas = True
+    replica_state = True
+
+    sync_every: int = option(4, "mini-batches of a worker between two meetings with the centre")
+    elastic_rho: float | None = option(None, "strength of the elastic force; by default it closes 0.9 / workers")
+
+    def __post_init__(self) -> None:
+        at_least(self, "sync_every", 1)
+        if self.elastic_rho is not None and not 0 < self.elastic_rho < np.inf:
+            raise InputError(f"elastic_rho must be a number above 0, not {self.elastic_rho!r}")
+
+    def step(self, lane: Lane) -> Iterator[Action]:
+        yield lane.gradient("replica")
+        yield lane.sweep(self.descend)
+        if lane.turn % self.sync_every == 0:
+            yield lane.sweep(self.attract, locked=True)
+
+    @kernel(writes=("replica", "replica_state"), gradient=True)
+    def descend(self, c: Chunk) -> None:
+        c.optimise(c.replica, c.gradient, c.replica_state)
+
+    @kernel(writes=("replica", "centre"))
+    def attract(self, c: Chunk) -> None:
+        share = 0.9 / len(c.replicas) if self.elastic_rho is None else min(c.lr * self.elastic_rho, 1.0)
+        difference = np.subtract(c.replica, c.centre, out=c.scratch(0))
+        difference *= share
+        c.replica[...] -= difference
+        c.centre[...] += difference

@@ -1,0 +1,44 @@
+"""hogwild: every worker changes the shared parameters in place, without a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..sweep import Chunk, kernel
+from .base import Rule
+
+if TYPE_CHECKING:
+    from ..lane import Action, Lane
+
+
+@dataclass(frozen=True)
+class Hogwild(Rule):
+    """Compute at the shared parameters while others change them, and add the step to them without a lock.
+
+    There is no copy of the parameters and no waiting. The optimizer's state is shared and changed in place as
+    well. Where two workers add to the same number within nanoseconds one addition can be lost; on dense
+    networks that is rare beside the noise of the gradients.
+
+    References
+    ----------
+    Niu et al., "Hogwild!: a lock-free approach to parallelizing stochastic gradient descent" (2011), algorithm 1.
+    """
+
+    name = "hogwild"
+
+    def step(self, lane: Lane) -> Iterator[Action]:
+        yield lane.gradient("centre")
+        yield lane.sweep(self.add)
+
+    @kernel(gradient=True, push=True, racy=True)
+    def add(self, c: Chunk) -> None:
+        before, step = c.scratch(0), c.scratch(1)
+        before[...] = c.centre
+        step[...] = before
+        c.optimise(step, c.gradient, c.state)
+        np.subtract(step, before, out=step)
+        c.add(c.centre, step)

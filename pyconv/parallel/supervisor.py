@@ -1,0 +1,409 @@
+"""The parent's watch over its workers: it starts them, notices within seconds when one is gone, and says what
+it does.
+
+It is a thread, so that it also watches while the parent's main thread validates, draws or waits for a user's code.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for_any
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import DivergedError, InputError, PyconvError, WorkerError
+from . import store as s
+from .logs import WorkerLog
+from .program import recover
+from .rules import Rule
+from .worker import EXIT_UNGUARDED, Setup, main
+
+if TYPE_CHECKING:
+    from ..optim import Optimizer
+
+_log = logging.getLogger("pyconv.parallel")
+
+LOOK_S = 0.25  # between two looks at heartbeats; a death is noticed at once
+STOPPED_S = 2.0  # without a heartbeat, in the stopped state
+SILENT_S = 30.0  # without a heartbeat, in any state
+START_S = 120.0  # for a process to begin its work
+SLOW = 5.0  # times the others' median
+ATTEMPTS = 3  # deaths of a worker that has not finished a mini-batch in between
+
+UNGUARDED = (
+    "the script starts workers when it is merely imported, which every worker process does; "
+    'put the call that trains under  if __name__ == "__main__":'
+)
+
+#: What numerical libraries read when they are loaded, for how many threads they start.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def check_main_guard() -> None:
+    """In a process that is a worker about to import the user's script: leave, so that the parent can say why."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(EXIT_UNGUARDED)
+
+
+@dataclass
+class Member:
+    """One worker process, and what is remembered of it beyond its death."""
+
+    process: BaseProcess
+    log: WorkerLog
+    started: float
+    batches: int = 0  # done by this worker when its process was started
+    attempts: int = 0
+    silent_since: float | None = None
+    slow: int = 0
+    slow_at: int = -1
+    named_slow: bool = False
+
+
+class Supervisor:
+    """Starts, watches, replaces and ends worker processes.
+
+    Parameters
+    ----------
+    store : Store
+    rule : Rule
+    optimizer : Optimizer
+    policy : {"restart", "drop", "abort"}
+        What to do about a death.
+    setup : callable
+        ``setup(index, sender)``: what worker `index` is told, with the sending end of its log.
+    threads : int
+        Of each worker.
+    where : callable
+        ``where(unit)``: a mini-batch in words: "epoch 1, step 3".
+    on_event : callable
+        ``on_event(lane, text)``: something that a timeline should show.
+
+    Attributes
+    ----------
+    restarts : int
+        Processes that were started in the place of another.
+    failure : PyconvError or None
+        Why the run cannot go on.
+    """
+
+    def __init__(
+        self,
+        store: s.Store,
+        rule: Rule,
+        optimizer: Optimizer,
+        policy: str,
+        setup: Callable[[int, WorkerLog], Setup],
+        threads: int,
+        where: Callable[[int], str],
+        on_event: Callable[[int, str], None],
+    ) -> None:
+        self.restarts = 0
+        self.failure: PyconvError | None = None
+        self._store, self._rule, self._optimizer, self._policy = store, rule, optimizer, policy
+        self._setup, self._threads, self._where, self._on_event = setup, threads, where, on_event
+        self._members: dict[int, Member] = {}
+        self._not_finite: set[tuple[int, int]] = set()
+        self._kills = _out_of_memory_kills()
+        self._last_look = time.monotonic()
+        self._ending = threading.Event()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pyconv-supervisor", daemon=True)
+
+    # ---- for the main thread ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the processes; returns when all have been started (they may not have got far)."""
+        self._thread.start()
+        self._started.wait()
+        self.check()
+
+    def check(self) -> None:
+        """Raise what has gone wrong, if the run cannot go on."""
+        if self.failure is not None:
+            raise self.failure
+
+    def pids(self) -> list[int]:
+        """Process ids of the workers that are there."""
+        return [member.process.pid for member in self._members.values() if member.process.pid is not None]
+
+    def end(self, grace_s: float) -> None:
+        """Tell the workers to stop, kill those that have not after `grace_s`, and wait until all are gone."""
+        self._store.set_head(s.STOP, 1)
+        self._store.close_gate()
+        self._ending.set()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        deadline = time.monotonic() + grace_s
+        for member in self._members.values():
+            member.process.join(max(0.0, deadline - time.monotonic()))
+        for member in self._members.values():
+            _kill(member)
+        self._members.clear()
+
+    # ---- the watching thread ----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        # New processes inherit the mask: a Ctrl-C that comes before a worker ignores it is not for the worker.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            self._start_many(list(range(self._store.plan.lanes)))
+        except BaseException as error:
+            known = isinstance(error, PyconvError)
+            self._fail(error if known else WorkerError(f"workers cannot be started: {error}"))  # type: ignore[arg-type]
+        self._started.set()
+        while not self._ending.is_set() and self.failure is None:
+            try:
+                self._watch()
+            except Exception as error:
+                _log.exception("the supervisor failed")
+                self._fail(WorkerError(f"the supervisor of the workers failed: {error}"))
+
+    def _watch(self) -> None:
+        sentinels = {member.process.sentinel: index for index, member in self._members.items()}
+        for sentinel in wait_for_any(list(sentinels), timeout=LOOK_S):
+            if self._ending.is_set():
+                return
+            index = sentinels[sentinel]  # type: ignore[index]
+            self._members[index].process.join()
+            self._lost(index, self._cause_of_death(index))
+            if self.failure is not None:
+                return
+        now = time.monotonic()
+        # If this process itself has been stopped, or starved, the heartbeats' ages say nothing.
+        if now - self._last_look < 4 * LOOK_S:
+            self._look(now)
+        self._last_look = time.monotonic()
+
+    def _look(self, now: float) -> None:
+        """Look for workers that are there and do not work."""
+        for index, member in list(self._members.items()):
+            words = self._store.worker(index)
+            if words[s.STATE] == s.STARTING:
+                silent, limit = now - member.started, START_S
+            else:
+                silent, limit = now - words[s.HEARTBEAT] / 1e9, SILENT_S
+            state = _process_state(member.process.pid)
+            if state == "T":
+                # The process may have been stopped at any time since its last heartbeat: count from when it was seen.
+                member.silent_since = member.silent_since or now
+                if now - member.silent_since >= STOPPED_S and (silent > STOPPED_S):
+                    _kill(member)
+                    self._lost(index, "was stopped by a signal (SIGSTOP or SIGTSTP) and did not go on")
+                    return
+                continue
+            member.silent_since = None
+            if silent > limit and state != "t":
+                _kill(member)
+                self._lost(index, f"did not answer for {silent:.0f} s")
+                return
+        self._look_for_slow()
+
+    def _look_for_slow(self) -> None:
+        """Name a worker that takes many times as long as the others; it is left to go on."""
+        last = {index: int(self._store.worker(index)[s.LAST_NS]) for index in self._members}
+        for index, member in self._members.items():
+            others = [ns for other, ns in last.items() if other != index and ns]
+            words = self._store.worker(index)
+            batches = int(words[s.BATCHES])
+            if not others or member.named_slow:
+                continue
+            median = statistics.median(others)
+            # The first mini-batch of a process pays for the start of everything.
+            running = time.monotonic_ns() - int(words[s.STARTED]) if words[s.STARTED] else 0
+            warm = batches > member.batches + 1
+            if warm and batches != member.slow_at and last[index] > SLOW * median:
+                member.slow, member.slow_at = member.slow + 1, batches
+            elif warm and batches != member.slow_at:
+                member.slow, member.slow_at = 0, batches
+            if member.slow >= 2 or (running > SLOW * median + 2e9):
+                member.named_slow = True
+                took = max(last[index], running) / 1e9
+                together = "all wait for it" if self._rule.lockstep else "the others go on"
+                self._tell(
+                    index,
+                    f"is slow: {took:.2f} s for a mini-batch, where the others take {median / 1e9:.2f} s; {together}",
+                )
+
+    # ---- what to do about a death -----------------------------------------------------------------
+
+    def _cause_of_death(self, index: int) -> str:
+        """Why the process of a worker has ended, in words that follow "worker 2"."""
+        member = self._members[index]
+        status = member.process.exitcode
+        words = self._store.worker(index)
+        message = self._store.message(index)
+        if status == EXIT_UNGUARDED:
+            return "found no main guard"
+        if message:
+            where = self._where(int(words[s.FAILED_UNIT]))
+            return f"failed in {where}: {message}"
+        if status is not None and status < 0:
+            return f"was killed by {self._signal(-status)}"
+        if words[s.STATE] == s.STARTING:
+            return f"could not start: its process ended with status {status} before any work"
+        return f"left with exit status {status}"
+
+    def _signal(self, number: int) -> str:
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        if number == signal.SIGSEGV:
+            return f"{name}, a segmentation fault"
+        if number == signal.SIGKILL:
+            kills = _out_of_memory_kills()
+            memory, self._kills = kills > self._kills, kills
+            return f"{name}, by the kernel for lack of memory" if memory else name
+        return name
+
+    def _lost(self, index: int, cause: str) -> None:
+        """A worker is dead: bring the store in order, say so, and do what the policy says."""
+        member = self._members.pop(index)
+        self._close_log(member)
+        words = self._store.worker(index)
+        state, unit = int(words[s.STATE]), int(words[s.FAILED_UNIT])
+        pid = member.process.pid
+        lanes = np.flatnonzero(self._store.column(s.OWNER) == index).tolist()
+        uncertain = 0
+        freed: list[int] = []
+        for lane in lanes:
+            lost, units = recover(self._store, self._rule, self._optimizer, lane)
+            uncertain += lost
+            freed += units
+        self._store.wake()
+        words[s.STARTED] = 0
+        progressed = int(words[s.BATCHES]) > member.batches + (state == s.NOT_FINITE)
+        member.attempts = 0 if progressed else member.attempts + 1
+        self._on_event(lanes[0] if lanes else index, f"worker {index} {cause}")
+        if uncertain:
+            cause += f"; of {uncertain} parameters it is not known whether its last step was added"
+        if member.process.exitcode == EXIT_UNGUARDED:
+            self._fail(InputError(UNGUARDED))
+        elif state == s.NOT_FINITE and self._twice_not_finite(unit):
+            self._fail(
+                DivergedError(
+                    f"{self._store.message(index)} in {self._where(unit)}, and again when it was repeated: "
+                    "training has diverged; use a lower learning rate"
+                )
+            )
+        elif self._policy == "abort":
+            self._fail(WorkerError(f"worker {index} (pid {pid}) {cause}; the run is aborted, as asked"))
+        elif member.attempts >= ATTEMPTS:
+            self._fail(WorkerError(f"worker {index} (pid {pid}) {cause}, for the {ATTEMPTS}rd time; giving up"))
+        elif self._policy == "drop" and not self._members:
+            self._fail(WorkerError(f"worker {index} (pid {pid}) {cause}; no worker is left"))
+        elif self._policy == "drop":
+            self._tell(index, f"(pid {pid}) {cause}; going on with {len(self._members)} workers")
+            self._hand_over(lanes, bool(freed))
+        else:
+            self._tell(index, f"(pid {pid}) {cause}; a new process takes its place")
+            self.restarts += 1
+            self._start_many([index], attempts=member.attempts)
+
+    def _twice_not_finite(self, unit: int) -> bool:
+        """Whether that mini-batch has given NaN before; a passing fault of one process would not repeat itself."""
+        key = (self._store.head(s.EPOCH), unit)
+        seen = key in self._not_finite
+        self._not_finite.add(key)
+        return seen
+
+    def _hand_over(self, lanes: list[int], freed: bool) -> None:
+        """Give a dropped worker's lanes, or the mini-batches it had claimed, to the others."""
+        store = self._store
+        owners = store.column(s.OWNER)
+        for lane in lanes:
+            if self._rule.lockstep:
+                heir = min(self._members, key=lambda index: int((owners == index).sum()))
+                store.set(lane, s.OWNER, heir)
+            else:
+                store.set(lane, s.OWNER, -1)
+                store.set(lane, s.DONE, s.NEVER)
+                store.set(lane, s.ARRIVED, s.NEVER)
+        if freed and not self._rule.lockstep:
+            order = store.head(s.COMMAND)
+            for lane in range(store.plan.lanes):
+                # A lane that found nothing left to do has something now.
+                if store.get(lane, s.OWNER) >= 0 and store.get(lane, s.DONE) == order:
+                    store.set(lane, s.DONE, order - 1)
+        store.wake()
+        store.wake_parent()
+
+    def _tell(self, index: int, text: str) -> None:
+        _log.warning("worker %d %s", index, text)
+        self._store.wake_parent()
+
+    def _fail(self, error: PyconvError) -> None:
+        """The run cannot go on."""
+        self.failure = error
+        for member in self._members.values():
+            _kill(member)
+        self._store.wake_parent()
+
+    # ---- processes --------------------------------------------------------------------------------
+
+    def _start_many(self, indices: list[int], attempts: int = 0) -> None:
+        context = multiprocessing.get_context("spawn")
+        before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(self._threads)))
+        try:
+            for index in indices:
+                words = self._store.worker(index)
+                words[s.STATE] = s.STARTING
+                words[s.STARTED] = 0
+                self._store.messages[index, 0] = 0
+                log = WorkerLog(index)
+                process = context.Process(
+                    target=main, args=(self._setup(index, log),), name=f"pyconv-worker-{index}", daemon=True
+                )
+                process.start()
+                log.sender.close()
+                self._members[index] = Member(
+                    process, log, time.monotonic(), batches=int(words[s.BATCHES]), attempts=attempts
+                )
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+    def _close_log(self, member: Member) -> None:
+        member.log.close()
+
+
+def _kill(member: Member) -> None:
+    """End the process, whatever it does, and collect it."""
+    if member.process.is_alive():
+        member.process.kill()
+    member.process.join()
+    member.log.close()
+
+
+def _process_state(pid: int | None) -> str:
+    """State of a process as the kernel writes it: "T" is stopped, "t" is traced by a debugger; "" if unknown."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return text.rpartition(")")[2].split()[0]
+
+
+def _out_of_memory_kills() -> int:
+    """Processes that the kernel has killed for lack of memory since it was started."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
