@@ -17,8 +17,8 @@ import numpy as np
 from ..errors import CheckpointError, InputError
 from . import _atomics as atomics
 from . import store as s
-from . import sweep
 from .engine import Job, StepReport
+from .kernels import undo_vectors
 from .logs import WorkerLog
 from .memory import share
 from .progress import Progress
@@ -80,7 +80,7 @@ class ParameterServer:
             state=tuple(state),
             replicas=self._rule.replicas,
             replica_state=self._rule.replica_state,
-            undo=sweep.undo_vectors(self._rule, len(state)),
+            undo=undo_vectors(self._rule, len(state)),
             events=RING if job.trace is not None else 0,
         )
         self._x = share(x, "the training images")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InputError, unknown_name
-from ..sweep import Chunk, kernel
+from ..kernels import kernel
 from .asynchronous import SSP, Async
 from .base import Rule, option
 from .easgd import EASGD
@@ -90,7 +90,6 @@ __all__ = [
     "RULES",
     "SSP",
     "Async",
-    "Chunk",
     "Hogwild",
     "Local",
     "Option",

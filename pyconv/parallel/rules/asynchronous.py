@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..sweep import Chunk, kernel
+from ..kernels import kernel
 from .base import Rule, at_least, option
 
 if TYPE_CHECKING:
     from ..lane import Action, Lane
+    from ..sweep import Chunk
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import InputError
-from ..sweep import Chunk, kernel
+from ..kernels import kernel
 from .base import Rule, at_least, option
 
 if TYPE_CHECKING:
     from ..lane import Action, Lane
+    from ..sweep import Chunk
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..sweep import Chunk, kernel
+from ..kernels import kernel
 from .base import Rule
 
 if TYPE_CHECKING:
     from ..lane import Action, Lane
+    from ..sweep import Chunk
 
 
 @dataclass(frozen=True)

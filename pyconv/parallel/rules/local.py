@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..sweep import Chunk, kernel
+from ..kernels import kernel
 from .base import Rule, at_least, option
 
 if TYPE_CHECKING:
     from ..lane import Action, Lane
     from ..store import Store
+    from ..sweep import Chunk
 
 
 @dataclass(frozen=True)
