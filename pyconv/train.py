@@ -37,7 +37,7 @@ LEARNING_RATES = {"sgd": 0.02, "adagrad": 0.01, "adadelta": 1.0, "adam": 1e-3, "
 SGD = {"momentum": 0.9, "weight_decay": 5e-4}
 
 # What may differ when a run is continued: how long, how fast and how visibly, not what is computed.
-WITH_RESUME = {"resume", "epochs", "lr", "backend", "threads_per_worker", "progress", "target_accuracy",
+WITH_RESUME = {"resume", "data", "epochs", "lr", "backend", "threads_per_worker", "progress", "target_accuracy",
                "checkpoint_every", "on_worker_failure", "trace"}  # fmt: skip
 
 EXAMPLES = """examples:
@@ -182,7 +182,6 @@ def _new(given: dict[str, Any]) -> dict[str, Any]:
     data = datasets.load(args.data, limit=args.limit, seed=args.seed)
     model = _model(args.model, data, args.seed)
     model.classes = list(data.classes)
-    source = args.data if args.data in datasets.NAMED else str(Path(args.data).resolve())
     return {
         "data": data,
         "model": model,
@@ -203,7 +202,7 @@ def _new(given: dict[str, Any]) -> dict[str, Any]:
         "checkpoint_every": args.checkpoint_every,
         "out": default_folder() if args.out is None else _folder(args.out),
         "description": {
-            "data": {"source": source, "name": data.name, "limit": args.limit, "seed": args.seed},
+            "data": {"source": _absolute(args.data), "name": data.name, "limit": args.limit, "seed": args.seed},
             "model": {"name": args.model, "classes": list(data.classes)},
         },
     }
@@ -221,7 +220,7 @@ def _continued(given: dict[str, Any]) -> dict[str, Any]:
     config = read_config(folder)
     try:
         about, training = config["data"], config["training"]
-        source = about.get("source")
+        source = given["data"] if "data" in given else about.get("source")  # the data may have moved
         if source is None:
             raise InputError(
                 f"{folder}: this run was begun from Python with arrays; continue it there, with "
@@ -233,14 +232,14 @@ def _continued(given: dict[str, Any]) -> dict[str, Any]:
             "schedule": optim.schedule(**config["schedule"]),
             "augment": config.get("augment") or None,
             "update_options": config.get("update_options", {}),
-            "description": {"data": about, "model": config["model"]},
+            "description": {"data": {**about, "source": _absolute(source)}, "model": config["model"]},
             "out": folder,
             "resume": True,
             **{name: training.get(name) for name in ("threads_per_worker", "target_accuracy")},
             **{name: training[name] for name in ("epochs", "batch_size", "seed", "workers", "update", "backend",
                                                  "on_worker_failure", "checkpoint_every")},
         }  # fmt: skip
-        plan.update({name: given[name] for name in WITH_RESUME - {"resume", "lr", "progress"} if name in given})
+        plan.update({name: given[name] for name in WITH_RESUME - {"resume", "data", "lr", "progress"} if name in given})
         model = nn.from_config(json.loads(config["model"]["config"]))
         model.classes = config["model"].get("classes")
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
@@ -261,6 +260,11 @@ def _optimizer(args: Namespace) -> optim.Optimizer:
 
 def _augmentation(flip: bool | None, shift: int) -> dict[str, Any] | None:
     return {"flip": bool(flip), "shift": shift} if flip or shift else None
+
+
+def _absolute(source: str) -> str:
+    """The data's name or place, good from any working folder."""
+    return source if source in datasets.NAMED else str(Path(source).resolve())
 
 
 def _folder(text: str) -> Path:

@@ -184,6 +184,19 @@ def test_resume_with_more_epochs(place: Path, tmp_path: Path, capsys: pytest.Cap
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 4
 
 
+def test_resume_with_data_that_has_moved(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(place / "data.npz", tmp_path / "before.npz")
+    options = [*flags(place), "--data", str(tmp_path / "before.npz"), "--epochs", "1", "--progress", "off"]
+    assert train.main([*options, "--out", str(tmp_path / "run")]) == 0
+    (tmp_path / "before.npz").rename(tmp_path / "after.npz")
+    again = ["--resume", str(tmp_path / "run"), "--epochs", "2", "--progress", "off"]
+    assert train.main(again) == 2
+    assert "before.npz: no such file" in one_line(capsys.readouterr().err, 2)
+    assert train.main([*again, "--data", str(place / "one.npz")]) == 2
+    assert train.main([*again, "--data", str(tmp_path / "after.npz")]) == 0
+    assert train.main([*again, "--epochs", "3"]) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_leaves_a_checkpoint_within_two_seconds(
     place: Path, tmp_path: Path, start: Callable[..., Any], number: signal.Signals
