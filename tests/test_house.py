@@ -22,6 +22,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("parallel",),
     ("loop",),
     ("command",),
+    ("reporting",),
     ("train", "predict", "info", "report"),
 )
 

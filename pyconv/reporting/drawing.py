@@ -1,0 +1,56 @@
+"""How every picture looks: sizes, colours that print in grey and that colour-blind readers tell apart, axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's colours.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8a8a00")
+MARKERS = "osD^vPX*"
+
+
+def figure(panels: int = 1, *, width: float = 8.5, height: float = 3.8) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels side by side, and those."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # a second of import, needed only for pictures
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(made)
+    axes = made.subplots(1, panels, squeeze=False)[0]
+    for one in axes:
+        one.grid(alpha=0.25)
+        one.spines[["top", "right"]].set_visible(False)
+    return made, list(axes)
+
+
+def style(index: int) -> dict[str, Any]:
+    """Colour and marker of the `index`-th curve."""
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "markersize": 4}
+
+
+def ticks(axes: Axes, values: list[float]) -> None:
+    """Label exactly these positions of a logarithmic abscissa."""
+    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+    axes.xaxis.set_major_locator(FixedLocator(values))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+
+
+def plain_ordinate(axes: Axes) -> None:
+    """Write a logarithmic ordinate's labels as 0.5, 20, 1000 rather than as powers of ten, and few of them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+
+
+def legend(axes: Axes) -> None:
+    """A legend where there is something to explain."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8)

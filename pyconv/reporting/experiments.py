@@ -1,0 +1,208 @@
+"""The paper's experiments from measured records: Tables I and II, Figs. 1 to 4."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import figures, paper
+from .page import Picture, Section, Table
+from .results import Results
+
+EPOCH_IMAGES = 60_000  # as MNIST has
+
+
+def experiment_sections(results: Results) -> list[Section]:
+    """Everything that a report of benchmarks has."""
+    return [
+        _about(results),
+        _table_1(results.of("table1")),
+        _table_2(results.of("table1")),
+        *(figure.section(name, results.of(name)) for name, figure in _FIGURES.items()),
+        Section("Where the paper's tables disagree", list(paper.SLIPS)),
+    ]
+
+
+def _about(results: Results) -> Section:
+    machine = results.machine
+    rows = [(name.replace("_", " "), _plain(value)) for name, value in machine.items()]
+    if results.peak:
+        rows.append(("measured peak", f"{results.peak['gflops']:.0f} GFLOP/s a thread ({results.peak['source']})"))
+    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in results.versions.items())))
+    text = (
+        "Points are medians of turns that the candidates took in one run, each after its result had been verified; "
+        "error bars and brackets are the quartiles. Dotted curves are what the cost model (the paper's section 4) "
+        "predicts from constants that were calibrated on other layers."
+    )
+    return Section("What was measured, and where", [text, Table(("machine", ""), rows)])
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return str(value)
+
+
+def _missing(title: str, file: str) -> Section:
+    return Section(title, [f"Not measured yet: pytest --benchmark-only bench/{file}"])
+
+
+def _columns(records: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(record["column"] for record in records))
+
+
+def _cannot(records: list[dict[str, Any]]) -> list[str]:
+    """A sentence for each column that could not run, with its reason."""
+    ran = {record["column"] for record in records if record["median_s"] is not None}
+    reasons = {r["column"]: r["unavailable"] for r in records if r["unavailable"] and r["column"] not in ran}
+    by_reason: dict[str, list[str]] = {}
+    for column, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(column)
+    return [f"Could not run here: {', '.join(columns)} ({reason})." for reason, columns in by_reason.items()]
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Three significant digits, in ms."""
+    if seconds is None:
+        return "–"
+    value = 1e3 * seconds
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _by_layer(records: list[dict[str, Any]]) -> tuple[list[str], dict[str, dict[str, dict[str, Any]]]]:
+    """The layers, and each column's records by layer."""
+    cases = sorted(dict.fromkeys(record["case"] for record in records))
+    table: dict[str, dict[str, dict[str, Any]]] = {}
+    for record in records:
+        table.setdefault(record["column"], {})[record["case"]] = record
+    return cases, table
+
+
+def _totals(records: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of all layers together, of the columns that ran on all of them."""
+    cases, table = _by_layer(records)
+    times = {column: [by.get(case, {}).get("median_s") for case in cases] for column, by in table.items()}
+    return {column: sum(t for t in values if t) for column, values in times.items() if all(values)}
+
+
+def _table_1(records: list[dict[str, Any]]) -> Section:
+    title = "Table I: five convolutional layers"
+    if not records:
+        return _missing(title, "bench_table1_variants.py")
+    cases, table = _by_layer(records)
+    totals = _totals(records)
+    rows = []
+    for column, by in table.items():
+        cells = [_with_quartiles(by.get(case)) for case in cases]
+        rows.append((column, *cells, milliseconds(totals.get(column))))
+    printed = [
+        (name, *(f"{value:g}" for value in values), f"{paper.TABLE_1_TOTALS.get(name, sum(values)):.5g}")
+        for name, values in paper.TABLE_1.items()
+    ]
+    layers = [f"layer {number + 1}" for number in range(5)]
+    return Section(
+        title,
+        [
+            Table(("ms", *cases, "total"), rows, "Measured here, forward pass of the batch"),
+            *_cannot(records),
+            Table(
+                ("ms", *layers, "total"), printed, "The paper's Table I (GTX 520 beside a 4-core AMD CPU, other layers)"
+            ),
+        ],
+    )
+
+
+def _with_quartiles(record: dict[str, Any] | None) -> str:
+    if record is None or record["median_s"] is None:
+        return "–"
+    return f"{milliseconds(record['median_s'])} [{milliseconds(record['q1_s'])}, {milliseconds(record['q3_s'])}]"
+
+
+def _table_2(records: list[dict[str, Any]]) -> Section:
+    title = "Table II: Table I as ratios"
+    if not records:
+        return _missing(title, "bench_table1_variants.py")
+    totals = _totals(records)
+    serial, naive = totals.get("serial naive"), totals.get("cuda naive")
+    rows = []
+    for column in _columns(records):
+        own = totals.get(column)
+        if own is None or column == "serial naive":
+            continue
+        rows.append((column, *(f"{base / own:.3g}" if base else "–" for base in (serial, naive))))
+    beside = [
+        (name, f"{printed:g}", f"{paper.ratio(name):.0f}", _ours(totals, paper.OURS[name]))
+        for name, printed in paper.TABLE_2.items()
+    ]
+    return Section(
+        title,
+        [
+            Table(("times faster, all five layers", "than the serial loop", "than the naive GPU kernel"), rows,
+                  "Measured here"),
+            Table(("serial over", "printed in Table II", "from the printed Table I", "measured here"), beside,
+                  "The paper's figures beside"),
+        ],
+    )  # fmt: skip
+
+
+def _ours(totals: dict[str, float], column: str) -> str:
+    if column not in totals or "serial naive" not in totals:
+        return "could not run here"
+    return f"{totals['serial naive'] / totals[column]:.3g}"
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """One of the paper's figures: how it is drawn here, and what the paper says of it."""
+
+    title: str
+    file: str
+    draw: Callable[[list[dict[str, Any]]], Any]
+    caption: str
+    paper: str
+
+    def section(self, name: str, records: list[dict[str, Any]]) -> Section:
+        """Its section of the page."""
+        if not any(record["median_s"] for record in records):
+            return _missing(self.title, self.file)
+        picture = Picture(name, self.draw(records), self.caption)
+        return Section(self.title, [picture, *_cannot(records), self.paper])
+
+
+_FIGURES = {
+    "fig1": _Figure(
+        "Fig. 1: forward and backward time against image size",
+        "bench_fig1_layers.py",
+        figures.layers,
+        "Time of a convolutional and of a fully connected layer against the image's side; error bars are quartiles, "
+        "dotted curves the cost model.",
+        "The paper plots the same for its CPU: convolution dominates, and the backward pass, which computes two "
+        "gradients, costs about twice the forward pass.",
+    ),
+    "fig2": _Figure(
+        "Fig. 2: speed-up against image size",
+        "bench_fig2_image_sizes.py",
+        figures.speedups,
+        "How many times faster than the serial loop (Algorithm 2), against the image's side; dotted curves are the "
+        "cost model.",
+        "The paper's curve is that of its GPU; its text reports up to 600 times, and 494 follows from its Table I.",
+    ),
+    "fig3": _Figure(
+        "Fig. 3: training time by architecture",
+        "bench_fig3_architectures.py",
+        functools.partial(figures.architectures, images=EPOCH_IMAGES),
+        f"Seconds of an epoch of {EPOCH_IMAGES:,} images of 28×28 pixels, by architecture "
+        "(kernel-filters-hidden-classes); white diamonds are the cost model's estimate from FLOPs and bytes.",
+        "The paper reports about six times for its GPU over its CPU on such networks.",
+    ),
+    "fig4": _Figure(
+        "Fig. 4: training time against workers",
+        "bench_fig4_workers.py",
+        figures.workers,
+        "Seconds of an epoch, and speed-up over one worker, against the number of workers under each update rule; "
+        "dotted curves are the cost model, the grey line is ideal.",
+        "The paper measures 2 to 16 cores of a cloud node.",
+    ),
+}

@@ -1,0 +1,142 @@
+"""Figs. 1 to 4 from records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Records = list[dict[str, Any]]
+
+
+def _measured(records: Records) -> Records:
+    return [record for record in records if record["median_s"] is not None]
+
+
+def _split(records: Records, key: str) -> dict[str, Records]:
+    """Records by the value of `key`, in the order of first appearance."""
+    found: dict[str, Records] = {}
+    for record in records:
+        found.setdefault(record[key], []).append(record)
+    return found
+
+
+def _sorted(records: Records) -> Records:
+    return sorted(records, key=lambda record: record["x"])
+
+
+def _errors(records: Records, scale: float) -> np.ndarray:
+    """Distances from the median to the quartiles, (2, n)."""
+    return scale * np.array(
+        [[r["median_s"] - r["q1_s"] for r in records], [r["q3_s"] - r["median_s"] for r in records]]
+    ).clip(0)
+
+
+def layers(records: Records) -> Figure:
+    """Fig. 1: a panel for each kind of layer; forward solid, backward dashed."""
+    cases = _split(_measured(records), "case")
+    figure, panels = drawing.figure(len(cases), width=9.5, height=4.4)
+    for panel, (case, own) in zip(panels, cases.items()):
+        for index, (column, theirs) in enumerate(_split(own, "column").items()):
+            for operation, points in _split(theirs, "operation").items():
+                points = _sorted(points)
+                solid = operation == "forward"
+                panel.errorbar(
+                    [p["x"] for p in points], [1e3 * p["median_s"] for p in points], _errors(points, 1e3),
+                    label=f"{column}, {operation}", linestyle="-" if solid else "--", capsize=2, linewidth=1.3,
+                    fillstyle="full" if solid else "none", **drawing.style(index),
+                )  # fmt: skip
+                _predicted(panel, points, 1e3, index)
+        panel.set(title=case, xlabel="image side, pixels", ylabel="time, ms", xscale="log", yscale="log")
+        panel.title.set_fontsize(9)
+        drawing.plain_ordinate(panel)
+        drawing.ticks(panel, sorted({point["x"] for point in own}))
+        drawing.legend(panel)
+    return figure
+
+
+def _predicted(axes: Axes, points: Records, scale: float, index: int) -> None:
+    known = [p for p in points if p.get("predicted_s") is not None]
+    if known:
+        axes.plot([p["x"] for p in known], [scale * p["predicted_s"] for p in known], ":", linewidth=1.2,
+                  color=drawing.COLOURS[index % len(drawing.COLOURS)])  # fmt: skip
+
+
+def speedups(records: Records) -> Figure:
+    """Fig. 2: every column's speed-up over the serial loop."""
+    columns = _split(_measured(records), "column")
+    base = {record["x"]: record for record in columns.get("serial naive", [])}
+    figure, (axes,) = drawing.figure(1, width=7.5, height=4.2)
+    others = {name: own for name, own in columns.items() if name != "serial naive"}
+    for index, (column, own) in enumerate(others.items()):
+        points = _sorted([record for record in own if record["x"] in base])
+        if not points:
+            continue
+        x = [p["x"] for p in points]
+        ratio = np.array([base[p["x"]]["median_s"] / p["median_s"] for p in points])
+        low, high = (np.array([base[p["x"]]["median_s"] / p[key] for p in points]) for key in ("q3_s", "q1_s"))
+        axes.errorbar(x, ratio, np.array([ratio - low, high - ratio]).clip(0), label=column, capsize=2,
+                      **drawing.style(index))  # fmt: skip
+        known = [p for p in points if p.get("predicted_s") and base[p["x"]].get("predicted_s")]
+        if known:
+            values = [base[p["x"]]["predicted_s"] / p["predicted_s"] for p in known]
+            axes.plot([p["x"] for p in known], values, ":", color=drawing.COLOURS[index % len(drawing.COLOURS)])
+    axes.axhline(1, color="#999", linewidth=0.8)
+    axes.set(xlabel="image side, pixels", ylabel="times faster than the serial loop", xscale="log", yscale="log")
+    drawing.ticks(axes, sorted(base))
+    drawing.plain_ordinate(axes)
+    drawing.legend(axes)
+    return figure
+
+
+def architectures(records: Records, images: int) -> Figure:
+    """Fig. 3: grouped bars, seconds of an epoch of `images` images."""
+    columns = _split(_measured(records), "column")
+    cases = list(dict.fromkeys(record["case"] for record in _measured(records)))
+    figure, (axes,) = drawing.figure(1, height=4.2)
+    width = 0.8 / len(columns)
+    for index, (column, own) in enumerate(columns.items()):
+        own = [record for case in cases for record in own if record["case"] == case]
+        scale = np.array([images / record["images"] for record in own])
+        at = np.array([cases.index(r["case"]) for r in own]) + (index - (len(columns) - 1) / 2) * width
+        heights = scale * [r["median_s"] for r in own]
+        axes.bar(at, heights, width * 0.92, yerr=_errors(own, 1.0) * scale, label=column, capsize=2,
+                 color=drawing.COLOURS[index % len(drawing.COLOURS)], error_kw={"linewidth": 0.8})  # fmt: skip
+        known = [(x, s * r["predicted_s"]) for x, s, r in zip(at, scale, own) if r.get("predicted_s") is not None]
+        if known:
+            axes.plot(*zip(*known), "D", color="white", markeredgecolor="black", markersize=4, markeredgewidth=0.8)
+    axes.set_xticks(range(len(cases)), cases, rotation=20, ha="right")
+    axes.set(ylabel="seconds an epoch", yscale="log")
+    drawing.plain_ordinate(axes)
+    drawing.legend(axes)
+    return figure
+
+
+def workers(records: Records) -> Figure:
+    """Fig. 4: seconds of an epoch, and the speed-up, against workers."""
+    cases = _split(_measured(records), "column")
+    figure, (time, speed) = drawing.figure(2, height=4.2)
+    counts = sorted({record["x"] for record in _measured(records)})
+    for index, (column, own) in enumerate(cases.items()):
+        points = _sorted(own)
+        x = [p["x"] for p in points]
+        time.errorbar(x, [p["median_s"] for p in points], _errors(points, 1.0), label=column, capsize=2,
+                      **drawing.style(index))  # fmt: skip
+        _predicted(time, points, 1.0, index)
+        base = next((p["median_s"] for p in points if p["x"] == min(counts)), None)
+        if base is not None:
+            speed.plot(x, [min(counts) * base / p["median_s"] for p in points], label=column, **drawing.style(index))
+    speed.plot(counts, counts, color="#999", linewidth=0.8, label="ideal")
+    time.set(xlabel="workers", ylabel="seconds an epoch", xscale="log", yscale="log")
+    speed.set(xlabel="workers", ylabel="speed-up", xscale="log", yscale="log")
+    for axes in (time, speed):
+        drawing.ticks(axes, counts)
+        drawing.plain_ordinate(axes)
+        drawing.legend(axes)
+    return figure

@@ -1,0 +1,91 @@
+"""Reading what ``pytest --benchmark-only`` left: our own files in ``bench/results/``, or pytest-benchmark's JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+
+FORMAT = 1
+_NEEDED = ("experiment", "case", "operation", "column")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Measured figures, and the machine that they are of.
+
+    Attributes
+    ----------
+    records : list of dict
+        ``experiment, case, operation, column, median_s, q1_s, q3_s, unavailable`` and more; seconds.
+    machine, versions, peak : dict
+        As the benchmarks describe them; empty where the file does not say.
+    """
+
+    records: list[dict[str, Any]]
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    peak: dict[str, Any]
+
+    def of(self, experiment: str) -> list[dict[str, Any]]:
+        """Records of one experiment."""
+        return [record for record in self.records if record["experiment"] == experiment]
+
+
+def read_results(paths: Iterable[str | Path]) -> Results:
+    """Read one file or several; of the same figure the last one read counts.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, is not a benchmark's, or was measured on another machine than the first.
+    """
+    found: dict[tuple, dict[str, Any]] = {}
+    about: dict[str, dict[str, Any]] = {"machine": {}, "versions": {}, "peak": {}}
+    for path in map(Path, paths):
+        content = _read(path)
+        for key in about:
+            about[key] = about[key] or content.get(key) or {}
+        other = content.get("machine") or {}
+        if other and (other.get("cpu"), other.get("gpu")) != (about["machine"].get("cpu"), about["machine"].get("gpu")):
+            raise DataError(f"{path}: was measured on another machine ({other.get('cpu')}); report on each apart")
+        for record in content["records"]:
+            figure = tuple(record.get(name) for name in (*_NEEDED, "x", "threads"))
+            if record.get("unavailable") and any(known[:5] == figure[:5] for known in found):
+                continue  # it could run in another session
+            found[figure] = record
+    return Results(list(found.values()), about["machine"], about["versions"], about["peak"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise DataError(f"{path}: is not JSON; give a file of bench/results/ or of --benchmark-json") from None
+    if isinstance(content, dict) and isinstance(content.get("benchmarks"), list):
+        content = _from_pytest(content)
+    if not isinstance(content, dict) or not isinstance(content.get("records"), list):
+        raise DataError(f"{path}: holds no results of pyconv's benchmarks; make some with pytest --benchmark-only")
+    if content.get("format", FORMAT) != FORMAT:
+        raise DataError(f"{path}: results of format {content['format']!r}, this pyconv reads {FORMAT}")
+    for number, record in enumerate(content["records"]):
+        if not isinstance(record, dict) or any(name not in record for name in _NEEDED):
+            raise DataError(f"{path}, record {number}: lacks one of {', '.join(_NEEDED)}; measure again")
+    return content
+
+
+def _from_pytest(content: dict[str, Any]) -> dict[str, Any]:
+    """pytest-benchmark's JSON in the form of our own."""
+    made: dict[str, Any] = {"records": []}
+    for benchmark in content["benchmarks"]:
+        info = benchmark.get("extra_info") or {}
+        made["records"] += info.get("records", [])
+        for key in ("machine", "versions", "peak"):
+            made[key] = made.get(key) or info.get(key)
+    return made

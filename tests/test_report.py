@@ -1,0 +1,230 @@
+"""Reports: results and runs in, Markdown, pictures and one self-contained page out; damaged input in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pyconv
+from pyconv import datasets, nn, optim, report
+from pyconv.errors import DataError, ShapeError
+from pyconv.reporting import paper, read_results
+from pyconv.reporting.scores import scores
+
+needs_kernels = pytest.mark.skipif(pyconv.backends()["serial"] is not None, reason="the compiled module is missing")
+
+
+def record(experiment: str, column: str, case: str = "a layer", seconds: float | None = 1e-3, **more: Any) -> dict:
+    made = {"experiment": experiment, "case": case, "operation": "forward", "column": column, "unavailable": None}
+    made |= {"median_s": seconds, "threads": 1, **more}
+    if seconds is not None:
+        made |= {"q1_s": 0.9 * seconds, "q3_s": 1.2 * seconds, "rounds": 5}
+    return made
+
+
+def measured(*records: dict, cpu: str = "A CPU") -> dict:
+    machine = {"cpu": cpu, "gpu": "none: no driver", "caches": {"L2": "1M"}}
+    peak = {"gflops": 200.0, "threads": 1, "source": "FMA loop"}
+    return {"format": 1, "machine": machine, "versions": {"pyconv": "0"}, "peak": peak, "records": list(records)}
+
+
+def everything() -> dict:
+    """A small result of every experiment."""
+    rows = []
+    for number in range(1, 6):
+        case = f"{number}: 1→32 | 5×5"
+        rows += [record("table1", "serial naive", case, 0.1 * number), record("table1", "serial best", case, 1e-3)]
+        rows.append(record("table1", "cuda naive", case, None, unavailable="no driver"))
+    for size in (16, 32, 64):
+        for column, factor in (("serial naive", 1), ("serial best", 40)):
+            seconds = size * size * 1e-5 / factor
+            rows.append(record("fig2", column, seconds=seconds, x=size, predicted_s=1.1 * seconds))
+            rows.append(record("fig1", column, "convolution", seconds, x=size, predicted_s=0.9 * seconds))
+        rows.append(record("fig1", "serial best", "fully connected", 1e-4 * size, x=size))
+    for name in ("3-10-50-10", "5-50-100-10"):
+        rows.append(record("fig3", "serial", name, 0.02, images=64, predicted_s=0.018))
+        rows.append(record("fig3", "torch contiguous", name, 0.05, images=64))
+    for workers in (1, 2, 4):
+        rows.append(record("fig4", "sync", "fer", 10 / workers, x=workers, predicted_s=9 / workers))
+    return measured(*rows)
+
+
+def run_report(*arguments: str | Path) -> int:
+    return report.main([str(argument) for argument in arguments])
+
+
+def test_every_table_and_figure_comes_from_results(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(everything()), encoding="utf-8")
+    assert run_report(results, "-o", tmp_path / "out") == 0
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    for title in ("Table I:", "Table II:", "Fig. 1:", "Fig. 2:", "Fig. 3:", "Fig. 4:", "disagree"):
+        assert f"## {title}" in text or title == "disagree"
+    assert "Could not run here: cuda naive (no driver)." in text
+    assert "| serial naive | 100 [90, 120] | 200 [180, 240] |" in text
+    assert "| 1500 |" in text, "the total of the five layers in ms"
+    assert "14549" in text and "826" in text and "494" in text, "the paper's figures stand beside"
+    assert "1→32 \\| 5×5" in text, "a bar in a name does not break the table"
+    for name in ("fig1", "fig2", "fig3", "fig4"):
+        assert f"pictures/{name}.png" in text
+        header = (tmp_path / "out" / "pictures" / f"{name}.png").read_bytes()[:24]
+        width, height = struct.unpack(">II", header[16:])
+        assert width > 800 and height > 400
+
+
+def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(everything()), encoding="utf-8")
+    run_report(results, "-o", tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]{0,40})', page)
+    assert len(sources) == 4 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert "<script" not in page and "@media print" in page
+    assert all(re.search(r'<img alt="[^"]{20,}', figure) for figure in page.split("<figure>")[1:])
+    first = page
+    run_report(results, "-o", tmp_path / "again")
+    assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == first
+
+
+def test_results_of_pytest_benchmark_are_read_too(tmp_path: Path) -> None:
+    one = measured(record("table1", "serial naive", "1: x", 0.5))
+    info = {key: one[key] for key in ("machine", "versions", "peak", "records")}
+    path = tmp_path / "benchmark.json"
+    path.write_text(json.dumps({"benchmarks": [{"name": "test_layer", "extra_info": info}], "machine_info": {}}))
+    found = read_results([path])
+    assert found.machine["cpu"] == "A CPU" and len(found.of("table1")) == 1
+
+
+def test_later_files_replace_figures_and_reasons_do_not_replace_measurements(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.json", tmp_path / "2.json"
+    first.write_text(json.dumps(measured(record("table1", "multicore", "1: x", 0.5))))
+    reason = record("table1", "multicore", "1: x", None, unavailable="one CPU")
+    second.write_text(json.dumps(measured(reason, record("table1", "serial", "1: x", 0.7))))
+    found = read_results([first, second])
+    assert {r["column"]: r["median_s"] for r in found.records} == {"multicore": 0.5, "serial": 0.7}
+    second.write_text(json.dumps(measured(record("table1", "multicore", "1: x", 0.4), cpu="Another")))
+    with pytest.raises(DataError, match="another machine"):
+        read_results([first, second])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("[]", "holds no results"),
+        ('{"records": 3}', "holds no results"),
+        ('{"records": [], "format": 9}', "format 9"),
+        ('{"records": [{"experiment": "fig1"}]}', "record 0: lacks"),
+    ],
+)
+def test_damaged_results_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, text: str, message: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    assert run_report(path, "-o", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and str(path) in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_sources_and_unwritable_folders(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run_report(tmp_path / "nothing.json") == 2
+    assert "no such file or folder" in capsys.readouterr().err
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(measured()))
+    assert run_report(results, "-o", results) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_paper_slips_where_we_say(tmp_path: Path) -> None:
+    assert paper.total("serial") == 14549
+    assert paper.total("naive") == pytest.approx(28.95)
+    ratios = {name: round(paper.ratio(name)) for name in paper.TABLE_2}
+    assert ratios == {"naive": 494, "input shared": 477, "input and filter shared": 387, "advanced block setting": 629}
+    assert all(abs(ratios[name] - printed) > 70 for name, printed in paper.TABLE_2.items())
+
+
+def test_scores_are_scikit_learns(rng: np.random.Generator) -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    labels, answers = rng.integers(0, 5, (2, 200))
+    found = scores(labels, answers, list("abcde"))
+    np.testing.assert_array_equal(found.confusion, metrics.confusion_matrix(labels, answers))
+    assert found.macro_f1 == pytest.approx(metrics.f1_score(labels, answers, average="macro"))
+
+
+def test_scores_by_hand() -> None:
+    found = scores(np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0]), ["a", "b", "never"])
+    assert found.confusion.tolist() == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
+    assert found.accuracy == pytest.approx(0.6)
+    np.testing.assert_allclose(found.precision, [2 / 3, 1 / 2, 0])
+    np.testing.assert_allclose(found.f1, [2 / 3, 1 / 2, 0])
+    assert found.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2), "a class that never occurs does not count"
+    with pytest.raises(ShapeError):
+        scores(np.array([0]), np.array([0, 1]), ["a", "b"])
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A short run on a few images from disk."""
+    rng = np.random.default_rng(3)
+    y = np.arange(60) % 3
+    x = rng.integers(0, 60, (60, 8, 8, 1)).astype(np.uint8) + (60 * y).astype(np.uint8)[:, None, None, None]
+    source = tmp_path / "data.npz"
+    np.savez(source, x=x, y=y)
+    from pyconv import train
+
+    architecture = tmp_path / "small.toml"
+    architecture.write_text(
+        'input_shape = [8, 8, 1]\n[[layers]]\ntype = "Flatten"\n[[layers]]\ntype = "Dense"\nunits = 3\n'
+    )
+    out = tmp_path / "first"
+    arguments = ["--data", source, "--model", architecture, "--epochs", "3", "--batch-size", "8", "--out", out]
+    assert train.main([*map(str, arguments), "--progress", "off"]) == 0
+    return out
+
+
+@needs_kernels
+def test_runs_are_compared(tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run_report(run_folder, run_folder, "-o", tmp_path / "out") == 0
+    shown = capsys.readouterr().out
+    assert "first (1)" in shown and "first (2)" in shown and "| 1.00 |" in shown
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "macro-F1" in text and "mean over classes" in text and "Where a worker's time went" in text
+    for name in ("curves", "confusion-1", "confusion-2"):
+        assert (tmp_path / "out" / "pictures" / f"{name}.svg").stat().st_size > 1000
+
+
+@needs_kernels
+def test_runs_without_their_data_say_so(tmp_path: Path, run_folder: Path) -> None:
+    (tmp_path / "data.npz").unlink()
+    assert run_report(run_folder, "-o", tmp_path / "out") == 0
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "No scores by class" in text and "data.npz" in text
+
+
+@needs_kernels
+def test_damaged_runs_are_one_line(tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run_report(tmp_path, "-o", tmp_path / "out") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    metrics = run_folder / "metrics.jsonl"
+    metrics.write_text(metrics.read_text() + "{half a li")
+    assert run_report(run_folder, "-o", tmp_path / "out") == 2
+    assert "row 4: is not JSON" in capsys.readouterr().err
+    metrics.write_text("")
+    assert run_report(run_folder, "-o", tmp_path / "out") == 2
+    assert "no epoch of this run was finished" in capsys.readouterr().err
+
+
+@needs_kernels
+def test_a_run_of_arrays_has_no_scores(tmp_path: Path) -> None:
+    data = datasets.faces(40, seed=1)
+    x, y = data.x, data.y
+    model = nn.Sequential([nn.Flatten(), nn.Dense(7)], input_shape=x.shape[1:])
+    pyconv.fit(model, x, y, epochs=1, batch_size=8, optimizer=optim.SGD(0.01), out=tmp_path / "arrays", progress="off")
+    assert run_report(tmp_path / "arrays", "-o", tmp_path / "out") == 0
+    assert "arrays of a program" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
