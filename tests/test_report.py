@@ -52,6 +52,9 @@ def everything() -> dict:
         rows.append(record("fig3", "torch contiguous", name, 0.05, images=64))
     for workers in (1, 2, 4):
         rows.append(record("fig4", "sync", "fer", 10 / workers, x=workers, predicted_s=9 / workers))
+        rows.append(record("simulation", "sync", "fer", None, x=workers, speedup=workers**0.5, bends_at=4))
+        rows.append(record("simulation", "local", "fer", None, x=workers, speedup=workers, bends_at=None))
+        rows.append(record("prediction", "pyconv", "fer", 10 / workers, x=workers, predicted_s=9 / workers))
     return measured(*rows)
 
 
@@ -70,6 +73,8 @@ def test_every_table_and_figure_comes_from_results(tmp_path: Path) -> None:
     assert "| serial naive | 100 [90, 120] | 200 [180, 240] |" in text
     assert "| 1500 |" in text, "the total of the five layers in ms"
     assert "14549" in text and "826" in text and "494" in text, "the paper's figures stand beside"
+    assert "lost first by sync: sync at 4, local not at all" in text
+    assert "| fer | forward | 2 | 5 s | 4.5 s | -10 % |" in text
     assert "1→32 \\| 5×5" in text, "a bar in a name does not break the table"
     for name in ("fig1", "fig2", "fig3", "fig4"):
         assert f"pictures/{name}.png" in text
@@ -84,7 +89,7 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     run_report(results, "-o", tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', page)
-    assert len(sources) == 4 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert len(sources) == 5 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     assert "<script" not in page and "@media print" in page
     assert all(re.search(r'<img alt="[^"]{20,}', figure) for figure in page.split("<figure>")[1:])
     first = page

@@ -19,9 +19,8 @@ def unavailable() -> str | None:
 
 def alone(run: Callable[..., Any], *arrays: np.ndarray) -> Callable[[], Any]:
     """`run` on arrays that are on the device already, until the device has finished."""
-    from pyconv.cuda.array import to_device
-
     from pyconv import cuda
+    from pyconv.cuda.array import to_device
 
     there = [to_device(array) for array in arrays]
 

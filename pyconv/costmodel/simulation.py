@@ -41,7 +41,7 @@ class Cluster:
     t_s, t_b : float
         Seconds to start a message between nodes, and seconds a byte on a node's link.
     workers_per_node : int
-        Workers that add up their gradients in shared memory before one message leaves the node.
+        Workers of a node. Rules that meet add up in shared memory first, so that one message leaves the node.
     spread : float
         Standard deviation of a gradient's time over its mean (log-normal).
     straggler_share, straggler_factor : float

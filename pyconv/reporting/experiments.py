@@ -21,6 +21,8 @@ def experiment_sections(results: Results) -> list[Section]:
         _table_1(results.of("table1")),
         _table_2(results.of("table1")),
         *(figure.section(name, results.of(name)) for name, figure in _FIGURES.items()),
+        *_simulated(results.of("simulation")),
+        *_predictions(results.of("prediction")),
         Section("Where the paper's tables disagree", list(paper.SLIPS)),
     ]
 
@@ -206,3 +208,32 @@ _FIGURES = {
         "The paper measures 2 to 16 cores of a cloud node.",
     ),
 }
+
+
+def _simulated(records: list[dict[str, Any]]) -> list[Section]:
+    """Clusters that the simulation has played; nothing where there was none."""
+    if not records:
+        return []
+    bends = {record["column"]: record["bends_at"] for record in records}
+    order = sorted(bends, key=lambda column: bends[column] or float("inf"))
+    words = [f"{column} at {bends[column]}" if bends[column] else f"{column} not at all" for column in order]
+    text = f"Half of the ideal speed-up is lost first by {order[0]}: {', '.join(words)} (workers)."
+    caption = (
+        f"Simulated speed-up against workers on a cluster ({records[0]['case']}), under each update rule; the grey "
+        "line is ideal."
+    )
+    picture = Picture("simulation", figures.simulated(records), caption)
+    return [Section("Beyond this machine: a simulated cluster", [picture, text])]
+
+
+def _predictions(records: list[dict[str, Any]]) -> list[Section]:
+    """Predicted beside measured epochs; nothing where none was measured."""
+    rows = []
+    for record in records:
+        ratio = record["predicted_s"] / record["median_s"]
+        seconds = (f"{record[key]:.3g} s" for key in ("median_s", "predicted_s"))
+        rows.append((record["case"], record["operation"], str(record["x"]), *seconds, f"{100 * (ratio - 1):+.0f} %"))
+    if not rows:
+        return []
+    header = ("network", "what", "workers", "measured", "predicted", "error")
+    return [Section("The cost model against the clock", [Table(header, rows, "Predicted and measured epochs")])]

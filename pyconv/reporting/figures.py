@@ -140,3 +140,18 @@ def workers(records: Records) -> Figure:
         drawing.plain_ordinate(axes)
         drawing.legend(axes)
     return figure
+
+
+def simulated(records: Records) -> Figure:
+    """Speed-up of a simulated cluster against workers."""
+    figure, (axes,) = drawing.figure(1, width=7.5, height=4.4)
+    counts = sorted({record["x"] for record in records})
+    for index, (column, own) in enumerate(_split(records, "column").items()):
+        points = _sorted(own)
+        axes.plot([p["x"] for p in points], [p["speedup"] for p in points], label=column, **drawing.style(index))
+    axes.plot(counts, counts, color="#999", linewidth=0.8, label="ideal")
+    axes.set(xlabel="workers", ylabel="speed-up", xscale="log", yscale="log")
+    drawing.ticks(axes, counts)
+    drawing.plain_ordinate(axes)
+    drawing.legend(axes)
+    return figure

@@ -1,0 +1,49 @@
+"""Beyond the machine at hand: speed-up against 1 to 1024 workers on many nodes, simulated, under each update rule.
+
+The cluster is a plausible one of 16-core nodes on 10 Gbit/s Ethernet; a gradient of `fer` takes what it takes here, its
+time varies by a tenth, and one in a hundred is a straggler of three times that.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pyconv import costmodel, nn
+from pyconv.costmodel.network import measured_seconds
+from pyconv.costmodel.simulation import UPDATES
+
+EXPERIMENT = "simulation"
+COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+BATCH = 64
+
+
+@pytest.fixture(scope="module")
+def cluster() -> costmodel.Cluster:
+    """Nodes of 16 workers that compute as one thread does here."""
+    model = nn.build("fer")
+    calibration = costmodel.calibrate("serial", seconds=0.01, messages=False)
+    return costmodel.Cluster(
+        gradient_s=float(np.median(measured_seconds(model, BATCH, backend="serial"))),
+        parameter_bytes=model.flat.nbytes,
+        update_s=calibration.t_u.value * model.flat.size,
+        t_s=50e-6,
+        t_b=8e-10,
+        workers_per_node=16,
+        spread=0.1,
+        straggler_share=0.01,
+        straggler_factor=3.0,
+    )
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_curve(update: str, measure, cluster: costmodel.Cluster, quick: bool) -> None:
+    pytest.importorskip("simpy", reason="SimPy is not installed: pip install 'pyconv[simulate]'")
+    counts = COUNTS[::3] if quick else COUNTS
+    points = measure.once(lambda: costmodel.curve(cluster, update, list(counts), steps=5 if quick else 40))
+    for point in points:
+        measure.add(
+            experiment=EXPERIMENT, case="fer, 16 workers a node, 10 Gbit/s", operation="training", column=update,
+            x=point.workers, speedup=point.speedup, busy_share=point.busy_share, staleness=point.staleness,
+            bends_at=costmodel.bend(points),
+        )  # fmt: skip
