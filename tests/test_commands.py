@@ -121,6 +121,12 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
         time.sleep(0.01)
 
 
+def handles(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    (mask,) = re.findall(r"SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(mask, 16) & 1 << number - 1)
+
+
 def has_lines(out: Path, count: int = 1) -> Callable[[], bool]:
     path = out / "metrics.jsonl"
     return lambda: path.exists() and path.read_bytes().count(b"\n") >= count
@@ -573,7 +579,8 @@ def test_predict_warns_of_other_units(place: Path, tmp_path: Path, capsys: pytes
 
 def test_a_signal_before_the_run(tmp_path: Path, start: Callable[..., Any]) -> None:
     process = start("pyconv.train", "--limit", "100000000", "--out", tmp_path / "run")
-    time.sleep(3)  # it draws faces by now
+    wait_for(lambda: handles(process.pid, signal.SIGTERM), process)
+    time.sleep(0.2)  # it draws faces by now
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=20)
     assert process.returncode == 130
