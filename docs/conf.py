@@ -1,11 +1,16 @@
 """Sphinx configuration: `make docs` builds with warnings as errors; the tutorials are run at build time."""
 
-from importlib.metadata import version as _version
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyconv
 
 project = "pyconv"
 author = "the pyconv developers"
 copyright = "2026, the pyconv developers"
-release = version = _version("pyconv")
+release = version = pyconv.__version__
 
 extensions = [
     "myst_parser",
@@ -44,3 +49,20 @@ sphinx_gallery_conf = {
 }
 
 linkcheck_anchors = False
+
+doctest_global_setup = "import numpy as np\nimport pyconv"
+
+
+def _write_help(app) -> None:
+    """Put each command's --help beside the page that shows it, so that the page is never out of date."""
+    folder = Path(app.srcdir) / "reference" / "generated"
+    folder.mkdir(parents=True, exist_ok=True)
+    for command in ("train", "predict", "info", "report"):
+        call = [sys.executable, "-m", f"pyconv.{command}", "--help"]
+        done = subprocess.run(call, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "100"})
+        (folder / f"{command}.txt").write_text(done.stdout)
+
+
+def setup(app) -> None:
+    """Register what runs before the pages are read."""
+    app.connect("builder-inited", _write_help)
