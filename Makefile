@@ -9,7 +9,7 @@ EXTRAS ?= test
 
 SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*/*.pyx pyconv/_kernels/*.[ch])
 
-.PHONY: help train test bench lint format clean
+.PHONY: help train test bench docs lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,11 @@ test: $(VENV)/.installed-$(EXTRAS)  ## run the tests
 
 bench: $(VENV)/.installed-test,peers  ## run the benchmarks
 	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)
+
+docs: $(VENV)/.installed-docs  ## build the documentation into docs/_build/html; warnings are errors
+	MPLBACKEND=agg $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -W -q -b doctest docs docs/_build/doctest
+	$(BIN)/python -m sphinx -W -q -b linkcheck -D linkcheck_ignore='https?://.*' docs docs/_build/linkcheck
 
 lint: $(VENV)/.installed-lint  ## check style, types and the layer rules
 	$(BIN)/ruff check .
