@@ -142,7 +142,7 @@ def test_named_models():
         nn.MaxPool2D(2),
         nn.Flatten(),
         nn.Dense(100, activation="relu"),
-        nn.Dense(10),
+        nn.Dense(10, scale=0.1),
     )
     assert paper.input_shape == (28, 28, 1)
 

@@ -76,6 +76,8 @@ def test_layers_that_do_not_fit_are_named(layers, shape, message):
         lambda: nn.AvgPool2D(2, stride=0),
         lambda: nn.Dense(0),
         lambda: nn.Dense(3, activation="gelu"),
+        lambda: nn.Dense(3, scale=-1),
+        lambda: nn.Dense(3, scale=float("nan")),
         lambda: nn.Dropout(1.0),
         lambda: nn.Dropout(-0.1),
         lambda: nn.Dropout("half"),
@@ -134,7 +136,8 @@ def test_he_initialisation_is_seeded_and_alike_in_both_precisions():
     for name, view in model.parameters.items():
         if name.endswith("weight"):
             fan_in = view.size // view.shape[-1]
-            assert view.std() == pytest.approx(np.sqrt(2 / fan_in), rel=0.1)
+            scale = getattr(model.layers[int(name.split(".")[0])], "scale", 1)
+            assert view.std() == pytest.approx(scale * np.sqrt(2 / fan_in), rel=0.1)
             assert abs(view.mean()) < 0.1 * view.std() + 3 * view.std() / np.sqrt(view.size)
         else:
             assert not view.any()
@@ -434,3 +437,11 @@ def test_summary_is_a_table():
     assert re.search(r"0 +Conv2D\(32, 5, padding='same', activation='relu'\) +48×48×32 +832 +3.83\n", summary)
     assert summary.splitlines()[-1].split() == ["total", "1,127,815", "111.49"]
     assert repr(summary) == str(summary)
+
+
+@pytest.mark.parametrize("name", [*nn.MODELS, "5-50-100-10"])
+def test_named_models_begin_with_nearly_equal_probabilities(name):
+    model = nn.build(name, input_shape=(28, 28, 1), seed=2)
+    model.backend = "reference"
+    loss, _ = model.loss_and_gradient(images(16, shape=(28, 28, 1)), np.arange(16) % 7)
+    assert loss == pytest.approx(np.log(model.output_shape[0]), rel=0.3)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pyconv.errors import InputError
 from pyconv.shapes import integer
 
 from .activation import ReLU, check_activation
@@ -59,6 +60,9 @@ class Dense(Layer):
         Applied to the result.
     bias : bool
         Whether to add a trained number to each output.
+    scale : float
+        Factor of the first weights. A small one in a classifier's last layer makes training begin with nearly equal
+        probabilities; with 1 the first logits are large, and the first steps only undo them.
 
     Notes
     -----
@@ -69,10 +73,13 @@ class Dense(Layer):
     units: int
     activation: str | None = field(default=None, kw_only=True)
     bias: bool = field(default=True, kw_only=True)
+    scale: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         integer(self.units, "units", minimum=1)
+        if isinstance(self.scale, bool) or not isinstance(self.scale, (int, float)) or not 0 <= self.scale < math.inf:
+            raise InputError(f"scale must be a finite number of at least 0, not {self.scale!r}")
         check_activation(self.activation)
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -83,7 +90,7 @@ class Dense(Layer):
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         """``weight`` and ``bias``."""
         inputs = expect_vectors(input_shape)
-        parameters = {"weight": Parameter((inputs, self.units), "he", fan_in=inputs)}
+        parameters = {"weight": Parameter((inputs, self.units), "he", fan_in=inputs, scale=float(self.scale))}
         if self.bias:
             parameters["bias"] = Parameter((self.units,), 0.0)
         return parameters

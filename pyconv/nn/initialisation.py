@@ -27,6 +27,7 @@ def fill(array: np.ndarray, parameter: Parameter, seed: int, layer: int) -> None
     """
     if parameter.start == "he":
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, layer])))
-        array[...] = generator.normal(0.0, math.sqrt(2 / parameter.fan_in), parameter.shape)
+        deviation = parameter.scale * math.sqrt(2 / parameter.fan_in)
+        array[...] = generator.normal(0.0, deviation, parameter.shape)
     else:
         array[...] = parameter.start

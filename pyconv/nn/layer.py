@@ -34,11 +34,14 @@ class Parameter:
         He initialisation, or one number for all elements.
     fan_in : int
         Inputs that one output is computed from; He initialisation needs it.
+    scale : float
+        Factor of He initialisation's standard deviation.
     """
 
     shape: Shape
     start: str | float
     fan_in: int = 1
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from .norm import BatchNorm
 from .pooling import MaxPool2D
 from .sequential import Sequential
 
+#: Factor of the last layer's first weights: training begins with nearly equal probabilities.
+LAST = 0.1
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -43,19 +46,20 @@ def _fer(classes: int) -> list[Layer]:
         MaxPool2D(2),
         Flatten(),
         Dense(256, activation="relu"),
-        Dense(classes),
+        Dense(classes, scale=LAST),
     ]
 
 
 def _fer_bn(classes: int) -> list[Layer]:
-    """`fer` with BatchNorm after each convolution and Dropout around the hidden layer, for accuracy."""
+    """`fer` with BatchNorm before each ReLU, and Dropout after the hidden layer, for accuracy."""
     layers: list[Layer] = []
-    for layer in _fer(classes)[:9]:
+    for layer in _fer(classes)[:-2]:
         if isinstance(layer, Conv2D):
             layers += [Conv2D(layer.filters, layer.kernel_size, padding="same", bias=False), BatchNorm(), ReLU()]
         else:
             layers.append(layer)
-    return [*layers, Flatten(), Dropout(0.3), Dense(256, activation="relu"), Dropout(0.5), Dense(classes)]
+    hidden = [Dense(256, bias=False), BatchNorm(), ReLU(), Dropout(0.5)]
+    return [*layers, *hidden, Dense(classes, scale=LAST)]
 
 
 def _lenet(classes: int) -> list[Layer]:
@@ -68,7 +72,7 @@ def _lenet(classes: int) -> list[Layer]:
         Flatten(),
         Dense(120, activation="relu"),
         Dense(84, activation="relu"),
-        Dense(classes),
+        Dense(classes, scale=LAST),
     ]
 
 
@@ -97,7 +101,7 @@ def _notation(name: str) -> Recipe | None:
             MaxPool2D(2),
             Flatten(),
             Dense(hidden, activation="relu"),
-            Dense(count),
+            Dense(count, scale=LAST),
         ]
 
     return Recipe(layers, (28, 28, 1), classes)
