@@ -42,7 +42,7 @@ docs: $(VENV)/.installed-docs  ## build the documentation into docs/_build/html;
 lint: $(VENV)/.installed-lint  ## check style, types and the layer rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint --max-line-length=120 pyconv
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint --max-line-length=120 pyconv  # it looks for pycodestyle on PATH
 	$(BIN)/clang-format --dry-run -Werror $(wildcard pyconv/_kernels/*.[ch])
 	$(BIN)/mypy
 

@@ -2,7 +2,7 @@
 """Algorithm 2 of the paper: convolution as the literal loop nest, and its two gradients.
 
     y[n, r, s, k]    = b[k] + sum over i, j, c of  x[n, r sh + i dh - pt, s sw + j dw - pl, c] w[i, j, c, k]
-    dx[n, p, q, c]   = sum over i, j, k of         dy[n, r, s, k] w[i, j, c, k]     where r sh + i dh - pt = p, likewise q
+    dx[n, p, q, c]   = sum over i, j, k of         dy[n, r, s, k] w[i, j, c, k]   where r sh + i dh - pt = p, likewise q
     dw[i, j, c, k]   = sum over n, r, s of         x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, k]
 
 Kept to be read, and as the baseline that speed-ups are measured from: nothing is tiled, packed or vectorised by

@@ -2,8 +2,8 @@
 Train your first network
 ========================
 
-From images to a trained, saved, reusable model, in about a minute on two cores. You need NumPy arrays and nothing else; the
-images here are the synthetic faces that pyconv draws itself, so that there is nothing to download.
+From images to a trained, saved, reusable model, in about a minute on two cores. You need NumPy arrays and nothing
+else; the images here are the synthetic faces that pyconv draws itself, so that there is nothing to download.
 """
 
 # %%
@@ -11,8 +11,11 @@ images here are the synthetic faces that pyconv draws itself, so that there is n
 # -----------------
 #
 # A data set has a training and a validation split. Images are ``(N, height, width, channels)``, labels are integers.
-# The faces are 48×48 gray images of seven expressions. They are drawn by a program: **they are not FER2013**, but they have
-# its size and its classes, so that what you learn here carries over.
+# The faces are 48×48 gray images of seven expressions. They are drawn by a program: **they are not FER2013**, but
+# they have its size and its classes, so that what you learn here carries over.
+
+import tempfile
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,8 +39,9 @@ plt.show()
 # A network
 # ---------
 #
-# A network is a list of layers. All its parameters live in one flat vector, ``model.flat``; ``model.parameters`` gives views
-# into it by name. ``model.summary()`` shows each layer's output, parameters and floating-point operations.
+# A network is a list of layers. All its parameters live in one flat vector, ``model.flat``; ``model.parameters``
+# gives views into it by name. ``model.summary()`` shows each layer's output, parameters and floating-point
+# operations.
 
 model = nn.Sequential(
     [
@@ -60,9 +64,9 @@ print(model.summary())
 # Training
 # --------
 #
-# :func:`pyconv.fit` is Algorithm 1 of the paper: for each mini-batch, forward through the layers, backward through them, and a
-# step against the gradient. The images are uint8; their mean and standard deviation are taken from the training split, and
-# travel with the model from here on.
+# :func:`pyconv.fit` is Algorithm 1 of the paper: for each mini-batch, forward through the layers, backward through
+# them, and a step against the gradient. The images are uint8; their mean and standard deviation are taken from the
+# training split, and travel with the model from here on.
 
 history = pyconv.fit(
     model,
@@ -93,7 +97,8 @@ plt.show()
 # What it has learned
 # -------------------
 #
-# ``predict`` gives classes, ``predict_proba`` probabilities. The confusion matrix shows which expressions are taken for which.
+# ``predict`` gives classes, ``predict_proba`` probabilities. The confusion matrix shows which expressions are taken
+# for which.
 
 guesses = model.predict(data.validation.x)
 confusion = np.zeros((len(data.classes), len(data.classes)), int)
@@ -112,11 +117,8 @@ plt.show()
 # Keep it
 # -------
 #
-# A model file holds the layers, the parameters, the normalisation and the names of the classes. It is a safetensors file:
-# no code is run when it is loaded.
-
-import tempfile
-from pathlib import Path
+# A model file holds the layers, the parameters, the normalisation and the names of the classes. It is a safetensors
+# file: no code is run when it is loaded.
 
 with tempfile.TemporaryDirectory() as folder:
     model.save(Path(folder) / "faces.safetensors")

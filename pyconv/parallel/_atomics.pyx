@@ -218,7 +218,7 @@ def wait_reached(
     """
     cdef double start, now
     cdef int64_t seen
-    cdef int k
+    cdef int _k
     cdef bint reached = False
     with nogil:
         start = pyconv_now()
@@ -231,7 +231,7 @@ def wait_reached(
             if now - start >= seconds:
                 break
             if now - start < spin_seconds:
-                for k in range(64):
+                for _k in range(64):
                     pyconv_relax()
             else:
                 pyconv_sleep(&words[event], <int32_t>seen, seconds - (now - start))
