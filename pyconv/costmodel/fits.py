@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.optimize
-import scipy.stats
 
 from ..errors import InputError
 
@@ -68,6 +66,9 @@ def line(amounts: Sequence[float], seconds: Sequence[float], unit: str) -> tuple
     # Scaled to about 1, or the solver's finite steps would be lost in numbers such as 1e-11.
     x_scale, y_scale = x.max(), y.max()
     rough = np.array([y.min() / y_scale / 2, 1.0])
+    import scipy.optimize  # here: a second to load, which every worker process would spend
+    import scipy.stats
+
     values, covariance = scipy.optimize.curve_fit(
         lambda amount, start, rate: start + rate * amount,
         x / x_scale,
@@ -91,6 +92,8 @@ def median_of(samples: Sequence[float], unit: str) -> Fit:
     ordered = np.sort(np.asarray(samples, float))
     if not ordered.size:
         raise InputError("the median of no measurement")
+    import scipy.stats
+
     low, high = scipy.stats.binom.interval(CONFIDENCE, ordered.size, 0.5)
     last = ordered.size - 1
     return Fit(

@@ -197,15 +197,15 @@ def _step(store: s.Store, work: Work, lane: Lane, script: Iterator[object], done
                 yield wait
             continue
         if actions >= done:
-            yield from _act(store, work, lane, action)
+            yield from _act(store, work, lane, action, base + actions + 1)
             store.set(index, s.CLOCK, base + actions + 1)
             yield None
         actions += 1
     return False
 
 
-def _act(store: s.Store, work: Work, lane: Lane, action: object) -> Program:
-    """Do one action of a lockstep script."""
+def _act(store: s.Store, work: Work, lane: Lane, action: object, clock: int) -> Program:
+    """Do one action of a lockstep script, after which the lane's clock is `clock`."""
     index = lane.index
     counts = np.asarray(work.counts(lane.step) if lane.step < lane.steps else [0] * lane.workers, np.float64)
     global_step = lane.epoch * lane.steps + lane.step
@@ -222,7 +222,7 @@ def _act(store: s.Store, work: Work, lane: Lane, action: object) -> Program:
             n = store.plan.parameters
             part = share(n, lane.workers, index) if action.share else (0, n)
             yield from sweep.begin(
-                store, work.rule, index, action.kernel, part, work.rate(global_step), global_step + 1
+                store, work.rule, index, action.kernel, part, work.rate(global_step), global_step + 1, clock
             )
         weights = counts / max(counts.sum(), 1)
         yield from sweep.proceed(store, work.rule, index, work.optimizer, weights)
@@ -284,7 +284,7 @@ def _act_free(store: s.Store, work: Work, lane: Lane, action: object) -> Attempt
         rate = work.rate(lane.epoch * lane.steps + lane.step)
         whole = (0, store.plan.parameters)
         step = store.get(index, s.TURN) + 1
-        yield from sweep.begin(store, work.rule, index, action.kernel, whole, rate, step)
+        yield from sweep.begin(store, work.rule, index, action.kernel, whole, rate, step, step)
         yield from sweep.proceed(store, work.rule, index, work.optimizer)
         yield from sweep.finish(store, work.rule, index, time.monotonic_ns())
         if action.locked:
@@ -330,6 +330,11 @@ def recover(store: s.Store, rule: Rule, optimizer: Optimizer, lane: int) -> tupl
     """
     uncertain = sweep.roll_back(store, rule, lane)
     if rule.lockstep:
+        # A transaction in progress stays noted down, and locked, for whoever goes on with the lane.
+        if store.get(lane, s.CLOCK) >= store.get(lane, s.NEXT):
+            store.set(lane, s.SWEEP, 0)
+        if not store.get(lane, s.SWEEP):
+            store.unlock(lane)
         return uncertain, []
     if store.get(lane, s.SWEEP):
         for _ in sweep.proceed(store, rule, lane, optimizer):

@@ -51,7 +51,7 @@ END = 9  # elements at which it ends
 UNDO = 10  # position of the chunk of which the old values are saved; it is in progress if this equals POSITION
 PUSH = 11  # number in SEQUENCE that the transaction has as a push, or 0
 STEP = 12  # the optimizer's step number in it
-NEXT_TURN = 13  # what TURN will be when the transaction is done
+NEXT = 13  # what TURN, or CLOCK in lockstep, will be when the transaction is done
 LANE = 16  # words in all: two cache lines
 
 # ---- words of a worker process: written by it -----------------------------------------------------

@@ -131,14 +131,19 @@ def _written(store: s.Store, lane: int, writes: tuple[str, ...]) -> list[np.ndar
     return vectors
 
 
-def begin(store: s.Store, rule: Rule, lane: int, method: Any, part: tuple[int, int], lr: float, step: int) -> Micro:
-    """Note down what is going to be done, all of it before the note that it is going to be done."""
+def begin(
+    store: s.Store, rule: Rule, lane: int, method: Any, part: tuple[int, int], lr: float, step: int, after: int
+) -> Micro:
+    """Note down what is going to be done, all of it before the note that it is going to be done.
+
+    `after` is what the lane's CLOCK, in lockstep, or else its TURN will be when it is done.
+    """
     what = method.kernel
     store.set(lane, s.UNDO, -1)
     store.set(lane, s.POSITION, part[0])
     store.set(lane, s.END, part[1])
     store.set(lane, s.PUSH, 0)
-    store.set(lane, s.NEXT_TURN, store.get(lane, s.TURN) + 1)
+    store.set(lane, s.NEXT, after)
     yield
     if what.push:
         # With the lock held nobody else counts; the count itself is raised when the push is complete. Without it,
@@ -211,11 +216,15 @@ def finish(store: s.Store, rule: Rule, lane: int, now: int) -> Micro:
         store.unit_time[unit] = now
         yield
         if store.unit_states[unit] == lane + 1:
-            store.set(lane, s.TURN, store.get(lane, s.NEXT_TURN))
+            store.set(lane, s.TURN, store.get(lane, s.NEXT))
             yield
             store.use(unit)
             yield
         store.set(lane, s.UNIT, -1)
+        yield
+    if rule.lockstep:
+        # The transaction counts as an action done before it is forgotten, or a death in between would repeat it.
+        store.set(lane, s.CLOCK, store.get(lane, s.NEXT))
         yield
     if what.pull:
         store.set(lane, s.PULLED, store.head(s.SEQUENCE))

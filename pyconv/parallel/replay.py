@@ -1,0 +1,113 @@
+"""Doing the pushes of an asynchronous run again, one after the other, in the order in which they happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from .engine import Job
+from .rules import rule_for
+from .sampler import EpochOrder
+
+if TYPE_CHECKING:
+    from ..nn import Sequential
+    from ..optim import Optimizer
+
+Record = Mapping[str, np.ndarray]
+
+
+def replay_pushes(
+    record: Record,
+    parameters: np.ndarray,
+    state: dict[str, np.ndarray],
+    optimizer: Optimizer,
+    gradient: Callable[[int, np.ndarray], np.ndarray],
+    rate: Callable[[int, int], float],
+) -> None:
+    """Do the pushes of a record in their order; the same bits come out as from the workers.
+
+    Parameters
+    ----------
+    record : dict of ndarray
+        What ``ParameterServer.record()`` gave: ``unit``, ``push`` and ``pulled``, each ``(n,)``.
+    parameters : (n,) ndarray
+        As they were before the first push; updated in place.
+    state : dict of str to (n,) ndarray
+        The optimizer's, likewise.
+    optimizer : Optimizer
+    gradient : callable
+        ``gradient(unit, parameters)``: of a mini-batch at given parameters.
+    rate : callable
+        ``rate(unit, staleness)``: the learning rate of its push.
+    """
+    first = int(record["push"][0]) - 1
+    still = Counter(record["pulled"].tolist())
+    if min(still, default=first) < first:
+        raise InputError("the record begins in the middle: parameters were pulled before its first push")
+    versions = {first: parameters.copy()}
+    for unit, push, pulled in zip(*(record[name].tolist() for name in ("unit", "push", "pulled")), strict=True):
+        slot = gradient(unit, versions[pulled])
+        optimizer.update(parameters, slot, state, push, lr=rate(unit, push - 1 - pulled))
+        still[pulled] -= 1
+        if still[push] > 0:
+            versions[push] = parameters.copy()
+        versions = {version: values for version, values in versions.items() if still[version] > 0}
+
+
+def replay(
+    model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job, records: Sequence[Record], first_epoch: int = 0
+) -> None:
+    """Repeat an ``async`` or ``ssp`` run in this process, to the same bits.
+
+    Parameters
+    ----------
+    model : Sequential
+        As it was before the run; trained in place. (Running statistics, which training does not read, are not repeated.)
+    x, labels : ndarray
+        The run's data.
+    job : Job
+        The run's.
+    records : sequence of dict
+        One ``ParameterServer.record()`` for each epoch, in order.
+    first_epoch : int
+        Number of the first record's epoch.
+
+    Raises
+    ------
+    InputError
+        If the rule does not keep an order of pushes that can be repeated.
+    """
+    rule = rule_for(job.update, job.options)
+    if rule.lockstep or not rule.replicas or rule.replica_state:
+        raise InputError(f"update {rule.name!r} cannot be replayed: only async and ssp keep an order of pushes")
+    state = job.optimizer.init(model.flat.size, model.flat.dtype)
+    centre = model.flat.copy()
+    slot, buffers = np.empty_like(centre), model.flat_buffers.copy()
+    own = model.flat
+    for epoch, record in enumerate(records, first_epoch):
+        order = EpochOrder(labels, seed=job.seed, epoch=epoch, workers=job.workers, batch_size=job.batch_size)
+
+        def gradient(unit: int, at: np.ndarray, epoch: int = epoch, order: EpochOrder = order) -> np.ndarray:
+            step, place = divmod(unit, job.workers)
+            indices = order.batch(step, place)
+            images = x[indices]
+            if job.augment:
+                from ..datasets import augment
+
+                images = augment(images, **job.augment, seed=job.seed, epoch=epoch, indices=indices)
+            model.attach(at, buffers)
+            first = order.span(step, place)[0]
+            model.loss_and_gradient(images, labels[indices], out=slot, step=epoch * order.steps + step, first=first)
+            return slot
+
+        def rate(unit: int, staleness: int, epoch: int = epoch, order: EpochOrder = order) -> float:
+            lr = job.learning_rate(epoch * order.steps + unit // job.workers + 1, order.steps)
+            return rule.learning_rate(lr, staleness)
+
+        replay_pushes(record, centre, state, job.optimizer, gradient, rate)
+    own[...] = centre
+    model.attach(own, buffers)
