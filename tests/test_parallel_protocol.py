@@ -1,7 +1,9 @@
 """The protocol of the store, as a model: any interleaving of its smallest moves, with deaths anywhere between them.
 
-Many lanes run in this one process, as the generators that worker processes drive. A schedule that hypothesis chooses says who
-moves next and who dies; a death leaves a half-written chunk behind. Whatever the schedule, the run ends, every mini-batch
+Many lanes run in this one process, as the generators that worker processes drive. A schedule that hypothesis
+chooses says who
+moves next and who dies; a death leaves a half-written chunk behind. Whatever the schedule, the run ends, every
+mini-batch
 is used exactly once, and the numbers are those of an undisturbed run or of the replay of its order.
 """
 
@@ -208,7 +210,7 @@ def check(run: Simulation) -> None:
         assert [store.buffers[turn % 2, lane, 0] for lane, turn in enumerate(turns)] == turns
 
 
-# Who moves, and how often; or (lane, -1): dies; (lane, -2): dies and is not replaced; (_, 0): the gate closes and opens.
+# Who moves, and how often; (lane, -1): dies; (lane, -2): dies and is not replaced; (_, 0): the gate closes and opens.
 moves = st.lists(st.tuples(st.integers(0, LANES - 1), st.integers(-2, 25)), max_size=60)
 
 

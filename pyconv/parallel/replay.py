@@ -66,7 +66,8 @@ def replay(
     Parameters
     ----------
     model : Sequential
-        As it was before the run; trained in place. (Running statistics, which training does not read, are not repeated.)
+        As it was before the run; trained in place. (Running statistics, which training does not read, are not
+        repeated.)
     x, labels : ndarray
         The run's data.
     job : Job

@@ -140,9 +140,9 @@ class Supervisor:
 
     def end(self, grace_s: float) -> None:
         """Tell the workers to stop, kill those that have not after `grace_s`, and wait until all are gone."""
+        self._ending.set()  # first: a worker that leaves when it is told to is not a loss
         self._store.set_head(s.STOP, 1)
         self._store.close_gate()
-        self._ending.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
         deadline = time.monotonic() + grace_s
@@ -250,7 +250,8 @@ class Supervisor:
             where = self._where(int(words[s.FAILED_UNIT]))
             return f"failed in {where}: {message}"
         if status is not None and status < 0:
-            return f"was killed by {self._signal(-status)}"
+            where = f" in {self._where(int(words[s.FAILED_UNIT]))}" if words[s.BATCHES] else ""
+            return f"was killed by {self._signal(-status)}{where}"
         if words[s.STATE] == s.STARTING:
             return f"could not start: its process ended with status {status} before any work"
         return f"left with exit status {status}"
