@@ -114,13 +114,13 @@ class EmulatedProgram:
             **os.environ,
             "ASAN_OPTIONS": options,
             "UBSAN_OPTIONS": "print_stacktrace=0",
-            "TSAN_OPTIONS": "halt_on_error=1:report_bugs=1:history_size=4",
+            "TSAN_OPTIONS": "halt_on_error=1:report_bugs=1:history_size=4:atexit_sleep_ms=0",
         }
         with tempfile.NamedTemporaryFile(delete=False) as file:
             file.write(head + body + tail)
         try:
             done = subprocess.run(
-                [*_fixed_addresses(), str(self._path), file.name],
+                [*fixed_addresses(), str(self._path), file.name],
                 capture_output=True,
                 text=True,
                 timeout=250,
@@ -138,7 +138,7 @@ class EmulatedProgram:
             start += memory.nbytes
 
 
-def _fixed_addresses() -> list[str]:
+def fixed_addresses() -> list[str]:
     """The race detector maps its shadow where random addresses may get in the way."""
     return ["setarch", os.uname().machine, "-R"] if Path("/usr/bin/setarch").exists() else []
 

@@ -16,7 +16,10 @@
 #define UNWATCHED
 #endif
 
-#if !defined(__x86_64__)
+#if defined(__x86_64__) && !defined(CUDA_ON_CPU_UCONTEXT)
+#define REGISTER_SWITCH 1
+#else
+#define REGISTER_SWITCH 0
 #include <ucontext.h>
 #endif
 
@@ -46,7 +49,7 @@ enum State { READY, AT_BARRIER, DONE };
 struct Fiber {
     CudaThread cuda; // first, so that cuda_running points to the fiber too
     State state;
-#if defined(__x86_64__)
+#if REGISTER_SWITCH
     void *sp;
 #else
     ucontext_t context;
@@ -59,7 +62,7 @@ struct Fiber {
 Fiber fibers[MAX_THREADS];
 int fibers_made;
 
-#if defined(__x86_64__)
+#if REGISTER_SWITCH
 void *scheduler_sp;
 #else
 ucontext_t scheduler_context;
@@ -73,9 +76,9 @@ void **args_now;
 const char *failure;
 // Tokens that order events for the race detector. Barriers take two in turn: with one, a thread that leaves a
 // barrier late would also learn of what others did after it.
-char launch_token, barrier_token[2];
+char start_token, end_token, barrier_token[2];
 
-#if defined(__x86_64__)
+#if REGISTER_SWITCH
 // Saves the registers that the ABI makes the callee keep, changes stacks, and restores them: a switch in 15
 // instructions. The floating-point control words never change in a kernel, so they stay as they are.
 extern "C" void cuda_switch(void **save, void *load);
@@ -112,7 +115,7 @@ UNWATCHED void to_scheduler(Fiber *fiber, bool finished) {
     // No synchronisation comes with a switch: only barriers order the threads of a block.
     __tsan_switch_to_fiber(scheduler_tsan, __tsan_switch_to_fiber_no_sync);
 #endif
-#if defined(__x86_64__)
+#if REGISTER_SWITCH
     cuda_switch(&fiber->sp, scheduler_sp);
 #else
     swapcontext(&fiber->context, &scheduler_context);
@@ -130,7 +133,7 @@ UNWATCHED void to_fiber(Fiber *fiber) {
 #elif defined(__SANITIZE_THREAD__)
     __tsan_switch_to_fiber(fiber->tsan, __tsan_switch_to_fiber_no_sync);
 #endif
-#if defined(__x86_64__)
+#if REGISTER_SWITCH
     cuda_switch(&scheduler_sp, fiber->sp);
 #else
     swapcontext(&scheduler_context, &fiber->context);
@@ -148,11 +151,11 @@ UNWATCHED void run_body() {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_size);
 #elif defined(__SANITIZE_THREAD__)
-    __tsan_acquire(&launch_token); // the arguments and the thread's indices were written before the launch
+    __tsan_acquire(&start_token); // the arguments and the thread's indices were written before the launch
 #endif
     body_now(args_now);
 #if defined(__SANITIZE_THREAD__)
-    __tsan_release(&launch_token);
+    __tsan_release(&end_token);
 #endif
     Fiber *fiber = fiber_now();
     fiber->state = DONE;
@@ -166,7 +169,7 @@ UNWATCHED void prepare(Fiber *fiber) {
 #if defined(__SANITIZE_ADDRESS__)
     __asan_unpoison_memory_region(fiber->stack, STACK);
 #endif
-#if defined(__x86_64__)
+#if REGISTER_SWITCH
     // As cuda_switch leaves a stack: six registers, then the address that it returns to, 16-byte aligned as
     // on a call.
     void **top = (void **)(fiber->stack + STACK) - 1;
@@ -234,8 +237,7 @@ UNWATCHED void run_block(unsigned threads, int how, size_t shared_bytes) {
     }
     for (unsigned t = 0; t < threads; t++) prepare(&fibers[t]);
 #if defined(__SANITIZE_THREAD__)
-    __tsan_acquire(&launch_token);
-    __tsan_release(&launch_token);
+    __tsan_release(&start_token);
 #endif
     unsigned done = 0;
     while (done < threads && !failure) {
@@ -254,12 +256,12 @@ UNWATCHED void run_block(unsigned threads, int how, size_t shared_bytes) {
         if (done && waiting && !failure)
             failure = "__syncthreads() was reached by some threads of a block while others had returned";
     }
+#if defined(__SANITIZE_THREAD__)
+    __tsan_acquire(&end_token); // the block is done: what it wrote may be read and freed
+#endif
     if (cuda_dynamic_shared) {
 #if defined(__SANITIZE_ADDRESS__)
         __asan_unpoison_memory_region(cuda_dynamic_shared, (shared_bytes + 63) / 64 * 64);
-#endif
-#if defined(__SANITIZE_THREAD__)
-        __tsan_acquire(&launch_token);
 #endif
         free(cuda_dynamic_shared);
         cuda_dynamic_shared = nullptr;

@@ -25,6 +25,11 @@ FLAGS = {
 _KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^()]*(?:\([^()]*\)[^()]*)*\)\s*)?(\w+)\s*\(")
 
 
+def kernels(source: str) -> list[str]:
+    """Names of the kernels in a .cu file."""
+    return _KERNEL.findall(source)
+
+
 def missing() -> str | None:
     """Why nothing can be compiled here, or None."""
     if shutil.which(CXX) is None:
@@ -65,10 +70,9 @@ def build(path: Path, source: str, macros: dict[str, object], sanitize: str | No
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.exists():
             return target
-        kernels = _KERNEL.findall(source)
         wrapper = target.with_suffix(".cpp")
         wrapper.write_text(
-            f'#include "cuda_on_cpu.h"\n#include "{path}"\n' + "".join(f"CUDA_EXPORT({k})\n" for k in kernels)
+            f'#include "cuda_on_cpu.h"\n#include "{path}"\n' + "".join(f"CUDA_EXPORT({k})\n" for k in kernels(source))
         )
         new = target.with_suffix(".new")
         kind = [str(_runtime("main", sanitize))] if sanitize else ["-shared"]
@@ -92,7 +96,7 @@ def build(path: Path, source: str, macros: dict[str, object], sanitize: str | No
 @functools.cache
 def _runtime(name: str, sanitize: str | None) -> Path:
     """The scheduler or the main program as an object file."""
-    flags = [*BASE, *FLAGS[sanitize]] if sanitize else [*BASE, "-O2", "-fvisibility=hidden"]
+    flags = [*BASE, *FLAGS[sanitize]]
     digest = hashlib.sha256(repr((flags, CXX)).encode() + _own_sources()).hexdigest()[:24]
     target = folder() / f"{name}-{digest}.o"
     if not target.exists():

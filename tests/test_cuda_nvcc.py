@@ -1,0 +1,120 @@
+"""nvcc compiles every kernel for every architecture that pyconv supports, and the fast ones without register spills."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cuda_devices import NO_EMULATOR, running_on
+
+from pyconv.cuda import block_tuned, first_layer, implicit_gemm, source
+from pyconv.cuda.problem import REAL, Problem
+from pyconv.cuda.variants import SharedInput, SharedInputFilter
+from pyconv.shapes import ConvGeometry, conv_geometry
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc, of NVIDIA's CUDA toolkit, is not on PATH"),
+    pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR)),  # the tiles are chosen for a device
+]
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
+DTYPES = ("float32", "float64")
+
+FER = [
+    conv_geometry((128, 48, 48, 1), (5, 5, 1, 32), padding=2),
+    conv_geometry((128, 24, 24, 32), (3, 3, 32, 64), padding=1),
+    conv_geometry((128, 6, 6, 128), (3, 3, 128, 256), padding=1),
+]
+ODD = conv_geometry((3, 17, 19, 10), (3, 5, 5, 14), stride=(2, 1), padding=1, dilation=(1, 2), groups=2)
+
+
+def build(folder: Path, name: str, architecture: str, macros: source.Macros) -> dict[str, tuple[int, int]]:
+    """Compile a file; for each kernel its registers and the bytes that it spills."""
+    text = folder / name
+    text.write_text(source.text(name))
+    command = ["nvcc", f"-arch={architecture}", "--cubin", "-O3", "-std=c++17", "-Xptxas", "-v", str(text)]
+    done = subprocess.run(
+        [*command, "-o", str(folder / "out.cubin"), *source.defines(macros)],
+        capture_output=True, text=True, timeout=250, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr, done.stderr
+    found, kernel, spills = {}, "", 0
+    for line in done.stderr.splitlines():
+        if match := re.search(r"Compiling entry function '(\w+)'", line):
+            kernel = match[1]
+        elif match := re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", line):
+            spills = int(match[1]) + int(match[2])
+        elif match := re.search(r"Used (\d+) registers", line):
+            found[kernel] = int(match[1]), spills
+    assert found, done.stderr
+    return found
+
+
+def convolutions(g: ConvGeometry, dtype: str) -> list[tuple[str, source.Macros]]:
+    """Every convolution file with the macros that it gets for a layer."""
+    p, itemsize = Problem.forward(g), np.dtype(dtype).itemsize
+    shape = p.macros(dtype)
+    tile = next(block_tuned.candidates(p, dtype))
+    gemm, _ = implicit_gemm.choose(p.pixels, p.group_filters, p.taps * p.group_channels, p.groups, itemsize, 132, True)
+    pool = (2, 2) if p.channels == 1 else (1, 1)
+    first = first_layer._tile(p, pool, itemsize)
+    assert first is not None
+    wide = (4 if p.group_channels % 4 == 0 else 1), (4 if p.group_filters % 4 == 0 else 1)
+    return [
+        ("naive.cu", shape),
+        ("shared_input.cu", {**shape, **SharedInput().tile(p, dtype)[0]}),
+        ("shared_input_filter.cu", {**shape, **SharedInputFilter().tile(p, dtype)[0]}),
+        ("block_tuned.cu", {**shape, **tile.macros(), "GRAD_C": 32, "GRAD_K": 64, "GRAD_P": 32 * 4 // itemsize}),
+        ("implicit_gemm.cu", {**shape, **gemm.macros(*wide)}),
+        ("first_layer.cu", {**shape, **first, "GRAD_K": 32, "GRAD_T": 8, "GRAD_D": 4}),
+    ]
+
+
+def others(dtype: str) -> list[tuple[str, source.Macros]]:
+    names = {path.name for path in source.HERE.glob("*.cu")} - {name for name, _ in convolutions_of_none()}
+    return [(name, {"REAL": REAL[np.dtype(dtype).char]}) for name in sorted(names)]
+
+
+def convolutions_of_none() -> list[tuple[str, source.Macros]]:
+    with running_on("emulated"):
+        return convolutions(ODD, "float32")
+
+
+def no_spills(name: str, found: dict[str, tuple[int, int]]) -> None:
+    if name in ("block_tuned.cu", "implicit_gemm.cu"):
+        assert all(spilled == 0 for _, spilled in found.values()), (name, found)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_file_compiles(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unspecialised, in float32: one pass over all files."""
+    monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
+    with running_on("emulated"):
+        for name, macros in [*convolutions(ODD, "float32"), *others("float32")]:
+            no_spills(name, build(tmp_path, name, architecture, macros))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("g", [*FER, ODD], ids=["fer1", "fer2", "fer5", "odd"])
+def test_the_convolutions_of_fer_compile(architecture: str, dtype: str, g: ConvGeometry, tmp_path: Path) -> None:
+    """Specialised, as in training, with the tiles that the static choice takes."""
+    with running_on("emulated"):
+        for name, macros in convolutions(g, dtype):
+            no_spills(name, build(tmp_path, name, architecture, macros))
+
+
+@pytest.mark.parametrize("tile", [*implicit_gemm._LARGE, *implicit_gemm._SMALL], ids=lambda tile: f"{tile.m}x{tile.n}")
+def test_no_tile_of_implicit_gemm_spills(tile: implicit_gemm.GemmTile, tmp_path: Path) -> None:
+    with running_on("emulated"):
+        macros = {**Problem.forward(FER[1]).macros("float32"), **tile.macros(4, 4)}
+        found = build(tmp_path, "implicit_gemm.cu", "sm_90", macros)
+    no_spills("implicit_gemm.cu", found)
+    # Two blocks of 256 threads, or as many threads in smaller ones, must fit into 65536 registers.
+    assert all(registers * tile.threads * 2 <= 65536 or tile.threads < 256 for registers, _ in found.values()), found
