@@ -63,16 +63,17 @@ def convolutions(g: ConvGeometry, dtype: str) -> list[tuple[str, source.Macros]]
     gemm, _ = implicit_gemm.choose(p.pixels, p.group_filters, p.taps * p.group_channels, p.groups, itemsize, 132, True)
     pool = (2, 2) if p.channels == 1 else (1, 1)
     first = first_layer._tile(p, pool, itemsize)
-    assert first is not None
     wide = (4 if p.group_channels % 4 == 0 else 1), (4 if p.group_filters % 4 == 0 else 1)
-    return [
+    files: list[tuple[str, source.Macros]] = [
         ("naive.cu", shape),
         ("shared_input.cu", {**shape, **SharedInput().tile(p, dtype)[0]}),
         ("shared_input_filter.cu", {**shape, **SharedInputFilter().tile(p, dtype)[0]}),
         ("block_tuned.cu", {**shape, **tile.macros(), "GRAD_C": 32, "GRAD_K": 64, "GRAD_P": 32 * 4 // itemsize}),
         ("implicit_gemm.cu", {**shape, **gemm.macros(*wide)}),
-        ("first_layer.cu", {**shape, **first, "GRAD_K": 32, "GRAD_T": 8, "GRAD_D": 4}),
     ]
+    if first is not None:  # it is refused where there are many channels
+        files.append(("first_layer.cu", {**shape, **first, "GRAD_K": 32, "GRAD_T": 8, "GRAD_D": 4}))
+    return files
 
 
 def others(dtype: str) -> list[tuple[str, source.Macros]]:
@@ -99,11 +100,17 @@ def test_every_file_compiles(architecture: str, tmp_path: Path, monkeypatch: pyt
             no_spills(name, build(tmp_path, name, architecture, macros))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("g", [*FER, ODD], ids=["fer1", "fer2", "fer5", "odd"])
-def test_the_convolutions_of_fer_compile(architecture: str, dtype: str, g: ConvGeometry, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("g", "architecture", "dtype"),
+    [
+        (FER[0], "sm_90", "float32"),
+        (FER[1], "sm_75", "float32"),
+        (FER[1], "sm_80", "float32"),
+        (FER[2], "sm_90", "float32"),
+        (ODD, "sm_90", "float64"),
+    ],
+)
+def test_the_convolutions_of_fer_compile(g: ConvGeometry, architecture: str, dtype: str, tmp_path: Path) -> None:
     """Specialised, as in training, with the tiles that the static choice takes."""
     with running_on("emulated"):
         for name, macros in convolutions(g, dtype):

@@ -8,7 +8,7 @@
 #define ROWS  8
 
 // Adds `value` up over the ROWS threads of each lane; the first of them gets the sum.
-static __device__ __forceinline__ double over_rows(double value, double *shared) {
+__device__ __forceinline__ double over_rows(double value, double *shared) {
     __syncthreads(); // shared is free
     shared[threadIdx.y * LANES + threadIdx.x] = value;
     __syncthreads(); // all have written

@@ -10,20 +10,20 @@ template <int COUNT> struct __align__(COUNT * sizeof(REAL) < 16 ? COUNT * sizeof
     REAL v[COUNT];
 };
 
-template <int COUNT> static __device__ __forceinline__ Pack<COUNT> load(const REAL *from) {
+template <int COUNT> __device__ __forceinline__ Pack<COUNT> load(const REAL *from) {
     return *(const Pack<COUNT> *)from;
 }
 
-template <int COUNT> static __device__ __forceinline__ void store(REAL *to, const Pack<COUNT> &pack) {
+template <int COUNT> __device__ __forceinline__ void store(REAL *to, const Pack<COUNT> &pack) {
     *(Pack<COUNT> *)to = pack;
 }
 
 // max(x, 0) that lets NaN through, as the reference does.
-static __device__ __forceinline__ REAL relu_of(REAL x) {
+__device__ __forceinline__ REAL relu_of(REAL x) {
     return x < 0 ? REAL(0) : x;
 }
 
 // Number of this thread over the whole grid, for kernels with one thread an element.
-static __device__ __forceinline__ long long element() {
+__device__ __forceinline__ long long element() {
     return (long long)blockIdx.x * blockDim.x + threadIdx.x;
 }

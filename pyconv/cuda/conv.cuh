@@ -40,7 +40,7 @@ struct Shape {
 
 // The pixel at a position, counted from the first pixel, or -1 if there is none: padding, or a spread-in
 // zero.
-static __device__ __forceinline__ int pixel_at(int position, int up, int size) {
+__device__ __forceinline__ int pixel_at(int position, int up, int size) {
     if (position < 0 || position % up != 0) return -1;
     int pixel = position / up;
     return pixel < size ? pixel : -1;

@@ -7,8 +7,7 @@ struct Four {
     unsigned long long v[4];
 };
 
-static __device__ __forceinline__ Four philox(Four counter, unsigned long long key0,
-                                              unsigned long long key1) {
+__device__ __forceinline__ Four philox(Four counter, unsigned long long key0, unsigned long long key1) {
     for (int round = 0; round < 10; round++) {
         const unsigned long long m0 = 0xD2E7470EE14C6C93ull, m1 = 0xCA5A826395121157ull;
         unsigned long long high0 = __umul64hi(m0, counter.v[0]), low0 = m0 * counter.v[0];

@@ -34,8 +34,8 @@ struct Place {
 };
 
 // Multiplies one slice in shared memory into the sums of this thread.
-static __device__ __forceinline__ void multiply(const REAL *a, const REAL *b, int tm, int tn,
-                                                REAL (&sum)[PER_M][PER_N]) {
+__device__ __forceinline__ void multiply(const REAL *a, const REAL *b, int tm, int tn,
+                                         REAL (&sum)[PER_M][PER_N]) {
 #pragma unroll
     for (int d = 0; d < DEPTH; d++) {
         REAL left[PER_M], right[PER_N];
@@ -64,8 +64,8 @@ static __device__ __forceinline__ void multiply(const REAL *a, const REAL *b, in
 #define COLUMN_OF(tn, n) ((n) / 4 * (TILE_N / (PER_N / 4)) + (tn) * 4 + (n) % 4)
 
 // Writes a thread's sums of one row, with bias and ReLU where this is the whole sum.
-static __device__ __forceinline__ void write_row(REAL *out, const REAL (&sum)[PER_N], const REAL *bias,
-                                                 int relu, int k0, int tn, int filters) {
+__device__ __forceinline__ void write_row(REAL *out, const REAL (&sum)[PER_N], const REAL *bias, int relu,
+                                          int k0, int tn, int filters) {
 #pragma unroll
     for (int q = 0; q < PER_N; q += VECTOR_W) {
         int k = k0 + COLUMN_OF(tn, q);

@@ -12,7 +12,7 @@ struct Window {
     int image, channel, top, bottom, left, right;
 };
 
-static __device__ __forceinline__ Window window_of(long long e, const Pool &p) {
+__device__ __forceinline__ Window window_of(long long e, const Pool &p) {
     Window window;
     window.channel = (int)(e % p.channels);
     long long pixel = e / p.channels;

@@ -6,7 +6,7 @@
 #define THREADS 32
 
 // The largest, or the sum, of every thread's value, for all of them.
-static __device__ __forceinline__ REAL over_block(REAL value, bool largest, REAL *shared) {
+__device__ __forceinline__ REAL over_block(REAL value, bool largest, REAL *shared) {
     __syncthreads(); // shared is free
     shared[threadIdx.x] = value;
     __syncthreads(); // all have written
