@@ -7,6 +7,7 @@ loop on one thread, with the same bits. The kernels and how they are cut into it
 """
 
 import functools
+import math
 import os
 
 import numpy as np
@@ -174,7 +175,15 @@ cdef void *_pointer(array) except? NULL:
 
 
 cdef _result(out, shape, dtype):
-    return np.empty(shape, dtype) if out is None else out
+    """`out`, or a fresh array; a large one begins at a multiple of 64 bytes, for stores of whole cache lines."""
+    if out is not None:
+        return out
+    cdef Py_ssize_t count = np.dtype(dtype).itemsize * math.prod(shape)
+    if count < 1 << 16:
+        return np.empty(shape, dtype)
+    memory = np.empty(count + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + count].view(dtype).reshape(shape)
 
 
 cdef conv _conv(g):

@@ -4,6 +4,8 @@
 #include "tile.h"
 #include "region.h"
 #include "axis.h"
+#include "depthwise.h"
+#include "depthwise_weight_grad.h"
 #include "direct.h"
 #include "outer.h"
 #include "direct_weight_grad.h"

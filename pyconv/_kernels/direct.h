@@ -24,6 +24,7 @@ typedef struct NAME(direct) {
     ptrdiff_t step_y, step_x;           /* input positions from one result position to the next */
     ptrdiff_t columns;                  /* result columns of the widest phase */
     ptrdiff_t copied;                   /* input rows go through scratch */
+    ptrdiff_t large;                    /* the result does not fit in the caches, and is made of whole vectors */
 } NAME(direct);
 
 INLINE NAME(axis) NAME(direct_y)(const plan *p, ptrdiff_t phase)
@@ -95,6 +96,8 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) *y, const NAME(axi
     const ptrdiff_t channels = d->groups * d->to;
     const ptrdiff_t k = NAME(vector_start)(2 * block, d->to), k2 = NAME(vector_start)(2 * block + 1, d->to);
     const ptrdiff_t most = NAME(tile_pixels)(vectors), tiles = (x->count + most - 1) / most;
+    /* Tiles of two sizes that differ by one fill a row: `wide` of pixels + 1, then the others. */
+    const ptrdiff_t pixels = tiles ? x->count / tiles : 0, wide = tiles ? x->count % tiles : 0;
     const int merged = x->tap_step == 1 && pixel == d->from;
     NAME(tile) t;
     t.bias = p->bias ? (const REAL *)p->bias + group * d->to + k : NULL;
@@ -109,18 +112,23 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) *y, const NAME(axi
     t.second = k2 - k;
     t.lanes = d->to < LANES ? d->to : LANES;
     t.relu = p->relu;
+    t.stream = d->large && ((uintptr_t)out & (VECTOR_BYTES - 1)) == 0;
     if (x->taps == 0)
         t.rows = 0;
     in += (y->in0 - d->low_y) * row + (x->in0 - d->low_x) * pixel;
     for (ptrdiff_t r = first; r < last; r++) {
         const REAL *line = in + (r - first) * d->step_y * row;
         REAL *to = out + ((y->out0 + r * y->out_step) * d->ow + x->out0) * channels + group * d->to + k;
-        for (ptrdiff_t tile = 0; tile < tiles; tile++) {
-            const ptrdiff_t s = tile * x->count / tiles, end = (tile + 1) * x->count / tiles;
-            t.x = line + s * t.x_step;
-            t.y = to + s * t.y_step;
-            NAME(tiles)[vectors - 1][end - s - 1](&t);
-        }
+        t.x = line;
+        t.y = to;
+        t.tiles = wide;
+        if (wide)
+            NAME(tiles)[vectors - 1][pixels](&t);
+        t.x += wide * (pixels + 1) * t.x_step;
+        t.y += wide * (pixels + 1) * t.y_step;
+        t.tiles = tiles - wide;
+        if (pixels)
+            NAME(tiles)[vectors - 1][pixels - 1](&t);
     }
 }
 
@@ -164,6 +172,8 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
             }
         }
     }
+    if (d->large)
+        NAME(fence)();
 }
 
 /* What forward and input gradient share once the sizes are known. */
@@ -173,6 +183,7 @@ static int NAME(direct_plan)(plan *p)
     ptrdiff_t results = 0;
     int found = 0;
     d->taps = p->g.kh * p->g.kw;
+    d->large = d->n * d->oh * d->ow * d->groups * d->to * (ptrdiff_t)sizeof(REAL) >= 16 << 20 && d->to % LANES == 0;
     d->vectors = (d->to + LANES - 1) / LANES;
     d->blocks = (d->vectors + 1) / 2;
     d->low_y = d->high_y = d->low_x = d->high_x = 0;
@@ -233,6 +244,8 @@ static int NAME(direct_forward)(plan *p)
     const conv *g = &p->g;
     NAME(direct) *d = (void *)p->own;
     _Static_assert(sizeof(NAME(direct)) <= sizeof p->own, "the plan holds the algorithm's numbers");
+    if (NAME(is_depthwise)(g))
+        return NAME(depthwise_forward)(p);
     d->grad = 0;
     d->n = g->n, d->groups = g->groups;
     d->ih = g->h, d->iw = g->w, d->from = g->c / g->groups;
@@ -246,6 +259,8 @@ static int NAME(direct_input_grad)(plan *p)
 {
     const conv *g = &p->g;
     NAME(direct) *d = (void *)p->own;
+    if (NAME(is_depthwise)(g))
+        return NAME(depthwise_input_grad)(p);
     d->grad = 1;
     d->n = g->n, d->groups = g->groups;
     d->ih = g->oh, d->iw = g->ow, d->from = g->k / g->groups;

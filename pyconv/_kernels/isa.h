@@ -27,6 +27,8 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+#define APART(pointer) __asm__("" : "+r"(pointer)) /* no instruction: a value of unknown origin for the compiler */
+
 #define REAL float
 #define INTEGER int
 #define PRECISION f32

@@ -17,18 +17,29 @@ typedef struct NAME(outer) {
 
 INLINE void NAME(outer_body)(const NAME(outer) *t, const int P, const int V)
 {
-    vec sum[14][2]; /* of a fixed size: an array of P by V would go to memory */
+    const ptrdiff_t rows = t->rows, x_row = t->x_row, dy_row = t->dy_row;
     const ptrdiff_t columns = t->columns, x_pixel = t->x_pixel, dy_pixel = t->dy_pixel, second = t->second;
-    UNROLL
-    for (int p = 0; p < P; p++) {
+    REAL *const total = t->sum;
+    vec sum[14][2]; /* of a fixed size: an array of P by V would go to memory */
+    if (t->fresh) {
         UNROLL
-        for (int v = 0; v < V; v++)
-            sum[p][v] = t->fresh ? (vec){0} : *(const vec *)(t->sum + (p * V + v) * LANES);
+        for (int p = 0; p < P; p++) {
+            UNROLL
+            for (int v = 0; v < V; v++)
+                sum[p][v] = (vec){0};
+        }
+    } else {
+        UNROLL
+        for (int p = 0; p < P; p++) {
+            UNROLL
+            for (int v = 0; v < V; v++)
+                sum[p][v] = *(const vec *)(total + (p * V + v) * LANES);
+        }
     }
     for (ptrdiff_t n = 0; n < t->images; n++)
-        for (ptrdiff_t r = 0; r < t->rows; r++) {
-            const REAL *x = t->x + n * t->x_image + r * t->x_row;
-            const REAL *dy = t->dy + n * t->dy_image + r * t->dy_row;
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            const REAL *x = t->x + n * t->x_image + r * x_row;
+            const REAL *dy = t->dy + n * t->dy_image + r * dy_row;
             for (ptrdiff_t s = 0; s < columns; s++) {
                 vec error[2];
                 UNROLL
@@ -49,7 +60,7 @@ INLINE void NAME(outer_body)(const NAME(outer) *t, const int P, const int V)
     for (int p = 0; p < P; p++) {
         UNROLL
         for (int v = 0; v < V; v++)
-            *(vec *)(t->sum + (p * V + v) * LANES) = sum[p][v];
+            *(vec *)(total + (p * V + v) * LANES) = sum[p][v];
     }
 }
 

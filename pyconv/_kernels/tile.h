@@ -6,62 +6,95 @@
    broadcasts of a pixel's channel, P V multiply-adds. With 32 registers 14 x 2 sums keep both multiply-add units busy
    (latency 4, two units: 8 sums at least) at 16 loads for 28 multiply-adds, half of what the load units could do.
    Where the kernel's columns follow one another in memory (no dilation), i is the kernel's row and l runs over
-   its columns and channels together: a first layer's l then has some length too. */
+   its columns and channels together: a first layer's l then has some length too.
+
+   P addresses would take more registers than the processor has: a pointer to every third pixel and one step, which the
+   address modes double, reach all of them. APART keeps the compiler from deriving one pointer from another again. */
 
 typedef struct NAME(tile) {
     const REAL *x, *w, *bias;       /* bias: NULL, or where the first filter's is */
     REAL *y;
-    ptrdiff_t x_step, y_step;       /* from one pixel of the tile to the next */
+    ptrdiff_t tiles;                /* tiles side by side, P pixels each */
+    ptrdiff_t x_step, y_step;       /* from one pixel to the next */
     ptrdiff_t rows, row;            /* i, and its step in x */
     ptrdiff_t columns, column;      /* j, and its step in x */
     ptrdiff_t run;                  /* l */
     ptrdiff_t second;               /* where the second vector's filters are, from the first's */
     ptrdiff_t lanes;                /* filters of a vector that exist: LANES or fewer */
-    int relu;
+    int relu, stream;               /* stream: y is large and every vector of it is aligned */
 } NAME(tile);
 
 INLINE void NAME(tile_body)(const NAME(tile) *t, const int P, const int V)
 {
-    vec sum[14][2]; /* of a fixed size: an array of P by V would go to memory */
-    const REAL *w = t->w;
-    const ptrdiff_t step = t->x_step, run = t->run;
-    UNROLL
-    for (int v = 0; v < V; v++) {
-        vec start = {0};
-        if (t->bias)
-            start = t->lanes == LANES ? NAME(load)(t->bias + v * t->second) : NAME(load_some)(t->bias, t->lanes);
-        UNROLL
-        for (int p = 0; p < P; p++)
-            sum[p][v] = start;
-    }
-    for (ptrdiff_t i = 0; i < t->rows; i++)
-        for (ptrdiff_t j = 0; j < t->columns; j++) {
-            const REAL *x = t->x + i * t->row + j * t->column;
-            for (ptrdiff_t l = 0; l < run; l++) {
-                vec filter[2];
-                UNROLL
-                for (int v = 0; v < V; v++)
-                    filter[v] = *(const vec *)(w + v * LANES);
-                UNROLL
-                for (int p = 0; p < P; p++) {
-                    const vec pixel = x[p * step + l] - (vec){0};
-                    UNROLL
-                    for (int v = 0; v < V; v++)
-                        sum[p][v] += pixel * filter[v];
-                }
-                w += V * LANES;
-            }
-        }
-    UNROLL
-    for (int p = 0; p < P; p++) {
+    /* In locals: the compiler must take a store to y for a change of *t. */
+    const ptrdiff_t step = t->x_step, y_step = t->y_step, second = t->second, lanes = t->lanes;
+    const ptrdiff_t rows = t->rows, row = t->row, columns = t->columns, column = t->column, run = t->run;
+    const REAL *const filters = t->w, *bias = t->bias, *x0 = t->x;
+    const int relu = t->relu, stream = t->stream;
+    REAL *y = t->y;
+    for (ptrdiff_t tile = 0; tile < t->tiles; tile++, x0 += P * step, y += P * y_step) {
+        vec sum[14][2]; /* of a fixed size: an array of P by V would go to memory */
+        const REAL *w = filters;
         UNROLL
         for (int v = 0; v < V; v++) {
-            vec result = t->relu ? NAME(positive)(sum[p][v]) : sum[p][v];
-            REAL *to = t->y + p * t->y_step + v * t->second;
-            if (t->lanes == LANES)
-                NAME(store)(to, result);
-            else
-                NAME(store_some)(to, result, t->lanes);
+            vec start = {0};
+            if (bias)
+                start = V == 2 || lanes == LANES ? NAME(load)(bias + v * second) : NAME(load_some)(bias, lanes);
+            UNROLL
+            for (int p = 0; p < P; p++)
+                sum[p][v] = start;
+        }
+        for (ptrdiff_t i = 0; i < rows; i++)
+            for (ptrdiff_t j = 0; j < columns; j++) {
+                const REAL *x[5]; /* every third pixel */
+                UNROLL
+                for (int q = 0; q < (P + 2) / 3; q++) {
+                    x[q] = x0 + i * row + j * column + 3 * q * step;
+                    APART(x[q]);
+                }
+                for (ptrdiff_t l = 0; l < run; l++, w += V * LANES) {
+                    vec filter[2];
+                    UNROLL
+                    for (int v = 0; v < V; v++)
+                        filter[v] = *(const vec *)(w + v * LANES);
+                    UNROLL
+                    for (int p = 0; p < P; p++) {
+                        const vec pixel = x[p / 3][p % 3 * step] - (vec){0};
+                        UNROLL
+                        for (int v = 0; v < V; v++)
+                            sum[p][v] += pixel * filter[v];
+                    }
+                    UNROLL
+                    for (int q = 0; q < (P + 2) / 3; q++)
+                        x[q]++;
+                }
+            }
+        if (relu) {
+            UNROLL
+            for (int p = 0; p < P; p++) {
+                UNROLL
+                for (int v = 0; v < V; v++)
+                    sum[p][v] = NAME(positive)(sum[p][v]);
+            }
+        }
+        if (stream) {
+            UNROLL
+            for (int p = 0; p < P; p++) {
+                UNROLL
+                for (int v = 0; v < V; v++)
+                    NAME(stream)(y + p * y_step + v * second, sum[p][v]);
+            }
+        } else if (V == 2 || lanes == LANES) {
+            UNROLL
+            for (int p = 0; p < P; p++) {
+                UNROLL
+                for (int v = 0; v < V; v++)
+                    NAME(store)(y + p * y_step + v * second, sum[p][v]);
+            }
+        } else {
+            UNROLL
+            for (int p = 0; p < P; p++)
+                NAME(store_some)(y + p * y_step, sum[p][0], lanes);
         }
     }
 }

@@ -13,6 +13,26 @@ INLINE vec NAME(load)(const REAL *from) { return *(const uvec *)from; }
 
 INLINE void NAME(store)(REAL *to, vec v) { *(uvec *)to = v; }
 
+/* Stores past the caches, to an address that is a multiple of the vector's size: a result larger than the caches then
+   does not first have to be read. fence() before another thread reads it. */
+INLINE void NAME(stream)(REAL *to, vec v)
+{
+#if defined(__x86_64__) && VECTOR_BYTES == 16
+    __asm__("movntps %1, %0" : "=m"(*(uvec *)to) : "x"(v));
+#elif defined(__x86_64__)
+    __asm__("vmovntps %1, %0" : "=m"(*(uvec *)to) : "v"(v));
+#else
+    NAME(store)(to, v);
+#endif
+}
+
+INLINE void NAME(fence)(void)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("sfence" ::: "memory");
+#endif
+}
+
 /* The first `count` lanes from memory, zeros in the others. */
 INLINE vec NAME(load_some)(const REAL *from, ptrdiff_t count)
 {

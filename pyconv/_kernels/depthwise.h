@@ -1,0 +1,190 @@
+/* depthwise.h: direct convolution where every channel has one filter of its own (groups = C = K), forward and input
+   gradient. Both are, for every phase of the stride (axis.h),
+
+       out[oy, ox, c] = act(b[c] + sum over taps i, j of in[iy + i ti, ix + j tj, c] w[i, j, c])
+
+   vectorised over channels: an item is a row of the result, a tile is P neighbouring pixels of it and one vector
+   of channels after the other. Nothing is packed or copied: at the borders the sums are over the taps that meet the image.
+   There is one multiply-add for every vector loaded, and few of them: memory sets the pace. */
+
+enum { NAME(DEPTHWISE_PIXELS) = 8 };
+
+typedef struct NAME(strip) {
+    const REAL *in, *w, *bias;          /* at the first tap; bias: NULL, or one number a channel */
+    REAL *out;
+    ptrdiff_t tiles;                    /* tiles side by side */
+    ptrdiff_t in_step, out_step;        /* from one pixel to the next */
+    ptrdiff_t rows, in_row, w_row;      /* taps down, and their steps in `in` and w */
+    ptrdiff_t columns, in_column, w_column;
+    ptrdiff_t channels;
+    int relu;
+} NAME(strip);
+
+INLINE void NAME(strip_body)(const NAME(strip) *t, const int P)
+{
+    const ptrdiff_t step = t->in_step, out_step = t->out_step, channels = t->channels;
+    const ptrdiff_t in_row = t->in_row, in_column = t->in_column, w_row = t->w_row, w_column = t->w_column;
+    const ptrdiff_t rows = t->rows, columns = t->columns;
+    const REAL *const in = t->in, *const w = t->w, *const bias = t->bias;
+    REAL *const out = t->out;
+    const int relu = t->relu;
+    for (ptrdiff_t tile = 0; tile < t->tiles; tile++)
+        for (ptrdiff_t next = 0; next < channels; next += LANES) {
+            /* The last vector overlaps the one before, unless there is only a part of one. */
+            const ptrdiff_t some = channels < LANES ? channels : LANES;
+            const ptrdiff_t c = next + LANES > channels && channels > LANES ? channels - LANES : next;
+            const REAL *from = in + tile * P * step + c;
+            REAL *to = out + tile * P * out_step + c;
+            vec sum[NAME(DEPTHWISE_PIXELS)], start = {0};
+            if (bias)
+                start = some == LANES ? NAME(load)(bias + c) : NAME(load_some)(bias, some);
+            UNROLL
+            for (int p = 0; p < P; p++)
+                sum[p] = start;
+            for (ptrdiff_t i = 0; i < rows; i++)
+                for (ptrdiff_t j = 0; j < columns; j++) {
+                    const REAL *x = from + i * in_row + j * in_column, *filter = w + i * w_row + j * w_column + c;
+                    if (some == LANES) {
+                        const vec f = NAME(load)(filter);
+                        UNROLL
+                        for (int p = 0; p < P; p++)
+                            sum[p] += f * NAME(load)(x + p * step);
+                    } else {
+                        const vec f = NAME(load_some)(filter, some);
+                        UNROLL
+                        for (int p = 0; p < P; p++)
+                            sum[p] += f * NAME(load_some)(x + p * step, some);
+                    }
+                }
+            UNROLL
+            for (int p = 0; p < P; p++) {
+                const vec result = relu ? NAME(positive)(sum[p]) : sum[p];
+                if (some == LANES)
+                    NAME(store)(to + p * out_step, result);
+                else
+                    NAME(store_some)(to + p * out_step, result, some);
+            }
+        }
+}
+
+static void NAME(strip_8)(const NAME(strip) *t)
+{
+    NAME(strip_body)(t, 8);
+}
+
+static void NAME(strip_4)(const NAME(strip) *t)
+{
+    NAME(strip_body)(t, 4);
+}
+
+static void NAME(strip_1)(const NAME(strip) *t)
+{
+    NAME(strip_body)(t, 1);
+}
+
+typedef struct NAME(depthwise) {
+    ptrdiff_t grad, ih, iw, oh, ow, phases_y, phases_x;
+} NAME(depthwise);
+
+/* The taps first ... last - 1 that meet the input, for the result position r of a phase. */
+INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) *a, ptrdiff_t r, ptrdiff_t size, ptrdiff_t *first)
+{
+    const ptrdiff_t at = a->in0 + r * a->in_step;
+    const ptrdiff_t from = at < 0 ? (-at + a->tap_step - 1) / a->tap_step : 0;
+    const ptrdiff_t until = at < size ? (size - 1 - at) / a->tap_step + 1 : 0;
+    *first = from;
+    return until < a->taps ? until : a->taps;
+}
+
+/* Columns s ... end - 1 of a row, all with the taps j0 ... j1 - 1. */
+static void NAME(depthwise_columns)(NAME(strip) *t, const NAME(axis) *x, ptrdiff_t s, ptrdiff_t end, ptrdiff_t j0,
+                                    ptrdiff_t j1, const REAL *in, const REAL *w, REAL *out, ptrdiff_t c)
+{
+    const ptrdiff_t sizes[] = {8, 4, 1};
+    void (*const strips[])(const NAME(strip) *) = {NAME(strip_8), NAME(strip_4), NAME(strip_1)};
+    t->columns = j1 > j0 ? j1 - j0 : 0;
+    if (t->columns)
+        t->w = w + (x->kernel0 + j0 * x->kernel_step) * c;
+    for (int size = 0; size < 3; size++) {
+        t->tiles = (end - s) / sizes[size];
+        t->in = t->columns ? in + (x->in0 + s * x->in_step + j0 * x->tap_step) * c : in;
+        t->out = out + (x->out0 + s * x->out_step) * c;
+        if (t->tiles > 0)
+            strips[size](t);
+        s += t->tiles * sizes[size];
+    }
+}
+
+static void NAME(depthwise_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
+{
+    const NAME(depthwise) *d = (const void *)p->own;
+    const conv *g = &p->g;
+    const ptrdiff_t c = g->c, image = item / d->oh, row = item % d->oh;
+    const ptrdiff_t r = row / d->phases_y;
+    const NAME(axis) y = d->grad ? NAME(axis_grad)(g->h, g->kh, g->sh, g->pt, g->dh, row % d->phases_y)
+                                 : NAME(axis_forward)(d->oh, g->kh, g->sh, g->pt, g->dh);
+    NAME(strip) t;
+    ptrdiff_t i0;
+    const ptrdiff_t i1 = NAME(taps_inside)(&y, r, d->ih, &i0);
+    (void)stage, (void)shared, (void)scratch;
+    t.rows = i1 > i0 ? i1 - i0 : 0;
+    t.in_row = y.tap_step * d->iw * c;
+    t.w_row = y.kernel_step * g->kw * c;
+    t.channels = c;
+    t.bias = p->bias;
+    t.relu = p->relu;
+    const REAL *in = p->a, *w = p->b;
+    REAL *out = (REAL *)p->out + item * d->ow * c;
+    if (t.rows) {
+        in += (image * d->ih + y.in0 + r * y.in_step + i0 * y.tap_step) * d->iw * c;
+        w += (y.kernel0 + i0 * y.kernel_step) * g->kw * c;
+    }
+    for (ptrdiff_t b = 0; b < d->phases_x; b++) {
+        const NAME(axis) x = d->grad ? NAME(axis_grad)(g->w, g->kw, g->sw, g->pl, g->dw, b)
+                                     : NAME(axis_forward)(d->ow, g->kw, g->sw, g->pl, g->dw);
+        t.in_step = x.in_step * c;
+        t.out_step = x.out_step * c;
+        t.in_column = x.tap_step * c;
+        t.w_column = x.kernel_step * c;
+        /* Neighbours with the same taps go together: the whole inside of the row. */
+        for (ptrdiff_t s = 0; s < x.count;) {
+            ptrdiff_t j0, other0, end = s + 1;
+            const ptrdiff_t j1 = NAME(taps_inside)(&x, s, d->iw, &j0);
+            while (end < x.count && NAME(taps_inside)(&x, end, d->iw, &other0) == j1 && other0 == j0)
+                end++;
+            NAME(depthwise_columns)(&t, &x, s, end, j0, j1, in, w, out, c);
+            s = end;
+        }
+    }
+}
+
+static int NAME(depthwise_plan)(plan *p)
+{
+    const NAME(depthwise) *d = (const void *)p->own;
+    p->stages = 1;
+    p->items[0] = p->g.n * d->oh;
+    p->shared_bytes = p->scratch_bytes = 0;
+    p->cycles = (double)(p->g.n * p->g.oh * p->g.ow * p->g.c) * (double)(p->g.kh * p->g.kw + 4) / LANES;
+    p->run = NAME(depthwise_run);
+    return 1;
+}
+
+INLINE int NAME(is_depthwise)(const conv *g)
+{
+    return g->groups == g->c && g->k == g->c;
+}
+
+static int NAME(depthwise_forward)(plan *p)
+{
+    const conv *g = &p->g;
+    *(NAME(depthwise) *)(void *)p->own = (NAME(depthwise)){0, g->h, g->w, g->oh, g->ow, 1, 1};
+    return NAME(depthwise_plan)(p);
+}
+
+static int NAME(depthwise_input_grad)(plan *p)
+{
+    const conv *g = &p->g;
+    *(NAME(depthwise) *)(void *)p->own =
+        (NAME(depthwise)){1, g->oh, g->ow, g->h, g->w, g->sh, g->sw < g->w ? g->sw : g->w};
+    return NAME(depthwise_plan)(p);
+}
