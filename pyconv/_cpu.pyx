@@ -6,6 +6,7 @@ Every function has the signature of :mod:`pyconv.reference`. Arguments arrive va
 loop on one thread, with the same bits. The kernels and how they are cut into items are in ``_kernels/plan.h``.
 """
 
+import dataclasses
 import functools
 import math
 import os
@@ -271,13 +272,121 @@ def conv2d_weight_grad(x, grad_out, g, *, algorithm="auto", int threads=1, out=N
     return gw
 
 
+# Convolution, bias, ReLU and max pooling in one -----------------------------------------------------------------------
+
+cdef struct together:
+    plan conv, pool                 # of one batch of images; operands of the first
+    ptrdiff_t batches
+    size_t conv_in, conv_out, pool_out, indices     # bytes of one batch
+
+
+cdef void _fused_batch(const together *f, ptrdiff_t batch, char *shared, char *scratch) noexcept nogil:
+    """Convolve one batch of images into scratch, where it stays in the cache, and pool it from there."""
+    cdef plan conv = f.conv, pool = f.pool
+    cdef int last = conv.stages - 1
+    cdef ptrdiff_t item
+    conv.a = <char *> conv.a + batch * f.conv_in
+    conv.out = scratch + conv.scratch_bytes
+    for item in range(conv.items[last]):
+        conv.run(&conv, last, item, shared, scratch)
+    pool.a = conv.out
+    pool.out = <char *> pool.out + batch * f.pool_out
+    if pool.out2 != NULL:
+        pool.out2 = <char *> pool.out2 + batch * f.indices
+    for item in range(pool.items[0]):
+        pool.run(&pool, 0, item, NULL, NULL)
+
+
+cdef int _run_fused(const together *f, int threads) except -1:
+    cdef size_t shared = (f.conv.shared_bytes + 63) // 64 * 64, got = 0
+    cdef size_t scratch = (f.conv.scratch_bytes + f.conv_out + 63) // 64 * 64
+    cdef int used = _threads_for(f.conv.cycles * f.batches, f.batches, threads) if has_openmp else 1
+    cdef char *memory = <char *> _take(shared + scratch * used, &got)
+    cdef ptrdiff_t batch
+    cdef int stage
+    with nogil:
+        for stage in range(f.conv.stages - 1):      # the filters, once for all batches
+            _run_stage(&f.conv, stage, 1, memory, memory + shared)
+        if used == 1:
+            for batch in range(f.batches):
+                _fused_batch(f, batch, memory, memory + shared)
+        else:
+            for batch in prange(f.batches, num_threads=used, schedule="dynamic"):
+                _fused_batch(f, batch, memory, memory + shared + threadid() * scratch)
+    _give_back(memory, got)
+    return 0
+
+
+cdef Py_ssize_t FUSED_BYTES = 1 << 19       # of a batch's convolution: half of a large L2 cache
+
+
+def _images_together(g, Py_ssize_t itemsize):
+    """Images of a batch: a divisor of N whose convolution stays in the L2 cache."""
+    cdef Py_ssize_t each = g.oh * g.ow * g.k * itemsize, n = g.n, images = max(1, min(n, FUSED_BYTES // each))
+    while n % images:
+        images -= 1
+    return images
+
+
+def conv2d_pool(x, weight, bias, g, pg, *, activation=None, algorithm="auto", int threads=1, out=None, indices=None):
+    """``max_pool2d(conv2d(x, weight, bias))``, ``(N, POH, POW, K)``, without the large array between them.
+
+    `pg` is the pooling's geometry, of the convolution's result. `indices`, int32 or uint8, receives for each number
+    which pixel it is: int32 the flat place in the convolution's image, uint8 the place in the window,
+    ``row * kw + column``. Where a batch is too small to share out, the two operations run one after the other.
+    """
+    cdef together f
+    cdef Py_ssize_t itemsize = x.dtype.itemsize
+    images = _images_together(g, itemsize)
+    if algorithm == "naive" or g.n // images < 8:
+        full = conv2d(x, weight, bias, g, activation=activation, algorithm=algorithm, threads=threads)
+        return max_pool2d(full, pg, threads=threads, out=out, indices=indices)
+    y = _result(out, pg.output_shape, x.dtype)
+    one, one_pool = dataclasses.replace(g, n=images), dataclasses.replace(pg, n=images)
+    f.conv.g, f.pool.q = _conv(one), _pool(one_pool)
+    f.conv.relu = activation == "relu"
+    f.conv.a, f.conv.b, f.conv.bias, f.conv.out = _pointer(x), _pointer(weight), _pointer(bias), NULL
+    f.pool.narrow = indices is not None and indices.dtype == np.uint8
+    f.pool.a, f.pool.out, f.pool.out2 = NULL, _pointer(y), _pointer(indices)
+    _choose(&f.conv, FORWARD, _table(x), algorithm)
+    _table(x).max_pool(&f.pool)
+    f.batches = g.n // images
+    f.conv_in = itemsize * math.prod(one.input_shape)
+    f.conv_out = itemsize * math.prod(one.output_shape)
+    f.pool_out = itemsize * math.prod(one_pool.output_shape)
+    f.indices = (1 if f.pool.narrow else 4) * math.prod(one_pool.output_shape)
+    _run_fused(&f, threads)
+    return y
+
+
+def conv2d_pool_grad(grad_out, indices, y, pg, *, activation=None, int threads=1, out=None):
+    """Gradients for the convolution's result, ``(N, OH, OW, K)``, and for its bias, ``(K,)``, in one pass.
+
+    `y` and `indices` are what :func:`conv2d_pool` gave and filled; with ``activation="relu"`` the gradient of ReLU is
+    taken too, from `y`.
+    """
+    cdef plan p
+    gx = _result(out, pg.input_shape, grad_out.dtype)
+    gb = np.empty(pg.c, grad_out.dtype)
+    p.q = _pool(pg)
+    p.narrow, p.relu = indices.dtype == np.uint8, activation == "relu"
+    p.a, p.b, p.c, p.out, p.out2 = _pointer(grad_out), _pointer(indices), _pointer(y), _pointer(gx), _pointer(gb)
+    _table(grad_out).max_pool_grad(&p)
+    _run(&p, threads)
+    return gx, gb
+
+
 # Pooling ------------------------------------------------------------------------------------------------------------
 
 def max_pool2d(x, pg, *, int threads=1, out=None, indices=None):
-    """Largest pixel of each window, ``(N, OH, OW, C)``; `indices`, int32, receives its flat place in the image."""
+    """Largest pixel of each window, ``(N, OH, OW, C)``.
+
+    `indices`, int32 or uint8, receives which pixel that is: its flat place in the image, or in the window.
+    """
     cdef plan p
     y = _result(out, pg.output_shape, x.dtype)
     p.q = _pool(pg)
+    p.narrow = indices is not None and indices.dtype == np.uint8
     p.a, p.out, p.out2 = _pointer(x), _pointer(y), _pointer(indices)
     _table(x).max_pool(&p)
     _run(&p, threads)
@@ -289,7 +398,8 @@ def max_pool2d_input_grad(grad_out, indices, pg, *, int threads=1, out=None):
     cdef plan p
     gx = _result(out, pg.input_shape, grad_out.dtype)
     p.q = _pool(pg)
-    p.a, p.b, p.out = _pointer(grad_out), _pointer(indices), _pointer(gx)
+    p.narrow, p.relu = indices.dtype == np.uint8, 0
+    p.a, p.b, p.out, p.out2 = _pointer(grad_out), _pointer(indices), _pointer(gx), NULL
     _table(grad_out).max_pool_grad(&p)
     _run(&p, threads)
     return gx
@@ -363,10 +473,23 @@ def bias_grad(grad_out, *, int threads=1):
     cdef plan p
     gb = np.empty(grad_out.shape[grad_out.ndim - 1], grad_out.dtype)
     _matrix(&p, grad_out)
+    p.relu = 0
     p.a, p.out = _pointer(grad_out), _pointer(gb)
     _table(grad_out).bias_grad(&p)
     _run(&p, threads)
     return gb
+
+
+def relu_bias_grad(grad_out, y, *, int threads=1, out=None):
+    """:func:`relu_grad` and the :func:`bias_grad` of its result, in one pass; `out` may be `grad_out`."""
+    cdef plan p
+    g, gb = _result(out, y.shape, y.dtype), np.empty(y.shape[y.ndim - 1], y.dtype)
+    _matrix(&p, y)
+    p.relu = 1
+    p.a, p.b, p.out, p.out2 = _pointer(grad_out), _pointer(y), _pointer(gb), _pointer(g)
+    _table(y).bias_grad(&p)
+    _run(&p, threads)
+    return g, gb
 
 
 def softmax_cross_entropy(logits, labels, *, int threads=1):

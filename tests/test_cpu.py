@@ -45,6 +45,7 @@ CONVOLUTIONS = {
     "wide": (1, 2, 90, 3, 20, 3, 3, {"padding": 1}),
     "one pixel": (1, 1, 1, 1, 1, 1, 1, {}),
     "more padding than image": (1, 2, 3, 2, 4, 3, 3, {"padding": 4}),
+    "sixteen": (16, 6, 7, 3, 20, 3, 3, {"padding": 1}),
     "many images": (17, 4, 4, 8, 16, 3, 3, {"padding": 1}),
 }
 
@@ -183,6 +184,35 @@ def test_pooling_matches_the_twin(name, dtype, threads, isa):
     assert_close(gx, reference.avg_pool2d_input_grad(dy, pg), dtype)
 
 
+@pytest.mark.parametrize("activation", (None, "relu"))
+@pytest.mark.parametrize("index", (np.int32, np.uint8))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ("first layer", "many images", "groups", "depthwise", "sixteen"))
+@pytest.mark.parametrize("pooling", ((2, {}), (3, {"stride": 2, "padding": 1})))
+def test_convolution_with_pooling_matches_the_two_apart(name, pooling, dtype, index, activation, isa):
+    size, rest = pooling
+    g, x, w, b, _ = problem(name, dtype, seed=3)
+    pg = pool_geometry(g.output_shape, size, **rest)
+    full = _cpu.conv2d(x, w, b, g, activation=activation)
+    where = np.full(pg.output_shape, 77, index)
+    expected_where = where.copy()
+    expected = _cpu.max_pool2d(full, pg, indices=expected_where)
+    for threads in (1, 2):
+        y = _cpu.conv2d_pool(
+            x, w, b, g, pg, activation=activation, threads=threads, out=poisoned(pg.output_shape, dtype), indices=where
+        )
+        assert y.tobytes() == expected.tobytes()
+        np.testing.assert_array_equal(where, expected_where)
+        np.testing.assert_array_equal(_cpu.conv2d_pool(x, w, b, g, pg, activation=activation, threads=threads), y)
+        dy = np.random.default_rng(5).standard_normal(y.shape).astype(dtype)
+        masked = dy * (y > 0) if activation else dy
+        gx, gb = _cpu.conv2d_pool_grad(
+            dy, where, y, pg, activation=activation, threads=threads, out=poisoned(full.shape, dtype)
+        )
+        np.testing.assert_array_equal(gx, _cpu.max_pool2d_input_grad(masked, where, pg))
+        assert_close(gb, masked.sum(axis=(0, 1, 2)), dtype)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", ((1, 1), (5, 3), (3, 4, 5, 33), (70, 20, 20, 7)))
 def test_elementwise_and_statistics_match_the_twin(shape, dtype, isa):
@@ -196,6 +226,9 @@ def test_elementwise_and_statistics_match_the_twin(shape, dtype, isa):
     assert _cpu.relu_grad(in_place, y, out=in_place) is in_place
     np.testing.assert_array_equal(in_place, reference.relu_grad(dy, y))
     assert_close(_cpu.scale_shift(x, gamma, beta, threads=2), reference.scale_shift(x, gamma, beta), dtype)
+    g, gb = _cpu.relu_bias_grad(dy, y, threads=2, out=poisoned(shape, dtype))
+    np.testing.assert_array_equal(g, reference.relu_grad(dy, y))
+    assert_close(gb, g.reshape(-1, shape[-1]).sum(axis=0), dtype)
     assert_close(_cpu.bias_grad(dy, threads=2), dy.reshape(-1, shape[-1]).sum(axis=0), dtype)
     x = x * 3 + 100
     for mine, twin in zip(

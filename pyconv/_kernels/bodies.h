@@ -12,6 +12,7 @@
 
 #include "elementwise.h"
 #include "pool.h"
+#include "max_pool.h"
 #include "statistics.h"
 
 static const algorithm NAME(algorithms)[] = {

@@ -17,69 +17,80 @@ typedef struct NAME(strip) {
     ptrdiff_t rows, in_row, w_row;      /* taps down, and their steps in `in` and w */
     ptrdiff_t columns, in_column, w_column;
     ptrdiff_t channels;
-    int relu;
+    int relu, stream;                   /* stream: out is large and every vector of it is aligned */
 } NAME(strip);
 
-INLINE void NAME(strip_body)(const NAME(strip) *t, const int P)
+/* whole: there is at least one whole vector of channels. */
+INLINE void NAME(strip_body)(const NAME(strip) *t, const int P, const int whole)
 {
     const ptrdiff_t step = t->in_step, out_step = t->out_step, channels = t->channels;
     const ptrdiff_t in_row = t->in_row, in_column = t->in_column, w_row = t->w_row, w_column = t->w_column;
     const ptrdiff_t rows = t->rows, columns = t->columns;
     const REAL *const in = t->in, *const w = t->w, *const bias = t->bias;
     REAL *const out = t->out;
-    const int relu = t->relu;
+    const int relu = t->relu, stream = t->stream;
     for (ptrdiff_t tile = 0; tile < t->tiles; tile++)
         for (ptrdiff_t next = 0; next < channels; next += LANES) {
             /* The last vector overlaps the one before, unless there is only a part of one. */
-            const ptrdiff_t some = channels < LANES ? channels : LANES;
-            const ptrdiff_t c = next + LANES > channels && channels > LANES ? channels - LANES : next;
+            const ptrdiff_t c = whole && next + LANES > channels ? channels - LANES : next;
             const REAL *from = in + tile * P * step + c;
             REAL *to = out + tile * P * out_step + c;
             vec sum[NAME(DEPTHWISE_PIXELS)], start = {0};
             if (bias)
-                start = some == LANES ? NAME(load)(bias + c) : NAME(load_some)(bias, some);
+                start = whole ? NAME(load)(bias + c) : NAME(load_some)(bias, channels);
             UNROLL
             for (int p = 0; p < P; p++)
                 sum[p] = start;
-            for (ptrdiff_t i = 0; i < rows; i++)
-                for (ptrdiff_t j = 0; j < columns; j++) {
-                    const REAL *x = from + i * in_row + j * in_column, *filter = w + i * w_row + j * w_column + c;
-                    if (some == LANES) {
-                        const vec f = NAME(load)(filter);
-                        UNROLL
-                        for (int p = 0; p < P; p++)
-                            sum[p] += f * NAME(load)(x + p * step);
-                    } else {
-                        const vec f = NAME(load_some)(filter, some);
-                        UNROLL
-                        for (int p = 0; p < P; p++)
-                            sum[p] += f * NAME(load_some)(x + p * step, some);
-                    }
+            for (ptrdiff_t i = 0; i < rows; i++) {
+                const REAL *filter = w + i * w_row + c, *x[3]; /* every third pixel, as in tile.h */
+                UNROLL
+                for (int q = 0; q < (P + 2) / 3; q++) {
+                    x[q] = from + i * in_row + 3 * q * step;
+                    APART(x[q]);
                 }
+                for (ptrdiff_t j = 0; j < columns; j++, filter += w_column) {
+                    const vec f = whole ? NAME(load)(filter) : NAME(load_some)(filter, channels);
+                    UNROLL
+                    for (int p = 0; p < P; p++) {
+                        const REAL *pixel = x[p / 3] + p % 3 * step;
+                        sum[p] += f * (whole ? NAME(load)(pixel) : NAME(load_some)(pixel, channels));
+                    }
+                    UNROLL
+                    for (int q = 0; q < (P + 2) / 3; q++)
+                        x[q] += in_column;
+                }
+            }
             UNROLL
             for (int p = 0; p < P; p++) {
                 const vec result = relu ? NAME(positive)(sum[p]) : sum[p];
-                if (some == LANES)
-                    NAME(store)(to + p * out_step, result);
+                if (!whole)
+                    NAME(store_some)(to + p * out_step, result, channels);
+                else if (stream)
+                    NAME(stream)(to + p * out_step, result);
                 else
-                    NAME(store_some)(to + p * out_step, result, some);
+                    NAME(store)(to + p * out_step, result);
             }
         }
 }
 
 static void NAME(strip_8)(const NAME(strip) *t)
 {
-    NAME(strip_body)(t, 8);
+    NAME(strip_body)(t, 8, 1);
 }
 
 static void NAME(strip_4)(const NAME(strip) *t)
 {
-    NAME(strip_body)(t, 4);
+    NAME(strip_body)(t, 4, 1);
 }
 
 static void NAME(strip_1)(const NAME(strip) *t)
 {
-    NAME(strip_body)(t, 1);
+    NAME(strip_body)(t, 1, 1);
+}
+
+static void NAME(strip_part)(const NAME(strip) *t)
+{
+    NAME(strip_body)(t, 1, 0);
 }
 
 typedef struct NAME(depthwise) {
@@ -105,12 +116,12 @@ static void NAME(depthwise_columns)(NAME(strip) *t, const NAME(axis) *x, ptrdiff
     t->columns = j1 > j0 ? j1 - j0 : 0;
     if (t->columns)
         t->w = w + (x->kernel0 + j0 * x->kernel_step) * c;
-    for (int size = 0; size < 3; size++) {
+    for (int size = c < LANES ? 2 : 0; size < 3; size++) {
         t->tiles = (end - s) / sizes[size];
         t->in = t->columns ? in + (x->in0 + s * x->in_step + j0 * x->tap_step) * c : in;
         t->out = out + (x->out0 + s * x->out_step) * c;
         if (t->tiles > 0)
-            strips[size](t);
+            (c < LANES ? NAME(strip_part) : strips[size])(t);
         s += t->tiles * sizes[size];
     }
 }
@@ -135,6 +146,8 @@ static void NAME(depthwise_run)(const plan *p, int stage, ptrdiff_t item, void *
     t.relu = p->relu;
     const REAL *in = p->a, *w = p->b;
     REAL *out = (REAL *)p->out + item * d->ow * c;
+    t.stream = g->n * d->oh * d->ow * c * (ptrdiff_t)sizeof(REAL) >= LARGE && c % LANES == 0 &&
+               ((uintptr_t)out & (VECTOR_BYTES - 1)) == 0;
     if (t.rows) {
         in += (image * d->ih + y.in0 + r * y.in_step + i0 * y.tap_step) * d->iw * c;
         w += (y.kernel0 + i0 * y.kernel_step) * g->kw * c;
@@ -156,6 +169,8 @@ static void NAME(depthwise_run)(const plan *p, int stage, ptrdiff_t item, void *
             s = end;
         }
     }
+    if (t.stream)
+        NAME(fence)();
 }
 
 static int NAME(depthwise_plan)(plan *p)

@@ -183,7 +183,7 @@ static int NAME(direct_plan)(plan *p)
     ptrdiff_t results = 0;
     int found = 0;
     d->taps = p->g.kh * p->g.kw;
-    d->large = d->n * d->oh * d->ow * d->groups * d->to * (ptrdiff_t)sizeof(REAL) >= 16 << 20 && d->to % LANES == 0;
+    d->large = d->n * d->oh * d->ow * d->groups * d->to * (ptrdiff_t)sizeof(REAL) >= LARGE && d->to % LANES == 0;
     d->vectors = (d->to + LANES - 1) / LANES;
     d->blocks = (d->vectors + 1) / 2;
     d->low_y = d->high_y = d->low_x = d->high_x = 0;

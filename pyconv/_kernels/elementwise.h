@@ -3,7 +3,7 @@
        relu          out = max(0, a), NaN stays NaN
        relu_grad     out = a where b > 0, else 0              (a: grad_out, b: the result of relu)
        scale_shift   out = a * b + c, b and c per channel
-       bias_grad     out[channel] = sum over rows of a
+       bias_grad     out[channel] = sum over rows of a; with `relu` of a where b > 0, else 0, which out2 receives (it may be a)
 
    The compiler vectorises these loops: they are bound by memory. */
 
@@ -90,13 +90,21 @@ static void NAME(bias_grad_run)(const plan *p, int stage, ptrdiff_t item, void *
     (void)scratch;
     if (stage == 0) {
         ptrdiff_t first, last = NAME(chunk)(p, item, &first);
-        const REAL *grad = p->a;
+        const REAL *grad = p->a, *y = p->b;
+        REAL *masked = p->out2;
         double *sum = sums + item * n;
         for (ptrdiff_t i = 0; i < n; i++)
             sum[i] = 0;
         for (ptrdiff_t row = first; row < last; row++)
-            for (ptrdiff_t i = 0; i < n; i++)
-                sum[i] += (double)grad[row * n + i];
+            if (p->relu)
+                for (ptrdiff_t i = 0; i < n; i++) {
+                    const REAL g = y[row * n + i] > 0 ? grad[row * n + i] : 0;
+                    masked[row * n + i] = g;
+                    sum[i] += (double)g;
+                }
+            else
+                for (ptrdiff_t i = 0; i < n; i++)
+                    sum[i] += (double)grad[row * n + i];
     } else {
         REAL *out = p->out;
         for (ptrdiff_t chunk = 1; chunk < p->items[0]; chunk++)

@@ -1,11 +1,9 @@
-/* pool.h: max and average pooling with their gradients, vectorised over channels.
+/* pool.h: average pooling with its gradient, and the windows that max pooling (max_pool.h) shares.
 
-       max_pool        out[n, oy, ox, c] = max over the window of a;  out2 = int32 row * W + column of the (first) maximum
-       max_pool_grad   out[n, iy, ix, c] = sum of a[n, oy, ox, c] over the windows whose maximum it is     (b: out2)
        avg_pool        out[n, oy, ox, c] = mean over the window's pixels inside the image
        avg_pool_grad   out[n, iy, ix, c] = sum over the windows that see it of a[n, oy, ox, c] / pixels of that window
 
-   The gradients gather: every pixel of the result adds up its windows in a fixed order, so rows are independent. */
+   The gradient gathers: every pixel of the result adds up its windows in a fixed order, so rows are independent. */
 
 /* The pixels first ... last - 1 of an axis that window `o` sees. */
 INLINE ptrdiff_t NAME(window)(ptrdiff_t o, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t kernel, ptrdiff_t size,
@@ -34,83 +32,6 @@ INLINE int NAME(by_rows)(plan *p, ptrdiff_t rows, run_fn run)
     p->cycles = (double)(q->n * q->c * (q->h * q->w + q->oh * q->ow)) * (double)sizeof(REAL) / 8;
     p->run = run;
     return 1;
-}
-
-/* One window, `count` channels (LANES or fewer). */
-INLINE void NAME(max_window)(const pool *q, const REAL *x, REAL *y, int *index, ptrdiff_t y0, ptrdiff_t y1,
-                             ptrdiff_t x0, ptrdiff_t x1, ptrdiff_t count, int full)
-{
-    const REAL *start = x + (y0 * q->w + x0) * q->c;
-    vec best = full ? NAME(load)(start) : NAME(load_some)(start, count);
-    ivec where = (ivec){0} + (INTEGER)(y0 * q->w + x0);
-    for (ptrdiff_t iy = y0; iy < y1; iy++)
-        for (ptrdiff_t ix = x0; ix < x1; ix++) {
-            const REAL *from = x + (iy * q->w + ix) * q->c;
-            vec v = full ? NAME(load)(from) : NAME(load_some)(from, count);
-            ivec take = (v > best) | ((v != v) & (best == best)); /* the first NaN wins: nothing is greater */
-            best = (vec)((take & (ivec)v) | (~take & (ivec)best));
-            where = (take & ((ivec){0} + (INTEGER)(iy * q->w + ix))) | (~take & where);
-        }
-    if (full)
-        NAME(store)(y, best);
-    else
-        NAME(store_some)(y, best, count);
-    if (index)
-        for (ptrdiff_t i = 0; i < (full ? LANES : count); i++)
-            index[i] = (int)where[i];
-}
-
-static void NAME(max_pool_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
-    const pool *q = &p->q;
-    ptrdiff_t image = item / q->oh, oy = item % q->oh, y0, y1, x0, x1;
-    const REAL *x = (const REAL *)p->a + image * q->h * q->w * q->c;
-    REAL *y = (REAL *)p->out + item * q->ow * q->c;
-    int *index = p->out2 ? (int *)p->out2 + item * q->ow * q->c : NULL;
-    (void)stage, (void)shared, (void)scratch;
-    y1 = NAME(window)(oy, q->sh, q->pt, q->kh, q->h, &y0);
-    for (ptrdiff_t ox = 0; ox < q->ow; ox++) {
-        ptrdiff_t c = 0, at = ox * q->c;
-        x1 = NAME(window)(ox, q->sw, q->pl, q->kw, q->w, &x0);
-        for (; c + LANES <= q->c; c += LANES)
-            NAME(max_window)(q, x + c, y + at + c, index ? index + at + c : NULL, y0, y1, x0, x1, LANES, 1);
-        if (c < q->c)
-            NAME(max_window)(q, x + c, y + at + c, index ? index + at + c : NULL, y0, y1, x0, x1, q->c - c, 0);
-    }
-}
-
-static int NAME(max_pool)(plan *p)
-{
-    return NAME(by_rows)(p, p->q.oh, NAME(max_pool_run));
-}
-
-static void NAME(max_pool_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
-    const pool *q = &p->q;
-    ptrdiff_t image = item / q->h, iy = item % q->h, oy0, oy1, ox0, ox1;
-    const REAL *grad = (const REAL *)p->a + image * q->oh * q->ow * q->c;
-    const int *index = (const int *)p->b + image * q->oh * q->ow * q->c;
-    REAL *gx = (REAL *)p->out + item * q->w * q->c;
-    (void)stage, (void)shared, (void)scratch;
-    oy1 = NAME(windows)(iy, q->sh, q->pt, q->kh, q->oh, &oy0);
-    for (ptrdiff_t ix = 0; ix < q->w; ix++) {
-        const int here = (int)(iy * q->w + ix);
-        REAL *to = gx + ix * q->c;
-        ox1 = NAME(windows)(ix, q->sw, q->pl, q->kw, q->ow, &ox0);
-        for (ptrdiff_t c = 0; c < q->c; c++)
-            to[c] = 0;
-        for (ptrdiff_t oy = oy0; oy < oy1; oy++)
-            for (ptrdiff_t ox = ox0; ox < ox1; ox++) {
-                const ptrdiff_t at = (oy * q->ow + ox) * q->c;
-                for (ptrdiff_t c = 0; c < q->c; c++)
-                    to[c] += index[at + c] == here ? grad[at + c] : 0;
-            }
-    }
-}
-
-static int NAME(max_pool_grad)(plan *p)
-{
-    return NAME(by_rows)(p, p->q.h, NAME(max_pool_grad_run));
 }
 
 static void NAME(avg_pool_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)

@@ -51,6 +51,31 @@ INLINE void NAME(store_some)(REAL *to, vec v, ptrdiff_t count)
         to[i] = lanes[i];
 }
 
+/* a where `take` is set, b elsewhere; a comparison sets all bits of a lane or none. */
+INLINE vec NAME(select)(ivec take, vec a, vec b)
+{
+    return (vec)((take & (ivec)a) | (~take & (ivec)b));
+}
+
+/* Whole numbers in memory, one or four bytes each, from and to lanes. */
+typedef unsigned char NAME(bytes) __attribute__((vector_size(LANES), aligned(1), may_alias));
+typedef int NAME(words) __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+INLINE ivec NAME(load_numbers)(const void *from, ptrdiff_t at, const int narrow)
+{
+    if (narrow)
+        return __builtin_convertvector(*(const NAME(bytes) *)((const unsigned char *)from + at), ivec);
+    return __builtin_convertvector(*(const NAME(words) *)((const int *)from + at), ivec);
+}
+
+INLINE void NAME(store_numbers)(void *to, ptrdiff_t at, ivec v, const int narrow)
+{
+    if (narrow)
+        *(NAME(bytes) *)((unsigned char *)to + at) = __builtin_convertvector(v, NAME(bytes));
+    else
+        *(NAME(words) *)((int *)to + at) = __builtin_convertvector(v, NAME(words));
+}
+
 /* max(0, v), lane by lane; NaN stays NaN. */
 INLINE vec NAME(positive)(vec v)
 {
