@@ -176,23 +176,23 @@ _VARIANTS: dict[str, list[dict[str, float]]] = {
 """Ways to show each expression at full intensity; actions that are not named rest."""
 
 _HABIT = {
-    "brow_inner": 0.016,
-    "brow_outer": 0.02,
-    "brow_close": 0.01,
-    "lid_open": 0.10,
-    "lid_tight": 0.08,
-    "lid_droop": 0.12,
-    "corner": 0.016,
-    "width": 0.06,
+    "brow_inner": 0.014,
+    "brow_outer": 0.017,
+    "brow_close": 0.009,
+    "lid_open": 0.085,
+    "lid_tight": 0.068,
+    "lid_droop": 0.102,
+    "corner": 0.014,
+    "width": 0.051,
     "open": 0.0,
-    "lip_raise": 0.006,
-    "press": 0.12,
-    "teeth": 0.08,
-    "square": 0.1,
-    "wrinkle": 0.10,
-    "furrow": 0.14,
-    "forehead": 0.14,
-    "fold": 0.18,
+    "lip_raise": 0.005,
+    "press": 0.102,
+    "teeth": 0.068,
+    "square": 0.085,
+    "wrinkle": 0.085,
+    "furrow": 0.119,
+    "forehead": 0.119,
+    "fold": 0.153,
 }
 """Standard deviation between people of each action, at rest too."""
 
@@ -226,7 +226,7 @@ def actions(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarra
     """
     n = len(labels)
     target = _TABLE[labels, rng.integers(0, _MOST, n)]
-    intensity = 0.6 + 0.6 * rng.beta(2.0, 2.0, n)
+    intensity = 0.7 + 0.5 * rng.beta(2.0, 2.0, n)
     # People do not move all of their face alike: each action has a share of its own.
     shares = intensity[:, None] * rng.normal(1.0, 0.15, target.shape).clip(0.5, 1.5)
     values = shares * target + _SPREAD * rng.standard_normal(target.shape)

@@ -89,7 +89,7 @@ def person(n: int, rng: np.random.Generator) -> Traits:
         "back_pitch": uniform(0.15, 0.9),
         "clothes": uniform(0.0, 1.0),
         # Something before the face: a hand, an arm, a strap
-        "bar": some(0.12, np.ones(n)),
+        "bar": some(0.1, np.ones(n)),
         "bar_x": normal(0.0, 0.45),
         "bar_y": normal(0.1, 0.45),
         "bar_angle": uniform(0.0, np.pi),
