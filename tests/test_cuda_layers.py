@@ -85,7 +85,7 @@ def test_batch_norm(rng: np.random.Generator, device: str, dtype: str, shape: tu
     with running_on(device, order="reversed"):
         y, mean, inv_std = BACKEND.batch_norm(x, gamma, beta, 1e-5)
         expected = twin.batch_norm(x, gamma, beta, 1e-5)
-        near(mean, expected[1], 4)
+        near(mean, expected[1], 40)
         near(inv_std, expected[2], 400)
         near(y, expected[0], 4000)
         results = BACKEND.batch_norm_grad(x, grad, gamma, expected[1], expected[2])
