@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,6 +119,7 @@ def parser() -> Parser:
 
     where = made.add_argument_group("where it runs")
     add(where, "--backend", "serial, multicore, cuda, reference or auto", metavar="NAME")
+    add(where, "--gpus", "with cuda: numbers of the GPUs to use (default: all that are visible)", metavar="0,1,...")
     add(where, "--workers", "training processes, or auto", type=_workers, metavar="N|auto")
     add(
         where,
@@ -161,6 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parser().parse_args(argv)
     given = {name: value for name, value in vars(args).items() if value is not None and value is not SUPPRESS}
+    if "gpus" in given:  # for this process and the workers that it starts
+        os.environ["PYCONV_GPUS"] = given.pop("gpus")
     plan = _continued(given) if "resume" in given else _new(given)
     data: datasets.Dataset = plan.pop("data")
     model: nn.Sequential = plan.pop("model")

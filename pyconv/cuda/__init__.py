@@ -4,7 +4,7 @@ Importing this needs neither PyCUDA nor a GPU: the device is made at the first o
 """
 
 from .array import DeviceArray
-from .device import Device, current, unavailable, use
+from .device import Device, current, join, unavailable, use
 from .errors import CompileError, DeviceLostError, DeviceMemoryError
 from .tuning import tune
 
@@ -19,6 +19,7 @@ __all__ = [
     "DeviceMemoryError",
     "algorithms",
     "current",
+    "join",
     "tune",
     "unavailable",
     "use",

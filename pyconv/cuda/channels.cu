@@ -102,6 +102,19 @@ extern "C" __global__ void batch_norm_grad(const REAL *__restrict__ x, const REA
     dx[e] = gamma[c] * inv_std[c] * (dy[e] - dbeta[c] * one_over_rows - normal * (dgamma[c] * one_over_rows));
 }
 
+// y = gamma (x - running mean) / sqrt(running variance + eps) + beta, for inference. y may be x.
+extern "C" __global__ void batch_norm_inference(const REAL *x, const REAL *__restrict__ gamma,
+                                                const REAL *__restrict__ beta,
+                                                const REAL *__restrict__ running_mean,
+                                                const REAL *__restrict__ running_var, REAL *y, long long size,
+                                                int channels, REAL eps) {
+    long long e = element();
+    if (e >= size) return;
+    int c = (int)(e % channels);
+    REAL scale = gamma[c] / sqrt(running_var[c] + eps);
+    y[e] = x[e] * scale + (beta[c] - running_mean[c] * scale);
+}
+
 // running = (1 - momentum) running + momentum batch; the variance made unbiased: times rows / (rows - 1).
 extern "C" __global__ void running_statistics(REAL *__restrict__ running_mean, REAL *__restrict__ running_var,
                                               const REAL *__restrict__ mean, const REAL *__restrict__ inv_std,

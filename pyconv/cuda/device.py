@@ -8,6 +8,7 @@ same kernels on the CPU. The GPU's is made at the first use, never at import and
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -122,6 +123,7 @@ class Device(Protocol):
 _chosen: Device | None = None
 _made: Device | None = None
 _made_in = 0
+_worker = 0
 
 
 def current() -> Device:
@@ -140,9 +142,7 @@ def current() -> Device:
         reason = unavailable()
         if reason is not None:
             raise BackendUnavailable(reason)
-        from .driver import DriverDevice
-
-        _made, _made_in = DriverDevice(ordinal()), os.getpid()
+        _made, _made_in = _make(), os.getpid()
     elif _made_in != os.getpid():
         raise BackendUnavailable(
             "this process was forked from one that used the GPU, which CUDA does not allow: "
@@ -151,16 +151,63 @@ def current() -> Device:
     return _made
 
 
-def ordinal() -> int:
-    """Number of the GPU to use among the visible ones: ``PYCONV_GPU``, 0 by default."""
-    text = os.environ.get("PYCONV_GPU", "0")
+def _make() -> Device:
+    """The GPU; or, where ``PYCONV_CUDA_DEVICE`` names a class as ``module:name``, that door to another device."""
+    named = os.environ.get("PYCONV_CUDA_DEVICE")
+    if named:
+        module, _, name = named.partition(":")
+        return getattr(importlib.import_module(module), name)()
+    from .driver import DriverDevice
+
+    return DriverDevice(ordinal())
+
+
+def gpus() -> tuple[int, ...]:
+    """Numbers of the GPUs to use among the visible ones: ``PYCONV_GPUS``, such as ``0,2``; all of them by default."""
+    text = os.environ.get("PYCONV_GPUS", "")
+    if not text:
+        from .driver import devices
+
+        return tuple(range(devices()))
     try:
-        number = int(text)
+        numbers = tuple(int(item) for item in text.split(","))
     except ValueError:
-        number = -1
-    if number < 0:
-        raise BackendUnavailable(f"PYCONV_GPU must be the number of a GPU, from 0 on, not {text!r}")
-    return number
+        numbers = (-1,)
+    if min(numbers) < 0:
+        raise BackendUnavailable(f"PYCONV_GPUS must be numbers of GPUs, from 0 on, such as 0,2; not {text!r}")
+    return numbers
+
+
+def ordinal() -> int:
+    """Number of the GPU of this process among the visible ones: workers are dealt out to the GPUs in turn."""
+    numbers = gpus()
+    return numbers[_worker % len(numbers)]
+
+
+def join(worker: int, workers: int) -> Device:
+    """Make this process the `worker`-th, from 0 on, of `workers` that share the GPUs, before it first uses one.
+
+    Each GPU's memory is shared out evenly to its workers, so that a worker that needs more than its part gets an error
+    with a name instead of starving another.
+
+    Raises
+    ------
+    BackendUnavailable
+        If there is no GPU.
+    """
+    global _worker
+    _worker = worker
+    device = current()
+    alone = _chosen is not None or "PYCONV_CUDA_DEVICE" in os.environ
+    numbers = (0,) if alone else gpus()
+    beside = len(range(worker % len(numbers), workers, len(numbers)))
+    _, total = device.memory()
+    device.limit_memory(max(int(total * 0.9) // beside - CONTEXT_BYTES, total // (4 * beside)))
+    return device
+
+
+#: What a process's context takes of the device's memory beside its arrays, roughly.
+CONTEXT_BYTES = 512 << 20
 
 
 @contextlib.contextmanager
@@ -179,7 +226,7 @@ def unavailable() -> str | None:
 
     Asking makes no context and compiles nothing.
     """
-    if _chosen is not None or _made is not None:
+    if _chosen is not None or _made is not None or os.environ.get("PYCONV_CUDA_DEVICE"):
         return None
     from . import driver
 

@@ -65,7 +65,7 @@ def unavailable() -> str | None:
         drv = _pycuda()
         number = ordinal()
         if number >= drv.Device.count():
-            return f"there is no GPU {number}: {drv.Device.count()} visible; set PYCONV_GPU or CUDA_VISIBLE_DEVICES"
+            return f"there is no GPU {number}: {drv.Device.count()} visible; set PYCONV_GPUS or CUDA_VISIBLE_DEVICES"
         device = drv.Device(number)
         capability = device.compute_capability()
         if tuple(capability) < OLDEST:

@@ -145,6 +145,17 @@ def batch_norm_grad(
     )  # fmt: skip
 
 
+def batch_norm_inference(
+    x: DeviceArray, gamma: DeviceArray, beta: DeviceArray, running_mean: DeviceArray, running_var: DeviceArray,
+    eps: float, y: DeviceArray,
+) -> None:  # fmt: skip
+    """Normalise with the running statistics."""
+    program("channels.cu", x.dtype).launch(
+        "batch_norm_inference", blocks(y.size), (BLOCK,), x, gamma, beta, running_mean, running_var, y,
+        np.int64(y.size), np.int32(x.shape[-1]), x.dtype.type(eps),
+    )  # fmt: skip
+
+
 def running_statistics(
     running_mean: DeviceArray, running_var: DeviceArray, mean: DeviceArray, inv_std: DeviceArray, eps: float,
     momentum: float, rows: int,

@@ -201,6 +201,22 @@ def relu_grad(grad_out, y, *, threads=1, out=None):
     return _elementwise(layers.relu_grad, grad_out, y, out=out)
 
 
+def multiply(x, factor, *, threads=1, out=None):
+    """``x factor``, number by number."""
+    return _elementwise(layers.multiply, x, factor, out=out)
+
+
+def dropout(x, factor, *, seed, stream, step, layer, first, threshold, scale, threads=1, out=None):
+    """Drop numbers of `x` by the masks of :func:`pyconv.nn.dropout.mask`; `factor` gets what each was multiplied by."""
+    call = _Call(x, out=out)
+    y, factors = call.result(x.shape, x.dtype, out), call.result(x.shape, x.dtype, factor)
+    how = {"seed": seed, "stream": stream, "step": step, "layer": layer, "first": first}
+    layers.dropout(call(x), y, factors, threshold=threshold, scale=scale, **how)
+    if isinstance(factor, np.ndarray):
+        factor[...] = factors.get()
+    return call.give(y, out)
+
+
 def scale_shift(x, scale, shift, *, threads=1, out=None):
     """``scale x + shift`` for each channel."""
     return _elementwise(layers.scale_shift, x, scale, shift, out=out)
@@ -266,3 +282,21 @@ def batch_norm_grad(x, grad_out, gamma, mean, inv_std, *, threads=1, out=None):
     dgamma, dbeta = empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
     layers.batch_norm_grad(call(x), call(grad_out), call(gamma), call(mean), call(inv_std), dx, dgamma, dbeta)
     return call.give(dx, out), call.give(dgamma), call.give(dbeta)
+
+
+def batch_norm_inference(x, gamma, beta, running_mean, running_var, eps, *, threads=1, out=None):
+    """Normalised by the running statistics."""
+    call = _Call(x, out=out)
+    y = call.result(x.shape, x.dtype, out)
+    layers.batch_norm_inference(call(x), call(gamma), call(beta), call(running_mean), call(running_var), eps, y)
+    return call.give(y, out)
+
+
+def move_running_statistics(running_mean, running_var, mean, inv_std, eps, momentum, numbers):
+    """Move the running statistics, in place, towards those of a batch of `numbers` numbers a channel."""
+    call = _Call(running_mean, running_var)
+    kept = [(host, call(host)) for host in (running_mean, running_var)]
+    layers.running_statistics(kept[0][1], kept[1][1], call(mean), call(inv_std), eps, momentum, numbers)
+    for host, there in kept:
+        if isinstance(host, np.ndarray):
+            host[...] = there.get()

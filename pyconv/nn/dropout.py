@@ -94,16 +94,21 @@ class DropoutStep(Step):
         if not run.training or not self._threshold:
             self._factor = None
             return x
+        self._factor = run.kept((self.index, "factor"), x.shape)
+        out = x if run.owned else run.result(self.index, x.shape)
+        by_backend = getattr(run.ops, "dropout", None)
+        if by_backend is not None:  # the same masks, drawn where the numbers are
+            how = {"seed": run.seed, "stream": _STREAM, "step": run.step, "layer": self.index, "first": run.first}
+            return by_backend(x, self._factor, threshold=self._threshold, scale=self._scale, out=out, **how)
         keep = mask(run.seed, run.step, self.index, run.first, len(x), math.prod(x.shape[1:]), self._threshold).reshape(
             x.shape
         )
-        self._factor = run.kept((self.index, "factor"), x.shape)
         np.multiply(keep, x.dtype.type(self._scale), out=self._factor)
-        out = x if run.owned else run.result(self.index, x.shape)
         return np.multiply(x, self._factor, out=out)
 
     def backward(self, grad: np.ndarray, run: Run, input_grad: bool) -> np.ndarray | None:
         """The same factors on the gradient."""
         if self._factor is None:
             return grad
-        return np.multiply(grad, self._factor, out=grad)
+        multiply = getattr(run.ops, "multiply", np.multiply)
+        return multiply(grad, self._factor, out=grad)

@@ -88,6 +88,10 @@ class BatchNormStep(Step):
         """Normalise with the batch's statistics in training, else with the running ones."""
         gamma, beta, running_mean, running_var = self._arrays
         if not run.training:
+            by_backend = getattr(run.ops, "batch_norm_inference", None)
+            if by_backend is not None:
+                out = x if run.owned else run.result(self.index, x.shape)
+                return by_backend(x, gamma, beta, running_mean, running_var, self._eps, out=out)
             scale = gamma / np.sqrt(running_var + x.dtype.type(self._eps))
             shift = beta - running_mean * scale
             out = x if run.owned else run.result(self.index, x.shape)
@@ -97,11 +101,15 @@ class BatchNormStep(Step):
             raise ShapeError("training needs more than one number per channel: take a batch of 2 or more")
         out = run.result(self.index, x.shape)
         y, mean, inv_std = run.ops.batch_norm(x, gamma, beta, self._eps, threads=run.threads, out=out)
+        self._kept = x, mean, inv_std
+        by_backend = getattr(run.ops, "move_running_statistics", None)
+        if by_backend is not None:
+            by_backend(running_mean, running_var, mean, inv_std, self._eps, self._momentum, numbers)
+            return y
         biased = 1 / np.square(inv_std, dtype=np.float64) - self._eps
         for running, batch in ((running_mean, mean), (running_var, biased * (numbers / (numbers - 1)))):
             running *= 1 - self._momentum
             running += (self._momentum * batch).astype(running.dtype)
-        self._kept = x, mean, inv_std
         return y
 
     def backward(self, grad: np.ndarray, run: Run, input_grad: bool) -> np.ndarray | None:

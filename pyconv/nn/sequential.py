@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from .layer import Layer, Parameter, Shape, Step, in_layer
 from .losses import cross_entropy, softmax
 from .normalization import Normalization
 from .run import Run, Workspace
+
+if TYPE_CHECKING:
+    from .on_device import OnDevice
 
 #: Bytes that the largest array of a prediction may take; larger inputs are predicted in chunks.
 CHUNK_BYTES = 32 << 20
@@ -96,6 +99,7 @@ class Sequential:
         self._workspace = Workspace()
         self._gradient_views: tuple[np.ndarray | None, dict[str, np.ndarray]] = (None, {})
         self._default_threads: int | None = None
+        self._there: OnDevice | None = None
         self.backend: str = "auto"
         self.threads: int | None = None
         self.algorithm: str = "auto"
@@ -285,7 +289,15 @@ class Sequential:
             If `x` is not a batch of examples for this network.
         """
         run = self._run(training, step, first)
-        result = self._forward(self._examples(x), run).copy()
+        examples = self._examples(x)
+        if run.ops.name == "cuda":
+            there = self._pushed_to_device()
+            if not training:
+                return there.infer(examples, run.ops, self.algorithm, self._normalization)
+            result = there.train_forward(examples, run.ops, self.algorithm, self._normalization, run.step, run.first)
+            there.pull(None, self._flat_buffers)
+            return result
+        result = self._forward(examples, run).copy()
         self._forget()
         return result
 
@@ -331,6 +343,15 @@ class Sequential:
             out = np.empty_like(self._flat)
         run = self._run(True, step, first)
         run.gradients = self._views_of_gradient(out)
+        if run.ops.name == "cuda":
+            there = self.on_device()
+            batch = there.stage(examples, targets)  # on its way while the parameters are made ready
+            there.push(self._flat, self._flat_buffers)
+            how = (run.ops, self.algorithm, self._normalization, run.step, run.first)
+            losses = there.begin(batch, *how)
+            there.pull_gradient(out)
+            there.pull(None, self._flat_buffers)
+            return float(losses.get().mean(dtype=np.float64)), out
         loss, grad = cross_entropy(self._forward(examples, run), targets, run)
         error: np.ndarray | None = grad
         for position in range(len(self._steps) - 1, self._first_trainable - 1, -1):
@@ -376,8 +397,13 @@ class Sequential:
         size = integer(batch_size, "batch_size", minimum=1)
         logits = np.empty((len(examples), *self.output_shape), self._dtype)
         run = self._run(False, 0, 0)
+        there = self._pushed_to_device() if run.ops.name == "cuda" else None
         for start in range(0, len(examples), size):
-            logits[start : start + size] = self._forward(examples[start : start + size], run)
+            chunk = examples[start : start + size]
+            if there is not None:
+                logits[start : start + size] = there.infer(chunk, run.ops, self.algorithm, self._normalization)
+            else:
+                logits[start : start + size] = self._forward(chunk, run)
         self._forget()
         return logits
 
@@ -432,6 +458,20 @@ class Sequential:
                 raise in_layer(step.index, type(self.layers[step.index]).__name__, error) from None
             run.owned = run.owned or step.fresh
         return x
+
+    def on_device(self) -> OnDevice:
+        """The network's twin in the GPU's memory, whose parameters are its own: push them there, pull them back."""
+        from .on_device import OnDevice
+
+        if self._there is None or not self._there.valid:
+            self._there = OnDevice(self._architecture, self._dtype, self._seed)
+        return self._there
+
+    def _pushed_to_device(self) -> OnDevice:
+        """The same with the parameters and running statistics as they are now."""
+        there = self.on_device()
+        there.push(self._flat, self._flat_buffers)
+        return there
 
     def _forget(self) -> None:
         for step in self._steps:

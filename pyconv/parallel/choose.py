@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..backends import get
 from ..errors import InputError, unknown_name
 from ..shapes import integer
 from .engine import Engine, InProcess, Job
@@ -47,6 +48,10 @@ def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -
     if job.on_worker_failure not in ON_FAILURE:
         raise unknown_name("reaction to a worker's failure", job.on_worker_failure, ON_FAILURE)
     if job.workers == 1:
+        if get(job.backend).name == "cuda":
+            from .on_gpu import OnGPU
+
+            return OnGPU(model, x, labels, job)
         return InProcess(model, x, labels, job)
     if job.workers > len(x):
         raise InputError(f"workers={job.workers}: there are only {len(x)} images to share out")

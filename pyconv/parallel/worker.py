@@ -241,6 +241,10 @@ def _live(setup: Setup, store: s.Store, words: np.ndarray) -> None:
     from threadpoolctl import threadpool_limits
 
     _beat(words, setup.parent)
+    if setup.job.backend == "cuda":
+        from .. import cuda
+
+        cuda.join(setup.index, setup.job.workers)
     model = make_model(setup.model, setup.job.backend, setup.threads)
     threadpool_limits(setup.threads)
     recorder = Recorder(store)
