@@ -15,6 +15,7 @@ from .errors import InputError
 from .loop import default_folder, evaluate, fit, read_config
 from .loop.progress import CHOICES
 from .loop.texts import summary
+from .parallel import OPTIONS
 from .parallel.choose import ON_FAILURE, UPDATES
 
 DEFAULTS: dict[str, Any] = {
@@ -129,9 +130,13 @@ def parser() -> Parser:
         metavar="N",
     )
     add(where, "--update", f"how workers meet: {', '.join(UPDATES)}", metavar="RULE")
-    add(where, "--staleness", "ssp: steps that a worker may be ahead of the slowest", type=whole(0), metavar="N")
-    add(where, "--sync-every", "local, easgd: steps between meetings", type=whole(1), metavar="N")
-    add(where, "--elastic-rho", "easgd: strength of the pull to the centre", type=real(above=0), metavar="F")
+    for name, option in OPTIONS.items():
+        kinds: dict[type, dict[str, Any]] = {
+            bool: {"action": "store_true", "default": None},
+            int: {"type": whole(0), "metavar": "N"},
+            float: {"type": real(), "metavar": "F"},
+        }
+        add(where, f"--{name.replace('_', '-')}", option.help, **kinds[option.type])
     add(where, "--on-worker-failure", f"{', '.join(ON_FAILURE)}", metavar="WHAT")
     add(where, "--trace", "write a timeline of the workers for Perfetto or chrome://tracing", metavar="FILE")
 
@@ -182,7 +187,7 @@ def _new(given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of fit() for a run from the flags."""
     args = Namespace(**{**dict.fromkeys(vars(parser().parse_args([]))), **DEFAULTS, **given})
     optimizer, schedule = _optimizer(args), optim.schedule(args.schedule, warmup=args.warmup)
-    options = {name: given[name] for name in ("staleness", "sync_every", "elastic_rho") if name in given}
+    options = {name: given[name] for name in OPTIONS if name in given}
     data = datasets.load(args.data, limit=args.limit, seed=args.seed)
     model = _model(args.model, data, args.seed)
     model.classes = list(data.classes)

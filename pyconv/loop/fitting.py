@@ -17,7 +17,7 @@ from ..datasets import Split, normalization
 from ..errors import InputError, unknown_name
 from ..optim import Adam, Optimizer
 from ..optim import schedule as named_schedule
-from ..parallel import Job, worker_count
+from ..parallel import Job, Rule, check_main_guard, worker_count
 from ..shapes import integer
 from . import inputs
 from .progress import Progress, choose
@@ -38,7 +38,7 @@ def fit(
     batch_size: int = 64,
     optimizer: Optimizer | None = None,
     workers: int | str = 1,
-    update: str = "sync",
+    update: str | Rule = "sync",
     threads_per_worker: int | None = None,
     backend: str = "auto",
     seed: int = 0,
@@ -77,7 +77,7 @@ def fit(
         ``optim.Adam(1e-3)`` by default.
     workers : int or "auto"
         Training processes.
-    update : {"sync", "async", "ssp", "hogwild", "local", "easgd"}
+    update : {"sync", "async", "ssp", "hogwild", "local", "easgd"} or Rule
         How workers' gradients or parameters meet; one worker is plain SGD.
     threads_per_worker : int, optional
         OpenMP threads of each worker; by default the CPUs that the process may use are shared out.
@@ -145,6 +145,8 @@ def fit(
     >>> [line["epoch"] for line in history]
     [1, 2]
     """
+    if workers != 1:
+        check_main_guard()
     show = choose(progress)
     x, labels = _pair(model, (x, labels), "x", "labels")
     if len(np.unique(labels)) < 2:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..parallel import Job
+from ..parallel import Job, Rule
 
 
 def schedule_config(schedule: Callable[[int, int], float]) -> dict[str, Any]:
@@ -23,6 +23,13 @@ def recipe(job: Job) -> str:
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items()
     )
     return f"{name} ({shown}), {schedule_config(job.schedule)['name']} schedule"
+
+
+def rule_options(job: Job) -> dict[str, Any]:
+    """The update rule's options, those that were given or of a rule of the user's own all that are set."""
+    if isinstance(job.update, Rule):
+        return {name: value for name, value in job.update.options().items() if value is not None}
+    return dict(job.options)
 
 
 def rate(images: int, seconds: float) -> float:

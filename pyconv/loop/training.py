@@ -17,7 +17,7 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError, DivergedError, InputError, Interrupted, RunError
-from ..parallel import Engine, Job, StepReport, engine_for
+from ..parallel import Engine, Job, StepReport, engine_for, rule_for
 from . import inputs, texts
 from .evaluation import evaluate, merge_statistics
 from .folder import RunFolder, holds_run, resume_command
@@ -75,6 +75,7 @@ class Training:
         self.folder: RunFolder | None = None
         self.position = _Position()
         self.history: list[dict[str, Any]] = []
+        self.rule = rule_for(job.update, job.options)
         self.settings = _settings(job, x, labels)
         self.names: dict[str, str] = {}
         self.changes: list[str] = []
@@ -154,7 +155,7 @@ class Training:
                 "backend": job.backend,
                 "threads_per_worker": job.threads_per_worker,
                 "workers": job.workers,
-                "update": job.update,
+                "update": self.rule.name,
                 "on_worker_failure": job.on_worker_failure,
                 "target_accuracy": self.target,
                 "checkpoint_every": self.every,
@@ -162,7 +163,7 @@ class Training:
             "optimizer": job.optimizer.config(),
             "schedule": texts.schedule_config(job.schedule),
             "augment": dict(job.augment or {}),
-            "update_options": dict(job.options),
+            "update_options": texts.rule_options(job),
         }
         for name, entries in description.items():
             sections[name] = {**entries, **sections.get(name, {})}
@@ -260,7 +261,7 @@ class Training:
             "val_accuracy": val_accuracy,
             "lr": job.learning_rate(max(position.total_steps, 1), self.engine.steps_per_epoch),
             "workers": job.workers,
-            "update": job.update,
+            "update": self.rule.name,
             **position.statistics,
             "elapsed_s": round(self._elapsed(), 4),
         }
@@ -293,11 +294,13 @@ class Training:
         )
         for line in f"runs on   {self.engine.describe()}".splitlines():
             _log.info(line)
-        batch = job.batch_size * job.workers
+        batch = getattr(self.engine, "effective_batch", job.batch_size)
         _log.info(f"training  {texts.recipe(job)}")
         _log.info(
             f"          effective batch {batch}, {steps} steps and {len(self.x)} samples an epoch, {job.epochs} epochs"
         )
+        for line in getattr(self.engine, "advice", list)():
+            _log.info(f"          {line}")
         if self.folder is not None:
             _log.info(f"run       {self.folder.path}")
         if self.position.total_steps:
@@ -368,8 +371,8 @@ def _settings(job: Job, x: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         "batch_size": job.batch_size,
         "seed": job.seed,
         "workers": job.workers,
-        "update": job.update,
-        "update_options": dict(job.options),
+        "update": rule_for(job.update, job.options).name,
+        "update_options": texts.rule_options(job),
         "optimizer": optimizer,
         "schedule": texts.schedule_config(job.schedule),
         "augment": job.augment,

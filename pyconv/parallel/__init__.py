@@ -3,17 +3,24 @@
 from . import messages as messages  # lends the cost model its measurement
 from .choose import engine_for, worker_count
 from .engine import Engine, InProcess, Job, StepReport
+from .guard import check_main_guard
 from .memory import SharedMemoryError, share
+from .rules import OPTIONS, RULES, Rule, rule_for
 from .sampler import EpochOrder
 
 __all__ = [
+    "OPTIONS",
+    "RULES",
     "Engine",
     "EpochOrder",
     "InProcess",
     "Job",
+    "Rule",
     "SharedMemoryError",
     "StepReport",
+    "check_main_guard",
     "engine_for",
+    "rule_for",
     "share",
     "worker_count",
 ]

@@ -25,6 +25,7 @@ from .sampler import EpochOrder
 if TYPE_CHECKING:
     from ..nn import Sequential
     from ..optim import Optimizer
+    from .rules import Rule
 
 Schedule = Callable[[int, int], float]
 
@@ -61,7 +62,7 @@ class Job:
         OpenMP threads of each worker; None shares the usable CPUs out evenly.
     workers : int
         Training processes.
-    update : str
+    update : str or Rule
         How their gradients or parameters meet; `options` are the rule's own, as ``{"staleness": 4}``.
     on_worker_failure : {"restart", "drop", "abort"}
         What to do when a worker dies.
@@ -78,7 +79,7 @@ class Job:
     backend: str = "auto"
     threads_per_worker: int | None = None
     workers: int = 1
-    update: str = "sync"
+    update: str | Rule = "sync"
     options: Mapping[str, Any] = field(default_factory=dict)
     on_worker_failure: str = "restart"
     trace: str | None = None

@@ -18,12 +18,13 @@ from ..errors import CheckpointError, InputError
 from . import _atomics as atomics
 from . import store as s
 from .engine import Job, StepReport
+from .guard import check_main_guard
 from .kernels import undo_vectors
 from .logs import WorkerLog
 from .memory import share
 from .progress import Progress
 from .rules import Rule, rule_for
-from .supervisor import Supervisor, check_main_guard
+from .supervisor import Supervisor
 from .trace import RING, Timeline
 from .worker import Setup, describe_model, epoch_order
 

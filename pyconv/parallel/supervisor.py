@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import DivergedError, InputError, PyconvError, WorkerError
+from . import guard
 from . import store as s
 from .logs import WorkerLog
 from .program import recover
 from .rules import Rule
-from .worker import EXIT_UNGUARDED, Setup, main
+from .worker import PARENTS_SIGNALS, Setup, main
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
@@ -41,19 +42,8 @@ START_S = 120.0  # for a process to begin its work
 SLOW = 5.0  # times the others' median
 ATTEMPTS = 3  # deaths of a worker that has not finished a mini-batch in between
 
-UNGUARDED = (
-    "the script starts workers when it is merely imported, which every worker process does; "
-    'put the call that trains under  if __name__ == "__main__":'
-)
-
 #: What numerical libraries read when they are loaded, for how many threads they start.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-
-def check_main_guard() -> None:
-    """In a process that is a worker about to import the user's script: leave, so that the parent can say why."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        os._exit(EXIT_UNGUARDED)
 
 
 @dataclass
@@ -156,7 +146,7 @@ class Supervisor:
 
     def _run(self) -> None:
         # New processes inherit the mask: a Ctrl-C that comes before a worker ignores it is not for the worker.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
         try:
             self._start_many(list(range(self._store.plan.lanes)))
         except BaseException as error:
@@ -244,7 +234,7 @@ class Supervisor:
         status = member.process.exitcode
         words = self._store.worker(index)
         message = self._store.message(index)
-        if status == EXIT_UNGUARDED:
+        if status == guard.EXIT_UNGUARDED:
             return "found no main guard"
         if message:
             where = self._where(int(words[s.FAILED_UNIT]))
@@ -290,8 +280,8 @@ class Supervisor:
         self._on_event(lanes[0] if lanes else index, f"worker {index} {cause}")
         if uncertain:
             cause += f"; of {uncertain} parameters it is not known whether its last step was added"
-        if member.process.exitcode == EXIT_UNGUARDED:
-            self._fail(InputError(UNGUARDED))
+        if member.process.exitcode == guard.EXIT_UNGUARDED:
+            self._fail(InputError(guard.MESSAGE))
         elif state == s.NOT_FINITE and self._twice_not_finite(unit):
             self._fail(
                 DivergedError(

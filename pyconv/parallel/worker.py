@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 0.2
 EXIT_FAILED = 1  # it has left a message
-EXIT_UNGUARDED = 86  # the user's script starts workers when it is imported (see supervisor.check_main_guard)
+# The parent alone decides what these mean when they go to the whole group, as Ctrl-C does.
+PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _log = logging.getLogger("pyconv.parallel")
 
@@ -195,10 +196,9 @@ class _Stopped(BaseException):
 
 def main(setup: Setup) -> None:
     """Run as worker `setup.index`; the target of the process."""
-    # The parent alone decides what Ctrl-C and a SIGTERM to the whole group mean.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in PARENTS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)
     atomics.die_with_parent()
     if os.getppid() != setup.parent:  # it died before the kernel was asked
         os._exit(EXIT_FAILED)

@@ -1,0 +1,19 @@
+"""The guard that a script with workers needs: spawned processes import it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+
+EXIT_UNGUARDED = 86  # of a process that found itself starting workers while importing the script
+
+MESSAGE = (
+    "the script starts workers when it is merely imported, which every worker process does; "
+    'put the call that trains under: if __name__ == "__main__":'
+)
+
+
+def check_main_guard() -> None:
+    """In a process that is becoming a worker, and imports the script: leave, so that the parent can say why."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(EXIT_UNGUARDED)
