@@ -142,15 +142,12 @@ def _view(segment: Segment, shape: tuple[int, ...], dtype: np.dtype) -> SharedAr
     return array
 
 
-def _shared_whole(array: np.ndarray) -> SharedArray | None:
-    """The shared array that `array` is, or is a plain view of from end to end."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        if isinstance(base, SharedArray) and base.segment is not None:
-            same = base.__array_interface__ == array.__array_interface__
-            return base if same else None
-        base = base.base
-    return None
+# Segments that hold a shared array, by where and what it is: np.asarray() forgets it, but keeps these.
+_holders: weakref.WeakValueDictionary[tuple[int, tuple[int, ...], str], Segment] = weakref.WeakValueDictionary()
+
+
+def _key(array: np.ndarray) -> tuple[int, tuple[int, ...], str]:
+    return array.ctypes.data, array.shape, array.dtype.str
 
 
 def share(array: np.ndarray, purpose: str = "an array") -> SharedArray:
@@ -173,11 +170,13 @@ def share(array: np.ndarray, purpose: str = "an array") -> SharedArray:
     SharedMemoryError
         If ``/dev/shm`` is too small or too full.
     """
-    known = _shared_whole(array)
-    if known is not None:
-        return known
+    holder = _holders.get(_key(array)) if array.flags.c_contiguous else None
+    if holder is not None:
+        return _view(holder, array.shape, array.dtype)
     copy = _view(Segment(max(array.nbytes, 1), purpose), array.shape, array.dtype)
     copy[...] = array
+    assert copy.segment is not None
+    _holders[_key(copy)] = copy.segment
     return copy
 
 

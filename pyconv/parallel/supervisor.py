@@ -141,6 +141,8 @@ class Supervisor:
         for member in self._members.values():
             _kill(member)
         self._members.clear()
+        # The engine that these belong to, and the memory that it holds, need not wait for the garbage collector.
+        del self._setup, self._where, self._on_event
 
     # ---- the watching thread ----------------------------------------------------------------------
 

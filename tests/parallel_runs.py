@@ -1,0 +1,160 @@
+"""Small parallel runs for the tests, and faults that their workers suffer. Worker processes import this module."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyconv import nn, optim
+from pyconv.parallel import Job, Rule
+from pyconv.parallel.kernels import kernel
+from pyconv.parallel.server import ParameterServer
+
+IMAGES = 240
+
+
+def data(n: int = IMAGES) -> tuple[np.ndarray, np.ndarray]:
+    """Images of three classes that are easy to tell apart."""
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 3, n)
+    x = rng.normal(size=(n, 6, 6, 1)).astype(np.float32)
+    x[np.arange(n), y, y, 0] += 3
+    return x, y
+
+
+def small_model(dtype: str = "float32", norm: bool = False) -> nn.Sequential:
+    """A network that takes a fraction of a millisecond."""
+    layers: list[Any] = [nn.Flatten(), nn.Dense(16, activation="relu"), nn.Dense(3)]
+    if norm:
+        layers.insert(0, nn.BatchNorm())
+    return nn.Sequential(layers, input_shape=(6, 6, 1), seed=1, dtype=dtype)
+
+
+def job(update: Any = "sync", workers: int = 4, batch_size: int = 5, epochs: int = 2, **settings: Any) -> Job:
+    """A job of 12 steps an epoch."""
+    settings.setdefault("optimizer", optim.SGD(0.05, momentum=0.9))
+    return Job(batch_size=batch_size, epochs=epochs, workers=workers, update=update, **settings)
+
+
+@dataclasses.dataclass
+class Result:
+    """What a run has come to."""
+
+    model: nn.Sequential
+    losses: list[float]
+    images: list[int]
+    restarts: int
+    statistics: dict[str, Any]
+    records: list[dict[str, np.ndarray]]
+
+
+def train(plan: Job, model: nn.Sequential | None = None, each: Any = None) -> Result:
+    """Run all epochs; `each(engine, number of reports)` is called after every report."""
+    model = model or small_model()
+    x, y = data()
+    engine = ParameterServer(model, x, y, plan)
+    losses, images, records = [], [], []
+    try:
+        for epoch in range(plan.epochs):
+            before = len(images)
+            for report in engine.epoch(epoch):
+                losses.append(report.loss)
+                images.append(report.images)
+                if each is not None:
+                    each(engine, len(losses))
+            assert sum(images[before:]) == len(x)
+            records.append(engine.record())
+        statistics = engine.statistics()
+        return Result(model, losses, images, statistics["restarts"], statistics, records)
+    finally:
+        engine.close()
+
+
+@dataclasses.dataclass
+class Faults:
+    """A constant learning-rate schedule; the first worker that asks at a step of `plan` suffers the fault there.
+
+    Workers ask for the learning rate once a mini-batch, whatever the rule, so this reaches into every kind of run.
+    """
+
+    plan: dict[int, str]
+    folder: str
+
+    def __call__(self, step: int, total: int) -> float:
+        if multiprocessing.parent_process() is not None:
+            for at, fault in self.plan.items():
+                if step >= at and self._first(at):
+                    suffer(fault)
+        return 1.0
+
+    def _first(self, at: int) -> bool:
+        try:
+            os.close(os.open(Path(self.folder) / str(at), os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True
+
+
+def suffer(fault: str) -> None:
+    """Let this process suffer the fault."""
+    if fault == "exception":
+        raise ValueError("planted")
+    if fault == "segfault":
+        ctypes.string_at(0)
+    elif fault == "exit":
+        os._exit(7)
+    elif fault in ("SIGKILL", "SIGSTOP"):
+        os.kill(os.getpid(), getattr(signal, fault))
+    elif fault == "nan":
+        _once(lambda loss, gradient: gradient.fill(np.nan))
+    elif fault == "slow":
+        _always(lambda: time.sleep(0.2))
+
+
+def _once(spoil: Any) -> None:
+    compute = nn.Sequential.loss_and_gradient
+
+    def spoilt(self: Any, *args: Any, **settings: Any) -> Any:
+        loss, gradient = compute(self, *args, **settings)
+        spoil(loss, gradient)
+        nn.Sequential.loss_and_gradient = compute
+        return loss, gradient
+
+    nn.Sequential.loss_and_gradient = spoilt
+
+
+def _always(first: Any) -> None:
+    compute = nn.Sequential.loss_and_gradient
+
+    def spoilt(self: Any, *args: Any, **settings: Any) -> Any:
+        first()
+        return compute(self, *args, **settings)
+
+    nn.Sequential.loss_and_gradient = spoilt
+
+
+@dataclasses.dataclass(frozen=True)
+class MajorityVote(Rule):
+    """signSGD with majority vote: a rule of a user's own, in a module of the user's own."""
+
+    name = "majority-vote"
+    lockstep = True
+    scale: float = 0.01
+
+    def step(self, lane):
+        yield lane.everyone()
+        yield lane.gradient("centre")
+        yield lane.everyone()
+        yield lane.sweep(self.vote, share=True)
+
+    @kernel(writes=("centre",))
+    def vote(self, c):
+        c.centre[...] -= self.scale * np.sign(np.sign(c.gradients[c.weights > 0]).sum(axis=0))
