@@ -48,7 +48,7 @@ def epoch(line: Mapping[str, Any], epochs: int) -> str:
 def summary(history: Sequence[Mapping[str, Any]], folder: Path | None) -> str:
     """A whole run: accuracy, speed, time, and where it is."""
     last = history[-1]
-    parts = [f"{last['epoch']} epochs", f"training loss {last['train_loss']:.4f}"]
+    parts = [f"{last['epoch']} epoch{'s' * (last['epoch'] != 1)}", f"training loss {last['train_loss']:.4f}"]
     if last["val_accuracy"] is not None:
         best = max(history, key=lambda line: line["val_accuracy"])
         text = f"validation accuracy {100 * last['val_accuracy']:.2f} %"
