@@ -76,7 +76,8 @@ def estimated_seconds(
 
     Notes
     -----
-    A kernel's rate depends on a layer's shape: expect this to be right within a factor of two, and
+    A kernel's rate depends on a layer's shape: expect this to be right within a factor of two
+    to five (small networks are the worst), and
     :func:`measured_seconds` to be right within some per cent.
     """
     name = get_backend(backend).name

@@ -77,9 +77,15 @@ def _by_layer(records: list[dict[str, Any]]) -> tuple[list[str], dict[str, dict[
     """The layers, and each column's records by layer."""
     cases = sorted(dict.fromkeys(record["case"] for record in records))
     table: dict[str, dict[str, dict[str, Any]]] = {}
-    for record in records:
+    for record in sorted(records, key=_rank):
         table.setdefault(record["column"], {})[record["case"]] = record
     return cases, table
+
+
+def _rank(record: dict[str, Any]) -> int:
+    """The paper's order of columns: serial, many cores, GPU, then the peers."""
+    order = ("serial", "multicore", "cuda")
+    return next((place for place, name in enumerate(order) if record["column"].startswith(name)), len(order))
 
 
 def _totals(records: list[dict[str, Any]]) -> dict[str, float]:
