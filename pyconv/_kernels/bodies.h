@@ -9,6 +9,7 @@
 #include "direct.h"
 #include "outer.h"
 #include "direct_weight_grad.h"
+#include "winograd.h"
 
 #include "elementwise.h"
 #include "pool.h"
@@ -17,6 +18,10 @@
 
 static const algorithm NAME(algorithms)[] = {
     {"direct", {NAME(direct_forward), NAME(direct_input_grad), NAME(direct_weight_grad)}},
+    {"winograd", {NAME(winograd_forward), NAME(winograd_input_grad), NAME(winograd_weight_grad)}},
+    {"winograd2", {NAME(plan_forward2), NAME(plan_input_grad2), NAME(plan_weight_grad2)}},
+    {"winograd3", {NAME(plan_forward3), NAME(plan_input_grad3), NAME(plan_weight_grad3)}},
+    {"winograd4", {NAME(plan_forward4), NAME(plan_input_grad4), NAME(plan_weight_grad4)}},
     {NULL, {NULL, NULL, NULL}},
 };
 

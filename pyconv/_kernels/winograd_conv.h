@@ -1,0 +1,208 @@
+/* winograd_conv.h: forward and input gradient in two stages; included once per TILE.
+
+   Tiles are worked on in blocks, so that V and M of a block stay in the second-level cache between transform and
+   product. Two orders, by what is larger:
+
+       U shared       stage 0: U of all filters             stage 1, a block of tiles: V, then per panel M and Y
+       V shared       stage 0: V of all tiles, in blocks    stage 1, a panel of filters: U, then per block M and Y
+
+   The second is for many channels over few pixels, where U (4 times the weights) would be the largest array of all and go
+   to memory and back; there it stays in the cache of the core that made it.
+
+   U[panel][point][c][filters of the panel];  V[block][point][tile][c];  M[point][tile][filters of the panel]
+*/
+
+typedef struct TILED(panel) {
+    ptrdiff_t group, start, width;      /* its first vector of output channels, and how many */
+} TILED(panel);
+
+INLINE TILED(panel) TILED(panel_of)(const winograd_conv *w, ptrdiff_t group, ptrdiff_t panel)
+{
+    const ptrdiff_t start = even_cut(w->vectors, w->panels, panel);
+    return (TILED(panel)){group, start, even_cut(w->vectors, w->panels, panel + 1) - start};
+}
+
+/* V of `count` tiles from `first` on. While one is transformed, the next one's pixels are on their way from memory:
+   tiles read short runs of several rows, which no hardware prefetcher foresees. */
+static void TILED(make_inputs)(const plan *p, ptrdiff_t group, ptrdiff_t first, ptrdiff_t count, REAL *v,
+                               const REAL *zeros)
+{
+    const winograd_conv *w = (const winograd_conv *)p->own;
+    const REAL *x = p->a;
+    const winograd_images images = {x + group * w->c, x + w->t.n * w->t.h * w->t.w * w->t.channels};
+    TILED(patch) patch, next = {0};
+    TILED(locate_inputs)(&next, &w->t, images, first, zeros);
+    for (ptrdiff_t i = 0; i < count; i++) {
+        patch = next;
+        if (i + 1 < count) {
+            TILED(locate_inputs)(&next, &w->t, images, first + i + 1, zeros);
+            TILED(prefetch)(&next, POINTS, w->v_row);
+        }
+        for (ptrdiff_t c = 0; c < w->v_row; c += LANES)
+            TILED(transform_inputs)(&patch, c, v + i * w->v_row + c, w->v_point);
+    }
+}
+
+/* U of a panel, for one chunk of the input channels. */
+static void TILED(make_filters)(const plan *p, TILED(panel) panel, ptrdiff_t chunk, REAL *u)
+{
+    const winograd_conv *w = (const winograd_conv *)p->own;
+    const ptrdiff_t row = panel.width * LANES, end = min_of(w->c, (chunk + 1) * w->chunk);
+    for (ptrdiff_t c = chunk * w->chunk; c < end; c += LANES)
+        for (ptrdiff_t j = 0; j < panel.width; j++) {
+            vec taps[LANES][9];
+            NAME(gather_taps)(p, w, panel.group, c, (panel.start + j) * LANES, taps);
+            for (ptrdiff_t i = 0; i < LANES && c + i < end; i++)
+                TILED(transform_filters)(taps[i], u + (c + i) * row + j * LANES, w->c * row);
+        }
+}
+
+typedef struct TILED(target) {
+    REAL *pixel;                    /* the first pixel of a tile of the result */
+    ptrdiff_t down, across;         /* pixels of the tile inside the image */
+} TILED(target);
+
+INLINE TILED(target) TILED(target_of)(const plan *p, ptrdiff_t tile, ptrdiff_t channel)
+{
+    const winograd_tiling *t = &((const winograd_conv *)p->own)->t;
+    const winograd_place at = place_of(t, tile);
+    const ptrdiff_t y = at.row * TILE, x = at.column * TILE;
+    return (TILED(target)){(REAL *)p->out + ((at.image * t->oh + y) * t->ow + x) * t->out_channels + channel,
+                           min_of(TILE, t->oh - y), min_of(TILE, t->ow - x)};
+}
+
+/* From M back to pixels of a block of tiles and a panel of filters, with bias and ReLU. The next tile's pixels are
+   prefetched: a store that misses the caches waits for its line as a load does, and stores wait for one another. */
+static void TILED(write_outputs)(const plan *p, TILED(panel) panel, ptrdiff_t first, ptrdiff_t count, const REAL *m)
+{
+    const winograd_conv *w = (const winograd_conv *)p->own;
+    const ptrdiff_t pixel = w->t.out_channels, line = w->t.ow * pixel;
+    const ptrdiff_t channel = panel.group * w->k + panel.start * LANES;
+    const ptrdiff_t channels = min_of(panel.width * LANES, w->k - panel.start * LANES);
+    TILED(target) to, next = TILED(target_of)(p, first, channel);
+    for (ptrdiff_t i = 0; i < count; i++) {
+        to = next;
+        if (i + 1 < count) {
+            next = TILED(target_of)(p, first + i + 1, channel);
+            for (ptrdiff_t r = 0; r < next.down; r++)
+                for (ptrdiff_t s = 0; s < next.across; s++)
+                    for (ptrdiff_t k = 0; k < channels; k += LANES)
+                        __builtin_prefetch(next.pixel + r * line + s * pixel + k, 1);
+        }
+        for (ptrdiff_t k = 0; k < channels; k += LANES) {
+            const ptrdiff_t lanes = min_of(LANES, channels - k);
+            vec y[TILE][TILE], bias = {0};
+            if (p->bias)
+                bias = NAME(load_lanes)((const REAL *)p->bias + channel + k, lanes);
+            TILED(transform_outputs)(m + i * panel.width * LANES + k, count * panel.width * LANES, y);
+            for (ptrdiff_t r = 0; r < to.down; r++)
+                for (ptrdiff_t s = 0; s < to.across; s++) {
+                    const vec result = y[r][s] + bias;
+                    NAME(store_lanes)(to.pixel + r * line + s * pixel + k,
+                                      p->relu ? NAME(positive)(result) : result, lanes);
+                }
+        }
+    }
+}
+
+/* M, then the result, of one block of tiles and one panel of filters. */
+static void TILED(multiply)(const plan *p, TILED(panel) panel, ptrdiff_t block, const REAL *v, const REAL *u, REAL *m)
+{
+    const winograd_conv *w = (const winograd_conv *)p->own;
+    const ptrdiff_t first = block * w->block, count = min_of(w->block, w->t.tiles - first), row = panel.width * LANES;
+    for (ptrdiff_t point = 0; point < POINTS * POINTS; point++)
+        NAME(multiply_point)(count, w->c, panel.width, v + point * w->v_point, w->v_row, u + point * w->c * row,
+                             m + point * count * row);
+    TILED(write_outputs)(p, panel, first, count, m);
+}
+
+static void TILED(run_filters_shared)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
+{
+    const winograd_conv *w = (const winograd_conv *)p->own;
+    const ptrdiff_t u_vector = POINTS * POINTS * w->c * LANES;
+    REAL *zeros = scratch, *v = zeros + w->v_row, *m = v + POINTS * POINTS * w->v_point;
+    if (stage == 0) {
+        const ptrdiff_t chunk = item % w->chunks, all = item / w->chunks;
+        const TILED(panel) panel = TILED(panel_of)(w, all / w->panels, all % w->panels);
+        TILED(make_filters)(p, panel, chunk, (REAL *)shared + (panel.group * w->vectors + panel.start) * u_vector);
+        return;
+    }
+    const ptrdiff_t group = item / w->blocks, block = item % w->blocks, first = block * w->block;
+    memset(zeros, 0, w->v_row * sizeof(REAL));
+    TILED(make_inputs)(p, group, first, min_of(w->block, w->t.tiles - first), v, zeros);
+    for (ptrdiff_t i = 0; i < w->panels; i++) {
+        const TILED(panel) panel = TILED(panel_of)(w, group, i);
+        TILED(multiply)(p, panel, block, v, (REAL *)shared + (group * w->vectors + panel.start) * u_vector, m);
+    }
+}
+
+static void TILED(run_inputs_shared)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
+{
+    const winograd_conv *w = (const winograd_conv *)p->own;
+    const ptrdiff_t points = POINTS * POINTS, v_block = points * w->v_point;
+    if (stage == 0) {
+        const ptrdiff_t group = item / w->blocks, first = item % w->blocks * w->block;
+        REAL *zeros = scratch;
+        memset(zeros, 0, w->v_row * sizeof(REAL));
+        TILED(make_inputs)(p, group, first, min_of(w->block, w->t.tiles - first), (REAL *)shared + item * v_block, zeros);
+        return;
+    }
+    const TILED(panel) panel = TILED(panel_of)(w, item / w->panels, item % w->panels);
+    REAL *u = scratch, *m = u + points * w->c * PRODUCT_VECTORS * LANES;
+    for (ptrdiff_t chunk = 0; chunk < w->chunks; chunk++)
+        TILED(make_filters)(p, panel, chunk, u);
+    for (ptrdiff_t block = 0; block < w->blocks; block++)
+        TILED(multiply)(p, panel, block, (const REAL *)shared + (panel.group * w->blocks + block) * v_block, u, m);
+}
+
+static int TILED(plan_conv)(plan *p, int turned)
+{
+    const conv *g = &p->g;
+    winograd_conv *w = (winograd_conv *)p->own;
+    const ptrdiff_t points = POINTS * POINTS;
+    _Static_assert(sizeof(winograd_conv) <= sizeof p->own, "the plan holds the algorithm's numbers");
+    if (!winograd_fits(g))
+        return 0;
+    *w = (winograd_conv){.turned = turned};
+    if (!turned) {
+        w->t = tiling_of(g->n, g->h, g->w, g->c, g->pt, g->pl, g->oh, g->ow, g->k, TILE);
+        w->c = g->c / g->groups, w->k = g->k / g->groups;
+    } else {
+        w->t = tiling_of(g->n, g->oh, g->ow, g->k, 2 - g->pt, 2 - g->pl, g->h, g->w, g->c, TILE);
+        w->c = g->k / g->groups, w->k = g->c / g->groups;
+    }
+    w->vectors = ceil_div(w->k, LANES);
+    w->panels = NAME(panels_of)(w->vectors);
+    w->v_row = round_up(w->c, LANES);
+    w->chunk = min_of(w->c, FILTERS_CHUNK);
+    w->chunks = ceil_div(w->c, w->chunk);
+
+    const ptrdiff_t u_all = points * w->c * w->vectors * LANES * g->groups;
+    const ptrdiff_t v_all = points * w->v_row * w->t.tiles * g->groups;
+    const int filters_shared = u_all <= v_all || u_all * (ptrdiff_t)sizeof(REAL) <= FILTERS_SHARED_BYTES;
+    w->block = winograd_block(points * (w->v_row + PRODUCT_VECTORS * LANES) * sizeof(REAL), w->t.tiles, PRODUCT_ROWS,
+                              filters_shared ? MIN_BLOCKS : 1);
+    w->blocks = ceil_div(w->t.tiles, w->block);
+    w->v_point = w->block * w->v_row + PAD_BYTES / (ptrdiff_t)sizeof(REAL);
+
+    const ptrdiff_t v_one = points * w->v_point, u_one = points * w->c * PRODUCT_VECTORS * LANES;
+    const ptrdiff_t m_one = points * w->block * PRODUCT_VECTORS * LANES;
+    p->stages = 2;
+    if (filters_shared) {
+        p->items[0] = g->groups * w->panels * w->chunks;
+        p->items[1] = g->groups * w->blocks;
+        p->shared_bytes = sizeof(REAL) * u_all;
+        p->scratch_bytes = sizeof(REAL) * (w->v_row + v_one + m_one);
+        p->run = TILED(run_filters_shared);
+    } else {
+        p->items[0] = g->groups * w->blocks;
+        p->items[1] = g->groups * w->panels;
+        p->shared_bytes = sizeof(REAL) * v_one * w->blocks * g->groups;
+        p->scratch_bytes = sizeof(REAL) * max_of(w->v_row, u_one + m_one);
+        p->run = TILED(run_inputs_shared);
+    }
+    return 1;
+}
+
+static int TILED(plan_forward)(plan *p) { return TILED(plan_conv)(p, 0); }
+static int TILED(plan_input_grad)(plan *p) { return TILED(plan_conv)(p, 1); }
