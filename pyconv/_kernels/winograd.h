@@ -44,6 +44,9 @@
 #endif
 
 #include "winograd_numbers.h"
+#undef PAD
+#define PAD ((ptrdiff_t)(64 / sizeof(REAL)))     /* one cache line */
+
 #include "winograd_product.h"
 #include "winograd_filters.h"
 

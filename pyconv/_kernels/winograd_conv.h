@@ -10,16 +10,23 @@
    to memory and back; there it stays in the cache of the core that made it.
 
    U[panel][point][c][filters of the panel];  V[block][point][tile][c];  M[point][tile][filters of the panel]
+
+   with PAD numbers between points: a transform touches all points at once, and without it they would often be a power of
+   two apart, all in one set of the cache.
 */
 
 typedef struct TILED(panel) {
     ptrdiff_t group, start, width;      /* its first vector of output channels, and how many */
+    ptrdiff_t offset, u_point;          /* in U: where it begins, and from point to point */
 } TILED(panel);
 
 INLINE TILED(panel) TILED(panel_of)(const winograd_conv *w, ptrdiff_t group, ptrdiff_t panel)
 {
     const ptrdiff_t start = even_cut(w->vectors, w->panels, panel);
-    return (TILED(panel)){group, start, even_cut(w->vectors, w->panels, panel + 1) - start};
+    const ptrdiff_t width = even_cut(w->vectors, w->panels, panel + 1) - start;
+    const ptrdiff_t vectors = group * w->vectors + start, panels = group * w->panels + panel;
+    return (TILED(panel)){group, start, width, POINTS * POINTS * (w->c * vectors * LANES + panels * PAD),
+                          w->c * width * LANES + PAD};
 }
 
 /* V of `count` tiles from `first` on. While one is transformed, the next one's pixels are on their way from memory:
@@ -53,7 +60,7 @@ static void TILED(make_filters)(const plan *p, TILED(panel) panel, ptrdiff_t chu
             vec taps[LANES][9];
             NAME(gather_taps)(p, w, panel.group, c, (panel.start + j) * LANES, taps);
             for (ptrdiff_t i = 0; i < LANES && c + i < end; i++)
-                TILED(transform_filters)(taps[i], u + (c + i) * row + j * LANES, w->c * row);
+                TILED(transform_filters)(taps[i], u + (c + i) * row + j * LANES, panel.u_point);
         }
 }
 
@@ -94,7 +101,7 @@ static void TILED(write_outputs)(const plan *p, TILED(panel) panel, ptrdiff_t fi
             vec y[TILE][TILE], bias = {0};
             if (p->bias)
                 bias = NAME(load_lanes)((const REAL *)p->bias + channel + k, lanes);
-            TILED(transform_outputs)(m + i * panel.width * LANES + k, count * panel.width * LANES, y);
+            TILED(transform_outputs)(m + i * panel.width * LANES + k, count * panel.width * LANES + PAD, y);
             for (ptrdiff_t r = 0; r < to.down; r++)
                 for (ptrdiff_t s = 0; s < to.across; s++) {
                     const vec result = y[r][s] + bias;
@@ -111,20 +118,19 @@ static void TILED(multiply)(const plan *p, TILED(panel) panel, ptrdiff_t block, 
     const winograd_conv *w = (const winograd_conv *)p->own;
     const ptrdiff_t first = block * w->block, count = min_of(w->block, w->t.tiles - first), row = panel.width * LANES;
     for (ptrdiff_t point = 0; point < POINTS * POINTS; point++)
-        NAME(multiply_point)(count, w->c, panel.width, v + point * w->v_point, w->v_row, u + point * w->c * row,
-                             m + point * count * row);
+        NAME(multiply_point)(count, w->c, panel.width, v + point * w->v_point, w->v_row, u + point * panel.u_point,
+                             m + point * (count * row + PAD));
     TILED(write_outputs)(p, panel, first, count, m);
 }
 
 static void TILED(run_filters_shared)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
 {
     const winograd_conv *w = (const winograd_conv *)p->own;
-    const ptrdiff_t u_vector = POINTS * POINTS * w->c * LANES;
     REAL *zeros = scratch, *v = zeros + w->v_row, *m = v + POINTS * POINTS * w->v_point;
     if (stage == 0) {
         const ptrdiff_t chunk = item % w->chunks, all = item / w->chunks;
         const TILED(panel) panel = TILED(panel_of)(w, all / w->panels, all % w->panels);
-        TILED(make_filters)(p, panel, chunk, (REAL *)shared + (panel.group * w->vectors + panel.start) * u_vector);
+        TILED(make_filters)(p, panel, chunk, (REAL *)shared + panel.offset);
         return;
     }
     const ptrdiff_t group = item / w->blocks, block = item % w->blocks, first = block * w->block;
@@ -132,7 +138,7 @@ static void TILED(run_filters_shared)(const plan *p, int stage, ptrdiff_t item, 
     TILED(make_inputs)(p, group, first, min_of(w->block, w->t.tiles - first), v, zeros);
     for (ptrdiff_t i = 0; i < w->panels; i++) {
         const TILED(panel) panel = TILED(panel_of)(w, group, i);
-        TILED(multiply)(p, panel, block, v, (REAL *)shared + (group * w->vectors + panel.start) * u_vector, m);
+        TILED(multiply)(p, panel, block, v, (REAL *)shared + panel.offset, m);
     }
 }
 
@@ -148,7 +154,7 @@ static void TILED(run_inputs_shared)(const plan *p, int stage, ptrdiff_t item, v
         return;
     }
     const TILED(panel) panel = TILED(panel_of)(w, item / w->panels, item % w->panels);
-    REAL *u = scratch, *m = u + points * w->c * PRODUCT_VECTORS * LANES;
+    REAL *u = scratch, *m = u + points * (w->c * PRODUCT_VECTORS * LANES + PAD);
     for (ptrdiff_t chunk = 0; chunk < w->chunks; chunk++)
         TILED(make_filters)(p, panel, chunk, u);
     for (ptrdiff_t block = 0; block < w->blocks; block++)
@@ -177,16 +183,17 @@ static int TILED(plan_conv)(plan *p, int turned)
     w->chunk = min_of(w->c, FILTERS_CHUNK);
     w->chunks = ceil_div(w->c, w->chunk);
 
-    const ptrdiff_t u_all = points * w->c * w->vectors * LANES * g->groups;
+    const ptrdiff_t u_all = points * (w->c * w->vectors * LANES + w->panels * PAD) * g->groups;
     const ptrdiff_t v_all = points * w->v_row * w->t.tiles * g->groups;
     const int filters_shared = u_all <= v_all || u_all * (ptrdiff_t)sizeof(REAL) <= FILTERS_SHARED_BYTES;
-    w->block = winograd_block(points * (w->v_row + PRODUCT_VECTORS * LANES) * sizeof(REAL), w->t.tiles, PRODUCT_ROWS,
-                              filters_shared ? MIN_BLOCKS : 1);
+    const ptrdiff_t bytes = points * sizeof(REAL) * (filters_shared ? w->v_row + PRODUCT_VECTORS * LANES
+                                                                    : PRODUCT_VECTORS * LANES / 4);
+    w->block = winograd_block(bytes, w->t.tiles, PRODUCT_ROWS, filters_shared ? MIN_BLOCKS : 1);
     w->blocks = ceil_div(w->t.tiles, w->block);
-    w->v_point = w->block * w->v_row + PAD_BYTES / (ptrdiff_t)sizeof(REAL);
+    w->v_point = w->block * w->v_row + PAD;
 
-    const ptrdiff_t v_one = points * w->v_point, u_one = points * w->c * PRODUCT_VECTORS * LANES;
-    const ptrdiff_t m_one = points * w->block * PRODUCT_VECTORS * LANES;
+    const ptrdiff_t v_one = points * w->v_point, u_one = points * (w->c * PRODUCT_VECTORS * LANES + PAD);
+    const ptrdiff_t m_one = points * (w->block * PRODUCT_VECTORS * LANES + PAD);
     p->stages = 2;
     if (filters_shared) {
         p->items[0] = g->groups * w->panels * w->chunks;

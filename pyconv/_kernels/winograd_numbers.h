@@ -42,13 +42,12 @@ typedef struct winograd_weight_grad {
 
 /* Rules of thumb in bytes and counts; measured, none changes a bit of forward's or the input gradient's result. */
 enum {
-    CACHE_BYTES = 512 * 1024,           /* V and M of a block of tiles */
+    CACHE_BYTES = 256 * 1024,           /* V and M of a block of tiles */
     FILTERS_SHARED_BYTES = 4 << 20,     /* U of at most this is shared, however few the pixels are */
     FILTERS_CHUNK = 64,                 /* input channels in one item of the filters' transform */
     MIN_BLOCKS = 16,                    /* pieces to cut into, so that threads share them evenly */
-    PAD_BYTES = 64,                     /* between the points of V: keeps powers of two from meeting in one cache set */
     GRAD_CHANNEL_BYTES = 256, GRAD_FILTER_BYTES = 256,  /* block of S: 64 x 64 floats */
-    GRAD_TILES = 24,
+    GRAD_TILES = 48,
     SUM_ELEMENTS = 8192                 /* of the gradient, in one item of the sum over slices */
 };
 

@@ -57,15 +57,15 @@ static void TILED(make_grads)(const plan *p, ptrdiff_t group, TILED(range) c, TI
 static void TILED(sum_slice)(const plan *p, ptrdiff_t item, REAL *partial, REAL *scratch)
 {
     const winograd_weight_grad *w = (const winograd_weight_grad *)p->own;
-    const ptrdiff_t points = POINTS * POINTS, pad = PAD_BYTES / sizeof(REAL);
+    const ptrdiff_t points = POINTS * POINTS;
     const ptrdiff_t slice = item % w->slices, cut = item / w->slices, group = cut / w->k_cuts / w->c_cuts;
     const TILED(range) c = TILED(range_of)(w->c, w->c_cuts, cut / w->k_cuts % w->c_cuts);
     const TILED(range) k = TILED(range_of)(w->k, w->k_cuts, cut % w->k_cuts);
 
     TILED(grad_space) at = {.zeros = scratch, .v = scratch + max_of(c.row, k.row)};
-    at.v_point = w->block * c.row + pad;
-    at.w_point = w->block * k.row + pad;
-    at.s_point = (c.end - c.first) * k.row;
+    at.v_point = w->block * c.row + PAD;
+    at.w_point = w->block * k.row + PAD;
+    at.s_point = (c.end - c.first) * k.row + PAD;
     at.w = at.v + points * at.v_point;
     at.s = at.w + points * at.w_point;
     memset(at.zeros, 0, max_of(c.row, k.row) * sizeof(REAL));
@@ -121,12 +121,12 @@ static int TILED(plan_weight_grad)(plan *p)
     w->slices = min_of(ceil_div(MIN_BLOCKS, cuts), ceil_div(w->t.tiles, w->block));
 
     const ptrdiff_t c_most = ceil_div(c_vectors, w->c_cuts) * LANES, k_most = ceil_div(k_vectors, w->k_cuts) * LANES;
-    const ptrdiff_t all = 9 * w->c * g->k, vw_point = w->block * (c_most + k_most) + 2 * PAD_BYTES / size;
+    const ptrdiff_t all = 9 * w->c * g->k, per_point = w->block * (c_most + k_most) + c_most * k_most + 3 * PAD;
     p->stages = w->slices > 1 ? 2 : 1;
     p->items[0] = cuts * w->slices;
     p->items[1] = ceil_div(all, SUM_ELEMENTS);
     p->shared_bytes = w->slices > 1 ? size * w->slices * all : 0;
-    p->scratch_bytes = size * (max_of(c_most, k_most) + points * (vw_point + c_most * k_most));
+    p->scratch_bytes = size * (max_of(c_most, k_most) + points * per_point);
     p->run = TILED(run_weight_grad);
     return 1;
 }
