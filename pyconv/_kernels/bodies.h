@@ -18,10 +18,10 @@
 
 static const algorithm NAME(algorithms)[] = {
     {"direct", {NAME(direct_forward), NAME(direct_input_grad), NAME(direct_weight_grad)}},
+    {"winograd_2x2", {NAME(plan_forward2), NAME(plan_input_grad2), NAME(plan_weight_grad2)}},
+    {"winograd_3x3", {NAME(plan_forward3), NAME(plan_input_grad3), NAME(plan_weight_grad3)}},
+    {"winograd_4x4", {NAME(plan_forward4), NAME(plan_input_grad4), NAME(plan_weight_grad4)}},
     {"winograd", {NAME(winograd_forward), NAME(winograd_input_grad), NAME(winograd_weight_grad)}},
-    {"winograd2", {NAME(plan_forward2), NAME(plan_input_grad2), NAME(plan_weight_grad2)}},
-    {"winograd3", {NAME(plan_forward3), NAME(plan_input_grad3), NAME(plan_weight_grad3)}},
-    {"winograd4", {NAME(plan_forward4), NAME(plan_input_grad4), NAME(plan_weight_grad4)}},
     {NULL, {NULL, NULL, NULL}},
 };
 

@@ -4,26 +4,29 @@
 
        y = A' [ (G g) o (B' d) ]                                                                          (1)
 
-   where o multiplies element by element: m + 2 multiplications instead of 3 m. It is Lagrange interpolation: inputs
-   and filters are evaluated as polynomials in m + 1 points and "at infinity", multiplied there, and brought back.
-   In two dimensions, for a tile of m x m outputs, an image d of (m + 2) x (m + 2) pixels and a 3x3 filter g,
+   where o multiplies element by element: m + 2 multiplications instead of 3 m. It is Lagrange interpolation:
+   inputs and filters are evaluated as polynomials in m + 1 points and "at infinity", multiplied there, and
+   brought back. In two dimensions, for a tile of m x m outputs, an image d of (m + 2) x (m + 2) pixels and a
+   3x3 filter g,
 
        Y = A' [ sum over channels (G g G') o (B' d B) ] A                                                  (2)
 
-   (A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, equations 8 and 12). With m = 4 a
-   tile needs 36 multiplications a channel and filter instead of 144, and for each of the 36 points the sum over
-   channels is a product of matrices, V = B' d B (tiles x channels) by U = G g G' (channels x filters):
+   (A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, equations 8 and 12).
+   With m = 4 a tile needs 36 multiplications a channel and filter instead of 144, and for each of the 36
+   points the sum over channels is a product of matrices, V = B' d B (tiles x channels) by U = G g G'
+   (channels x filters):
 
        M[p][tile][filter] = sum over c  V[p][tile][c] U[p][c][filter]       p = 0 .. (m + 2)^2 - 1        (3)
 
-   The gradient of the images is (2) over the filters turned by 180 degrees, channels and filters exchanged. The
-   gradient of the filters comes from the same three matrices, because sum_p (G g)_p (B' d)_p (A y)_p is linear in each:
+   The gradient of the images is (2) over the filters turned by 180 degrees, channels and filters exchanged.
+   The gradient of the filters comes from the same three matrices, because sum_p (G g)_p (B' d)_p (A y)_p is
+   linear in each:
 
        dg = G' [ sum over tiles (B' d B) o (A dy A') ] G                                                  (4)
 
-   Three sizes of tile are compiled, m = 2, 3, 4: 4 x fewer multiplications with 4, 3.24 x with 3, 2.25 x with 2; which
-   is least work depends on how they cover the image (6x6 outputs: four tiles of 3 x 3 = 100 products, or four of
-   4 x 4, partly empty, = 144).
+   Three sizes of tile are compiled, m = 2, 3, 4: 4 x fewer multiplications with 4, 3.24 x with 3, 2.25 x with
+   2; which is least work depends on how they cover the image (6x6 outputs: four tiles of 3 x 3 = 100
+   products, or four of 4 x 4, partly empty, = 144).
 
        winograd_points.h        the points and the one-dimensional transforms
        winograd_numbers.h       how a problem is cut, and the cost that decides m
@@ -34,8 +37,8 @@
        winograd_weight_grad.h   weight gradient: plan and stages
 */
 #define WINOGRAD_CAT_(f, m) f##m
-#define WINOGRAD_CAT(f, m) WINOGRAD_CAT_(f, m)
-#define TILED(f) NAME(WINOGRAD_CAT(f, TILE))    /* f with the suffix of tile, instruction set and precision */
+#define WINOGRAD_CAT(f, m)  WINOGRAD_CAT_(f, m)
+#define TILED(f) NAME(WINOGRAD_CAT(f, TILE)) /* f with the suffix of tile, instruction set and precision */
 
 #if defined(__clang__)
 #define ROLLED _Pragma("nounroll")
@@ -43,9 +46,10 @@
 #define ROLLED _Pragma("GCC unroll 1")
 #endif
 
+#include "cost.h"
 #include "winograd_numbers.h"
 #undef PAD
-#define PAD ((ptrdiff_t)(64 / sizeof(REAL)))     /* one cache line */
+#define PAD ((ptrdiff_t)(64 / sizeof(REAL))) /* one cache line */
 
 #include "winograd_product.h"
 #include "winograd_filters.h"
@@ -70,3 +74,33 @@
 #include "winograd_conv.h"
 #include "winograd_weight_grad.h"
 #undef TILE
+
+/* Algorithm "winograd": the size of tile that is estimated to cost least. */
+static int NAME(winograd_least)(plan *p, const plan_fn *sizes) {
+    plan best = *p;
+    int found = 0;
+    for (int i = 0; i < 3; i++) {
+        plan tried = *p;
+        if (sizes[i](&tried) && (!found || tried.cycles < best.cycles)) {
+            best = tried;
+            found = 1;
+        }
+    }
+    *p = best;
+    return found;
+}
+
+static int NAME(winograd_forward)(plan *p) {
+    const plan_fn sizes[] = {NAME(plan_forward4), NAME(plan_forward3), NAME(plan_forward2)};
+    return NAME(winograd_least)(p, sizes);
+}
+
+static int NAME(winograd_input_grad)(plan *p) {
+    const plan_fn sizes[] = {NAME(plan_input_grad4), NAME(plan_input_grad3), NAME(plan_input_grad2)};
+    return NAME(winograd_least)(p, sizes);
+}
+
+static int NAME(winograd_weight_grad)(plan *p) {
+    const plan_fn sizes[] = {NAME(plan_weight_grad4), NAME(plan_weight_grad3), NAME(plan_weight_grad2)};
+    return NAME(winograd_least)(p, sizes);
+}

@@ -1,27 +1,27 @@
 /* winograd_conv.h: forward and input gradient in two stages; included once per TILE.
 
-   Tiles are worked on in blocks, so that V and M of a block stay in the second-level cache between transform and
-   product. Two orders, by what is larger:
+   Tiles are worked on in blocks, so that V and M of a block stay in the second-level cache between transform
+   and product. Two orders, by what is larger:
 
-       U shared       stage 0: U of all filters             stage 1, a block of tiles: V, then per panel M and Y
-       V shared       stage 0: V of all tiles, in blocks    stage 1, a panel of filters: U, then per block M and Y
+       U shared       stage 0: U of all filters             stage 1, a block of tiles: V, then per panel M and
+   Y V shared       stage 0: V of all tiles, in blocks    stage 1, a panel of filters: U, then per block M and
+   Y
 
-   The second is for many channels over few pixels, where U (4 times the weights) would be the largest array of all and go
-   to memory and back; there it stays in the cache of the core that made it.
+   The second is for many channels over few pixels, where U (4 times the weights) would be the largest array
+   of all and go to memory and back; there it stays in the cache of the core that made it.
 
    U[panel][point][c][filters of the panel];  V[block][point][tile][c];  M[point][tile][filters of the panel]
 
-   with PAD numbers between points: a transform touches all points at once, and without it they would often be a power of
-   two apart, all in one set of the cache.
+   with PAD numbers between points: a transform touches all points at once, and without it they would often be
+   a power of two apart, all in one set of the cache.
 */
 
 typedef struct TILED(panel) {
-    ptrdiff_t group, start, width;      /* its first vector of output channels, and how many */
-    ptrdiff_t offset, u_point;          /* in U: where it begins, and from point to point */
+    ptrdiff_t group, start, width; /* its first vector of output channels, and how many */
+    ptrdiff_t offset, u_point;     /* in U: where it begins, and from point to point */
 } TILED(panel);
 
-INLINE TILED(panel) TILED(panel_of)(const winograd_conv *w, ptrdiff_t group, ptrdiff_t panel)
-{
+INLINE TILED(panel) TILED(panel_of)(const winograd_conv *w, ptrdiff_t group, ptrdiff_t panel) {
     const ptrdiff_t start = even_cut(w->vectors, w->panels, panel);
     const ptrdiff_t width = even_cut(w->vectors, w->panels, panel + 1) - start;
     const ptrdiff_t vectors = group * w->vectors + start, panels = group * w->panels + panel;
@@ -29,11 +29,10 @@ INLINE TILED(panel) TILED(panel_of)(const winograd_conv *w, ptrdiff_t group, ptr
                           w->c * width * LANES + PAD};
 }
 
-/* V of `count` tiles from `first` on. While one is transformed, the next one's pixels are on their way from memory:
-   tiles read short runs of several rows, which no hardware prefetcher foresees. */
+/* V of `count` tiles from `first` on. While one is transformed, the next one's pixels are on their way from
+   memory: tiles read short runs of several rows, which no hardware prefetcher foresees. */
 static void TILED(make_inputs)(const plan *p, ptrdiff_t group, ptrdiff_t first, ptrdiff_t count, REAL *v,
-                               const REAL *zeros)
-{
+                               const REAL *zeros) {
     const winograd_conv *w = (const winograd_conv *)p->own;
     const REAL *x = p->a;
     const winograd_images images = {x + group * w->c, x + w->t.n * w->t.h * w->t.w * w->t.channels};
@@ -51,8 +50,7 @@ static void TILED(make_inputs)(const plan *p, ptrdiff_t group, ptrdiff_t first, 
 }
 
 /* U of a panel, for one chunk of the input channels. */
-static void TILED(make_filters)(const plan *p, TILED(panel) panel, ptrdiff_t chunk, REAL *u)
-{
+static void TILED(make_filters)(const plan *p, TILED(panel) panel, ptrdiff_t chunk, REAL *u) {
     const winograd_conv *w = (const winograd_conv *)p->own;
     const ptrdiff_t row = panel.width * LANES, end = min_of(w->c, (chunk + 1) * w->chunk);
     for (ptrdiff_t c = chunk * w->chunk; c < end; c += LANES)
@@ -65,12 +63,11 @@ static void TILED(make_filters)(const plan *p, TILED(panel) panel, ptrdiff_t chu
 }
 
 typedef struct TILED(target) {
-    REAL *pixel;                    /* the first pixel of a tile of the result */
-    ptrdiff_t down, across;         /* pixels of the tile inside the image */
+    REAL *pixel;            /* the first pixel of a tile of the result */
+    ptrdiff_t down, across; /* pixels of the tile inside the image */
 } TILED(target);
 
-INLINE TILED(target) TILED(target_of)(const plan *p, ptrdiff_t tile, ptrdiff_t channel)
-{
+INLINE TILED(target) TILED(target_of)(const plan *p, ptrdiff_t tile, ptrdiff_t channel) {
     const winograd_tiling *t = &((const winograd_conv *)p->own)->t;
     const winograd_place at = place_of(t, tile);
     const ptrdiff_t y = at.row * TILE, x = at.column * TILE;
@@ -78,10 +75,11 @@ INLINE TILED(target) TILED(target_of)(const plan *p, ptrdiff_t tile, ptrdiff_t c
                            min_of(TILE, t->oh - y), min_of(TILE, t->ow - x)};
 }
 
-/* From M back to pixels of a block of tiles and a panel of filters, with bias and ReLU. The next tile's pixels are
-   prefetched: a store that misses the caches waits for its line as a load does, and stores wait for one another. */
-static void TILED(write_outputs)(const plan *p, TILED(panel) panel, ptrdiff_t first, ptrdiff_t count, const REAL *m)
-{
+/* From M back to pixels of a block of tiles and a panel of filters, with bias and ReLU. The next tile's
+   pixels are prefetched: a store that misses the caches waits for its line as a load does, and stores wait
+   for one another. */
+static void TILED(write_outputs)(const plan *p, TILED(panel) panel, ptrdiff_t first, ptrdiff_t count,
+                                 const REAL *m) {
     const winograd_conv *w = (const winograd_conv *)p->own;
     const ptrdiff_t pixel = w->t.out_channels, line = w->t.ow * pixel;
     const ptrdiff_t channel = panel.group * w->k + panel.start * LANES;
@@ -99,8 +97,7 @@ static void TILED(write_outputs)(const plan *p, TILED(panel) panel, ptrdiff_t fi
         for (ptrdiff_t k = 0; k < channels; k += LANES) {
             const ptrdiff_t lanes = min_of(LANES, channels - k);
             vec y[TILE][TILE], bias = {0};
-            if (p->bias)
-                bias = NAME(load_lanes)((const REAL *)p->bias + channel + k, lanes);
+            if (p->bias) bias = NAME(load_lanes)((const REAL *)p->bias + channel + k, lanes);
             TILED(transform_outputs)(m + i * panel.width * LANES + k, count * panel.width * LANES + PAD, y);
             for (ptrdiff_t r = 0; r < to.down; r++)
                 for (ptrdiff_t s = 0; s < to.across; s++) {
@@ -113,18 +110,18 @@ static void TILED(write_outputs)(const plan *p, TILED(panel) panel, ptrdiff_t fi
 }
 
 /* M, then the result, of one block of tiles and one panel of filters. */
-static void TILED(multiply)(const plan *p, TILED(panel) panel, ptrdiff_t block, const REAL *v, const REAL *u, REAL *m)
-{
+static void TILED(multiply)(const plan *p, TILED(panel) panel, ptrdiff_t block, const REAL *v, const REAL *u,
+                            REAL *m) {
     const winograd_conv *w = (const winograd_conv *)p->own;
-    const ptrdiff_t first = block * w->block, count = min_of(w->block, w->t.tiles - first), row = panel.width * LANES;
+    const ptrdiff_t first = block * w->block, count = min_of(w->block, w->t.tiles - first),
+                    row = panel.width * LANES;
     for (ptrdiff_t point = 0; point < POINTS * POINTS; point++)
-        NAME(multiply_point)(count, w->c, panel.width, v + point * w->v_point, w->v_row, u + point * panel.u_point,
-                             m + point * (count * row + PAD));
+        NAME(multiply_point)(count, w->c, panel.width, v + point * w->v_point, w->v_row,
+                             u + point * panel.u_point, m + point * (count * row + PAD));
     TILED(write_outputs)(p, panel, first, count, m);
 }
 
-static void TILED(run_filters_shared)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void TILED(run_filters_shared)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const winograd_conv *w = (const winograd_conv *)p->own;
     REAL *zeros = scratch, *v = zeros + w->v_row, *m = v + POINTS * POINTS * w->v_point;
     if (stage == 0) {
@@ -142,33 +139,31 @@ static void TILED(run_filters_shared)(const plan *p, int stage, ptrdiff_t item, 
     }
 }
 
-static void TILED(run_inputs_shared)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void TILED(run_inputs_shared)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const winograd_conv *w = (const winograd_conv *)p->own;
     const ptrdiff_t points = POINTS * POINTS, v_block = points * w->v_point;
     if (stage == 0) {
         const ptrdiff_t group = item / w->blocks, first = item % w->blocks * w->block;
         REAL *zeros = scratch;
         memset(zeros, 0, w->v_row * sizeof(REAL));
-        TILED(make_inputs)(p, group, first, min_of(w->block, w->t.tiles - first), (REAL *)shared + item * v_block, zeros);
+        TILED(make_inputs)(p, group, first, min_of(w->block, w->t.tiles - first),
+                           (REAL *)shared + item * v_block, zeros);
         return;
     }
     const TILED(panel) panel = TILED(panel_of)(w, item / w->panels, item % w->panels);
     REAL *u = scratch, *m = u + points * (w->c * PRODUCT_VECTORS * LANES + PAD);
-    for (ptrdiff_t chunk = 0; chunk < w->chunks; chunk++)
-        TILED(make_filters)(p, panel, chunk, u);
+    for (ptrdiff_t chunk = 0; chunk < w->chunks; chunk++) TILED(make_filters)(p, panel, chunk, u);
     for (ptrdiff_t block = 0; block < w->blocks; block++)
-        TILED(multiply)(p, panel, block, (const REAL *)shared + (panel.group * w->blocks + block) * v_block, u, m);
+        TILED(multiply)(p, panel, block, (const REAL *)shared + (panel.group * w->blocks + block) * v_block,
+                        u, m);
 }
 
-static int TILED(plan_conv)(plan *p, int turned)
-{
+static int TILED(plan_conv)(plan *p, int turned) {
     const conv *g = &p->g;
     winograd_conv *w = (winograd_conv *)p->own;
     const ptrdiff_t points = POINTS * POINTS;
     _Static_assert(sizeof(winograd_conv) <= sizeof p->own, "the plan holds the algorithm's numbers");
-    if (!winograd_fits(g))
-        return 0;
+    if (!winograd_fits(g)) return 0;
     *w = (winograd_conv){.turned = turned};
     if (!turned) {
         w->t = tiling_of(g->n, g->h, g->w, g->c, g->pt, g->pl, g->oh, g->ow, g->k, TILE);
@@ -186,8 +181,9 @@ static int TILED(plan_conv)(plan *p, int turned)
     const ptrdiff_t u_all = points * (w->c * w->vectors * LANES + w->panels * PAD) * g->groups;
     const ptrdiff_t v_all = points * w->v_row * w->t.tiles * g->groups;
     const int filters_shared = u_all <= v_all || u_all * (ptrdiff_t)sizeof(REAL) <= FILTERS_SHARED_BYTES;
-    const ptrdiff_t bytes = points * sizeof(REAL) * (filters_shared ? w->v_row + PRODUCT_VECTORS * LANES
-                                                                    : PRODUCT_VECTORS * LANES / 4);
+    const ptrdiff_t bytes =
+        points * sizeof(REAL) *
+        (filters_shared ? w->v_row + PRODUCT_VECTORS * LANES : PRODUCT_VECTORS * LANES / 4);
     w->block = winograd_block(bytes, w->t.tiles, PRODUCT_ROWS, filters_shared ? MIN_BLOCKS : 1);
     w->blocks = ceil_div(w->t.tiles, w->block);
     w->v_point = w->block * w->v_row + PAD;
@@ -208,8 +204,13 @@ static int TILED(plan_conv)(plan *p, int turned)
         p->scratch_bytes = sizeof(REAL) * max_of(w->v_row, u_one + m_one);
         p->run = TILED(run_inputs_shared);
     }
+    p->cycles = g->groups * cost_winograd(TILE, turned, w->t.tiles, w->c, w->v_row / LANES, w->vectors);
     return 1;
 }
 
-static int TILED(plan_forward)(plan *p) { return TILED(plan_conv)(p, 0); }
-static int TILED(plan_input_grad)(plan *p) { return TILED(plan_conv)(p, 1); }
+static int TILED(plan_forward)(plan *p) {
+    return TILED(plan_conv)(p, 0);
+}
+static int TILED(plan_input_grad)(plan *p) {
+    return TILED(plan_conv)(p, 1);
+}

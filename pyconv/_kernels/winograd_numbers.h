@@ -4,13 +4,23 @@
 
 #include "plan.h"
 
-static inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
-static inline ptrdiff_t min_of(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-static inline ptrdiff_t max_of(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
-static inline ptrdiff_t round_up(ptrdiff_t a, ptrdiff_t b) { return ceil_div(a, b) * b; }
+static inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) {
+    return (a + b - 1) / b;
+}
+static inline ptrdiff_t min_of(ptrdiff_t a, ptrdiff_t b) {
+    return a < b ? a : b;
+}
+static inline ptrdiff_t max_of(ptrdiff_t a, ptrdiff_t b) {
+    return a > b ? a : b;
+}
+static inline ptrdiff_t round_up(ptrdiff_t a, ptrdiff_t b) {
+    return ceil_div(a, b) * b;
+}
 
 /* Where piece i of n begins, when `size` is cut evenly. */
-static inline ptrdiff_t even_cut(ptrdiff_t size, ptrdiff_t n, ptrdiff_t i) { return size * i / n; }
+static inline ptrdiff_t even_cut(ptrdiff_t size, ptrdiff_t n, ptrdiff_t i) {
+    return size * i / n;
+}
 
 /* Images in tiles: the same for the images of a convolution and of a weight gradient. */
 typedef struct winograd_tiling {
@@ -20,52 +30,55 @@ typedef struct winograd_tiling {
     ptrdiff_t down, across, tiles;  /* tiles of one image down and across; of all images */
 } winograd_tiling;
 
-/* Forward and input gradient; laid over plan.own. "In" and "out" are the convolution's own, so for the input gradient
-   the images that are read are grad_out and c counts filters. */
+/* Forward and input gradient; laid over plan.own. "In" and "out" are the convolution's own, so for the input
+   gradient the images that are read are grad_out and c counts filters. */
 typedef struct winograd_conv {
     winograd_tiling t;
-    ptrdiff_t c, k;                 /* channels read and written, of one group */
-    ptrdiff_t turned;               /* input gradient: the filters are turned and transposed */
-    ptrdiff_t block, blocks;        /* tiles in a block (but the last), blocks */
-    ptrdiff_t v_row, v_point;       /* elements of V from tile to tile, from point to point */
-    ptrdiff_t vectors, panels;      /* output channels in vectors, and panels of those */
-    ptrdiff_t chunk, chunks;        /* input channels in one item of the filters' transform */
+    ptrdiff_t c, k;            /* channels read and written, of one group */
+    ptrdiff_t turned;          /* input gradient: the filters are turned and transposed */
+    ptrdiff_t block, blocks;   /* tiles in a block (but the last), blocks */
+    ptrdiff_t v_row, v_point;  /* elements of V from tile to tile, from point to point */
+    ptrdiff_t vectors, panels; /* output channels in vectors, and panels of those */
+    ptrdiff_t chunk, chunks;   /* input channels in one item of the filters' transform */
 } winograd_conv;
 
 /* Weight gradient. */
 typedef struct winograd_weight_grad {
     winograd_tiling t;
-    ptrdiff_t c, k;                 /* channels and filters of one group */
-    ptrdiff_t c_cuts, k_cuts;       /* blocks of them */
-    ptrdiff_t slices, block;        /* parts of the sum over tiles; tiles transformed at a time */
+    ptrdiff_t c, k;           /* channels and filters of one group */
+    ptrdiff_t c_cuts, k_cuts; /* blocks of them */
+    ptrdiff_t slices, block;  /* parts of the sum over tiles; tiles transformed at a time */
 } winograd_weight_grad;
 
-/* Rules of thumb in bytes and counts; measured, none changes a bit of forward's or the input gradient's result. */
+/* Rules of thumb in bytes and counts; measured, none changes a bit of forward's or the input gradient's
+ * result. */
 enum {
-    CACHE_BYTES = 256 * 1024,           /* V and M of a block of tiles */
-    FILTERS_SHARED_BYTES = 4 << 20,     /* U of at most this is shared, however few the pixels are */
-    FILTERS_CHUNK = 64,                 /* input channels in one item of the filters' transform */
-    MIN_BLOCKS = 16,                    /* pieces to cut into, so that threads share them evenly */
-    GRAD_CHANNEL_BYTES = 256, GRAD_FILTER_BYTES = 256,  /* block of S: 64 x 64 floats */
+    CACHE_BYTES = 256 * 1024,       /* V and M of a block of tiles */
+    FILTERS_SHARED_BYTES = 4 << 20, /* U of at most this is shared, however few the pixels are */
+    FILTERS_CHUNK = 64,             /* input channels in one item of the filters' transform */
+    MIN_BLOCKS = 16,                /* pieces to cut into, so that threads share them evenly */
+    GRAD_CHANNEL_BYTES = 256,
+    GRAD_FILTER_BYTES = 256, /* block of S: 64 x 64 floats */
     GRAD_TILES = 48,
-    SUM_ELEMENTS = 8192                 /* of the gradient, in one item of the sum over slices */
+    SUM_ELEMENTS = 8192 /* of the gradient, in one item of the sum over slices */
 };
 
-static inline int winograd_fits(const conv *g)
-{
+static inline int winograd_fits(const conv *g) {
     return g->kh == 3 && g->kw == 3 && g->sh == 1 && g->sw == 1 && g->dh == 1 && g->dw == 1;
 }
 
-static inline winograd_tiling tiling_of(ptrdiff_t n, ptrdiff_t h, ptrdiff_t w, ptrdiff_t channels, ptrdiff_t top,
-                                        ptrdiff_t left, ptrdiff_t oh, ptrdiff_t ow, ptrdiff_t out_channels, ptrdiff_t m)
-{
+static inline winograd_tiling tiling_of(ptrdiff_t n, ptrdiff_t h, ptrdiff_t w, ptrdiff_t channels,
+                                        ptrdiff_t top, ptrdiff_t left, ptrdiff_t oh, ptrdiff_t ow,
+                                        ptrdiff_t out_channels, ptrdiff_t m) {
     const ptrdiff_t down = ceil_div(oh, m), across = ceil_div(ow, m);
-    return (winograd_tiling){n, h, w, channels, top, left, oh, ow, out_channels, down, across, n * down * across};
+    return (winograd_tiling){
+        n, h, w, channels, top, left, oh, ow, out_channels, down, across, n * down * across};
 }
 
-/* Tiles in a block: as many as fit in the cache, a multiple of the product's rows, but at least `pieces` blocks. */
-static inline ptrdiff_t winograd_block(ptrdiff_t bytes_per_tile, ptrdiff_t tiles, ptrdiff_t rows, ptrdiff_t pieces)
-{
+/* Tiles in a block: as many as fit in the cache, a multiple of the product's rows, but at least `pieces`
+ * blocks. */
+static inline ptrdiff_t winograd_block(ptrdiff_t bytes_per_tile, ptrdiff_t tiles, ptrdiff_t rows,
+                                       ptrdiff_t pieces) {
     const ptrdiff_t fit = max_of(CACHE_BYTES / bytes_per_tile, 4 * rows), fair = ceil_div(tiles, pieces);
     return min_of(round_up(min_of(fit, max_of(fair, rows)), rows), tiles);
 }
@@ -76,11 +89,10 @@ typedef struct winograd_images {
 } winograd_images;
 
 typedef struct winograd_place {
-    ptrdiff_t image, row, column;       /* of a tile: its image, and its place among that image's tiles */
+    ptrdiff_t image, row, column; /* of a tile: its image, and its place among that image's tiles */
 } winograd_place;
 
-static inline winograd_place place_of(const winograd_tiling *t, ptrdiff_t tile)
-{
+static inline winograd_place place_of(const winograd_tiling *t, ptrdiff_t tile) {
     return (winograd_place){tile / (t->down * t->across), tile / t->across % t->down, tile % t->across};
 }
 

@@ -1,20 +1,24 @@
-/* winograd_points.h: the points of interpolation and the one-dimensional transforms; included once per TILE = m.
+/* winograd_points.h: the points of interpolation and the one-dimensional transforms; included once per TILE =
+   m.
 
-   The points decide the rounding error. Searched over small fractions for the least error of the worst pixel at 512
-   channels, forward and weight gradient (the customary 0, +-1, +-2 for m = 4 err 2.2 times as much):
+   The points decide the rounding error. Searched over small fractions for the least error of the worst pixel
+   at 512 channels, forward and weight gradient (the customary 0, +-1, +-2 for m = 4 err 2.2 times as much):
 
        m = 2     0, +-1, inf             relative error (rms) 0.7e-6 in float32
        m = 3     +-1/2, +-5/4, inf                            1.1e-6
        m = 4     0, +-5/8, +-3/2, inf                         1.9e-6
 
-   Every constant below is exact in float32. A pair +-a shares its even and odd parts, which is what makes a transform
-   cheap: m = 4 takes 12 multiply-adds from 6 values to 6. In the notation of winograd.h, with P = m + 2 points:
+   Every constant below is exact in float32. A pair +-a shares its even and odd parts, which is what makes a
+   transform cheap: m = 4 takes 12 multiply-adds from 6 values to 6. In the notation of winograd.h, with P = m
+   + 2 points:
 
        inputs    P -> P    B'        filters    3 -> P    G         outputs   P -> m    A'
-                                     filters'   P -> 3    G'        outputs'  m -> P    A        (the transposes, for (4))
+                                     filters'   P -> 3    G'        outputs'  m -> P    A        (the
+   transposes, for (4))
 
-   Row p of B' is the polynomial that vanishes in every other point; the number N_p that makes it 1 in p divides row p
-   of G, which is computed least often. For m = 3 the rows of -a are negated in B' and in G, so that the pair shares N.
+   Row p of B' is the polynomial that vanishes in every other point; the number N_p that makes it 1 in p
+   divides row p of G, which is computed least often. For m = 3 the rows of -a are negated in B' and in G, so
+   that the pair shares N.
 */
 #undef POINTS
 #define POINTS (TILE + 2)
@@ -44,8 +48,7 @@
 
 #if TILE == 4
 
-INLINE void TILED(inputs_1d)(const vec *d, vec *v)
-{
+INLINE void TILED(inputs_1d)(const vec *d, vec *v) {
     vec even_a = d[4] - BB * d[2], odd_a = d[3] - BB * d[1];
     vec even_b = d[4] - AA * d[2], odd_b = d[3] - AA * d[1];
     v[0] = (d[4] - (AA + BB) * d[2]) + AA * BB * d[0];
@@ -56,8 +59,7 @@ INLINE void TILED(inputs_1d)(const vec *d, vec *v)
     v[5] = (d[5] - (AA + BB) * d[3]) + AA * BB * d[1];
 }
 
-INLINE void TILED(filters_1d)(const vec *g, vec *u)
-{
+INLINE void TILED(filters_1d)(const vec *g, vec *u) {
     vec even_a = (g[0] + AA * g[2]) * (1 / NORM_A), odd_a = g[1] * (PAIR_A / NORM_A);
     vec even_b = (g[0] + BB * g[2]) * (1 / NORM_B), odd_b = g[1] * (PAIR_B / NORM_B);
     u[0] = g[0] * (1 / NORM_0);
@@ -68,8 +70,7 @@ INLINE void TILED(filters_1d)(const vec *g, vec *u)
     u[5] = g[2];
 }
 
-INLINE void TILED(outputs_1d)(const vec *m, vec *y)
-{
+INLINE void TILED(outputs_1d)(const vec *m, vec *y) {
     vec even_a = m[1] + m[2], odd_a = m[1] - m[2];
     vec even_b = m[3] + m[4], odd_b = m[3] - m[4];
     y[0] = m[0] + even_a + even_b;
@@ -78,8 +79,7 @@ INLINE void TILED(outputs_1d)(const vec *m, vec *y)
     y[3] = (m[5] + AA * PAIR_A * odd_a) + BB * PAIR_B * odd_b;
 }
 
-INLINE void TILED(outputs_transposed_1d)(const vec *y, vec *w)
-{
+INLINE void TILED(outputs_transposed_1d)(const vec *y, vec *w) {
     vec even_a = y[0] + AA * y[2], odd_a = y[1] + AA * y[3];
     vec even_b = y[0] + BB * y[2], odd_b = y[1] + BB * y[3];
     w[0] = y[0];
@@ -90,8 +90,7 @@ INLINE void TILED(outputs_transposed_1d)(const vec *y, vec *w)
     w[5] = y[3];
 }
 
-INLINE void TILED(filters_transposed_1d)(const vec *m, vec *g)
-{
+INLINE void TILED(filters_transposed_1d)(const vec *m, vec *g) {
     vec even_a = (m[1] + m[2]) * (1 / NORM_A), odd_a = (m[1] - m[2]) * (PAIR_A / NORM_A);
     vec even_b = (m[3] + m[4]) * (1 / NORM_B), odd_b = (m[3] - m[4]) * (PAIR_B / NORM_B);
     g[0] = m[0] * (1 / NORM_0) + even_a + even_b;
@@ -101,8 +100,7 @@ INLINE void TILED(filters_transposed_1d)(const vec *m, vec *g)
 
 #elif TILE == 3
 
-INLINE void TILED(inputs_1d)(const vec *d, vec *v)
-{
+INLINE void TILED(inputs_1d)(const vec *d, vec *v) {
     vec even_a = PAIR_A * (d[2] - BB * d[0]), odd_a = d[3] - BB * d[1];
     vec even_b = PAIR_B * (d[2] - AA * d[0]), odd_b = d[3] - AA * d[1];
     v[0] = even_a + odd_a;
@@ -112,8 +110,7 @@ INLINE void TILED(inputs_1d)(const vec *d, vec *v)
     v[4] = (d[4] - (AA + BB) * d[2]) + AA * BB * d[0];
 }
 
-INLINE void TILED(filters_1d)(const vec *g, vec *u)
-{
+INLINE void TILED(filters_1d)(const vec *g, vec *u) {
     vec even_a = (g[0] + AA * g[2]) * (1 / NORM_A), odd_a = g[1] * (PAIR_A / NORM_A);
     vec even_b = (g[0] + BB * g[2]) * (1 / NORM_B), odd_b = g[1] * (PAIR_B / NORM_B);
     u[0] = even_a + odd_a;
@@ -123,8 +120,7 @@ INLINE void TILED(filters_1d)(const vec *g, vec *u)
     u[4] = g[2];
 }
 
-INLINE void TILED(outputs_1d)(const vec *m, vec *y)
-{
+INLINE void TILED(outputs_1d)(const vec *m, vec *y) {
     vec even_a = m[0] + m[1], odd_a = m[0] - m[1];
     vec even_b = m[2] + m[3], odd_b = m[2] - m[3];
     y[0] = even_a + even_b;
@@ -132,8 +128,7 @@ INLINE void TILED(outputs_1d)(const vec *m, vec *y)
     y[2] = (m[4] + AA * even_a) + BB * even_b;
 }
 
-INLINE void TILED(outputs_transposed_1d)(const vec *y, vec *w)
-{
+INLINE void TILED(outputs_transposed_1d)(const vec *y, vec *w) {
     vec even_a = y[0] + AA * y[2], odd_a = PAIR_A * y[1];
     vec even_b = y[0] + BB * y[2], odd_b = PAIR_B * y[1];
     w[0] = even_a + odd_a;
@@ -143,8 +138,7 @@ INLINE void TILED(outputs_transposed_1d)(const vec *y, vec *w)
     w[4] = y[2];
 }
 
-INLINE void TILED(filters_transposed_1d)(const vec *m, vec *g)
-{
+INLINE void TILED(filters_transposed_1d)(const vec *m, vec *g) {
     vec even_a = (m[0] + m[1]) * (1 / NORM_A), odd_a = (m[0] - m[1]) * (PAIR_A / NORM_A);
     vec even_b = (m[2] + m[3]) * (1 / NORM_B), odd_b = (m[2] - m[3]) * (PAIR_B / NORM_B);
     g[0] = even_a + even_b;
@@ -154,16 +148,14 @@ INLINE void TILED(filters_transposed_1d)(const vec *m, vec *g)
 
 #elif TILE == 2
 
-INLINE void TILED(inputs_1d)(const vec *d, vec *v)
-{
+INLINE void TILED(inputs_1d)(const vec *d, vec *v) {
     v[0] = d[0] - d[2];
     v[1] = d[2] + d[1];
     v[2] = d[2] - d[1];
     v[3] = d[3] - d[1];
 }
 
-INLINE void TILED(filters_1d)(const vec *g, vec *u)
-{
+INLINE void TILED(filters_1d)(const vec *g, vec *u) {
     vec even = (g[0] + g[2]) * (REAL)0.5, odd = g[1] * (REAL)0.5;
     u[0] = g[0];
     u[1] = even + odd;
@@ -171,22 +163,19 @@ INLINE void TILED(filters_1d)(const vec *g, vec *u)
     u[3] = g[2];
 }
 
-INLINE void TILED(outputs_1d)(const vec *m, vec *y)
-{
+INLINE void TILED(outputs_1d)(const vec *m, vec *y) {
     y[0] = m[0] + m[1] + m[2];
     y[1] = m[1] - m[2] + m[3];
 }
 
-INLINE void TILED(outputs_transposed_1d)(const vec *y, vec *w)
-{
+INLINE void TILED(outputs_transposed_1d)(const vec *y, vec *w) {
     w[0] = y[0];
     w[1] = y[0] + y[1];
     w[2] = y[0] - y[1];
     w[3] = y[1];
 }
 
-INLINE void TILED(filters_transposed_1d)(const vec *m, vec *g)
-{
+INLINE void TILED(filters_transposed_1d)(const vec *m, vec *g) {
     vec even = (m[1] + m[2]) * (REAL)0.5;
     g[0] = m[0] + even;
     g[1] = (m[1] - m[2]) * (REAL)0.5;

@@ -1,22 +1,24 @@
 /* winograd_weight_grad.h: equation (4), in one stage or two; included once per TILE.
 
-   One item owns a block of channels x filters and the tiles of one slice. Tiles are transformed a few at a time (both
-   V and W stay in cache) and their products added to S, which stays in cache too; at the end S becomes the gradient of
-   the nine taps. Items of the same tiles transform them again: that costs less than V and W of all tiles would in
-   memory. How many slices there are depends on the shape only, and the second stage adds them in order.
+   One item owns a block of channels x filters and the tiles of one slice. Tiles are transformed a few at a
+   time (both V and W stay in cache) and their products added to S, which stays in cache too; at the end S
+   becomes the gradient of the nine taps. Items of the same tiles transform them again: that costs less than V
+   and W of all tiles would in memory. How many slices there are depends on the shape only, and the second
+   stage adds them in order.
 
    V[point][tile][c];  W[point][tile][filter];  S[point][c][filter]
 */
 
-/* Channels (or filters) from `first` to `end` of a group's `size`, one of `cuts` pieces that begin at full vectors. */
+/* Channels (or filters) from `first` to `end` of a group's `size`, one of `cuts` pieces that begin at full
+ * vectors. */
 typedef struct TILED(range) {
-    ptrdiff_t first, end, row;          /* row: their number, rounded up to vectors */
+    ptrdiff_t first, end, row; /* row: their number, rounded up to vectors */
 } TILED(range);
 
-INLINE TILED(range) TILED(range_of)(ptrdiff_t size, ptrdiff_t cuts, ptrdiff_t cut)
-{
+INLINE TILED(range) TILED(range_of)(ptrdiff_t size, ptrdiff_t cuts, ptrdiff_t cut) {
     const ptrdiff_t vectors = ceil_div(size, LANES);
-    const ptrdiff_t first = even_cut(vectors, cuts, cut) * LANES, end = even_cut(vectors, cuts, cut + 1) * LANES;
+    const ptrdiff_t first = even_cut(vectors, cuts, cut) * LANES,
+                    end = even_cut(vectors, cuts, cut + 1) * LANES;
     return (TILED(range)){first, min_of(size, end), end - first};
 }
 
@@ -28,8 +30,7 @@ typedef struct TILED(grad_space) {
 
 /* V and W of `count` tiles from `first` on, with the next tile's pixels on their way. */
 static void TILED(make_grads)(const plan *p, ptrdiff_t group, TILED(range) c, TILED(range) k, ptrdiff_t first,
-                              ptrdiff_t count, const TILED(grad_space) *at)
-{
+                              ptrdiff_t count, const TILED(grad_space) * at) {
     const winograd_weight_grad *w = (const winograd_weight_grad *)p->own;
     const winograd_tiling *t = &w->t;
     const REAL *x = p->a, *dy = p->b;
@@ -54,8 +55,7 @@ static void TILED(make_grads)(const plan *p, ptrdiff_t group, TILED(range) c, TI
     }
 }
 
-static void TILED(sum_slice)(const plan *p, ptrdiff_t item, REAL *partial, REAL *scratch)
-{
+static void TILED(sum_slice)(const plan *p, ptrdiff_t item, REAL *partial, REAL *scratch) {
     const winograd_weight_grad *w = (const winograd_weight_grad *)p->own;
     const ptrdiff_t points = POINTS * POINTS;
     const ptrdiff_t slice = item % w->slices, cut = item / w->slices, group = cut / w->k_cuts / w->c_cuts;
@@ -87,12 +87,12 @@ static void TILED(sum_slice)(const plan *p, ptrdiff_t item, REAL *partial, REAL 
             vec taps[9];
             TILED(transform_sums)(at.s + i * k.row + j, at.s_point, taps);
             for (int tap = 0; tap < 9; tap++)
-                NAME(store_lanes)(to + tap * per_tap + (c.first + i) * filters + j, taps[tap], k.end - k.first - j);
+                NAME(store_lanes)(to + tap * per_tap + (c.first + i) * filters + j, taps[tap],
+                                  k.end - k.first - j);
         }
 }
 
-static void TILED(run_weight_grad)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void TILED(run_weight_grad)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const winograd_weight_grad *w = (const winograd_weight_grad *)p->own;
     const ptrdiff_t all = 9 * w->c * p->g.k;
     if (stage == 0)
@@ -102,14 +102,12 @@ static void TILED(run_weight_grad)(const plan *p, int stage, ptrdiff_t item, voi
                          even_cut(all, p->items[1], item + 1), p->out);
 }
 
-static int TILED(plan_weight_grad)(plan *p)
-{
+static int TILED(plan_weight_grad)(plan *p) {
     const conv *g = &p->g;
     winograd_weight_grad *w = (winograd_weight_grad *)p->own;
     const ptrdiff_t points = POINTS * POINTS, size = sizeof(REAL);
     _Static_assert(sizeof(winograd_weight_grad) <= sizeof p->own, "the plan holds the algorithm's numbers");
-    if (!winograd_fits(g))
-        return 0;
+    if (!winograd_fits(g)) return 0;
     *w = (winograd_weight_grad){0};
     w->t = tiling_of(g->n, g->h, g->w, g->c, g->pt, g->pl, g->oh, g->ow, g->k, TILE);
     w->c = g->c / g->groups, w->k = g->k / g->groups;
@@ -120,13 +118,17 @@ static int TILED(plan_weight_grad)(plan *p)
     const ptrdiff_t cuts = g->groups * w->c_cuts * w->k_cuts;
     w->slices = min_of(ceil_div(MIN_BLOCKS, cuts), ceil_div(w->t.tiles, w->block));
 
-    const ptrdiff_t c_most = ceil_div(c_vectors, w->c_cuts) * LANES, k_most = ceil_div(k_vectors, w->k_cuts) * LANES;
-    const ptrdiff_t all = 9 * w->c * g->k, per_point = w->block * (c_most + k_most) + c_most * k_most + 3 * PAD;
+    const ptrdiff_t c_most = ceil_div(c_vectors, w->c_cuts) * LANES,
+                    k_most = ceil_div(k_vectors, w->k_cuts) * LANES;
+    const ptrdiff_t all = 9 * w->c * g->k,
+                    per_point = w->block * (c_most + k_most) + c_most * k_most + 3 * PAD;
     p->stages = w->slices > 1 ? 2 : 1;
     p->items[0] = cuts * w->slices;
     p->items[1] = ceil_div(all, SUM_ELEMENTS);
     p->shared_bytes = w->slices > 1 ? size * w->slices * all : 0;
     p->scratch_bytes = size * (max_of(c_most, k_most) + points * per_point);
+    p->cycles = g->groups * cost_winograd_weight_grad(TILE, w->t.tiles, w->slices, w->c, c_vectors, k_vectors,
+                                                      w->c_cuts, w->k_cuts);
     p->run = TILED(run_weight_grad);
     return 1;
 }

@@ -1,0 +1,51 @@
+/* cost.h: what an algorithm will cost, in cycles of one thread, by which "auto" (and "winograd" its tile)
+   choose.
+
+   Each estimate counts the vector operations that the geometry needs, in a few kinds, and weighs each kind
+   with the cycles that one was measured to take. Counts are of vectors, so one set of weights serves every
+   vector length.
+*/
+#ifndef PYCONV_COST_H
+#define PYCONV_COST_H
+
+#include <stddef.h>
+
+/* Vector multiply-adds in register tiles. Two a cycle are the peak. */
+static inline double cost_direct(double multiply_adds) {
+    return multiply_adds / 1.6;
+}
+
+static inline double cost_direct_weight_grad(double multiply_adds) {
+    return multiply_adds / 1.6;
+}
+
+/* Of Winograd with tiles of m x m: cycles of one transform (of a vector of channels). */
+typedef struct winograd_weights {
+    double inputs, outputs, filters, filters_turned, grads, sums;
+} winograd_weights;
+
+static inline winograd_weights cost_of_transforms(int m) {
+    static const winograd_weights by_tile[] = {
+        {90, 80, 30, 50, 60, 60},     /* m = 2 */
+        {140, 120, 45, 70, 100, 90},  /* m = 3 */
+        {190, 160, 60, 90, 140, 120}, /* m = 4 */
+    };
+    return by_tile[m - 2];
+}
+
+/* tiles, channels c and filters k of all groups; ci, ki the same in vectors. */
+static inline double cost_winograd(int m, int turned, double tiles, double c, double ci, double ki) {
+    const winograd_weights w = cost_of_transforms(m);
+    return tiles * (m + 2) * (m + 2) * c * ki / 1.7 + tiles * (ci * w.inputs + ki * w.outputs) +
+           c * ki * (turned ? w.filters_turned : w.filters);
+}
+
+/* Every block of channels x filters (c_cuts x k_cuts of them) transforms its tiles anew. */
+static inline double cost_winograd_weight_grad(int m, double tiles, double slices, double c, double ci,
+                                               double ki, double c_cuts, double k_cuts) {
+    const winograd_weights w = cost_of_transforms(m);
+    return tiles * (m + 2) * (m + 2) * c * ki / 1.5 +
+           tiles * (ci * k_cuts * w.inputs + ki * c_cuts * w.grads) + slices * c * ki * w.sums;
+}
+
+#endif
