@@ -56,6 +56,7 @@ enum {
     CACHE_BYTES = 256 * 1024,       /* V and M of a block of tiles */
     FILTERS_SHARED_BYTES = 4 << 20, /* U of at most this is shared, however few the pixels are */
     FILTERS_CHUNK = 64,             /* input channels in one item of the filters' transform */
+    SUM_CHANNELS = 128,             /* terms of one sum in registers */
     MIN_BLOCKS = 16,                /* pieces to cut into, so that threads share them evenly */
     GRAD_CHANNEL_BYTES = 256,
     GRAD_FILTER_BYTES = 256, /* block of S: 64 x 64 floats */

@@ -28,104 +28,105 @@ INLINE void NAME(store_lanes)(REAL *to, vec v, ptrdiff_t lanes) {
         NAME(store_some)(to, v, lanes);
 }
 
-/* to[r][:] (+)= sum over i < length of  scalars[r * scalar_row + i * scalar_step] * vectors[i * vector_row]
- */
-INLINE void NAME(product_tile)(const int rows, const int width, const int add, ptrdiff_t length,
-                               const REAL *scalars, ptrdiff_t scalar_row, ptrdiff_t scalar_step,
-                               const REAL *vectors, ptrdiff_t vector_row, REAL *to, ptrdiff_t to_row) {
+/* to[r][:] (+)= sum over i < length of scalars[r * scalar_row + i * scalar_step] * vectors[i * vector_row] */
+typedef struct NAME(product) {
+    ptrdiff_t length;
+    const REAL *scalars, *vectors;
+    REAL *to;
+    ptrdiff_t scalar_row, scalar_step, vector_row, to_row;
+    int add; /* to what `to` holds */
+} NAME(product);
+
+INLINE void NAME(product_tile)(const NAME(product) * p, const int rows, const int width) {
     vec sum[PRODUCT_ROWS][PRODUCT_VECTORS];
+    const REAL *scalars = p->scalars, *vectors = p->vectors;
+    const ptrdiff_t row = p->scalar_row, step = p->scalar_step, next = p->vector_row;
     UNROLL
     for (int r = 0; r < rows; r++) {
         UNROLL
-        for (int v = 0; v < width; v++)
-            sum[r][v] = add ? *(const vec *)(to + r * to_row + v * LANES) : (vec){0};
+        for (int v = 0; v < width; v++) sum[r][v] = (vec){0};
     }
-    for (ptrdiff_t i = 0; i < length; i++) {
+    for (ptrdiff_t i = p->length; i > 0; i--) {
         vec factor[PRODUCT_VECTORS];
         UNROLL
         for (int v = 0; v < width; v++) factor[v] = *(const vec *)(vectors + v * LANES);
         UNROLL
         for (int r = 0; r < rows; r++) {
             UNROLL
-            for (int v = 0; v < width; v++) sum[r][v] += scalars[r * scalar_row] * factor[v];
+            for (int v = 0; v < width; v++) sum[r][v] += scalars[r * row] * factor[v];
         }
-        scalars += scalar_step;
-        vectors += vector_row;
+        scalars += step;
+        vectors += next;
     }
     UNROLL
     for (int r = 0; r < rows; r++) {
+        vec *to = (vec *)(p->to + r * p->to_row);
         UNROLL
-        for (int v = 0; v < width; v++) *(vec *)(to + r * to_row + v * LANES) = sum[r][v];
+        for (int v = 0; v < width; v++) to[v] = p->add ? to[v] + sum[r][v] : sum[r][v];
     }
 }
 
-typedef void (*NAME(product_fn))(ptrdiff_t length, const REAL *scalars, ptrdiff_t scalar_row,
-                                 const REAL *vectors, ptrdiff_t vector_row, REAL *to, ptrdiff_t to_row);
-
-/* Equation (3): scalars V[tile][c] (c is the sum), vectors U[c][filters], results M[tile][filters].
-   Equation (4): scalars V[tile][c] (tile is the sum), vectors W[tile][filters], results added to
-   S[c][filters]. */
-#define PRODUCTS(rows, width)                                                                                \
-    static void NAME(multiply_##rows##x##width)(ptrdiff_t length, const REAL *scalars, ptrdiff_t row,        \
-                                                const REAL *vectors, ptrdiff_t vector_row, REAL *to,         \
-                                                ptrdiff_t to_row) {                                          \
-        NAME(product_tile)(rows, width, 0, length, scalars, row, 1, vectors, vector_row, to, to_row);        \
-    }                                                                                                        \
-    static void NAME(accumulate_##rows##x##width)(ptrdiff_t length, const REAL *scalars, ptrdiff_t row,      \
-                                                  const REAL *vectors, ptrdiff_t vector_row, REAL *to,       \
-                                                  ptrdiff_t to_row) {                                        \
-        NAME(product_tile)(rows, width, 1, length, scalars, 1, row, vectors, vector_row, to, to_row);        \
+#define PRODUCT(rows, width)                                                                                 \
+    static void NAME(product_##rows##x##width)(const NAME(product) * p) {                                    \
+        NAME(product_tile)(p, rows, width);                                                                  \
     }
-#define PRODUCTS_OF_WIDTH(width)                                                                             \
-    PRODUCTS(1, width)                                                                                       \
-    PRODUCTS(2, width) PRODUCTS(3, width) PRODUCTS(4, width) PRODUCTS(5, width) PRODUCTS(6, width)
-#define TABLE_OF_WIDTH(kind, width)                                                                          \
-    {NAME(kind##_1x##width), NAME(kind##_2x##width), NAME(kind##_3x##width),                                 \
-     NAME(kind##_4x##width), NAME(kind##_5x##width), NAME(kind##_6x##width)}
+#define PRODUCTS(width)                                                                                      \
+    PRODUCT(1, width)                                                                                        \
+    PRODUCT(2, width) PRODUCT(3, width) PRODUCT(4, width) PRODUCT(5, width) PRODUCT(6, width)
+#define BY_ROWS(width)                                                                                       \
+    {NAME(product_1x##width), NAME(product_2x##width), NAME(product_3x##width),                              \
+     NAME(product_4x##width), NAME(product_5x##width), NAME(product_6x##width)}
 
-PRODUCTS_OF_WIDTH(1)
-PRODUCTS_OF_WIDTH(2)
+PRODUCTS(1)
+PRODUCTS(2)
 #if PRODUCT_VECTORS == 4
-PRODUCTS_OF_WIDTH(3)
-PRODUCTS_OF_WIDTH(4)
+PRODUCTS(3)
+PRODUCTS(4)
 #endif
 
 /* By width - 1 and rows - 1. */
-static const NAME(product_fn) NAME(multiply_products)[PRODUCT_VECTORS][PRODUCT_ROWS] = {
-    TABLE_OF_WIDTH(multiply, 1),
-    TABLE_OF_WIDTH(multiply, 2),
+static void (*const NAME(products)[PRODUCT_VECTORS][PRODUCT_ROWS])(const NAME(product) *) = {
+    BY_ROWS(1),
+    BY_ROWS(2),
 #if PRODUCT_VECTORS == 4
-    TABLE_OF_WIDTH(multiply, 3),
-    TABLE_OF_WIDTH(multiply, 4),
-#endif
-};
-static const NAME(product_fn) NAME(accumulate_products)[PRODUCT_VECTORS][PRODUCT_ROWS] = {
-    TABLE_OF_WIDTH(accumulate, 1),
-    TABLE_OF_WIDTH(accumulate, 2),
-#if PRODUCT_VECTORS == 4
-    TABLE_OF_WIDTH(accumulate, 3),
-    TABLE_OF_WIDTH(accumulate, 4),
+    BY_ROWS(3),
+    BY_ROWS(4),
 #endif
 };
 
+#undef PRODUCT
 #undef PRODUCTS
-#undef PRODUCTS_OF_WIDTH
-#undef TABLE_OF_WIDTH
+#undef BY_ROWS
 
 /* A panel is a group of up to PRODUCT_VECTORS vectors of filters; `vectors` of them are cut evenly into
- * panels. */
+   panels. */
 INLINE ptrdiff_t NAME(panels_of)(ptrdiff_t vectors) {
     return ceil_div(vectors, PRODUCT_VECTORS);
 }
 
-/* M[tiles][width] = V[tiles][channels] U[channels][width], `width` in vectors of a panel. */
+/* M[tiles][width] = V[tiles][channels] U[channels][width], `width` in vectors of a panel.
+   The sum over channels is taken in parts: a part of U stays in the first-level cache while the tiles pass,
+   and many short sums round less than one long one does. */
 static void NAME(multiply_point)(ptrdiff_t tiles, ptrdiff_t channels, ptrdiff_t width, const REAL *v,
                                  ptrdiff_t v_row, const REAL *u, REAL *m) {
     const ptrdiff_t cuts = ceil_div(tiles, PRODUCT_ROWS), row = width * LANES;
-    const NAME(product_fn) *by_rows = NAME(multiply_products)[width - 1];
-    for (ptrdiff_t cut = 0; cut < cuts; cut++) {
-        const ptrdiff_t first = even_cut(tiles, cuts, cut), rows = even_cut(tiles, cuts, cut + 1) - first;
-        by_rows[rows - 1](channels, v + first * v_row, v_row, u, row, m + first * row, row);
+    const ptrdiff_t parts = ceil_div(channels, SUM_CHANNELS);
+    for (ptrdiff_t part = 0; part < parts; part++) {
+        const ptrdiff_t c = even_cut(channels, parts, part);
+        NAME(product)
+        p = {.length = even_cut(channels, parts, part + 1) - c,
+             .vectors = u + c * row,
+             .scalar_row = v_row,
+             .scalar_step = 1,
+             .vector_row = row,
+             .to_row = row,
+             .add = part > 0};
+        for (ptrdiff_t cut = 0; cut < cuts; cut++) {
+            const ptrdiff_t first = even_cut(tiles, cuts, cut), rows = even_cut(tiles, cuts, cut + 1) - first;
+            p.scalars = v + first * v_row + c;
+            p.to = m + first * row;
+            NAME(products)[width - 1][rows - 1](&p);
+        }
     }
 }
 
@@ -133,15 +134,22 @@ static void NAME(multiply_point)(ptrdiff_t tiles, ptrdiff_t channels, ptrdiff_t 
 static void NAME(accumulate_point)(ptrdiff_t tiles, ptrdiff_t channels, ptrdiff_t vectors, const REAL *v,
                                    ptrdiff_t v_row, const REAL *w, ptrdiff_t w_row, REAL *s) {
     const ptrdiff_t cuts = ceil_div(channels, PRODUCT_ROWS), panels = NAME(panels_of)(vectors);
+    NAME(product)
+    p = {.length = tiles,
+         .scalar_row = 1,
+         .scalar_step = v_row,
+         .vector_row = w_row,
+         .to_row = vectors * LANES,
+         .add = 1};
     for (ptrdiff_t panel = 0; panel < panels; panel++) {
-        const ptrdiff_t start = even_cut(vectors, panels, panel),
-                        width = even_cut(vectors, panels, panel + 1) - start;
-        const NAME(product_fn) *by_rows = NAME(accumulate_products)[width - 1];
+        const ptrdiff_t start = even_cut(vectors, panels, panel);
+        const ptrdiff_t width = even_cut(vectors, panels, panel + 1) - start;
+        p.vectors = w + start * LANES;
         for (ptrdiff_t cut = 0; cut < cuts; cut++) {
-            const ptrdiff_t first = even_cut(channels, cuts, cut),
-                            rows = even_cut(channels, cuts, cut + 1) - first;
-            by_rows[rows - 1](tiles, v + first, v_row, w + start * LANES, w_row,
-                              s + first * vectors * LANES + start * LANES, vectors * LANES);
+            const ptrdiff_t c = even_cut(channels, cuts, cut), rows = even_cut(channels, cuts, cut + 1) - c;
+            p.scalars = v + c;
+            p.to = s + c * p.to_row + start * LANES;
+            NAME(products)[width - 1][rows - 1](&p);
         }
     }
 }
