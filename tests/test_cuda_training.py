@@ -1,4 +1,4 @@
-"""Training runs with --backend cuda, on the emulated device: one worker, several, interrupted, and when the GPU fails."""
+"""Training with --backend cuda on the emulated device: one worker, several, interrupted, and when the GPU fails."""
 
 from __future__ import annotations
 

@@ -116,6 +116,18 @@ class DriverMemory:
         self._account(-self.nbytes)
 
 
+class _Pushed:
+    """A context that is current in a thread for as long as this lives: PyCUDA aborts if a thread ends with one."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        context.push()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # at exit the driver may be gone already
+            self._context.pop()
+
+
 class DriverTimer:
     """Milliseconds between two events."""
 
@@ -152,9 +164,8 @@ class DriverDevice:
 
     def _enter(self) -> None:
         """Make the context current in this thread: each thread has a stack of contexts of its own."""
-        if not getattr(self._entered, "done", False):
-            self._context.push()
-            self._entered.done = True
+        if not hasattr(self._entered, "context"):
+            self._entered.context = _Pushed(self._context)
 
     def _leave(self) -> None:
         """At exit, while PyCUDA is still whole: give the pool's memory back and let go of the context."""
@@ -162,9 +173,8 @@ class DriverDevice:
             self._programs.clear()
             gc.collect()
             self._pool.stop_holding()
-            if getattr(self._entered, "done", False):
-                self._context.pop()
-                self._entered.done = False
+            self._entered.__dict__.clear()
+            self._context.detach()  # left to its destructor, PyCUDA would treat the primary context as its own
 
     def _translated(self, error: BaseException, doing: str) -> Exception:
         """PyCUDA's `error` as one of pyconv's, in one line."""

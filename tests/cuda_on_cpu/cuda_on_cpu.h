@@ -105,12 +105,25 @@ template <class... A> constexpr unsigned cuda_arity(void (*)(A...)) {
     return sizeof...(A);
 }
 
+// Sizes and alignments of a kernel's parameters, which tell how a driver packs them.
+template <class... A> struct CudaLayout {
+    static constexpr size_t size[sizeof...(A) + 1] = {sizeof(A)..., 0},
+                                                align[sizeof...(A) + 1] = {alignof(A)..., 0};
+};
+template <class... A> constexpr const size_t *cuda_sizes(void (*)(A...)) {
+    return CudaLayout<A...>::size;
+}
+template <class... A> constexpr const size_t *cuda_aligns(void (*)(A...)) {
+    return CudaLayout<A...>::align;
+}
+
 // What the wrapper file around a .cu file exports for each of its kernels.
 #define CUDA_EXPORT(name)                                                                                    \
     static void cuda_body_##name(void **args) {                                                              \
         cuda_apply(name, args);                                                                              \
     }                                                                                                        \
     __attribute__((constructor)) static void cuda_enter_##name() {                                           \
-        cuda_register(#name, cuda_body_##name, cuda_arity(name));                                            \
+        cuda_register(#name, cuda_body_##name, cuda_arity(name), cuda_sizes(name), cuda_aligns(name));       \
     }
-extern "C" void cuda_register(const char *name, void (*body)(void **), unsigned arguments);
+extern "C" void cuda_register(const char *name, void (*body)(void **), unsigned arguments,
+                              const size_t *sizes, const size_t *aligns);

@@ -40,6 +40,7 @@ struct Kernel {
     const char *name;
     void (*body)(void **);
     unsigned arguments;
+    const size_t *sizes, *aligns;
 };
 Kernel kernels[MAX_KERNELS];
 int kernel_count;
@@ -272,10 +273,13 @@ UNWATCHED void run_block(unsigned threads, int how, size_t shared_bytes) {
 
 extern "C" {
 
-void cuda_register(const char *name, void (*body)(void **), unsigned arguments) {
+void cuda_register(const char *name, void (*body)(void **), unsigned arguments, const size_t *sizes,
+                   const size_t *aligns) {
     if (kernel_count == MAX_KERNELS) abort();
     kernels[kernel_count].name = name;
     kernels[kernel_count].body = body;
+    kernels[kernel_count].sizes = sizes;
+    kernels[kernel_count].aligns = aligns;
     kernels[kernel_count++].arguments = arguments;
 }
 
@@ -294,6 +298,18 @@ UNWATCHED void cuda_barrier(void) {
 
 UNWATCHED void cuda_failed(const char *what) {
     failure = what;
+}
+
+// The sizes and alignments of a kernel's parameters, and how many there are; -1 if the file has no such
+// kernel.
+__attribute__((visibility("default"))) int cuda_parameters(const char *name, const size_t **sizes,
+                                                           const size_t **aligns) {
+    for (int i = 0; i < kernel_count; i++)
+        if (!strcmp(kernels[i].name, name)) {
+            *sizes = kernels[i].sizes, *aligns = kernels[i].aligns;
+            return (int)kernels[i].arguments;
+        }
+    return -1;
 }
 
 // Runs a kernel; returns null, or one line that says what went wrong.

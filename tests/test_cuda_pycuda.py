@@ -1,0 +1,102 @@
+"""PyCUDA itself and driver.py above it, on a libcuda that runs on the CPU: the way to a real GPU, but for the GPU."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cuda_on_cpu import pycuda_on_cpu
+
+REASON = pycuda_on_cpu.missing()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return pycuda_on_cpu.environment(tmp_path_factory.mktemp("libcuda"))
+
+
+def python(program: str, environment: dict[str, str], **more: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", program], capture_output=True, text=True, timeout=250,
+        env={**environment, **more}, check=False,
+    )  # fmt: skip
+
+
+def test_the_gpu_tests_pass_through_pycuda(environment: dict[str, str]) -> None:
+    files = ("test_cuda_convolution.py", "test_cuda_layers.py", "test_cuda_network.py", "test_ops.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *(str(TESTS / f) for f in files)],
+        capture_output=True, text=True, timeout=280, env=environment, check=False, cwd=TESTS.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout and "skipped" not in done.stdout.splitlines()[-1], done.stdout[-2000:]
+
+
+ARRAYS = """
+import numpy as np, pyconv
+from pyconv import cuda
+from pyconv.cuda.array import to_device
+device = cuda.current()
+assert pyconv.backends()["cuda"] is None
+x, w = np.ones((1, 4, 4, 1), np.float32), np.ones((3, 3, 1, 1), np.float32)
+y = pyconv.conv2d(x, w, backend="cuda")
+assert isinstance(y, np.ndarray) and (y == 9).all()
+there = pyconv.conv2d(to_device(x), w, backend="cuda", layout="NHWC")
+assert isinstance(there, cuda.DeviceArray) and (there.get() == 9).all()
+with device.timer() as timer:
+    pyconv.conv2d(to_device(x), w, backend="cuda")
+assert timer.milliseconds > 0
+pinned = device.page_locked((4,), np.float32); pinned[...] = 7
+target = to_device(np.zeros(4, np.float32)); device.after(device.copy_in_async(target.address, pinned))
+assert (target.get() == 7).all()
+free, total = device.memory(); assert 0 < free <= total
+import threading
+results = []
+thread = threading.Thread(target=lambda: results.append(pyconv.conv2d(x, w, backend="cuda")))
+thread.start(); thread.join(); assert (results[0] == 9).all()
+print("fine", device.name, device.capability, device.multiprocessors)
+"""
+
+
+def test_arrays_timers_page_locked_memory_and_threads(environment: dict[str, str]) -> None:
+    done = python(ARRAYS, environment)
+    assert done.stdout == "fine libcuda on the CPU (9, 0) 4\n", done.stdout + done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "variables", "words"),
+    [
+        ("pyconv.conv2d(x, w, backend='cuda')", {"CUDA_ON_CPU_NO_DEVICE": "1"}, "no usable NVIDIA GPU"),
+        ("pyconv.conv2d(x, w, backend='cuda')", {"CUDA_ON_CPU_DEVICES": "0"}, "no NVIDIA GPU is visible"),
+        ("pyconv.conv2d(x, w, backend='cuda')", {"CUDA_ON_CPU_CAPABILITY": "70"}, "compute capability 7.0"),
+        ("pyconv.conv2d(x, w, backend='cuda')", {"PYCONV_GPUS": "5"}, "there is no GPU 5"),
+        ("pyconv.cuda.current().allocate(1 << 40)", {}, "out of memory"),
+        ("[pyconv.conv2d(x, w, backend='cuda') for _ in range(3)]", {"CUDA_ON_CPU_LOST_AFTER": "1"}, "illegal memory"),
+        ("pyconv.cuda.join(0, 4).allocate(1 << 29)", {}, "share of"),
+        (
+            "pyconv.cuda.current().compile('naive.cu', {'REAL': 'nonsense'})",
+            {},
+            "nvcc refused naive.cu",
+        ),
+        (
+            "import os; pyconv.cuda.current()\n"
+            "if os.fork() == 0: pyconv.conv2d(x, w, backend='cuda')\n"
+            "else: os._exit(os.waitstatus_to_exitcode(os.wait()[1]))",
+            {},
+            "forked from one that used the GPU",
+        ),
+    ],
+)
+def test_what_goes_wrong_is_one_line(environment: dict[str, str], program: str, variables: dict, words: str) -> None:
+    start = "import numpy as np, pyconv, pyconv.cuda\nx, w = np.ones((1, 4, 4, 1), 'f'), np.ones((3, 3, 1, 1), 'f')\n"
+    body = "\n".join(f"    {line}" for line in program.splitlines())
+    caught = f"try:\n{body}\nexcept pyconv.PyconvError as error: print(error, flush=True)"
+    done = python(start + caught, environment, **variables)
+    assert words in done.stdout, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 1
