@@ -9,8 +9,8 @@ import pyconv
 from pyconv import costmodel, nn, optim, threads
 
 EXPERIMENT = "prediction"
-MODELS = {"fer": 512, "lenet": 9600, "5-50-100-10": 4800, "3-20-50-10": 12800}
-ROUNDS = 5
+MODELS = {"fer": 1280, "lenet": 25600, "5-50-100-10": 12800, "3-20-50-10": 38400}
+ROUNDS = 3
 BATCH = 64
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -116,6 +117,16 @@ def test_prediction_divides_computation_and_adds_communication(machine: costmode
 
 
 @needs_kernels
+def test_company_slows_computation_down(machine: costmodel.Calibration) -> None:
+    shared = dataclasses.replace(machine, slowdown=1.05)
+    how = {"images": 6400, "threads": 1, "gradient_s": 0.1, "calibration": shared}
+    one, two, sixteen = (costmodel.predict(nn.build("lenet"), 64, workers, **how) for workers in (1, 2, 16))
+    assert one.gradient_s == pytest.approx(0.1)
+    assert two.gradient_s == pytest.approx(0.105)
+    assert sixteen.gradient_s == pytest.approx(0.1 * (1 + 7 * 0.05) * 2), "8 CPUs, two turns"
+
+
+@needs_kernels
 def test_meetings_wait_for_the_slowest(machine: costmodel.Calibration) -> None:
     model = nn.build("lenet")
     how = {"threads": 1, "calibration": machine, "gradient_s": 0.1, "images": 6400}
@@ -167,6 +178,7 @@ def test_calibration_measures_saves_and_loads(tmp_path: Path) -> None:
     assert set(made.t_c["serial"]) == set(pyconv.algorithms("serial"))
     assert made.rate("serial", "naive").value > made.rate("serial").value > 1e-13
     assert 0 < made.t_b.value < 1e-7
+    assert 1 <= made.slowdown <= 2
     assert 0 <= made.t_s.low <= made.t_s.value <= made.t_s.high < 1e-2
     path = tmp_path / "machine.json"
     made.save(path)

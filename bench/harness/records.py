@@ -87,10 +87,16 @@ def _earlier(path: Path, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    if content.get("format") != FORMAT or content.get("machine") != machine.describe():
+    if content.get("format") != FORMAT or not _same_machine(content.get("machine") or {}):
         return []
     replaced = {_figure(record) for record in new}
     return [record for record in content["records"] if _figure(record) not in replaced]
+
+
+def _same_machine(other: dict[str, Any]) -> bool:
+    """Whether `other` is this machine, on however many of its CPUs that session was allowed to run."""
+    mine = machine.describe()
+    return all(mine[key] == other.get(key) for key in mine if key != "usable_cpus")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -51,6 +51,8 @@ class Calibration:
         CPUs that the process may use: affinity and control group.
     parallel_share : dict of str to float
         By backend: the share of a training step's work that threads divide (Amdahl's law); 0 for one thread only.
+    slowdown : float
+        Time of a gradient while one other process computes gradients too, over the time while none does.
     """
 
     t_c: Mapping[str, Mapping[str, Fit]]
@@ -61,6 +63,7 @@ class Calibration:
     t_copy: Fit
     cpus: int
     parallel_share: Mapping[str, float]
+    slowdown: float = 1.0
 
     def rate(self, backend: str, algorithm: str = "auto") -> Fit:
         """t_c of a backend's algorithm; "auto" is the fastest that was measured.
@@ -109,7 +112,7 @@ class Calibration:
     def __str__(self) -> str:
         lines = [f"t_c {backend} {name}: {fit}" for backend, by in self.t_c.items() for name, fit in by.items()]
         lines += [f"{name}: {getattr(self, name)}" for name in ("t_s", "t_b", "t_u", "t_copy")]
-        return "\n".join([*lines, f"CPUs: {self.cpus}"])
+        return "\n".join([*lines, f"CPUs: {self.cpus}", f"slower in company: {self.slowdown:.3f} times"])
 
 
 def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bool = True) -> Calibration:
@@ -152,11 +155,12 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
         rates[name] = {algorithm: rate for algorithm, (_, rate) in measured.items()}
         shares[name] = _parallel_share(name, seconds)
     copy = _copies(seconds)
-    t_s, t_b = Fit(0.0, 0.0, 0.0, "s", 0), copy
+    t_s, t_b, slowdown = Fit(0.0, 0.0, 0.0, "s", 0), copy, 1.0
     if messages:
         timed = time_messages()
         t_s, t_b = line(timed.bytes, timed.seconds, "byte")
-    return Calibration(rates, starts, t_s, t_b, _updates(seconds), copy, usable_cpus(), shares)
+        slowdown = timed.slowdown
+    return Calibration(rates, starts, t_s, t_b, _updates(seconds), copy, usable_cpus(), shares, slowdown)
 
 
 def _probe(layer: tuple[int, int, int, int, int]) -> ConvGeometry:

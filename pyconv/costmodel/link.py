@@ -22,10 +22,13 @@ class Messages:
         Size of each message.
     seconds : sequence of float
         From the sender's start to the receiver having the bytes.
+    slowdown : float
+        Seconds of a gradient while the other process computes gradients too, over those while it does not; at least 1.
     """
 
     bytes: Sequence[int]
     seconds: Sequence[float]
+    slowdown: float = 1.0
 
 
 _timer: Callable[[], Messages] | None = None

@@ -100,8 +100,8 @@ def predict(
     gradient_s : float, optional
         Seconds of a worker's gradient when it has the CPUs to itself, known already: nothing is measured.
     spread : float, optional
-        Standard deviation of a step's time over its mean, from worker to worker: what meetings wait for. 0 unless
-        given: a single process cannot see how two of them differ.
+        Standard deviation of a step's time over its mean, from worker to worker: what meetings wait for. By
+        default what was seen from step to step where the gradient is measured (at most 0.1), else 0.
     every : float, optional
         Steps between meetings, for ``local`` and ``easgd``.
 
@@ -126,7 +126,10 @@ def predict(
     calibration = this_machine() if calibration is None else calibration
     threads = _threads(backend, workers, threads, calibration.cpus)
     if gradient_s is None and measure:
-        gradient_s = float(np.median(measured_seconds(model, batch, backend=backend, threads=threads)))
+        samples = measured_seconds(model, batch, backend=backend, threads=threads)
+        low, gradient_s, high = (float(value) for value in np.percentile(samples, [25, 50, 75]))
+        if spread is None:  # of a normal distribution the quartiles are 1.35 deviations apart
+            spread = min((high - low) / 1.35 / gradient_s, 0.1)
     if gradient_s is None:
         gradient_s = estimated_seconds(model, batch, calibration, backend=backend, threads=threads)
     alone = _predict(model, batch, 1, update, images, threads, calibration, gradient_s, 0.0, every)
@@ -152,7 +155,9 @@ def _predict(
         update, workers=workers, parameters=work.parameters, itemsize=work.itemsize, t_s=calibration.t_s.value,
         t_b=calibration.t_b.value, t_u=calibration.t_u.value, every=every,
     )  # fmt: skip
-    # Workers that together ask for more CPUs than there are take turns on them.
+    # Workers share caches and memory; those that together ask for more CPUs than there are take turns on them.
+    company = min(workers, max(1, calibration.cpus // threads)) - 1
+    gradient_s *= 1 + company * (calibration.slowdown - 1)
     crowding = max(1.0, workers * threads / calibration.cpus)
     gradient_s *= crowding
     waiting = own.meets * spread * gradient_s * expected_lead(workers)

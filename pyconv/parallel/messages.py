@@ -5,17 +5,22 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import numpy as np
 
+from .. import nn
+from ..backends import backends
 from ..costmodel.link import Messages, provide
 from ..errors import WorkerError
+from ..threads import usable_cpus
 
 SIZES = (0, 1 << 12, 1 << 15, 1 << 18, 1 << 20, 1 << 22, 1 << 24)
 TURNS = 15
+COMPANY_S = 0.4
 PATIENCE_S = 30.0
 # Attaching is not owning. Before Python 3.13 there is no flag, and a spawned child shares its parent's tracker.
 _UNTRACKED: dict[str, Any] = {"track": False} if sys.version_info >= (3, 13) else {}
@@ -28,7 +33,8 @@ def time_messages() -> Messages:
     -------
     Messages
         For each size, half of the shortest round trip's seconds: the receiver copies the bytes out of shared memory,
-        as a worker pulls parameters. The shortest counts, since the machine's other work only ever adds to it.
+        as a worker pulls parameters. The shortest counts, since the machine's other work only ever adds to it. And how
+        much slower a gradient is in company.
 
     Raises
     ------
@@ -44,6 +50,7 @@ def time_messages() -> Messages:
         other.start()
         there.close()
         seconds = [_round_trip(here, memory, own, size) / 2 for size in SIZES]
+        slowdown = _slowdown(here)
         here.send_bytes(b"end")
         other.join(PATIENCE_S)
     except (EOFError, BrokenPipeError, TimeoutError):
@@ -58,7 +65,7 @@ def time_messages() -> Messages:
         here.close()
         memory.close()
         memory.unlink()
-    return Messages(SIZES, seconds)
+    return Messages(SIZES, seconds, slowdown)
 
 
 def _round_trip(pipe: Connection, memory: SharedMemory, own: np.ndarray, size: int) -> float:
@@ -78,12 +85,54 @@ def _round_trip(pipe: Connection, memory: SharedMemory, own: np.ndarray, size: i
     return float(best)
 
 
+def _slowdown(pipe: Connection) -> float:
+    """How much slower a gradient is while the other process computes gradients too: caches and memory are shared."""
+    if usable_cpus() < 2 or backends()["serial"] is not None:
+        return 1.0  # taking turns on one CPU is counted apart
+    gradient = _gradient()
+    alone = np.median(_timed(gradient, COMPANY_S))
+    pipe.send_bytes(b"work")
+    pipe.recv_bytes()
+    together = np.median(_timed(gradient, COMPANY_S))
+    if not pipe.poll(PATIENCE_S):
+        raise TimeoutError
+    pipe.recv_bytes()
+    return float(np.clip(together / alone, 1.0, 2.0))
+
+
+def _gradient() -> Callable[[], object]:
+    """A small network's gradient, on one thread."""
+    model = nn.build("lenet")
+    model.backend = "serial"
+    x = np.random.default_rng().integers(0, 256, (32, *model.input_shape)).astype(np.uint8)
+    labels = np.arange(32) % 10
+    gradient = np.empty_like(model.flat)
+    model.loss_and_gradient(x, labels, out=gradient)
+    return lambda: model.loss_and_gradient(x, labels, out=gradient)
+
+
+def _timed(work: Callable[[], object], seconds: float) -> list[float]:
+    """Seconds of each call of `work`, for so long."""
+    samples = []
+    end = time.perf_counter() + seconds
+    while (start := time.perf_counter()) < end:
+        work()
+        samples.append(time.perf_counter() - start)
+    return samples
+
+
 def _echo(name: str, pipe: Connection) -> None:
-    """The other process: copies each message out of shared memory and back into it."""
+    """The other process: copies each message out of shared memory and back into it; computes for a while when told."""
     memory = SharedMemory(name, **_UNTRACKED)
     own = np.empty(max(SIZES), np.uint8)
     own[...] = 0
     while (message := pipe.recv_bytes()) != b"end":
+        if message == b"work":
+            gradient = _gradient()
+            pipe.send_bytes(b"working")
+            _timed(gradient, 1.5 * COMPANY_S)
+            pipe.send_bytes(b"done")
+            continue
         size = int.from_bytes(message, "little")
         shared = _bytes_of(memory, size)
         own[:size] = shared
