@@ -29,7 +29,9 @@ def close(actual: np.ndarray, expected: np.ndarray, terms: int) -> None:
 def test_convolution_equals_the_float64_twin(
     case: ConvCase, seed: int, dtype: str, backend: str, threads: int, data: st.DataObject
 ) -> None:
-    algorithm = data.draw(st.sampled_from(["auto", *(a for a in pyconv.algorithms(backend) if a != "winograd")]))
+    algorithm = data.draw(
+        st.sampled_from(["auto", *(a for a in pyconv.algorithms(backend) if not a.startswith("winograd"))])
+    )
     x, weight, bias, grad_out = case.arrays(seed, dtype)
     g, how = case.geometry, {**case.arguments, "backend": backend, "algorithm": algorithm, "threads": threads}
     twin = {**case.arguments, "backend": "reference"}
@@ -166,7 +168,7 @@ def test_results_do_not_depend_on_the_number_of_threads(
 ) -> None:
     if "multicore" not in RUNNABLE:
         pytest.skip(f"multicore: {pyconv.backends()['multicore']}")
-    algorithm = data.draw(st.sampled_from([a for a in pyconv.algorithms("multicore") if a != "winograd"]))
+    algorithm = data.draw(st.sampled_from([a for a in pyconv.algorithms("multicore") if not a.startswith("winograd")]))
     x, weight, bias, grad_out = case.arrays(seed, dtype)
     g, how = case.geometry, {**case.arguments, "algorithm": algorithm}
 

@@ -1,4 +1,6 @@
-"""Winograd convolution against the literal twin in float64: sizes below, at, above and off every tile, and its error."""
+"""Winograd convolution against the literal twin in float64: sizes below, at, above and off every tile, and its
+error.
+"""
 
 import os
 import subprocess
@@ -138,8 +140,10 @@ def test_threads_do_not_change_a_bit(name, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("weight_shape, rest", [((3, 3, 4, 8), {"stride": 2}), ((3, 3, 4, 8), {"dilation": (1, 2)}),
-                                                ((3, 1, 4, 8), {}), ((5, 5, 4, 8), {})])
+@pytest.mark.parametrize(
+    "weight_shape, rest",
+    [((3, 3, 4, 8), {"stride": 2}), ((3, 3, 4, 8), {"dilation": (1, 2)}), ((3, 1, 4, 8), {}), ((5, 5, 4, 8), {})],
+)
 def test_other_convolutions_are_refused(algorithm, weight_shape, rest):
     g = conv_geometry((1, 9, 9, 4), weight_shape, **rest)
     x, w, dy = (np.ones(shape, "float32") for shape in (g.input_shape, g.weight_shape, g.output_shape))
@@ -194,7 +198,9 @@ def test_instruction_sets_agree_and_stay_inside_the_arrays():
     totals = {}
     for name in _cpu.isas():
         environment = {**os.environ, "PYCONV_ISA": name}
-        run = subprocess.run([sys.executable, "-c", GUARDED], env=environment, capture_output=True, text=True, timeout=120)
+        run = subprocess.run(
+            [sys.executable, "-c", GUARDED], env=environment, capture_output=True, text=True, timeout=120
+        )
         assert run.returncode == 0, (name, run.returncode, run.stderr[-2000:])
         used, total = run.stdout.split()
         assert used == name

@@ -1,28 +1,29 @@
-/* axis.h: one axis of a correlation, as positions in its input. Included once per precision; the code is the same.
+/* axis.h: one axis of a correlation, as positions in its input. Included once per precision; the code is the
+   same.
 
-   The forward pass is the correlation of x with w. The input gradient is one of grad_out with the filters turned about,
-   for each phase a of the stride apart: the pixels a, a + s, a + 2 s ... of the result meet only the kernel
-   positions i with (a + p - i d) divisible by s,
+   The forward pass is the correlation of x with w. The input gradient is one of grad_out with the filters
+   turned about, for each phase a of the stride apart: the pixels a, a + s, a + 2 s ... of the result meet
+   only the kernel positions i with (a + p - i d) divisible by s,
 
        dx[a + s r] = sum over those i of dy[r + (a + p - i d) / s] w[i]
 
-   which is a correlation of step 1. Its kernel positions are s / gcd(s, d) apart and are taken from the last to the
-   first, so that the positions in dy ascend, d / gcd(s, d) apart. */
+   which is a correlation of step 1. Its kernel positions are s / gcd(s, d) apart and are taken from the last
+   to the first, so that the positions in dy ascend, d / gcd(s, d) apart. */
 
 typedef struct NAME(axis) {
-    ptrdiff_t count, out0, out_step;    /* result positions out0 + r out_step, r < count */
-    ptrdiff_t in0, in_step;             /* input position of result r and tap 0: in0 + r in_step */
-    ptrdiff_t taps, tap_step;           /* taps, and their distance in the input */
-    ptrdiff_t kernel0, kernel_step;     /* kernel position of tap t: kernel0 + t kernel_step */
+    ptrdiff_t count, out0, out_step; /* result positions out0 + r out_step, r < count */
+    ptrdiff_t in0, in_step;          /* input position of result r and tap 0: in0 + r in_step */
+    ptrdiff_t taps, tap_step;        /* taps, and their distance in the input */
+    ptrdiff_t kernel0, kernel_step;  /* kernel position of tap t: kernel0 + t kernel_step */
 } NAME(axis);
 
-INLINE NAME(axis) NAME(axis_forward)(ptrdiff_t outputs, ptrdiff_t kernel, ptrdiff_t s, ptrdiff_t p, ptrdiff_t d)
-{
+INLINE NAME(axis)
+    NAME(axis_forward)(ptrdiff_t outputs, ptrdiff_t kernel, ptrdiff_t s, ptrdiff_t p, ptrdiff_t d) {
     return (NAME(axis)){outputs, 0, 1, -p, s, kernel, d, 0, 1};
 }
 
-static NAME(axis) NAME(axis_grad)(ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t s, ptrdiff_t p, ptrdiff_t d, ptrdiff_t a)
-{
+static NAME(axis)
+    NAME(axis_grad)(ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t s, ptrdiff_t p, ptrdiff_t d, ptrdiff_t a) {
     ptrdiff_t divisor = s, rest = d, first = 0;
     while (rest) {
         ptrdiff_t t = divisor % rest;
@@ -30,12 +31,10 @@ static NAME(axis) NAME(axis_grad)(ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t s,
         rest = t;
     }
     const ptrdiff_t every = s / divisor;
-    while (first < every && (a + p - first * d) % s != 0)
-        first++;
+    while (first < every && (a + p - first * d) % s != 0) first++;
     const ptrdiff_t taps = first < every && first < kernel ? (kernel - 1 - first) / every + 1 : 0;
     const ptrdiff_t last = first + (taps - 1) * every;
     NAME(axis) x = {a < size ? (size - a - 1) / s + 1 : 0, a, s, 0, 1, taps, d / divisor, last, -every};
-    if (taps)
-        x.in0 = (a + p - last * d) / s;
+    if (taps) x.in0 = (a + p - last * d) / s;
     return x;
 }

@@ -1,28 +1,28 @@
-/* depthwise.h: direct convolution where every channel has one filter of its own (groups = C = K), forward and input
-   gradient. Both are, for every phase of the stride (axis.h),
+/* depthwise.h: direct convolution where every channel has one filter of its own (groups = C = K), forward and
+   input gradient. Both are, for every phase of the stride (axis.h),
 
        out[oy, ox, c] = act(b[c] + sum over taps i, j of in[iy + i ti, ix + j tj, c] w[i, j, c])
 
-   vectorised over channels: an item is a row of the result, a tile is P neighbouring pixels of it and one vector
-   of channels after the other. Nothing is packed or copied: at the borders the sums are over the taps that meet the image.
-   There is one multiply-add for every vector loaded, and few of them: memory sets the pace. */
+   vectorised over channels: an item is a row of the result, a tile is P neighbouring pixels of it and one
+   vector of channels after the other. Nothing is packed or copied: at the borders the sums are over the taps
+   that meet the image. There is one multiply-add for every vector loaded, and few of them: memory sets the
+   pace. */
 
 enum { NAME(DEPTHWISE_PIXELS) = 8 };
 
 typedef struct NAME(strip) {
-    const REAL *in, *w, *bias;          /* at the first tap; bias: NULL, or one number a channel */
+    const REAL *in, *w, *bias; /* at the first tap; bias: NULL, or one number a channel */
     REAL *out;
-    ptrdiff_t tiles;                    /* tiles side by side */
-    ptrdiff_t in_step, out_step;        /* from one pixel to the next */
-    ptrdiff_t rows, in_row, w_row;      /* taps down, and their steps in `in` and w */
+    ptrdiff_t tiles;               /* tiles side by side */
+    ptrdiff_t in_step, out_step;   /* from one pixel to the next */
+    ptrdiff_t rows, in_row, w_row; /* taps down, and their steps in `in` and w */
     ptrdiff_t columns, in_column, w_column;
     ptrdiff_t channels;
-    int relu, stream;                   /* stream: out is large and every vector of it is aligned */
+    int relu, stream; /* stream: out is large and every vector of it is aligned */
 } NAME(strip);
 
 /* whole: there is at least one whole vector of channels. */
-INLINE void NAME(strip_body)(const NAME(strip) *t, const int P, const int whole)
-{
+INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int whole) {
     const ptrdiff_t step = t->in_step, out_step = t->out_step, channels = t->channels;
     const ptrdiff_t in_row = t->in_row, in_column = t->in_column, w_row = t->w_row, w_column = t->w_column;
     const ptrdiff_t rows = t->rows, columns = t->columns;
@@ -36,11 +36,9 @@ INLINE void NAME(strip_body)(const NAME(strip) *t, const int P, const int whole)
             const REAL *from = in + tile * P * step + c;
             REAL *to = out + tile * P * out_step + c;
             vec sum[NAME(DEPTHWISE_PIXELS)], start = {0};
-            if (bias)
-                start = whole ? NAME(load)(bias + c) : NAME(load_some)(bias, channels);
+            if (bias) start = whole ? NAME(load)(bias + c) : NAME(load_some)(bias, channels);
             UNROLL
-            for (int p = 0; p < P; p++)
-                sum[p] = start;
+            for (int p = 0; p < P; p++) sum[p] = start;
             for (ptrdiff_t i = 0; i < rows; i++) {
                 const REAL *filter = w + i * w_row + c, *x[3]; /* every third pixel, as in tile.h */
                 UNROLL
@@ -56,8 +54,7 @@ INLINE void NAME(strip_body)(const NAME(strip) *t, const int P, const int whole)
                         sum[p] += f * (whole ? NAME(load)(pixel) : NAME(load_some)(pixel, channels));
                     }
                     UNROLL
-                    for (int q = 0; q < (P + 2) / 3; q++)
-                        x[q] += in_column;
+                    for (int q = 0; q < (P + 2) / 3; q++) x[q] += in_column;
                 }
             }
             UNROLL
@@ -73,23 +70,19 @@ INLINE void NAME(strip_body)(const NAME(strip) *t, const int P, const int whole)
         }
 }
 
-static void NAME(strip_8)(const NAME(strip) *t)
-{
+static void NAME(strip_8)(const NAME(strip) * t) {
     NAME(strip_body)(t, 8, 1);
 }
 
-static void NAME(strip_4)(const NAME(strip) *t)
-{
+static void NAME(strip_4)(const NAME(strip) * t) {
     NAME(strip_body)(t, 4, 1);
 }
 
-static void NAME(strip_1)(const NAME(strip) *t)
-{
+static void NAME(strip_1)(const NAME(strip) * t) {
     NAME(strip_body)(t, 1, 1);
 }
 
-static void NAME(strip_part)(const NAME(strip) *t)
-{
+static void NAME(strip_part)(const NAME(strip) * t) {
     NAME(strip_body)(t, 1, 0);
 }
 
@@ -98,8 +91,7 @@ typedef struct NAME(depthwise) {
 } NAME(depthwise);
 
 /* The taps first ... last - 1 that meet the input, for the result position r of a phase. */
-INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) *a, ptrdiff_t r, ptrdiff_t size, ptrdiff_t *first)
-{
+INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t size, ptrdiff_t *first) {
     const ptrdiff_t at = a->in0 + r * a->in_step;
     const ptrdiff_t from = at < 0 ? (-at + a->tap_step - 1) / a->tap_step : 0;
     const ptrdiff_t until = at < size ? (size - 1 - at) / a->tap_step + 1 : 0;
@@ -108,26 +100,23 @@ INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) *a, ptrdiff_t r, ptrdiff_t s
 }
 
 /* Columns s ... end - 1 of a row, all with the taps j0 ... j1 - 1. */
-static void NAME(depthwise_columns)(NAME(strip) *t, const NAME(axis) *x, ptrdiff_t s, ptrdiff_t end, ptrdiff_t j0,
-                                    ptrdiff_t j1, const REAL *in, const REAL *w, REAL *out, ptrdiff_t c)
-{
+static void NAME(depthwise_columns)(NAME(strip) * t, const NAME(axis) * x, ptrdiff_t s, ptrdiff_t end,
+                                    ptrdiff_t j0, ptrdiff_t j1, const REAL *in, const REAL *w, REAL *out,
+                                    ptrdiff_t c) {
     const ptrdiff_t sizes[] = {8, 4, 1};
     void (*const strips[])(const NAME(strip) *) = {NAME(strip_8), NAME(strip_4), NAME(strip_1)};
     t->columns = j1 > j0 ? j1 - j0 : 0;
-    if (t->columns)
-        t->w = w + (x->kernel0 + j0 * x->kernel_step) * c;
+    if (t->columns) t->w = w + (x->kernel0 + j0 * x->kernel_step) * c;
     for (int size = c < LANES ? 2 : 0; size < 3; size++) {
         t->tiles = (end - s) / sizes[size];
         t->in = t->columns ? in + (x->in0 + s * x->in_step + j0 * x->tap_step) * c : in;
         t->out = out + (x->out0 + s * x->out_step) * c;
-        if (t->tiles > 0)
-            (c < LANES ? NAME(strip_part) : strips[size])(t);
+        if (t->tiles > 0) (c < LANES ? NAME(strip_part) : strips[size])(t);
         s += t->tiles * sizes[size];
     }
 }
 
-static void NAME(depthwise_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void NAME(depthwise_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const NAME(depthwise) *d = (const void *)p->own;
     const conv *g = &p->g;
     const ptrdiff_t c = g->c, image = item / d->oh, row = item % d->oh;
@@ -163,18 +152,15 @@ static void NAME(depthwise_run)(const plan *p, int stage, ptrdiff_t item, void *
         for (ptrdiff_t s = 0; s < x.count;) {
             ptrdiff_t j0, other0, end = s + 1;
             const ptrdiff_t j1 = NAME(taps_inside)(&x, s, d->iw, &j0);
-            while (end < x.count && NAME(taps_inside)(&x, end, d->iw, &other0) == j1 && other0 == j0)
-                end++;
+            while (end < x.count && NAME(taps_inside)(&x, end, d->iw, &other0) == j1 && other0 == j0) end++;
             NAME(depthwise_columns)(&t, &x, s, end, j0, j1, in, w, out, c);
             s = end;
         }
     }
-    if (t.stream)
-        NAME(fence)();
+    if (t.stream) NAME(fence)();
 }
 
-static int NAME(depthwise_plan)(plan *p)
-{
+static int NAME(depthwise_plan)(plan *p) {
     const NAME(depthwise) *d = (const void *)p->own;
     p->stages = 1;
     p->items[0] = p->g.n * d->oh;
@@ -184,20 +170,17 @@ static int NAME(depthwise_plan)(plan *p)
     return 1;
 }
 
-INLINE int NAME(is_depthwise)(const conv *g)
-{
+INLINE int NAME(is_depthwise)(const conv *g) {
     return g->groups == g->c && g->k == g->c;
 }
 
-static int NAME(depthwise_forward)(plan *p)
-{
+static int NAME(depthwise_forward)(plan *p) {
     const conv *g = &p->g;
     *(NAME(depthwise) *)(void *)p->own = (NAME(depthwise)){0, g->h, g->w, g->oh, g->ow, 1, 1};
     return NAME(depthwise_plan)(p);
 }
 
-static int NAME(depthwise_input_grad)(plan *p)
-{
+static int NAME(depthwise_input_grad)(plan *p) {
     const conv *g = &p->g;
     *(NAME(depthwise) *)(void *)p->own =
         (NAME(depthwise)){1, g->oh, g->ow, g->h, g->w, g->sh, g->sw < g->w ? g->sw : g->w};

@@ -1,45 +1,46 @@
-/* depthwise_weight_grad.h: the weight gradient where every channel has one filter of its own (groups = C = K).
+/* depthwise_weight_grad.h: the weight gradient where every channel has one filter of its own (groups = C =
+   K).
 
        dw[i, j, c] = sum over n, r, s of x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, c]
 
-   vectorised over channels. Stage 0, an item: one part of the blocks of rows, whose x and dy stay in the L2 cache while
-   the kernel positions pass over them; P of a kernel's row and two vectors of channels are summed in registers.
-   Stage 1 adds the parts up in their order. Sums, per part: [i][j][c]. */
+   vectorised over channels. Stage 0, an item: one part of the blocks of rows, whose x and dy stay in the L2
+   cache while the kernel positions pass over them; P of a kernel's row and two vectors of channels are summed
+   in registers. Stage 1 adds the parts up in their order. Sums, per part: [i][j][c]. */
 
 typedef struct NAME(depthwise_gradient) {
-    ptrdiff_t rows, row_blocks;         /* output rows of a block, and blocks of one image */
-    ptrdiff_t parts;                    /* items that share out the blocks */
-    ptrdiff_t padded;                   /* channels, rounded up to whole vectors */
+    ptrdiff_t rows, row_blocks; /* output rows of a block, and blocks of one image */
+    ptrdiff_t parts;            /* items that share out the blocks */
+    ptrdiff_t padded;           /* channels, rounded up to whole vectors */
 } NAME(depthwise_gradient);
 
 typedef struct NAME(channelwise) {
     const REAL *x, *dy;
     REAL *sum;
-    ptrdiff_t rows, x_row, dy_row, columns, x_pixel, dy_pixel;  /* pixels, and steps in x and dy */
-    ptrdiff_t x_tap, sum_tap;           /* steps from one kernel position to the next */
-    ptrdiff_t lanes;                    /* channels of a vector that exist */
+    ptrdiff_t rows, x_row, dy_row, columns, x_pixel, dy_pixel; /* pixels, and steps in x and dy */
+    ptrdiff_t x_tap, sum_tap; /* steps from one kernel position to the next */
+    ptrdiff_t lanes;          /* channels of a vector that exist */
 } NAME(channelwise);
 
-INLINE void NAME(channelwise_body)(const NAME(channelwise) *t, const int P, const int V)
-{
+INLINE void NAME(channelwise_body)(const NAME(channelwise) * t, const int P, const int V) {
     const ptrdiff_t x_tap = t->x_tap, x_pixel = t->x_pixel, dy_pixel = t->dy_pixel, columns = t->columns;
     vec sum[6][2];
     UNROLL
     for (int p = 0; p < P; p++) {
         UNROLL
-        for (int v = 0; v < V; v++)
-            sum[p][v] = NAME(load)(t->sum + p * t->sum_tap + v * LANES);
+        for (int v = 0; v < V; v++) sum[p][v] = NAME(load)(t->sum + p * t->sum_tap + v * LANES);
     }
     for (ptrdiff_t r = 0; r < t->rows; r++) {
         const REAL *x = t->x + r * t->x_row, *dy = t->dy + r * t->dy_row;
         for (ptrdiff_t s = 0; s < columns; s++, x += x_pixel, dy += dy_pixel) {
             UNROLL
             for (int v = 0; v < V; v++) {
-                const vec error = t->lanes == LANES ? NAME(load)(dy + v * LANES) : NAME(load_some)(dy, t->lanes);
+                const vec error =
+                    t->lanes == LANES ? NAME(load)(dy + v * LANES) : NAME(load_some)(dy, t->lanes);
                 UNROLL
                 for (int p = 0; p < P; p++) {
                     const REAL *from = x + p * x_tap + v * LANES;
-                    sum[p][v] += error * (t->lanes == LANES ? NAME(load)(from) : NAME(load_some)(from, t->lanes));
+                    sum[p][v] +=
+                        error * (t->lanes == LANES ? NAME(load)(from) : NAME(load_some)(from, t->lanes));
                 }
             }
         }
@@ -47,68 +48,67 @@ INLINE void NAME(channelwise_body)(const NAME(channelwise) *t, const int P, cons
     UNROLL
     for (int p = 0; p < P; p++) {
         UNROLL
-        for (int v = 0; v < V; v++)
-            NAME(store)(t->sum + p * t->sum_tap + v * LANES, sum[p][v]);
+        for (int v = 0; v < V; v++) NAME(store)(t->sum + p * t->sum_tap + v * LANES, sum[p][v]);
     }
 }
 
-#define CHANNELWISE(P, V)                                                                                              \
-    static void NAME(channelwise_##P##x##V)(const NAME(channelwise) *t)                                                \
-    {                                                                                                                  \
-        NAME(channelwise_body)(t, P, V);                                                                               \
+#define CHANNELWISE(P, V)                                                                                    \
+    static void NAME(channelwise_##P##x##V)(const NAME(channelwise) * t) {                                   \
+        NAME(channelwise_body)(t, P, V);                                                                     \
     }
-CHANNELWISE(1, 1) CHANNELWISE(2, 1) CHANNELWISE(3, 1) CHANNELWISE(4, 1) CHANNELWISE(5, 1) CHANNELWISE(6, 1)
-CHANNELWISE(1, 2) CHANNELWISE(2, 2) CHANNELWISE(3, 2) CHANNELWISE(4, 2) CHANNELWISE(5, 2) CHANNELWISE(6, 2)
+CHANNELWISE(1, 1)
+CHANNELWISE(2, 1) CHANNELWISE(3, 1) CHANNELWISE(4, 1) CHANNELWISE(5, 1) CHANNELWISE(6, 1) CHANNELWISE(1, 2)
+    CHANNELWISE(2, 2) CHANNELWISE(3, 2) CHANNELWISE(4, 2) CHANNELWISE(5, 2) CHANNELWISE(6, 2)
 #undef CHANNELWISE
 
 #define C(P, V) NAME(channelwise_##P##x##V)
-static void (*const NAME(channelwises)[2][6])(const NAME(channelwise) *) = {
-    {C(1, 1), C(2, 1), C(3, 1), C(4, 1), C(5, 1), C(6, 1)},
-    {C(1, 2), C(2, 2), C(3, 2), C(4, 2), C(5, 2), C(6, 2)},
+        static void (*const NAME(channelwises)[2][6])(const NAME(channelwise) *) = {
+            {C(1, 1), C(2, 1), C(3, 1), C(4, 1), C(5, 1), C(6, 1)},
+            {C(1, 2), C(2, 2), C(3, 2), C(4, 2), C(5, 2), C(6, 2)},
 };
 #undef C
 
 /* The outputs first ... last - 1 of an axis that see input through kernel position k. */
 INLINE ptrdiff_t NAME(outputs_inside)(ptrdiff_t k, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t dilation,
-                                      ptrdiff_t size, ptrdiff_t outputs, ptrdiff_t *first)
-{
+                                      ptrdiff_t size, ptrdiff_t outputs, ptrdiff_t *first) {
     const ptrdiff_t at = k * dilation - before;
     const ptrdiff_t until = at < size ? (size - 1 - at) / stride + 1 : 0;
     *first = at < 0 ? (-at + stride - 1) / stride : 0;
     return until < outputs ? until : outputs;
 }
 
-/* Kernel positions (i, j) ... (i, j + taps - 1) over the outputs of rows r0 ... r1 - 1, columns s0 ... s1 - 1. */
-static void NAME(depthwise_taps)(const plan *p, REAL *sums, ptrdiff_t image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t taps,
-                                 ptrdiff_t r0, ptrdiff_t r1, ptrdiff_t s0, ptrdiff_t s1)
-{
+/* Kernel positions (i, j) ... (i, j + taps - 1) over the outputs of rows r0 ... r1 - 1, columns s0 ... s1
+ * - 1. */
+static void NAME(depthwise_taps)(const plan *p, REAL *sums, ptrdiff_t image, ptrdiff_t i, ptrdiff_t j,
+                                 ptrdiff_t taps, ptrdiff_t r0, ptrdiff_t r1, ptrdiff_t s0, ptrdiff_t s1) {
     const NAME(depthwise_gradient) *d = (const void *)p->own;
     const conv *g = &p->g;
     const ptrdiff_t c = g->c;
     NAME(channelwise) t;
-    if (r1 <= r0 || s1 <= s0)
-        return;
+    if (r1 <= r0 || s1 <= s0) return;
     t.rows = r1 - r0, t.columns = s1 - s0;
     t.x_row = g->sh * g->w * c, t.dy_row = g->ow * c;
     t.x_pixel = g->sw * c, t.dy_pixel = c;
     t.x_tap = g->dw * c, t.sum_tap = d->padded;
     t.lanes = c < LANES ? c : LANES;
-    const REAL *x = (const REAL *)p->a + ((image * g->h + r0 * g->sh + i * g->dh - g->pt) * g->w + s0 * g->sw +
-                                          j * g->dw - g->pl) * c;
+    const REAL *x =
+        (const REAL *)p->a +
+        ((image * g->h + r0 * g->sh + i * g->dh - g->pt) * g->w + s0 * g->sw + j * g->dw - g->pl) * c;
     const REAL *dy = (const REAL *)p->b + ((image * g->oh + r0) * g->ow + s0) * c;
     REAL *sum = sums + (i * g->kw + j) * d->padded;
     for (ptrdiff_t from = 0; from < c;) {
         const int vectors = from + 2 * LANES <= c ? 2 : 1;
-        const ptrdiff_t tail = from + LANES > c && c > LANES ? c - LANES : from; /* reads back over its neighbour */
-        /* The overlapping vector has sums of its own, behind the others: the neighbour's must not be added twice. */
+        const ptrdiff_t tail =
+            from + LANES > c && c > LANES ? c - LANES : from; /* reads back over its neighbour */
+        /* The overlapping vector has sums of its own, behind the others: the neighbour's must not be added
+         * twice. */
         t.x = x + tail, t.dy = dy + tail, t.sum = sum + from;
         NAME(channelwises)[vectors - 1][taps - 1](&t);
         from += vectors * LANES;
     }
 }
 
-static void NAME(depthwise_part)(const plan *p, ptrdiff_t part, REAL *sums)
-{
+static void NAME(depthwise_part)(const plan *p, ptrdiff_t part, REAL *sums) {
     const NAME(depthwise_gradient) *d = (const void *)p->own;
     const conv *g = &p->g;
     const ptrdiff_t blocks = g->n * d->row_blocks;
@@ -127,8 +127,7 @@ static void NAME(depthwise_part)(const plan *p, ptrdiff_t part, REAL *sums)
                 high = NAME(outputs_inside)(j + taps - 1, g->sw, g->pl, g->dw, g->w, g->ow, &s0);
                 high = high < s1 ? high : s1;
                 low = low > s0 ? low : s0;
-                if (high < low)
-                    high = low;
+                if (high < low) high = low;
                 NAME(depthwise_taps)(p, sums, image, i, j, taps, r0, r1, low, high);
                 for (ptrdiff_t tap = j; tap < j + taps; tap++) {
                     s1 = NAME(outputs_inside)(tap, g->sw, g->pl, g->dw, g->w, g->ow, &s0);
@@ -140,8 +139,8 @@ static void NAME(depthwise_part)(const plan *p, ptrdiff_t part, REAL *sums)
     }
 }
 
-static void NAME(depthwise_gradient_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void NAME(depthwise_gradient_run)(const plan *p, int stage, ptrdiff_t item, void *shared,
+                                         void *scratch) {
     const NAME(depthwise_gradient) *d = (const void *)p->own;
     const ptrdiff_t c = p->g.c, size = p->g.kh * p->g.kw * d->padded, last = c > LANES ? c - LANES : 0;
     REAL *sums = shared;
@@ -162,8 +161,7 @@ static void NAME(depthwise_gradient_run)(const plan *p, int stage, ptrdiff_t ite
     }
 }
 
-static int NAME(depthwise_weight_grad)(plan *p)
-{
+static int NAME(depthwise_weight_grad)(plan *p) {
     const conv *g = &p->g;
     NAME(depthwise_gradient) *d = (void *)p->own;
     const ptrdiff_t row = g->c * (ptrdiff_t)sizeof(REAL) * (g->ow + g->sh * g->w);

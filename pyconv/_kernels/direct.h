@@ -1,57 +1,55 @@
 /* direct.h: direct convolution, forward and input gradient, in register tiles (tile.h).
 
-   Both are correlations of an input (N, ih, iw, from) with packed filters (axis.h), for every phase of the stride
+   Both are correlations of an input (N, ih, iw, from) with packed filters (axis.h), for every phase of the
+   stride
 
-       out[oy, ox, k] = act(b[k] + sum over taps i, j and channels c of in[iy + i ti, ix + j tj, c] w[i, j, c, k])
+       out[oy, ox, k] = act(b[k] + sum over taps i, j and channels c of in[iy + i ti, ix + j tj, c] w[i, j, c,
+   k])
 
-   Stage 0 packs the filters as [group][phase row][phase column][block of 2 LANES filters][i][j][c][2 LANES]: the tile
-   reads them from first to last. Where the number of filters is no multiple of LANES, the last vector begins earlier
-   and overlaps the one before: it computes some filters twice, to the same bits, and no store needs a mask.
-   Stage 1, an item: a block of result rows of one image and group, some of the blocks of filters. The input rows with
-   their padding are copied to scratch (unless nothing is padded), where they stay in the L2 cache while one block
-   of filters after the other passes over them. */
+   Stage 0 packs the filters as [group][phase row][phase column][block of 2 LANES filters][i][j][c][2 LANES]:
+   the tile reads them from first to last. Where the number of filters is no multiple of LANES, the last
+   vector begins earlier and overlaps the one before: it computes some filters twice, to the same bits, and no
+   store needs a mask. Stage 1, an item: a block of result rows of one image and group, some of the blocks of
+   filters. The input rows with their padding are copied to scratch (unless nothing is padded), where they
+   stay in the L2 cache while one block of filters after the other passes over them. */
 
 typedef struct NAME(direct) {
-    ptrdiff_t grad;                     /* the input gradient, not the forward pass */
-    ptrdiff_t ih, iw, from;             /* input size, and its channels of one group */
-    ptrdiff_t oh, ow, to;               /* result size, and its channels of one group */
+    ptrdiff_t grad;         /* the input gradient, not the forward pass */
+    ptrdiff_t ih, iw, from; /* input size, and its channels of one group */
+    ptrdiff_t oh, ow, to;   /* result size, and its channels of one group */
     ptrdiff_t n, groups, phases_y, phases_x;
-    ptrdiff_t vectors, blocks;          /* of filters of one group; a block is two vectors or the last one */
-    ptrdiff_t taps;                     /* kh kw */
-    ptrdiff_t rows, row_blocks;         /* rows (of a phase) of one item, and how many items that makes */
-    ptrdiff_t splits;                   /* items that share out the blocks of filters */
-    ptrdiff_t low_y, high_y, low_x, high_x;     /* first and last tap of result 0, over all phases */
-    ptrdiff_t step_y, step_x;           /* input positions from one result position to the next */
-    ptrdiff_t columns;                  /* result columns of the widest phase */
-    ptrdiff_t copied;                   /* input rows go through scratch */
-    ptrdiff_t large;                    /* the result does not fit in the caches, and is made of whole vectors */
+    ptrdiff_t vectors, blocks;  /* of filters of one group; a block is two vectors or the last one */
+    ptrdiff_t taps;             /* kh kw */
+    ptrdiff_t rows, row_blocks; /* rows (of a phase) of one item, and how many items that makes */
+    ptrdiff_t splits;           /* items that share out the blocks of filters */
+    ptrdiff_t low_y, high_y, low_x, high_x; /* first and last tap of result 0, over all phases */
+    ptrdiff_t step_y, step_x;               /* input positions from one result position to the next */
+    ptrdiff_t columns;                      /* result columns of the widest phase */
+    ptrdiff_t copied;                       /* input rows go through scratch */
+    ptrdiff_t large; /* the result does not fit in the caches, and is made of whole vectors */
 } NAME(direct);
 
-INLINE NAME(axis) NAME(direct_y)(const plan *p, ptrdiff_t phase)
-{
+INLINE NAME(axis) NAME(direct_y)(const plan *p, ptrdiff_t phase) {
     const NAME(direct) *d = (const void *)p->own;
     return d->grad ? NAME(axis_grad)(p->g.h, p->g.kh, p->g.sh, p->g.pt, p->g.dh, phase)
                    : NAME(axis_forward)(d->oh, p->g.kh, p->g.sh, p->g.pt, p->g.dh);
 }
 
-INLINE NAME(axis) NAME(direct_x)(const plan *p, ptrdiff_t phase)
-{
+INLINE NAME(axis) NAME(direct_x)(const plan *p, ptrdiff_t phase) {
     const NAME(direct) *d = (const void *)p->own;
     return d->grad ? NAME(axis_grad)(p->g.w, p->g.kw, p->g.sw, p->g.pl, p->g.dw, phase)
                    : NAME(axis_forward)(d->ow, p->g.kw, p->g.sw, p->g.pl, p->g.dw);
 }
 
 /* Where vector v of a group's filters begins. */
-INLINE ptrdiff_t NAME(vector_start)(ptrdiff_t v, ptrdiff_t filters)
-{
+INLINE ptrdiff_t NAME(vector_start)(ptrdiff_t v, ptrdiff_t filters) {
     const ptrdiff_t last = filters > LANES ? filters - LANES : 0;
     return v * LANES < last ? v * LANES : last;
 }
 
-/* Stage 0: the filters of one block, for all phases. The part of a phase begins where the taps of the phases before
-   it end: every kernel position belongs to one phase. */
-static void NAME(pack_filters)(const plan *p, ptrdiff_t item, REAL *packed)
-{
+/* Stage 0: the filters of one block, for all phases. The part of a phase begins where the taps of the phases
+   before it end: every kernel position belongs to one phase. */
+static void NAME(pack_filters)(const plan *p, ptrdiff_t item, REAL *packed) {
     const NAME(direct) *d = (const void *)p->own;
     const ptrdiff_t group = item / d->blocks, block = item % d->blocks;
     const ptrdiff_t vectors = d->vectors - 2 * block < 2 ? 1 : 2, width = vectors * LANES;
@@ -65,7 +63,8 @@ static void NAME(pack_filters)(const plan *p, ptrdiff_t item, REAL *packed)
             const NAME(axis) x = NAME(direct_x)(p, b);
             for (ptrdiff_t i = 0; i < y.taps; i++)
                 for (ptrdiff_t j = 0; j < x.taps; j++) {
-                    const ptrdiff_t at = (y.kernel0 + i * y.kernel_step) * p->g.kw + x.kernel0 + j * x.kernel_step;
+                    const ptrdiff_t at =
+                        (y.kernel0 + i * y.kernel_step) * p->g.kw + x.kernel0 + j * x.kernel_step;
                     for (ptrdiff_t v = 0; v < vectors; v++) {
                         const ptrdiff_t first = NAME(vector_start)(2 * block + v, d->to);
                         const REAL *source = w + at * c_group * k + group * k_group;
@@ -73,10 +72,8 @@ static void NAME(pack_filters)(const plan *p, ptrdiff_t item, REAL *packed)
                         const ptrdiff_t next = d->grad ? k : 1, inner = d->grad ? 1 : k;
                         for (ptrdiff_t c = 0; c < d->from; c++) {
                             REAL *lane = to + c * width + v * LANES;
-                            for (ptrdiff_t l = 0; l < lanes; l++)
-                                lane[l] = source[c * inner + l * next];
-                            for (ptrdiff_t l = lanes; l < LANES; l++)
-                                lane[l] = 0;
+                            for (ptrdiff_t l = 0; l < lanes; l++) lane[l] = source[c * inner + l * next];
+                            for (ptrdiff_t l = lanes; l < LANES; l++) lane[l] = 0;
                         }
                     }
                     to += d->from * width;
@@ -85,12 +82,11 @@ static void NAME(pack_filters)(const plan *p, ptrdiff_t item, REAL *packed)
     }
 }
 
-/* The rows first ... last - 1 of one phase and one block of filters. `in` is the input position (low_y + first step_y,
-   low_x), rows `row` apart and pixels `pixel` apart. */
-static void NAME(direct_rows)(const plan *p, const NAME(axis) *y, const NAME(axis) *x, ptrdiff_t first, ptrdiff_t last,
-                              const REAL *in, ptrdiff_t row, ptrdiff_t pixel, const REAL *filters, ptrdiff_t group,
-                              ptrdiff_t block, REAL *out)
-{
+/* The rows first ... last - 1 of one phase and one block of filters. `in` is the input position (low_y +
+   first step_y, low_x), rows `row` apart and pixels `pixel` apart. */
+static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(axis) * x, ptrdiff_t first,
+                              ptrdiff_t last, const REAL *in, ptrdiff_t row, ptrdiff_t pixel,
+                              const REAL *filters, ptrdiff_t group, ptrdiff_t block, REAL *out) {
     const NAME(direct) *d = (const void *)p->own;
     const ptrdiff_t vectors = d->vectors - 2 * block < 2 ? 1 : 2;
     const ptrdiff_t channels = d->groups * d->to;
@@ -113,8 +109,7 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) *y, const NAME(axi
     t.lanes = d->to < LANES ? d->to : LANES;
     t.relu = p->relu;
     t.stream = d->large && ((uintptr_t)out & (VECTOR_BYTES - 1)) == 0;
-    if (x->taps == 0)
-        t.rows = 0;
+    if (x->taps == 0) t.rows = 0;
     in += (y->in0 - d->low_y) * row + (x->in0 - d->low_x) * pixel;
     for (ptrdiff_t r = first; r < last; r++) {
         const REAL *line = in + (r - first) * d->step_y * row;
@@ -122,18 +117,15 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) *y, const NAME(axi
         t.x = line;
         t.y = to;
         t.tiles = wide;
-        if (wide)
-            NAME(tiles)[vectors - 1][pixels](&t);
+        if (wide) NAME(tiles)[vectors - 1][pixels](&t);
         t.x += wide * (pixels + 1) * t.x_step;
         t.y += wide * (pixels + 1) * t.y_step;
         t.tiles = tiles - wide;
-        if (pixels)
-            NAME(tiles)[vectors - 1][pixels - 1](&t);
+        if (pixels) NAME(tiles)[vectors - 1][pixels - 1](&t);
     }
 }
 
-static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const NAME(direct) *d = (const void *)p->own;
     if (stage == 0) {
         NAME(pack_filters)(p, item, shared);
@@ -149,8 +141,8 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     if (d->copied) {
         const ptrdiff_t columns = (d->columns - 1) * d->step_x + d->high_x - d->low_x + 1;
         const ptrdiff_t rows = (d->rows - 1) * d->step_y + d->high_y - d->low_y + 1;
-        NAME(copy_region)(scratch, in, d->ih, d->iw, channels, d->low_y + first * d->step_y, rows, d->low_x, columns,
-                          group * d->from, d->from);
+        NAME(copy_region)(scratch, in, d->ih, d->iw, channels, d->low_y + first * d->step_y, rows, d->low_x,
+                          columns, group * d->from, d->from);
         in = scratch;
         pixel = d->from;
         row = columns * pixel;
@@ -159,9 +151,11 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
         row = d->iw * channels;
         in += (d->low_y + first * d->step_y) * row + d->low_x * pixel;
     }
-    for (ptrdiff_t block = split * d->blocks / d->splits; block < (split + 1) * d->blocks / d->splits; block++) {
+    for (ptrdiff_t block = split * d->blocks / d->splits; block < (split + 1) * d->blocks / d->splits;
+         block++) {
         const ptrdiff_t width = d->vectors - 2 * block < 2 ? LANES : 2 * LANES;
-        const REAL *filters = (const REAL *)shared + (group * d->vectors + 2 * block) * LANES * d->taps * d->from;
+        const REAL *filters =
+            (const REAL *)shared + (group * d->vectors + 2 * block) * LANES * d->taps * d->from;
         for (ptrdiff_t a = 0; a < d->phases_y; a++) {
             const NAME(axis) y = NAME(direct_y)(p, a);
             const ptrdiff_t last = first + d->rows < y.count ? first + d->rows : y.count;
@@ -172,18 +166,17 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
             }
         }
     }
-    if (d->large)
-        NAME(fence)();
+    if (d->large) NAME(fence)();
 }
 
 /* What forward and input gradient share once the sizes are known. */
-static int NAME(direct_plan)(plan *p)
-{
+static int NAME(direct_plan)(plan *p) {
     NAME(direct) *d = (void *)p->own;
     ptrdiff_t results = 0;
     int found = 0;
     d->taps = p->g.kh * p->g.kw;
-    d->large = d->n * d->oh * d->ow * d->groups * d->to * (ptrdiff_t)sizeof(REAL) >= LARGE && d->to % LANES == 0;
+    d->large =
+        d->n * d->oh * d->ow * d->groups * d->to * (ptrdiff_t)sizeof(REAL) >= LARGE && d->to % LANES == 0;
     d->vectors = (d->to + LANES - 1) / LANES;
     d->blocks = (d->vectors + 1) / 2;
     d->low_y = d->high_y = d->low_x = d->high_x = 0;
@@ -191,8 +184,7 @@ static int NAME(direct_plan)(plan *p)
     for (ptrdiff_t a = 0; a < d->phases_y; a++) {
         const NAME(axis) y = NAME(direct_y)(p, a);
         results = y.count > results ? y.count : results;
-        if (!y.taps)
-            continue;
+        if (!y.taps) continue;
         const ptrdiff_t high = y.in0 + (y.taps - 1) * y.tap_step;
         d->low_y = !found || y.in0 < d->low_y ? y.in0 : d->low_y;
         d->high_y = !found || high > d->high_y ? high : d->high_y;
@@ -202,8 +194,7 @@ static int NAME(direct_plan)(plan *p)
     for (ptrdiff_t b = 0; b < d->phases_x; b++) {
         const NAME(axis) x = NAME(direct_x)(p, b);
         d->columns = x.count > d->columns ? x.count : d->columns;
-        if (!x.taps)
-            continue;
+        if (!x.taps) continue;
         const ptrdiff_t high = x.in0 + (x.taps - 1) * x.tap_step;
         d->low_x = !found || x.in0 < d->low_x ? x.in0 : d->low_x;
         d->high_x = !found || high > d->high_x ? high : d->high_x;
@@ -213,7 +204,8 @@ static int NAME(direct_plan)(plan *p)
     d->copied = d->groups > 1 || d->low_y < 0 || d->low_x < 0 || d->low_x + columns > d->iw ||
                 (results - 1) * d->step_y + d->high_y >= d->ih;
 
-    /* Rows of an item: as many as keep its input in half of a small L2 cache, fewer where that leaves few items. */
+    /* Rows of an item: as many as keep its input in half of a small L2 cache, fewer where that leaves few
+     * items. */
     const ptrdiff_t line = columns * d->from * (ptrdiff_t)sizeof(REAL);
     ptrdiff_t rows = ((128 << 10) / line - (d->high_y - d->low_y)) / d->step_y;
     const ptrdiff_t enough = d->n * d->groups * results / 32;
@@ -239,13 +231,11 @@ static int NAME(direct_plan)(plan *p)
     return 1;
 }
 
-static int NAME(direct_forward)(plan *p)
-{
+static int NAME(direct_forward)(plan *p) {
     const conv *g = &p->g;
     NAME(direct) *d = (void *)p->own;
     _Static_assert(sizeof(NAME(direct)) <= sizeof p->own, "the plan holds the algorithm's numbers");
-    if (NAME(is_depthwise)(g))
-        return NAME(depthwise_forward)(p);
+    if (NAME(is_depthwise)(g)) return NAME(depthwise_forward)(p);
     d->grad = 0;
     d->n = g->n, d->groups = g->groups;
     d->ih = g->h, d->iw = g->w, d->from = g->c / g->groups;
@@ -255,12 +245,10 @@ static int NAME(direct_forward)(plan *p)
     return NAME(direct_plan)(p);
 }
 
-static int NAME(direct_input_grad)(plan *p)
-{
+static int NAME(direct_input_grad)(plan *p) {
     const conv *g = &p->g;
     NAME(direct) *d = (void *)p->own;
-    if (NAME(is_depthwise)(g))
-        return NAME(depthwise_input_grad)(p);
+    if (NAME(is_depthwise)(g)) return NAME(depthwise_input_grad)(p);
     d->grad = 1;
     d->n = g->n, d->groups = g->groups;
     d->ih = g->oh, d->iw = g->ow, d->from = g->k / g->groups;

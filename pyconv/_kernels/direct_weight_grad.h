@@ -2,10 +2,11 @@
 
        dw[i, j, c, k] = sum over n, r, s of x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, k]
 
-   The pixels are cut into blocks of rows (of several images, where these are small) whose errors fit in the L1 cache
-   and whose input, copied with its padding, fits in L2. Stage 0, an item: one part of the blocks, one group, one block
-   of 2 LANES filters. Its sums, [i][j][c][2 LANES], are its own part of `shared`; every tile of them visits every block.
-   Stage 1 adds the parts up in their order, and stores. How many parts there are depends on the shape alone. */
+   The pixels are cut into blocks of rows (of several images, where these are small) whose errors fit in the
+   L1 cache and whose input, copied with its padding, fits in L2. Stage 0, an item: one part of the blocks,
+   one group, one block of 2 LANES filters. Its sums, [i][j][c][2 LANES], are its own part of `shared`; every
+   tile of them visits every block. Stage 1 adds the parts up in their order, and stores. How many parts there
+   are depends on the shape alone. */
 
 typedef struct NAME(gradient) {
     ptrdiff_t from, to;                 /* channels and filters of one group */
@@ -13,33 +14,31 @@ typedef struct NAME(gradient) {
     ptrdiff_t rows, images;             /* output rows and images of one block of pixels */
     ptrdiff_t row_blocks, pixel_blocks; /* blocks of one image's rows; blocks in all */
     ptrdiff_t parts;                    /* items that share out the blocks of pixels */
-    ptrdiff_t region_rows, region_columns;  /* input that a block's rows see */
-    ptrdiff_t copied, packed;           /* the input, the errors go through scratch */
-    ptrdiff_t merged;                   /* the kernel's columns and channels are one run */
+    ptrdiff_t region_rows, region_columns; /* input that a block's rows see */
+    ptrdiff_t copied, packed;              /* the input, the errors go through scratch */
+    ptrdiff_t merged;                      /* the kernel's columns and channels are one run */
 } NAME(gradient);
 
-INLINE ptrdiff_t NAME(min)(ptrdiff_t a, ptrdiff_t b)
-{
+INLINE ptrdiff_t NAME(min)(ptrdiff_t a, ptrdiff_t b) {
     return a < b ? a : b;
 }
 
 /* Errors of one block of filters, (pixels, width), LANES wide at least. */
 static void NAME(pack_errors)(REAL *to, const REAL *dy, ptrdiff_t pixels, ptrdiff_t k, ptrdiff_t vectors,
-                              ptrdiff_t second, ptrdiff_t lanes)
-{
+                              ptrdiff_t second, ptrdiff_t lanes) {
     for (ptrdiff_t i = 0; i < pixels; i++, dy += k)
         for (ptrdiff_t v = 0; v < vectors; v++, to += LANES)
             *(vec *)to = lanes == LANES ? NAME(load)(dy + v * second) : NAME(load_some)(dy, lanes);
 }
 
-static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL *scratch)
-{
+static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL *scratch) {
     const NAME(gradient) *d = (const void *)p->own;
     const conv *g = &p->g;
     const ptrdiff_t block = item % d->blocks, group = item / d->blocks % g->groups;
     const ptrdiff_t part = item / d->blocks / g->groups;
     const ptrdiff_t vectors = d->vectors - 2 * block < 2 ? 1 : 2;
-    const ptrdiff_t k = NAME(vector_start)(2 * block, d->to), second = NAME(vector_start)(2 * block + 1, d->to) - k;
+    const ptrdiff_t k = NAME(vector_start)(2 * block, d->to),
+                    second = NAME(vector_start)(2 * block + 1, d->to) - k;
     const ptrdiff_t region = d->region_rows * d->region_columns * d->from;
     REAL *errors = scratch + (d->copied ? (d->images * region + LANES - 1) / LANES * LANES : 0);
     NAME(outer) t;
@@ -57,8 +56,8 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
         t.dy_image = g->oh * t.dy_row;
         if (d->packed) {
             for (ptrdiff_t n = 0; n < t.images; n++)
-                NAME(pack_errors)(errors + n * t.rows * g->ow * vectors * LANES, dy + n * t.dy_image, t.rows * g->ow,
-                                  g->k, vectors, second, NAME(min)(d->to, LANES));
+                NAME(pack_errors)(errors + n * t.rows * g->ow * vectors * LANES, dy + n * t.dy_image,
+                                  t.rows * g->ow, g->k, vectors, second, NAME(min)(d->to, LANES));
             dy = errors;
             t.dy_pixel = vectors * LANES;
             t.dy_row = g->ow * t.dy_pixel;
@@ -69,8 +68,9 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
         t.x_image = g->h * row;
         if (d->copied) {
             for (ptrdiff_t n = 0; n < t.images; n++)
-                NAME(copy_region)(scratch + n * region, x + n * t.x_image, g->h, g->w, g->c, first * g->sh - g->pt,
-                                  d->region_rows, -g->pl, d->region_columns, group * d->from, d->from);
+                NAME(copy_region)(scratch + n * region, x + n * t.x_image, g->h, g->w, g->c,
+                                  first * g->sh - g->pt, d->region_rows, -g->pl, d->region_columns,
+                                  group * d->from, d->from);
             x = scratch;
             pixel = d->from;
             row = d->region_columns * pixel;
@@ -96,8 +96,7 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
 }
 
 /* One kernel position and group: the parts' sums in order, to where they belong. */
-static void NAME(gradient_sum)(const plan *p, ptrdiff_t item, const REAL *shared)
-{
+static void NAME(gradient_sum)(const plan *p, ptrdiff_t item, const REAL *shared) {
     const NAME(gradient) *d = (const void *)p->own;
     const conv *g = &p->g;
     const ptrdiff_t group = item % g->groups, tap = item / g->groups, taps = g->kh * g->kw;
@@ -120,8 +119,7 @@ static void NAME(gradient_sum)(const plan *p, ptrdiff_t item, const REAL *shared
     }
 }
 
-static void NAME(gradient_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void NAME(gradient_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const NAME(gradient) *d = (const void *)p->own;
     const ptrdiff_t size = p->g.kh * p->g.kw * d->from * LANES;
     if (stage == 1) {
@@ -132,14 +130,12 @@ static void NAME(gradient_run)(const plan *p, int stage, ptrdiff_t item, void *s
     NAME(gradient_part)(p, item, (REAL *)shared + (before * d->vectors + 2 * block) * size, scratch);
 }
 
-static int NAME(direct_weight_grad)(plan *p)
-{
+static int NAME(direct_weight_grad)(plan *p) {
     const conv *g = &p->g;
     NAME(gradient) *d = (void *)p->own;
     _Static_assert(sizeof(NAME(gradient)) <= sizeof p->own, "the plan holds the algorithm's numbers");
     const ptrdiff_t size = sizeof(REAL);
-    if (NAME(is_depthwise)(g))
-        return NAME(depthwise_weight_grad)(p);
+    if (NAME(is_depthwise)(g)) return NAME(depthwise_weight_grad)(p);
     d->from = g->c / g->groups;
     d->to = g->k / g->groups;
     d->vectors = (d->to + LANES - 1) / LANES;
@@ -177,7 +173,8 @@ static int NAME(direct_weight_grad)(plan *p)
     p->items[0] = d->parts * items;
     p->items[1] = g->kh * g->kw * g->groups;
     p->shared_bytes = (size_t)(d->parts * g->groups * products * d->vectors * LANES * size);
-    p->scratch_bytes = (size_t)(((d->copied ? region : 0) + (d->packed ? errors : 0) + LANES) * size + 63) / 64 * 64;
+    p->scratch_bytes =
+        (size_t)(((d->copied ? region : 0) + (d->packed ? errors : 0) + LANES) * size + 63) / 64 * 64;
     p->cycles = (double)(g->n * g->oh * g->ow * g->groups * products * d->vectors) / 1.6;
     p->run = NAME(gradient_run);
     return 1;

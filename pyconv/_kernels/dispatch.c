@@ -8,20 +8,18 @@ extern const kernels kernels_baseline_f32, kernels_baseline_f64;
 extern const kernels kernels_avx2_f32, kernels_avx2_f64, kernels_avx512_f32, kernels_avx512_f64;
 #endif
 
-const char *pyconv_isa_name(int isa)
-{
+const char *pyconv_isa_name(int isa) {
     static const char *const names[ISA_COUNT] = {"baseline", "avx2", "avx512"};
     return names[isa];
 }
 
-/* Every feature that the pragma of the isa_*.c names; libgcc's check includes the operating system's support. */
-int pyconv_isa_available(int isa)
-{
+/* Every feature that the pragma of the isa_*.c names; libgcc's check includes the operating system's support.
+ */
+int pyconv_isa_available(int isa) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (isa == ISA_AVX2)
-        return avx2;
+    if (isa == ISA_AVX2) return avx2;
     if (isa == ISA_AVX512)
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -29,30 +27,23 @@ int pyconv_isa_available(int isa)
     return isa == ISA_BASELINE;
 }
 
-int pyconv_isa_best(void)
-{
+int pyconv_isa_best(void) {
     int isa = ISA_COUNT - 1;
-    while (!pyconv_isa_available(isa))
-        isa--;
+    while (!pyconv_isa_available(isa)) isa--;
     return isa;
 }
 
-const kernels *pyconv_kernels(int isa, int is_double)
-{
+const kernels *pyconv_kernels(int isa, int is_double) {
 #if defined(__x86_64__)
-    if (isa == ISA_AVX512)
-        return is_double ? &kernels_avx512_f64 : &kernels_avx512_f32;
-    if (isa == ISA_AVX2)
-        return is_double ? &kernels_avx2_f64 : &kernels_avx2_f32;
+    if (isa == ISA_AVX512) return is_double ? &kernels_avx512_f64 : &kernels_avx512_f32;
+    if (isa == ISA_AVX2) return is_double ? &kernels_avx2_f64 : &kernels_avx2_f32;
 #endif
     (void)isa;
     return is_double ? &kernels_baseline_f64 : &kernels_baseline_f32;
 }
 
-const algorithm *pyconv_algorithm(const kernels *table, const char *name)
-{
+const algorithm *pyconv_algorithm(const kernels *table, const char *name) {
     const algorithm *found = table->algorithms;
-    while (found->name && strcmp(found->name, name) != 0)
-        found++;
+    while (found->name && strcmp(found->name, name) != 0) found++;
     return found->name ? found : NULL;
 }

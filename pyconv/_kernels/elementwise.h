@@ -1,31 +1,30 @@
-/* elementwise.h: operations on numbers one by one, and the sum over pixels. The arrays are matrices (rows, channels).
+/* elementwise.h: operations on numbers one by one, and the sum over pixels. The arrays are matrices (rows,
+   channels).
 
        relu          out = max(0, a), NaN stays NaN
        relu_grad     out = a where b > 0, else 0              (a: grad_out, b: the result of relu)
        scale_shift   out = a * b + c, b and c per channel
-       bias_grad     out[channel] = sum over rows of a; with `relu` of a where b > 0, else 0, which out2 receives (it may be a)
+       bias_grad     out[channel] = sum over rows of a; with `relu` of a where b > 0, else 0, which out2
+   receives (it may be a)
 
    The compiler vectorises these loops: they are bound by memory. */
 
 /* Numbers, or rows, that one item handles: large enough to hide its start, small enough to share out. */
 enum { NAME(CHUNK) = 1 << 14 };
 
-INLINE ptrdiff_t NAME(chunk_rows)(const plan *p)
-{
+INLINE ptrdiff_t NAME(chunk_rows)(const plan *p) {
     ptrdiff_t rows = NAME(CHUNK) / p->channels;
     return rows < 1 ? 1 : rows;
 }
 
 /* The rows first ... last - 1 of a chunk. */
-INLINE ptrdiff_t NAME(chunk)(const plan *p, ptrdiff_t item, ptrdiff_t *first)
-{
+INLINE ptrdiff_t NAME(chunk)(const plan *p, ptrdiff_t item, ptrdiff_t *first) {
     ptrdiff_t rows = NAME(chunk_rows)(p), last = (item + 1) * rows;
     *first = item * rows;
     return last < p->rows ? last : p->rows;
 }
 
-INLINE int NAME(by_chunks)(plan *p, run_fn run)
-{
+INLINE int NAME(by_chunks)(plan *p, run_fn run) {
     ptrdiff_t rows = NAME(chunk_rows)(p);
     p->stages = 1;
     p->items[0] = (p->rows + rows - 1) / rows;
@@ -35,56 +34,46 @@ INLINE int NAME(by_chunks)(plan *p, run_fn run)
     return 1;
 }
 
-static void NAME(relu_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void NAME(relu_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     ptrdiff_t first, last = NAME(chunk)(p, item, &first);
     const REAL *x = p->a;
     REAL *y = p->out;
     (void)stage, (void)shared, (void)scratch;
-    for (ptrdiff_t i = first * p->channels; i < last * p->channels; i++)
-        y[i] = x[i] < 0 ? 0 : x[i];
+    for (ptrdiff_t i = first * p->channels; i < last * p->channels; i++) y[i] = x[i] < 0 ? 0 : x[i];
 }
 
-static int NAME(relu)(plan *p)
-{
+static int NAME(relu)(plan *p) {
     return NAME(by_chunks)(p, NAME(relu_run));
 }
 
-static void NAME(relu_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void NAME(relu_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     ptrdiff_t first, last = NAME(chunk)(p, item, &first);
     const REAL *grad = p->a, *y = p->b;
     REAL *out = p->out; /* may be grad itself */
     (void)stage, (void)shared, (void)scratch;
-    for (ptrdiff_t i = first * p->channels; i < last * p->channels; i++)
-        out[i] = y[i] > 0 ? grad[i] : 0;
+    for (ptrdiff_t i = first * p->channels; i < last * p->channels; i++) out[i] = y[i] > 0 ? grad[i] : 0;
 }
 
-static int NAME(relu_grad)(plan *p)
-{
+static int NAME(relu_grad)(plan *p) {
     return NAME(by_chunks)(p, NAME(relu_grad_run));
 }
 
-static void NAME(scale_shift_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void NAME(scale_shift_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     ptrdiff_t first, last = NAME(chunk)(p, item, &first), n = p->channels;
     const REAL *x = p->a, *scale = p->b, *shift = p->c;
     REAL *y = p->out;
     (void)stage, (void)shared, (void)scratch;
     for (ptrdiff_t row = first; row < last; row++)
-        for (ptrdiff_t i = 0; i < n; i++)
-            y[row * n + i] = x[row * n + i] * scale[i] + shift[i];
+        for (ptrdiff_t i = 0; i < n; i++) y[row * n + i] = x[row * n + i] * scale[i] + shift[i];
 }
 
-static int NAME(scale_shift)(plan *p)
-{
+static int NAME(scale_shift)(plan *p) {
     return NAME(by_chunks)(p, NAME(scale_shift_run));
 }
 
-/* Stage 0: a sum for each chunk, in `shared`; stage 1: their sum, in order. In float64: the rounding of a sum of
-   millions would otherwise show in the gradient. */
-static void NAME(bias_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+/* Stage 0: a sum for each chunk, in `shared`; stage 1: their sum, in order. In float64: the rounding of a sum
+   of millions would otherwise show in the gradient. */
+static void NAME(bias_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     ptrdiff_t n = p->channels;
     double *sums = shared;
     (void)scratch;
@@ -93,8 +82,7 @@ static void NAME(bias_grad_run)(const plan *p, int stage, ptrdiff_t item, void *
         const REAL *grad = p->a, *y = p->b;
         REAL *masked = p->out2;
         double *sum = sums + item * n;
-        for (ptrdiff_t i = 0; i < n; i++)
-            sum[i] = 0;
+        for (ptrdiff_t i = 0; i < n; i++) sum[i] = 0;
         for (ptrdiff_t row = first; row < last; row++)
             if (p->relu)
                 for (ptrdiff_t i = 0; i < n; i++) {
@@ -103,20 +91,16 @@ static void NAME(bias_grad_run)(const plan *p, int stage, ptrdiff_t item, void *
                     sum[i] += (double)g;
                 }
             else
-                for (ptrdiff_t i = 0; i < n; i++)
-                    sum[i] += (double)grad[row * n + i];
+                for (ptrdiff_t i = 0; i < n; i++) sum[i] += (double)grad[row * n + i];
     } else {
         REAL *out = p->out;
         for (ptrdiff_t chunk = 1; chunk < p->items[0]; chunk++)
-            for (ptrdiff_t i = 0; i < n; i++)
-                sums[i] += sums[chunk * n + i];
-        for (ptrdiff_t i = 0; i < n; i++)
-            out[i] = (REAL)sums[i];
+            for (ptrdiff_t i = 0; i < n; i++) sums[i] += sums[chunk * n + i];
+        for (ptrdiff_t i = 0; i < n; i++) out[i] = (REAL)sums[i];
     }
 }
 
-static int NAME(bias_grad)(plan *p)
-{
+static int NAME(bias_grad)(plan *p) {
     NAME(by_chunks)(p, NAME(bias_grad_run));
     p->stages = 2;
     p->items[1] = 1;

@@ -1,15 +1,15 @@
 /* isa.h: compiles every kernel body for one instruction set, in both precisions.
 
-   The including isa_*.c defines ISA (the suffix of every name), VECTOR_BYTES and REGISTERS (how many vector registers
-   there are) and switches the compiler to the instruction set. Bodies see
+   The including isa_*.c defines ISA (the suffix of every name), VECTOR_BYTES and REGISTERS (how many vector
+   registers there are) and switches the compiler to the instruction set. Bodies see
 
        REAL            float or double
        LANES           how many of them a vector holds
        vec, ivec       the vector, and the integer vector that its comparisons give
        NAME(f)         f with the suffix of instruction set and precision, as in f_avx2_f32
 
-   and are included once per precision, so they have no include guards and name everything static through NAME.
-   A new kernel is one #include in bodies.h and one line in a table there.
+   and are included once per precision, so they have no include guards and name everything static through
+   NAME. A new kernel is one #include in bodies.h and one line in a table there.
 */
 #include <math.h>
 #include <stdint.h>
@@ -18,9 +18,9 @@
 #include "plan.h"
 
 #define PASTE3(a, b, c) a##_##b##_##c
-#define PASTE(a, b, c) PASTE3(a, b, c)
-#define NAME(f) PASTE(f, ISA, PRECISION)
-#define INLINE static inline __attribute__((always_inline))
+#define PASTE(a, b, c)  PASTE3(a, b, c)
+#define NAME(f)         PASTE(f, ISA, PRECISION)
+#define INLINE          static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #else
@@ -28,20 +28,21 @@
 #endif
 
 #define LARGE (16 << 20) /* bytes of a result that a core's share of the caches does not hold */
-#define APART(pointer) __asm__("" : "+r"(pointer)) /* no instruction: a value of unknown origin for the compiler */
+#define APART(pointer)                                                                                       \
+    __asm__("" : "+r"(pointer)) /* no instruction: a value of unknown origin for the compiler */
 
-#define REAL float
-#define INTEGER int
+#define REAL      float
+#define INTEGER   int
 #define PRECISION f32
-#define LANES (VECTOR_BYTES / 4)
+#define LANES     (VECTOR_BYTES / 4)
 #include "bodies.h"
 #undef REAL
 #undef INTEGER
 #undef PRECISION
 #undef LANES
 
-#define REAL double
-#define INTEGER long long
+#define REAL      double
+#define INTEGER   long long
 #define PRECISION f64
-#define LANES (VECTOR_BYTES / 8)
+#define LANES     (VECTOR_BYTES / 8)
 #include "bodies.h"

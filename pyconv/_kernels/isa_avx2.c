@@ -1,8 +1,8 @@
 /* isa_avx2.c: AVX2 with FMA, 16 registers of 256 bits. */
 #if defined(__x86_64__)
-#define ISA avx2
+#define ISA          avx2
 #define VECTOR_BYTES 32
-#define REGISTERS 16
+#define REGISTERS    16
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else

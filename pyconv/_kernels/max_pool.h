@@ -1,24 +1,23 @@
 /* max_pool.h: max pooling and its gradient, vectorised over channels.
 
        max_pool        out[n, oy, ox, c] = max over the window of a
-                       out2[n, oy, ox, c] = which pixel that is, the first of equals: an int32, row * W + column in the image,
-                                            or, narrow, a byte, row * kw + column in the window;  out2 may be NULL
+                       out2[n, oy, ox, c] = which pixel that is, the first of equals: an int32, row * W +
+   column in the image, or, narrow, a byte, row * kw + column in the window;  out2 may be NULL
 
-       max_pool_grad   out[n, iy, ix, c] = sum of g[n, oy, ox, c] over the windows whose maximum it is       (b: out2)
-                       g = a, or with `relu`: a where c[n, oy, ox, c] > 0, else 0                  (c: the result of max_pool)
-                       out2[c] = sum of g, the gradient of a bias before the pooling;  out2 may be NULL
+       max_pool_grad   out[n, iy, ix, c] = sum of g[n, oy, ox, c] over the windows whose maximum it is (b:
+   out2) g = a, or with `relu`: a where c[n, oy, ox, c] > 0, else 0                  (c: the result of
+   max_pool) out2[c] = sum of g, the gradient of a bias before the pooling;  out2 may be NULL
 
-   ReLU and max pooling change places freely, so convolution, bias, ReLU and pooling have this one gradient: the mask is
-   read from the pooled numbers. NaN counts as larger than any number, and the first NaN stays. */
+   ReLU and max pooling change places freely, so convolution, bias, ReLU and pooling have this one gradient:
+   the mask is read from the pooled numbers. NaN counts as larger than any number, and the first NaN stays. */
 
 /* The number that `out2` holds for pixel (iy, ix) of the window that begins at (top, left). */
-INLINE ptrdiff_t NAME(place)(const pool *q, ptrdiff_t iy, ptrdiff_t ix, ptrdiff_t top, ptrdiff_t left, const int narrow)
-{
+INLINE ptrdiff_t NAME(place)(const pool *q, ptrdiff_t iy, ptrdiff_t ix, ptrdiff_t top, ptrdiff_t left,
+                             const int narrow) {
     return narrow ? (iy - top) * q->kw + ix - left : iy * q->w + ix;
 }
 
-INLINE void NAME(max_pool_row)(const plan *p, ptrdiff_t item, const int indexed, const int narrow)
-{
+INLINE void NAME(max_pool_row)(const plan *p, ptrdiff_t item, const int indexed, const int narrow) {
     const pool *q = &p->q;
     const ptrdiff_t image = item / q->oh, oy = item % q->oh, c = q->c, w = q->w;
     const ptrdiff_t top = oy * q->sh - q->pt;
@@ -45,8 +44,7 @@ INLINE void NAME(max_pool_row)(const plan *p, ptrdiff_t item, const int indexed,
                     }
                 }
             NAME(store)(y + ox * c + i, best);
-            if (indexed)
-                NAME(store_numbers)(p->out2, at + i, where, narrow);
+            if (indexed) NAME(store_numbers)(p->out2, at + i, where, narrow);
         }
         for (; i < c; i++) {
             REAL best = x[(y0 * w + x0) * c + i];
@@ -68,8 +66,7 @@ INLINE void NAME(max_pool_row)(const plan *p, ptrdiff_t item, const int indexed,
     }
 }
 
-static void NAME(max_pool_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void NAME(max_pool_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     (void)stage, (void)shared, (void)scratch;
     if (!p->out2)
         NAME(max_pool_row)(p, item, 0, 1);
@@ -79,14 +76,12 @@ static void NAME(max_pool_run)(const plan *p, int stage, ptrdiff_t item, void *s
         NAME(max_pool_row)(p, item, 1, 0);
 }
 
-static int NAME(max_pool)(plan *p)
-{
+static int NAME(max_pool)(plan *p) {
     return NAME(by_rows)(p, p->q.oh, NAME(max_pool_run));
 }
 
 /* The gradient, gathered: each pixel adds up the windows that see it, in order. One row of the result. */
-INLINE void NAME(max_pool_grad_row)(const plan *p, ptrdiff_t item, const int narrow)
-{
+INLINE void NAME(max_pool_grad_row)(const plan *p, ptrdiff_t item, const int narrow) {
     const pool *q = &p->q;
     const ptrdiff_t image = item / q->h, iy = item % q->h, c = q->c;
     const REAL *grad = (const REAL *)p->a, *y = p->relu ? p->c : NULL;
@@ -101,10 +96,10 @@ INLINE void NAME(max_pool_grad_row)(const plan *p, ptrdiff_t item, const int nar
             for (ptrdiff_t oy = oy0; oy < oy1; oy++)
                 for (ptrdiff_t ox = ox0; ox < ox1; ox++) {
                     const ptrdiff_t at = ((image * q->oh + oy) * q->ow + ox) * c + i;
-                    const ptrdiff_t here = NAME(place)(q, iy, ix, oy * q->sh - q->pt, ox * q->sw - q->pl, narrow);
+                    const ptrdiff_t here =
+                        NAME(place)(q, iy, ix, oy * q->sh - q->pt, ox * q->sw - q->pl, narrow);
                     ivec take = NAME(load_numbers)(p->b, at, narrow) == (INTEGER)here;
-                    if (y)
-                        take &= NAME(load)(y + at) > (vec){0};
+                    if (y) take &= NAME(load)(y + at) > (vec){0};
                     sum += (vec)(take & (ivec)NAME(load)(grad + at));
                 }
             NAME(store)(gx + ix * c + i, sum);
@@ -114,8 +109,10 @@ INLINE void NAME(max_pool_grad_row)(const plan *p, ptrdiff_t item, const int nar
             for (ptrdiff_t oy = oy0; oy < oy1; oy++)
                 for (ptrdiff_t ox = ox0; ox < ox1; ox++) {
                     const ptrdiff_t at = ((image * q->oh + oy) * q->ow + ox) * c + i;
-                    const ptrdiff_t here = NAME(place)(q, iy, ix, oy * q->sh - q->pt, ox * q->sw - q->pl, narrow);
-                    const ptrdiff_t where = narrow ? ((const unsigned char *)p->b)[at] : ((const int *)p->b)[at];
+                    const ptrdiff_t here =
+                        NAME(place)(q, iy, ix, oy * q->sh - q->pt, ox * q->sw - q->pl, narrow);
+                    const ptrdiff_t where =
+                        narrow ? ((const unsigned char *)p->b)[at] : ((const int *)p->b)[at];
                     sum += where == here && (!y || y[at] > 0) ? grad[at] : 0;
                 }
             gx[ix * c + i] = sum;
@@ -126,9 +123,9 @@ INLINE void NAME(max_pool_grad_row)(const plan *p, ptrdiff_t item, const int nar
 /* Rows of pooled errors that one item adds up for the bias. */
 enum { NAME(BIAS_ROWS) = 16 };
 
-/* Stage 0: the rows of the result. Stage 1: sums of errors, in `shared`, a block of rows each; stage 2: their sum. */
-static void NAME(max_pool_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+/* Stage 0: the rows of the result. Stage 1: sums of errors, in `shared`, a block of rows each; stage 2: their
+ * sum. */
+static void NAME(max_pool_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const pool *q = &p->q;
     const ptrdiff_t c = q->c, rows = q->n * q->oh;
     double *sums = shared;
@@ -142,28 +139,23 @@ static void NAME(max_pool_grad_run)(const plan *p, int stage, ptrdiff_t item, vo
         const ptrdiff_t last = (item + 1) * NAME(BIAS_ROWS) < rows ? (item + 1) * NAME(BIAS_ROWS) : rows;
         const REAL *grad = p->a, *y = p->relu ? p->c : NULL;
         double *sum = sums + item * c;
-        for (ptrdiff_t i = 0; i < c; i++)
-            sum[i] = 0;
+        for (ptrdiff_t i = 0; i < c; i++) sum[i] = 0;
         for (ptrdiff_t at = item * NAME(BIAS_ROWS) * q->ow * c; at < last * q->ow * c; at += c)
             if (y)
-                for (ptrdiff_t i = 0; i < c; i++)
-                    sum[i] += y[at + i] > 0 ? (double)grad[at + i] : 0;
+                for (ptrdiff_t i = 0; i < c; i++) sum[i] += y[at + i] > 0 ? (double)grad[at + i] : 0;
             else
-                for (ptrdiff_t i = 0; i < c; i++)
-                    sum[i] += (double)grad[at + i];
+                for (ptrdiff_t i = 0; i < c; i++) sum[i] += (double)grad[at + i];
     } else {
         REAL *out = p->out2;
         for (ptrdiff_t i = 0; i < c; i++) {
             double sum = 0;
-            for (ptrdiff_t block = 0; block < p->items[1]; block++)
-                sum += sums[block * c + i];
+            for (ptrdiff_t block = 0; block < p->items[1]; block++) sum += sums[block * c + i];
             out[i] = (REAL)sum;
         }
     }
 }
 
-static int NAME(max_pool_grad)(plan *p)
-{
+static int NAME(max_pool_grad)(plan *p) {
     const pool *q = &p->q;
     NAME(by_rows)(p, q->h, NAME(max_pool_grad_run));
     if (p->out2) {

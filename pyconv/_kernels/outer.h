@@ -2,21 +2,21 @@
 
        sum[l, k] += sum over r, s of x[r row + s pixel + l] dy[r, s, k]
 
-   for P neighbours l (columns and channels of the kernel, which follow one another in x) and V * LANES filters: an
-   outer product for each pixel, with all sums in registers. P broadcasts and V loads for P V multiply-adds. */
+   for P neighbours l (columns and channels of the kernel, which follow one another in x) and V * LANES
+   filters: an outer product for each pixel, with all sums in registers. P broadcasts and V loads for P V
+   multiply-adds. */
 
 typedef struct NAME(outer) {
     const REAL *x, *dy;
-    REAL *sum;                          /* (P, V LANES) */
-    ptrdiff_t images, x_image, dy_image;    /* steps in x and dy */
+    REAL *sum;                           /* (P, V LANES) */
+    ptrdiff_t images, x_image, dy_image; /* steps in x and dy */
     ptrdiff_t rows, x_row, dy_row;
     ptrdiff_t columns, x_pixel, dy_pixel;
-    ptrdiff_t second;                   /* where the second vector's filters are, from the first's */
-    ptrdiff_t fresh;                    /* sum holds garbage: start from zero */
+    ptrdiff_t second; /* where the second vector's filters are, from the first's */
+    ptrdiff_t fresh;  /* sum holds garbage: start from zero */
 } NAME(outer);
 
-INLINE void NAME(outer_body)(const NAME(outer) *t, const int P, const int V)
-{
+INLINE void NAME(outer_body)(const NAME(outer) * t, const int P, const int V) {
     const ptrdiff_t rows = t->rows, x_row = t->x_row, dy_row = t->dy_row;
     const ptrdiff_t columns = t->columns, x_pixel = t->x_pixel, dy_pixel = t->dy_pixel, second = t->second;
     REAL *const total = t->sum;
@@ -25,15 +25,13 @@ INLINE void NAME(outer_body)(const NAME(outer) *t, const int P, const int V)
         UNROLL
         for (int p = 0; p < P; p++) {
             UNROLL
-            for (int v = 0; v < V; v++)
-                sum[p][v] = (vec){0};
+            for (int v = 0; v < V; v++) sum[p][v] = (vec){0};
         }
     } else {
         UNROLL
         for (int p = 0; p < P; p++) {
             UNROLL
-            for (int v = 0; v < V; v++)
-                sum[p][v] = *(const vec *)(total + (p * V + v) * LANES);
+            for (int v = 0; v < V; v++) sum[p][v] = *(const vec *)(total + (p * V + v) * LANES);
         }
     }
     for (ptrdiff_t n = 0; n < t->images; n++)
@@ -43,14 +41,12 @@ INLINE void NAME(outer_body)(const NAME(outer) *t, const int P, const int V)
             for (ptrdiff_t s = 0; s < columns; s++) {
                 vec error[2];
                 UNROLL
-                for (int v = 0; v < V; v++)
-                    error[v] = NAME(load)(dy + v * second);
+                for (int v = 0; v < V; v++) error[v] = NAME(load)(dy + v * second);
                 UNROLL
                 for (int p = 0; p < P; p++) {
                     const vec pixel = x[p] - (vec){0};
                     UNROLL
-                    for (int v = 0; v < V; v++)
-                        sum[p][v] += pixel * error[v];
+                    for (int v = 0; v < V; v++) sum[p][v] += pixel * error[v];
                 }
                 x += x_pixel;
                 dy += dy_pixel;
@@ -59,32 +55,31 @@ INLINE void NAME(outer_body)(const NAME(outer) *t, const int P, const int V)
     UNROLL
     for (int p = 0; p < P; p++) {
         UNROLL
-        for (int v = 0; v < V; v++)
-            *(vec *)(total + (p * V + v) * LANES) = sum[p][v];
+        for (int v = 0; v < V; v++) *(vec *)(total + (p * V + v) * LANES) = sum[p][v];
     }
 }
 
-#define OUTER(P, V)                                                                                                    \
-    static void NAME(outer_##P##x##V)(const NAME(outer) *t)                                                            \
-    {                                                                                                                  \
-        NAME(outer_body)(t, P, V);                                                                                     \
+#define OUTER(P, V)                                                                                          \
+    static void NAME(outer_##P##x##V)(const NAME(outer) * t) {                                               \
+        NAME(outer_body)(t, P, V);                                                                           \
     }
-OUTER(1, 1) OUTER(2, 1) OUTER(3, 1) OUTER(4, 1) OUTER(5, 1) OUTER(6, 1)
-OUTER(7, 1) OUTER(8, 1) OUTER(9, 1) OUTER(10, 1) OUTER(11, 1) OUTER(12, 1)
-OUTER(1, 2) OUTER(2, 2) OUTER(3, 2) OUTER(4, 2) OUTER(5, 2) OUTER(6, 2)
+OUTER(1, 1)
+OUTER(2, 1) OUTER(3, 1) OUTER(4, 1) OUTER(5, 1) OUTER(6, 1) OUTER(7, 1) OUTER(8, 1) OUTER(9, 1) OUTER(10, 1)
+    OUTER(11, 1) OUTER(12, 1) OUTER(1, 2) OUTER(2, 2) OUTER(3, 2) OUTER(4, 2) OUTER(5, 2) OUTER(6, 2)
 #if REGISTERS == 32
-OUTER(13, 1) OUTER(14, 1)
-OUTER(7, 2) OUTER(8, 2) OUTER(9, 2) OUTER(10, 2) OUTER(11, 2) OUTER(12, 2) OUTER(13, 2) OUTER(14, 2)
+        OUTER(13, 1) OUTER(14, 1) OUTER(7, 2) OUTER(8, 2) OUTER(9, 2) OUTER(10, 2) OUTER(11, 2) OUTER(12, 2)
+            OUTER(13, 2) OUTER(14, 2)
 #endif
 #undef OUTER
 
 #define O(P, V) NAME(outer_##P##x##V)
-static void (*const NAME(outers)[2][14])(const NAME(outer) *) = {
-    {O(1, 1), O(2, 1), O(3, 1), O(4, 1), O(5, 1), O(6, 1), O(7, 1), O(8, 1), O(9, 1), O(10, 1), O(11, 1), O(12, 1),
+                static void (*const NAME(outers)[2][14])(const NAME(outer) *) = {
+                    {O(1, 1), O(2, 1), O(3, 1), O(4, 1), O(5, 1), O(6, 1), O(7, 1), O(8, 1), O(9, 1),
+                     O(10, 1), O(11, 1), O(12, 1),
 #if REGISTERS == 32
-     O(13, 1), O(14, 1)},
-    {O(1, 2), O(2, 2), O(3, 2), O(4, 2), O(5, 2), O(6, 2), O(7, 2), O(8, 2), O(9, 2), O(10, 2), O(11, 2), O(12, 2),
-     O(13, 2), O(14, 2)},
+                     O(13, 1), O(14, 1)},
+                    {O(1, 2), O(2, 2), O(3, 2), O(4, 2), O(5, 2), O(6, 2), O(7, 2), O(8, 2), O(9, 2),
+                     O(10, 2), O(11, 2), O(12, 2), O(13, 2), O(14, 2)},
 #else
     },
     {O(1, 2), O(2, 2), O(3, 2), O(4, 2), O(5, 2), O(6, 2)},

@@ -8,11 +8,11 @@
                for item = 0 .. p.items[stage] - 1         in any order, on any thread
                    p.run(&p, stage, item, shared, scratch)
 
-   `shared` (p.shared_bytes, one for all) carries data from stage to stage; `scratch` (p.scratch_bytes) belongs to the
-   thread; both are aligned to 64 bytes and hold garbage at first. Items of one stage never write the same memory.
-   There is no other threading: _cpu.pyx runs the items under prange, and the serial backend is the same loop on one
-   thread. How the work is cut depends on the shapes only, never on the number of threads, and so do the bits of the
-   result.
+   `shared` (p.shared_bytes, one for all) carries data from stage to stage; `scratch` (p.scratch_bytes)
+   belongs to the thread; both are aligned to 64 bytes and hold garbage at first. Items of one stage never
+   write the same memory. There is no other threading: _cpu.pyx runs the items under prange, and the serial
+   backend is the same loop on one thread. How the work is cut depends on the shapes only, never on the number
+   of threads, and so do the bits of the result.
 
    Arrays are C-contiguous, NHWC; filters are (kh, kw, C / groups, K). `conv` is shapes.ConvGeometry.
 */
@@ -22,13 +22,13 @@
 #include <stddef.h>
 
 typedef struct conv {
-    ptrdiff_t n, h, w, c;       /* images, their height, width and channels */
-    ptrdiff_t k, kh, kw;        /* filters, their height and width */
-    ptrdiff_t sh, sw;           /* stride */
-    ptrdiff_t pt, pb, pl, pr;   /* zero padding: top, bottom, left, right */
-    ptrdiff_t dh, dw;           /* dilation */
-    ptrdiff_t groups;           /* divides c and k */
-    ptrdiff_t oh, ow;           /* output height and width */
+    ptrdiff_t n, h, w, c;     /* images, their height, width and channels */
+    ptrdiff_t k, kh, kw;      /* filters, their height and width */
+    ptrdiff_t sh, sw;         /* stride */
+    ptrdiff_t pt, pb, pl, pr; /* zero padding: top, bottom, left, right */
+    ptrdiff_t dh, dw;         /* dilation */
+    ptrdiff_t groups;         /* divides c and k */
+    ptrdiff_t oh, ow;         /* output height and width */
 } conv;
 
 typedef struct pool {
@@ -45,16 +45,16 @@ struct plan {
     /* Filled by the caller before the plan function is called; each operation looks at its own. */
     conv g;
     pool q;
-    ptrdiff_t rows, channels;   /* what is not an image: a matrix */
+    ptrdiff_t rows, channels; /* what is not an image: a matrix */
     double eps;
-    int relu;                   /* forward: apply max(0, .) after the bias; max_pool_grad, bias_grad: and its gradient */
-    int narrow;                 /* max pooling: indices are bytes, places in the window, not int32, places in the image */
+    int relu;   /* forward: apply max(0, .) after the bias; max_pool_grad, bias_grad: and its gradient */
+    int narrow; /* max pooling: indices are bytes, places in the window, not int32, places in the image */
 
     /* Filled by the plan function. */
     int stages;
     ptrdiff_t items[MAX_STAGES];
     size_t shared_bytes, scratch_bytes;
-    double cycles;              /* estimate of the work on one thread: cost.h */
+    double cycles; /* estimate of the work on one thread: cost.h */
     run_fn run;
     ptrdiff_t own[OWN_NUMBERS]; /* the algorithm's numbers: a struct of ptrdiff_t, laid over it */
 
@@ -68,28 +68,29 @@ struct plan {
     void *out, *out2, *out3;
 };
 
-/* Returns 1 and completes the plan, or 0 when the algorithm does not do this geometry. It must not look at operands. */
+/* Returns 1 and completes the plan, or 0 when the algorithm does not do this geometry. It must not look at
+ * operands. */
 typedef int (*plan_fn)(plan *p);
 
 typedef enum { FORWARD, INPUT_GRAD, WEIGHT_GRAD } operation;
 
 typedef struct algorithm {
     const char *name;
-    plan_fn plan[3];            /* by operation; NULL: the algorithm does not do this operation */
+    plan_fn plan[3]; /* by operation; NULL: the algorithm does not do this operation */
 } algorithm;
 
 /* Everything that is compiled once per instruction set and precision. */
 typedef struct kernels {
-    const algorithm *algorithms;    /* of convolution; ends with a NULL name */
-    plan_fn max_pool, max_pool_grad, avg_pool, avg_pool_grad;   /* pool.h */
-    plan_fn relu, relu_grad, scale_shift, bias_grad;            /* elementwise.h */
-    plan_fn softmax, batch_norm, batch_norm_grad;               /* statistics.h */
+    const algorithm *algorithms;                              /* of convolution; ends with a NULL name */
+    plan_fn max_pool, max_pool_grad, avg_pool, avg_pool_grad; /* pool.h */
+    plan_fn relu, relu_grad, scale_shift, bias_grad;          /* elementwise.h */
+    plan_fn softmax, batch_norm, batch_norm_grad;             /* statistics.h */
 } kernels;
 
 /* dispatch.c */
 enum { ISA_BASELINE, ISA_AVX2, ISA_AVX512, ISA_COUNT };
 const char *pyconv_isa_name(int isa);
-int pyconv_isa_available(int isa);              /* compiled in, and this processor has every feature of it */
+int pyconv_isa_available(int isa); /* compiled in, and this processor has every feature of it */
 int pyconv_isa_best(void);
 const kernels *pyconv_kernels(int isa, int is_double);
 const algorithm *pyconv_algorithm(const kernels *table, const char *name);

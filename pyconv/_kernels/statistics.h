@@ -1,18 +1,19 @@
 /* statistics.h: softmax with cross-entropy, and batch normalisation, of matrices (rows, channels).
 
-       softmax           out[row] = log(sum_j exp(a[row, j])) - a[row, label]          (a: logits, b: int64 labels)
-                         out2[row, j] = exp(a[row, j]) / sum_j exp(a[row, j]) - (1 where j is the label)
+       softmax           out[row] = log(sum_j exp(a[row, j])) - a[row, label]          (a: logits, b: int64
+   labels) out2[row, j] = exp(a[row, j]) / sum_j exp(a[row, j]) - (1 where j is the label)
 
        batch_norm        per channel, over the M rows: mean m, biased variance v, s = 1 / sqrt(v + eps)
                          out = (a - m) s b + c;  out2 = m;  out3 = s                   (b: gamma, c: beta)
 
        batch_norm_grad   with h = (a - m) s:  out2 = sum g h,  out3 = sum g,
-                         out = b s (g - out3 / M - h out2 / M)                         (e: grad_out g, c: m, d: s)
+                         out = b s (g - out3 / M - h out2 / M)                         (e: grad_out g, c: m,
+   d: s)
 
-   Ioffe and Szegedy, Batch Normalization, arXiv:1502.03167. All sums are in float64 and their order is fixed. */
+   Ioffe and Szegedy, Batch Normalization, arXiv:1502.03167. All sums are in float64 and their order is fixed.
+ */
 
-static void NAME(softmax_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void NAME(softmax_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     ptrdiff_t first, last = NAME(chunk)(p, item, &first), n = p->channels;
     const REAL *logits = p->a;
     const long long *labels = p->b;
@@ -22,26 +23,22 @@ static void NAME(softmax_run)(const plan *p, int stage, ptrdiff_t item, void *sh
         const REAL *z = logits + row * n;
         REAL *g = grad + row * n;
         double top = (double)z[0], sum = 0;
-        for (ptrdiff_t j = 1; j < n; j++)
-            top = (double)z[j] > top ? (double)z[j] : top;
-        for (ptrdiff_t j = 0; j < n; j++)
-            sum += exp((double)z[j] - top); /* at most 1 each: no overflow */
-        for (ptrdiff_t j = 0; j < n; j++)
-            g[j] = (REAL)(exp((double)z[j] - top) / sum - (j == labels[row]));
+        for (ptrdiff_t j = 1; j < n; j++) top = (double)z[j] > top ? (double)z[j] : top;
+        for (ptrdiff_t j = 0; j < n; j++) sum += exp((double)z[j] - top); /* at most 1 each: no overflow */
+        for (ptrdiff_t j = 0; j < n; j++) g[j] = (REAL)(exp((double)z[j] - top) / sum - (j == labels[row]));
         losses[row] = (REAL)(log(sum) + top - (double)z[labels[row]]);
     }
 }
 
-static int NAME(softmax)(plan *p)
-{
+static int NAME(softmax)(plan *p) {
     NAME(by_chunks)(p, NAME(softmax_run));
     p->cycles = (double)(p->rows * p->channels) * 40; /* two exponentials each */
     return 1;
 }
 
-/* Sums of (a - o) and (a - o)^2 with the first row as origin o: large means do not cancel the variance away. */
-static void NAME(batch_norm_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+/* Sums of (a - o) and (a - o)^2 with the first row as origin o: large means do not cancel the variance away.
+ */
+static void NAME(batch_norm_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     ptrdiff_t first, last = NAME(chunk)(p, item, &first), n = p->channels;
     const REAL *x = p->a, *gamma = p->b, *beta = p->c;
     REAL *y = p->out, *mean = p->out2, *inv_std = p->out3;
@@ -49,8 +46,7 @@ static void NAME(batch_norm_run)(const plan *p, int stage, ptrdiff_t item, void 
     (void)scratch;
     if (stage == 0) {
         double *sum = sums + item * 2 * n, *square = sum + n;
-        for (ptrdiff_t i = 0; i < 2 * n; i++)
-            sum[i] = 0;
+        for (ptrdiff_t i = 0; i < 2 * n; i++) sum[i] = 0;
         for (ptrdiff_t row = first; row < last; row++)
             for (ptrdiff_t i = 0; i < n; i++) {
                 double v = (double)x[row * n + i] - (double)x[i];
@@ -60,8 +56,7 @@ static void NAME(batch_norm_run)(const plan *p, int stage, ptrdiff_t item, void 
     } else if (stage == 1) {
         double m = (double)p->rows;
         for (ptrdiff_t chunk = 1; chunk < p->items[0]; chunk++)
-            for (ptrdiff_t i = 0; i < 2 * n; i++)
-                sums[i] += sums[chunk * 2 * n + i];
+            for (ptrdiff_t i = 0; i < 2 * n; i++) sums[i] += sums[chunk * 2 * n + i];
         for (ptrdiff_t i = 0; i < n; i++) {
             double shift = sums[i] / m, variance = sums[n + i] / m - shift * shift;
             mean[i] = (REAL)((double)x[i] + shift);
@@ -74,8 +69,7 @@ static void NAME(batch_norm_run)(const plan *p, int stage, ptrdiff_t item, void 
     }
 }
 
-static int NAME(batch_norm)(plan *p)
-{
+static int NAME(batch_norm)(plan *p) {
     NAME(by_chunks)(p, NAME(batch_norm_run));
     p->stages = 3;
     p->items[1] = 1;
@@ -84,8 +78,7 @@ static int NAME(batch_norm)(plan *p)
     return 1;
 }
 
-static void NAME(batch_norm_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void NAME(batch_norm_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     ptrdiff_t first, last = NAME(chunk)(p, item, &first), n = p->channels;
     const REAL *x = p->a, *gamma = p->b, *mean = p->c, *inv_std = p->d, *grad = p->e;
     REAL *gx = p->out, *ggamma = p->out2, *gbeta = p->out3;
@@ -93,8 +86,7 @@ static void NAME(batch_norm_grad_run)(const plan *p, int stage, ptrdiff_t item, 
     (void)scratch;
     if (stage == 0) {
         double *product = sums + item * 2 * n, *sum = product + n;
-        for (ptrdiff_t i = 0; i < 2 * n; i++)
-            product[i] = 0;
+        for (ptrdiff_t i = 0; i < 2 * n; i++) product[i] = 0;
         for (ptrdiff_t row = first; row < last; row++)
             for (ptrdiff_t i = 0; i < n; i++) {
                 double g = (double)grad[row * n + i];
@@ -103,8 +95,7 @@ static void NAME(batch_norm_grad_run)(const plan *p, int stage, ptrdiff_t item, 
             }
     } else if (stage == 1) {
         for (ptrdiff_t chunk = 1; chunk < p->items[0]; chunk++)
-            for (ptrdiff_t i = 0; i < 2 * n; i++)
-                sums[i] += sums[chunk * 2 * n + i];
+            for (ptrdiff_t i = 0; i < 2 * n; i++) sums[i] += sums[chunk * 2 * n + i];
         for (ptrdiff_t i = 0; i < n; i++) {
             ggamma[i] = (REAL)sums[i];
             gbeta[i] = (REAL)sums[n + i];
@@ -120,8 +111,7 @@ static void NAME(batch_norm_grad_run)(const plan *p, int stage, ptrdiff_t item, 
     }
 }
 
-static int NAME(batch_norm_grad)(plan *p)
-{
+static int NAME(batch_norm_grad)(plan *p) {
     NAME(by_chunks)(p, NAME(batch_norm_grad_run));
     p->stages = 3;
     p->items[1] = 1;

@@ -2,30 +2,31 @@
 
        y[p, k] = b[k] + sum over i, j, l of x[i row + j column + p step + l] w[i, j, l, k]
 
-   for P pixels of one output row and V * LANES filters, all sums in registers. Per step of l: V loads of filters, P
-   broadcasts of a pixel's channel, P V multiply-adds. With 32 registers 14 x 2 sums keep both multiply-add units busy
-   (latency 4, two units: 8 sums at least) at 16 loads for 28 multiply-adds, half of what the load units could do.
-   Where the kernel's columns follow one another in memory (no dilation), i is the kernel's row and l runs over
-   its columns and channels together: a first layer's l then has some length too.
+   for P pixels of one output row and V * LANES filters, all sums in registers. Per step of l: V loads of
+   filters, P broadcasts of a pixel's channel, P V multiply-adds. With 32 registers 14 x 2 sums keep both
+   multiply-add units busy (latency 4, two units: 8 sums at least) at 16 loads for 28 multiply-adds, half of
+   what the load units could do. Where the kernel's columns follow one another in memory (no dilation), i is
+   the kernel's row and l runs over its columns and channels together: a first layer's l then has some length
+   too.
 
-   P addresses would take more registers than the processor has: a pointer to every third pixel and one step, which the
-   address modes double, reach all of them. APART keeps the compiler from deriving one pointer from another again. */
+   P addresses would take more registers than the processor has: a pointer to every third pixel and one step,
+   which the address modes double, reach all of them. APART keeps the compiler from deriving one pointer from
+   another again. */
 
 typedef struct NAME(tile) {
-    const REAL *x, *w, *bias;       /* bias: NULL, or where the first filter's is */
+    const REAL *x, *w, *bias; /* bias: NULL, or where the first filter's is */
     REAL *y;
-    ptrdiff_t tiles;                /* tiles side by side, P pixels each */
-    ptrdiff_t x_step, y_step;       /* from one pixel to the next */
-    ptrdiff_t rows, row;            /* i, and its step in x */
-    ptrdiff_t columns, column;      /* j, and its step in x */
-    ptrdiff_t run;                  /* l */
-    ptrdiff_t second;               /* where the second vector's filters are, from the first's */
-    ptrdiff_t lanes;                /* filters of a vector that exist: LANES or fewer */
-    int relu, stream;               /* stream: y is large and every vector of it is aligned */
+    ptrdiff_t tiles;           /* tiles side by side, P pixels each */
+    ptrdiff_t x_step, y_step;  /* from one pixel to the next */
+    ptrdiff_t rows, row;       /* i, and its step in x */
+    ptrdiff_t columns, column; /* j, and its step in x */
+    ptrdiff_t run;             /* l */
+    ptrdiff_t second;          /* where the second vector's filters are, from the first's */
+    ptrdiff_t lanes;           /* filters of a vector that exist: LANES or fewer */
+    int relu, stream;          /* stream: y is large and every vector of it is aligned */
 } NAME(tile);
 
-INLINE void NAME(tile_body)(const NAME(tile) *t, const int P, const int V)
-{
+INLINE void NAME(tile_body)(const NAME(tile) * t, const int P, const int V) {
     /* In locals: the compiler must take a store to y for a change of *t. */
     const ptrdiff_t step = t->x_step, y_step = t->y_step, second = t->second, lanes = t->lanes;
     const ptrdiff_t rows = t->rows, row = t->row, columns = t->columns, column = t->column, run = t->run;
@@ -39,10 +40,10 @@ INLINE void NAME(tile_body)(const NAME(tile) *t, const int P, const int V)
         for (int v = 0; v < V; v++) {
             vec start = {0};
             if (bias)
-                start = V == 2 || lanes == LANES ? NAME(load)(bias + v * second) : NAME(load_some)(bias, lanes);
+                start =
+                    V == 2 || lanes == LANES ? NAME(load)(bias + v * second) : NAME(load_some)(bias, lanes);
             UNROLL
-            for (int p = 0; p < P; p++)
-                sum[p][v] = start;
+            for (int p = 0; p < P; p++) sum[p][v] = start;
         }
         for (ptrdiff_t i = 0; i < rows; i++)
             for (ptrdiff_t j = 0; j < columns; j++) {
@@ -55,78 +56,70 @@ INLINE void NAME(tile_body)(const NAME(tile) *t, const int P, const int V)
                 for (ptrdiff_t l = 0; l < run; l++, w += V * LANES) {
                     vec filter[2];
                     UNROLL
-                    for (int v = 0; v < V; v++)
-                        filter[v] = *(const vec *)(w + v * LANES);
+                    for (int v = 0; v < V; v++) filter[v] = *(const vec *)(w + v * LANES);
                     UNROLL
                     for (int p = 0; p < P; p++) {
                         const vec pixel = x[p / 3][p % 3 * step] - (vec){0};
                         UNROLL
-                        for (int v = 0; v < V; v++)
-                            sum[p][v] += pixel * filter[v];
+                        for (int v = 0; v < V; v++) sum[p][v] += pixel * filter[v];
                     }
                     UNROLL
-                    for (int q = 0; q < (P + 2) / 3; q++)
-                        x[q]++;
+                    for (int q = 0; q < (P + 2) / 3; q++) x[q]++;
                 }
             }
         if (relu) {
             UNROLL
             for (int p = 0; p < P; p++) {
                 UNROLL
-                for (int v = 0; v < V; v++)
-                    sum[p][v] = NAME(positive)(sum[p][v]);
+                for (int v = 0; v < V; v++) sum[p][v] = NAME(positive)(sum[p][v]);
             }
         }
         if (stream) {
             UNROLL
             for (int p = 0; p < P; p++) {
                 UNROLL
-                for (int v = 0; v < V; v++)
-                    NAME(stream)(y + p * y_step + v * second, sum[p][v]);
+                for (int v = 0; v < V; v++) NAME(stream)(y + p * y_step + v * second, sum[p][v]);
             }
         } else if (V == 2 || lanes == LANES) {
             UNROLL
             for (int p = 0; p < P; p++) {
                 UNROLL
-                for (int v = 0; v < V; v++)
-                    NAME(store)(y + p * y_step + v * second, sum[p][v]);
+                for (int v = 0; v < V; v++) NAME(store)(y + p * y_step + v * second, sum[p][v]);
             }
         } else {
             UNROLL
-            for (int p = 0; p < P; p++)
-                NAME(store_some)(y + p * y_step, sum[p][0], lanes);
+            for (int p = 0; p < P; p++) NAME(store_some)(y + p * y_step, sum[p][0], lanes);
         }
     }
 }
 
 /* One function for each size, so that every loop over P and V is unrolled and `sum` lives in registers. */
-#define TILE(P, V)                                                                                                     \
-    static void NAME(tile_##P##x##V)(const NAME(tile) *t)                                                              \
-    {                                                                                                                  \
-        NAME(tile_body)(t, P, V);                                                                                      \
+#define TILE(P, V)                                                                                           \
+    static void NAME(tile_##P##x##V)(const NAME(tile) * t) {                                                 \
+        NAME(tile_body)(t, P, V);                                                                            \
     }
-TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
-TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
-TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
+TILE(1, 1)
+TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1) TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1)
+    TILE(11, 1) TILE(12, 1) TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
 #if REGISTERS == 32
-TILE(13, 1) TILE(14, 1)
-TILE(7, 2) TILE(8, 2) TILE(9, 2) TILE(10, 2) TILE(11, 2) TILE(12, 2) TILE(13, 2) TILE(14, 2)
+        TILE(13, 1) TILE(14, 1) TILE(7, 2) TILE(8, 2) TILE(9, 2) TILE(10, 2) TILE(11, 2) TILE(12, 2)
+            TILE(13, 2) TILE(14, 2)
 #endif
 #undef TILE
 
-/* The most pixels that a tile of V vectors holds. */
-INLINE ptrdiff_t NAME(tile_pixels)(ptrdiff_t vectors)
-{
+    /* The most pixels that a tile of V vectors holds. */
+    INLINE ptrdiff_t NAME(tile_pixels)(ptrdiff_t vectors) {
     return REGISTERS == 32 ? 14 : vectors == 1 ? 12 : 6;
 }
 
 #define T(P, V) NAME(tile_##P##x##V)
 static void (*const NAME(tiles)[2][14])(const NAME(tile) *) = {
-    {T(1, 1), T(2, 1), T(3, 1), T(4, 1), T(5, 1), T(6, 1), T(7, 1), T(8, 1), T(9, 1), T(10, 1), T(11, 1), T(12, 1),
+    {T(1, 1), T(2, 1), T(3, 1), T(4, 1), T(5, 1), T(6, 1), T(7, 1), T(8, 1), T(9, 1), T(10, 1), T(11, 1),
+     T(12, 1),
 #if REGISTERS == 32
      T(13, 1), T(14, 1)},
-    {T(1, 2), T(2, 2), T(3, 2), T(4, 2), T(5, 2), T(6, 2), T(7, 2), T(8, 2), T(9, 2), T(10, 2), T(11, 2), T(12, 2),
-     T(13, 2), T(14, 2)},
+    {T(1, 2), T(2, 2), T(3, 2), T(4, 2), T(5, 2), T(6, 2), T(7, 2), T(8, 2), T(9, 2), T(10, 2), T(11, 2),
+     T(12, 2), T(13, 2), T(14, 2)},
 #else
     },
     {T(1, 2), T(2, 2), T(3, 2), T(4, 2), T(5, 2), T(6, 2)},

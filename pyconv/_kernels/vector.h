@@ -2,21 +2,24 @@
 typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES)));
 typedef INTEGER NAME(ivec) __attribute__((vector_size(VECTOR_BYTES)));
 typedef REAL NAME(uvec) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
-#define vec NAME(vec)   /* undefined again at the end of bodies.h */
+#define vec  NAME(vec) /* undefined again at the end of bodies.h */
 #define ivec NAME(ivec)
 #define uvec NAME(uvec) /* in memory, aligned to one element only */
 
-/* The arguments and results are pointers or scalars, or the function is inlined: no vector crosses a call, whose
-   convention would depend on the instruction set. */
+/* The arguments and results are pointers or scalars, or the function is inlined: no vector crosses a call,
+   whose convention would depend on the instruction set. */
 
-INLINE vec NAME(load)(const REAL *from) { return *(const uvec *)from; }
+INLINE vec NAME(load)(const REAL *from) {
+    return *(const uvec *)from;
+}
 
-INLINE void NAME(store)(REAL *to, vec v) { *(uvec *)to = v; }
+INLINE void NAME(store)(REAL *to, vec v) {
+    *(uvec *)to = v;
+}
 
-/* Stores past the caches, to an address that is a multiple of the vector's size: a result larger than the caches then
-   does not first have to be read. fence() before another thread reads it. */
-INLINE void NAME(stream)(REAL *to, vec v)
-{
+/* Stores past the caches, to an address that is a multiple of the vector's size: a result larger than the
+   caches then does not first have to be read. fence() before another thread reads it. */
+INLINE void NAME(stream)(REAL *to, vec v) {
 #if defined(__x86_64__) && VECTOR_BYTES == 16
     __asm__("movntps %1, %0" : "=m"(*(uvec *)to) : "x"(v));
 #elif defined(__x86_64__)
@@ -26,34 +29,28 @@ INLINE void NAME(stream)(REAL *to, vec v)
 #endif
 }
 
-INLINE void NAME(fence)(void)
-{
+INLINE void NAME(fence)(void) {
 #if defined(__x86_64__)
     __asm__ volatile("sfence" ::: "memory");
 #endif
 }
 
 /* The first `count` lanes from memory, zeros in the others. */
-INLINE vec NAME(load_some)(const REAL *from, ptrdiff_t count)
-{
+INLINE vec NAME(load_some)(const REAL *from, ptrdiff_t count) {
     REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES))) = {0};
-    for (ptrdiff_t i = 0; i < count; i++)
-        lanes[i] = from[i];
+    for (ptrdiff_t i = 0; i < count; i++) lanes[i] = from[i];
     return *(const vec *)lanes;
 }
 
 /* Stores the first `count` lanes. */
-INLINE void NAME(store_some)(REAL *to, vec v, ptrdiff_t count)
-{
+INLINE void NAME(store_some)(REAL *to, vec v, ptrdiff_t count) {
     REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES)));
     *(vec *)lanes = v;
-    for (ptrdiff_t i = 0; i < count; i++)
-        to[i] = lanes[i];
+    for (ptrdiff_t i = 0; i < count; i++) to[i] = lanes[i];
 }
 
 /* a where `take` is set, b elsewhere; a comparison sets all bits of a lane or none. */
-INLINE vec NAME(select)(ivec take, vec a, vec b)
-{
+INLINE vec NAME(select)(ivec take, vec a, vec b) {
     return (vec)((take & (ivec)a) | (~take & (ivec)b));
 }
 
@@ -61,15 +58,13 @@ INLINE vec NAME(select)(ivec take, vec a, vec b)
 typedef unsigned char NAME(bytes) __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef int NAME(words) __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-INLINE ivec NAME(load_numbers)(const void *from, ptrdiff_t at, const int narrow)
-{
+INLINE ivec NAME(load_numbers)(const void *from, ptrdiff_t at, const int narrow) {
     if (narrow)
         return __builtin_convertvector(*(const NAME(bytes) *)((const unsigned char *)from + at), ivec);
     return __builtin_convertvector(*(const NAME(words) *)((const int *)from + at), ivec);
 }
 
-INLINE void NAME(store_numbers)(void *to, ptrdiff_t at, ivec v, const int narrow)
-{
+INLINE void NAME(store_numbers)(void *to, ptrdiff_t at, ivec v, const int narrow) {
     if (narrow)
         *(NAME(bytes) *)((unsigned char *)to + at) = __builtin_convertvector(v, NAME(bytes));
     else
@@ -77,8 +72,7 @@ INLINE void NAME(store_numbers)(void *to, ptrdiff_t at, ivec v, const int narrow
 }
 
 /* max(0, v), lane by lane; NaN stays NaN. */
-INLINE vec NAME(positive)(vec v)
-{
+INLINE vec NAME(positive)(vec v) {
     ivec negative = v < (vec){0};
     return (vec)((ivec)v & ~negative);
 }
