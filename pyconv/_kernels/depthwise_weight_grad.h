@@ -57,8 +57,12 @@ INLINE void NAME(channelwise_body)(const NAME(channelwise) * t, const int P, con
         NAME(channelwise_body)(t, P, V);                                                                     \
     }
 CHANNELWISE(1, 1)
-CHANNELWISE(2, 1) CHANNELWISE(3, 1) CHANNELWISE(4, 1) CHANNELWISE(5, 1) CHANNELWISE(6, 1) CHANNELWISE(1, 2)
-    CHANNELWISE(2, 2) CHANNELWISE(3, 2) CHANNELWISE(4, 2) CHANNELWISE(5, 2) CHANNELWISE(6, 2)
+CHANNELWISE(2, 1)
+CHANNELWISE(3, 1)
+CHANNELWISE(4, 1)
+CHANNELWISE(5, 1)
+CHANNELWISE(6, 1) CHANNELWISE(1, 2) CHANNELWISE(2, 2) CHANNELWISE(3, 2) CHANNELWISE(4, 2) CHANNELWISE(5, 2)
+    CHANNELWISE(6, 2)
 #undef CHANNELWISE
 
 #define C(P, V) NAME(channelwise_##P##x##V)

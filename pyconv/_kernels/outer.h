@@ -64,8 +64,12 @@ INLINE void NAME(outer_body)(const NAME(outer) * t, const int P, const int V) {
         NAME(outer_body)(t, P, V);                                                                           \
     }
 OUTER(1, 1)
-OUTER(2, 1) OUTER(3, 1) OUTER(4, 1) OUTER(5, 1) OUTER(6, 1) OUTER(7, 1) OUTER(8, 1) OUTER(9, 1) OUTER(10, 1)
-    OUTER(11, 1) OUTER(12, 1) OUTER(1, 2) OUTER(2, 2) OUTER(3, 2) OUTER(4, 2) OUTER(5, 2) OUTER(6, 2)
+OUTER(2, 1)
+OUTER(3, 1)
+OUTER(4, 1)
+OUTER(5, 1)
+OUTER(6, 1) OUTER(7, 1) OUTER(8, 1) OUTER(9, 1) OUTER(10, 1) OUTER(11, 1) OUTER(12, 1) OUTER(1, 2) OUTER(2, 2)
+    OUTER(3, 2) OUTER(4, 2) OUTER(5, 2) OUTER(6, 2)
 #if REGISTERS == 32
         OUTER(13, 1) OUTER(14, 1) OUTER(7, 2) OUTER(8, 2) OUTER(9, 2) OUTER(10, 2) OUTER(11, 2) OUTER(12, 2)
             OUTER(13, 2) OUTER(14, 2)
