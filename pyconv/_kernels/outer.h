@@ -63,27 +63,23 @@ INLINE void NAME(outer_body)(const NAME(outer) * t, const int P, const int V) {
     static void NAME(outer_##P##x##V)(const NAME(outer) * t) {                                               \
         NAME(outer_body)(t, P, V);                                                                           \
     }
-OUTER(1, 1)
-OUTER(2, 1)
-OUTER(3, 1)
-OUTER(4, 1)
-OUTER(5, 1)
-OUTER(6, 1) OUTER(7, 1) OUTER(8, 1) OUTER(9, 1) OUTER(10, 1) OUTER(11, 1) OUTER(12, 1) OUTER(1, 2) OUTER(2, 2)
-    OUTER(3, 2) OUTER(4, 2) OUTER(5, 2) OUTER(6, 2)
+// clang-format off: a table reads best as a table
+OUTER(1, 1) OUTER(2, 1) OUTER(3, 1) OUTER(4, 1) OUTER(5, 1) OUTER(6, 1)
+OUTER(7, 1) OUTER(8, 1) OUTER(9, 1) OUTER(10, 1) OUTER(11, 1) OUTER(12, 1)
+OUTER(1, 2) OUTER(2, 2) OUTER(3, 2) OUTER(4, 2) OUTER(5, 2) OUTER(6, 2)
 #if REGISTERS == 32
-        OUTER(13, 1) OUTER(14, 1) OUTER(7, 2) OUTER(8, 2) OUTER(9, 2) OUTER(10, 2) OUTER(11, 2) OUTER(12, 2)
-            OUTER(13, 2) OUTER(14, 2)
+OUTER(13, 1) OUTER(14, 1)
+OUTER(7, 2) OUTER(8, 2) OUTER(9, 2) OUTER(10, 2) OUTER(11, 2) OUTER(12, 2) OUTER(13, 2) OUTER(14, 2)
 #endif
 #undef OUTER
 
 #define O(P, V) NAME(outer_##P##x##V)
-                static void (*const NAME(outers)[2][14])(const NAME(outer) *) = {
-                    {O(1, 1), O(2, 1), O(3, 1), O(4, 1), O(5, 1), O(6, 1), O(7, 1), O(8, 1), O(9, 1),
-                     O(10, 1), O(11, 1), O(12, 1),
+static void (*const NAME(outers)[2][14])(const NAME(outer) *) = {
+    {O(1, 1), O(2, 1), O(3, 1), O(4, 1), O(5, 1), O(6, 1), O(7, 1), O(8, 1), O(9, 1), O(10, 1), O(11, 1), O(12, 1),
 #if REGISTERS == 32
-                     O(13, 1), O(14, 1)},
-                    {O(1, 2), O(2, 2), O(3, 2), O(4, 2), O(5, 2), O(6, 2), O(7, 2), O(8, 2), O(9, 2),
-                     O(10, 2), O(11, 2), O(12, 2), O(13, 2), O(14, 2)},
+     O(13, 1), O(14, 1)},
+    {O(1, 2), O(2, 2), O(3, 2), O(4, 2), O(5, 2), O(6, 2), O(7, 2), O(8, 2), O(9, 2), O(10, 2), O(11, 2), O(12, 2),
+     O(13, 2), O(14, 2)},
 #else
     },
     {O(1, 2), O(2, 2), O(3, 2), O(4, 2), O(5, 2), O(6, 2)},

@@ -98,32 +98,29 @@ INLINE void NAME(tile_body)(const NAME(tile) * t, const int P, const int V) {
     static void NAME(tile_##P##x##V)(const NAME(tile) * t) {                                                 \
         NAME(tile_body)(t, P, V);                                                                            \
     }
-TILE(1, 1)
-TILE(2, 1)
-TILE(3, 1)
-TILE(4, 1)
-TILE(5, 1)
-TILE(6, 1) TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1) TILE(1, 2) TILE(2, 2)
-    TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
+// clang-format off: a table reads best as a table
+TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
+TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
+TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
 #if REGISTERS == 32
-        TILE(13, 1) TILE(14, 1) TILE(7, 2) TILE(8, 2) TILE(9, 2) TILE(10, 2) TILE(11, 2) TILE(12, 2)
-            TILE(13, 2) TILE(14, 2)
+TILE(13, 1) TILE(14, 1)
+TILE(7, 2) TILE(8, 2) TILE(9, 2) TILE(10, 2) TILE(11, 2) TILE(12, 2) TILE(13, 2) TILE(14, 2)
 #endif
 #undef TILE
 
-    /* The most pixels that a tile of V vectors holds. */
-    INLINE ptrdiff_t NAME(tile_pixels)(ptrdiff_t vectors) {
+/* The most pixels that a tile of V vectors holds. */
+INLINE ptrdiff_t NAME(tile_pixels)(ptrdiff_t vectors)
+{
     return REGISTERS == 32 ? 14 : vectors == 1 ? 12 : 6;
 }
 
 #define T(P, V) NAME(tile_##P##x##V)
 static void (*const NAME(tiles)[2][14])(const NAME(tile) *) = {
-    {T(1, 1), T(2, 1), T(3, 1), T(4, 1), T(5, 1), T(6, 1), T(7, 1), T(8, 1), T(9, 1), T(10, 1), T(11, 1),
-     T(12, 1),
+    {T(1, 1), T(2, 1), T(3, 1), T(4, 1), T(5, 1), T(6, 1), T(7, 1), T(8, 1), T(9, 1), T(10, 1), T(11, 1), T(12, 1),
 #if REGISTERS == 32
      T(13, 1), T(14, 1)},
-    {T(1, 2), T(2, 2), T(3, 2), T(4, 2), T(5, 2), T(6, 2), T(7, 2), T(8, 2), T(9, 2), T(10, 2), T(11, 2),
-     T(12, 2), T(13, 2), T(14, 2)},
+    {T(1, 2), T(2, 2), T(3, 2), T(4, 2), T(5, 2), T(6, 2), T(7, 2), T(8, 2), T(9, 2), T(10, 2), T(11, 2), T(12, 2),
+     T(13, 2), T(14, 2)},
 #else
     },
     {T(1, 2), T(2, 2), T(3, 2), T(4, 2), T(5, 2), T(6, 2)},
