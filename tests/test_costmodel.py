@@ -175,7 +175,7 @@ def test_advice_is_one_worker_where_more_do_not_pay(machine: costmodel.Calibrati
 @pytest.mark.timeout(120)
 def test_calibration_measures_saves_and_loads(tmp_path: Path) -> None:
     made = costmodel.calibrate("serial", seconds=0.002)
-    assert set(made.t_c["serial"]) == set(pyconv.algorithms("serial"))
+    assert set(made.t_c["serial"]) == {name for name in pyconv.algorithms("serial") if "winograd" not in name}
     assert made.rate("serial", "naive").value > made.rate("serial").value > 1e-13
     assert 0 < made.t_b.value < 1e-7
     assert 1 <= made.slowdown <= 2
