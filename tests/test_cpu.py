@@ -45,6 +45,12 @@ CONVOLUTIONS = {
     "wide": (1, 2, 90, 3, 20, 3, 3, {"padding": 1}),
     "one pixel": (1, 1, 1, 1, 1, 1, 1, {}),
     "more padding than image": (1, 2, 3, 2, 4, 3, 3, {"padding": 4}),
+    "to one channel": (2, 19, 21, 1, 33, 5, 5, {"padding": 2}),
+    "to two channels": (1, 11, 13, 2, 50, 3, 4, {"padding": "same"}),
+    "to three channels": (2, 17, 18, 3, 40, 7, 7, {"stride": 2, "padding": 3}),
+    "to five channels": (1, 12, 10, 5, 70, 3, 3, {"dilation": 2, "padding": 2}),
+    "few from many": (2, 9, 11, 37, 2, 3, 3, {"padding": 1}),
+    "few from many in groups": (2, 9, 11, 74, 6, 3, 3, {"padding": 1, "groups": 2}),
     "sixteen": (16, 6, 7, 3, 20, 3, 3, {"padding": 1}),
     "many images": (17, 4, 4, 8, 16, 3, 3, {"padding": 1}),
 }

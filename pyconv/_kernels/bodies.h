@@ -2,6 +2,7 @@
 #include "vector.h"
 
 #include "tile.h"
+#include "dot.h"
 #include "region.h"
 #include "axis.h"
 #include "depthwise.h"

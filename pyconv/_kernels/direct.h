@@ -9,19 +9,23 @@
    Stage 0 packs the filters as [group][phase row][phase column][block of 2 LANES filters][i][j][c][2 LANES]:
    the tile reads them from first to last. Where the number of filters is no multiple of LANES, the last
    vector begins earlier and overlaps the one before: it computes some filters twice, to the same bits, and no
-   store needs a mask. Stage 1, an item: a block of result rows of one image and group, some of the blocks of
-   filters. The input rows with their padding are copied to scratch (unless nothing is padded), where they
-   stay in the L2 cache while one block of filters after the other passes over them. */
+   store needs a mask. Where there are few filters and many channels the tile is that of dot.h, and a block is
+   four filters or fewer, packed as [i][j][vector of the run][filters][LANES]. Stage 1, an item: a block of
+   result rows of one image and group, some of the blocks of filters. The input rows with their padding are
+   copied to scratch (unless nothing is padded), where they stay in the L2 cache while one block of filters
+   after the other passes over them. */
 
 typedef struct NAME(direct) {
     ptrdiff_t grad;         /* the input gradient, not the forward pass */
     ptrdiff_t ih, iw, from; /* input size, and its channels of one group */
     ptrdiff_t oh, ow, to;   /* result size, and its channels of one group */
     ptrdiff_t n, groups, phases_y, phases_x;
-    ptrdiff_t vectors, blocks;  /* of filters of one group; a block is two vectors or the last one */
-    ptrdiff_t taps;             /* kh kw */
-    ptrdiff_t rows, row_blocks; /* rows (of a phase) of one item, and how many items that makes */
-    ptrdiff_t splits;           /* items that share out the blocks of filters */
+    ptrdiff_t dot;             /* the tile is that of dot.h */
+    ptrdiff_t vectors, blocks; /* of filters of one group; a block is two vectors or the last one */
+    ptrdiff_t width;           /* packed filters of one group: whole vectors, or as many as there are (dot) */
+    ptrdiff_t size;            /* packed numbers of one filter, all phases */
+    ptrdiff_t rows, row_blocks;             /* rows (of a phase) of one item, and how many items that makes */
+    ptrdiff_t splits;                       /* items that share out the blocks of filters */
     ptrdiff_t low_y, high_y, low_x, high_x; /* first and last tap of result 0, over all phases */
     ptrdiff_t step_y, step_x;               /* input positions from one result position to the next */
     ptrdiff_t columns;                      /* result columns of the widest phase */
@@ -47,39 +51,98 @@ INLINE ptrdiff_t NAME(vector_start)(ptrdiff_t v, ptrdiff_t filters) {
     return v * LANES < last ? v * LANES : last;
 }
 
+/* Packed filters before a block, and those of it. */
+INLINE ptrdiff_t NAME(block_first)(const NAME(direct) * d, ptrdiff_t block) {
+    return d->dot ? block * d->to / d->blocks : block < d->blocks ? 2 * block * LANES : d->width;
+}
+
+INLINE ptrdiff_t NAME(block_width)(const NAME(direct) * d, ptrdiff_t block) {
+    return NAME(block_first)(d, block + 1) - NAME(block_first)(d, block);
+}
+
+/* The columns of the kernel and the channels are one run in the input: they follow one another there. */
+INLINE int NAME(is_merged)(const NAME(axis) * x) {
+    return x->tap_step == 1;
+}
+
+/* Packed numbers of one filter in one phase. */
+INLINE ptrdiff_t NAME(phase_size)(const NAME(direct) * d, const NAME(axis) * y, const NAME(axis) * x) {
+    const int merged = NAME(is_merged)(x);
+    const ptrdiff_t run = merged ? x->taps * d->from : d->from;
+    if (!d->dot) return y->taps * x->taps * d->from;
+    return y->taps * (merged ? (x->taps > 0) : x->taps) * ((run + LANES - 1) / LANES * LANES);
+}
+
+/* The filters of one kernel position, the block's two vectors side by side: [c][vectors LANES]. */
+static void NAME(pack_position)(const NAME(direct) * d, const REAL *w, ptrdiff_t next, ptrdiff_t inner,
+                                ptrdiff_t block, REAL *to) {
+    const ptrdiff_t width = NAME(block_width)(d, block), lanes = d->to < LANES ? d->to : LANES;
+    for (ptrdiff_t v = 0; v < width / LANES; v++) {
+        const REAL *source = w + NAME(vector_start)(2 * block + v, d->to) * next;
+        for (ptrdiff_t c = 0; c < d->from; c++) {
+            REAL *lane = to + c * width + v * LANES;
+            for (ptrdiff_t l = 0; l < lanes; l++) lane[l] = source[c * inner + l * next];
+            for (ptrdiff_t l = lanes; l < LANES; l++) lane[l] = 0;
+        }
+    }
+}
+
+/* The same for dot.h: channels c of kernel position j of a run, into [vector][filters][LANES]. */
+static void NAME(pack_run)(const NAME(direct) * d, const REAL *w, ptrdiff_t next, ptrdiff_t inner,
+                           ptrdiff_t block, ptrdiff_t j, ptrdiff_t run, REAL *to) {
+    const ptrdiff_t first = NAME(block_first)(d, block), width = NAME(block_width)(d, block);
+    for (ptrdiff_t c = 0; c < d->from; c++) {
+        const ptrdiff_t l = j * d->from + c, vector = l / LANES;
+        const ptrdiff_t start = vector * LANES < run - LANES ? vector * LANES : run - LANES;
+        for (ptrdiff_t f = 0; f < width; f++)
+            to[(vector * width + f) * LANES + l - start] = w[(first + f) * next + c * inner];
+    }
+}
+
 /* Stage 0: the filters of one block, for all phases. The part of a phase begins where the taps of the phases
    before it end: every kernel position belongs to one phase. */
 static void NAME(pack_filters)(const plan *p, ptrdiff_t item, REAL *packed) {
     const NAME(direct) *d = (const void *)p->own;
-    const ptrdiff_t group = item / d->blocks, block = item % d->blocks;
-    const ptrdiff_t vectors = d->vectors - 2 * block < 2 ? 1 : 2, width = vectors * LANES;
+    const ptrdiff_t group = item / d->blocks, block = item % d->blocks, width = NAME(block_width)(d, block);
     const ptrdiff_t c_group = p->g.c / p->g.groups, k_group = p->g.k / p->g.groups, k = p->g.k;
-    const ptrdiff_t lanes = d->to < LANES ? d->to : LANES;
-    const REAL *w = p->b;
-    REAL *to = packed + (group * d->vectors + 2 * block) * LANES * d->taps * d->from;
+    const ptrdiff_t next = d->grad ? k : 1, inner = d->grad ? 1 : k;
+    REAL *to = packed + (group * d->width + NAME(block_first)(d, block)) * d->size;
     for (ptrdiff_t a = 0; a < d->phases_y; a++) {
         const NAME(axis) y = NAME(direct_y)(p, a);
         for (ptrdiff_t b = 0; b < d->phases_x; b++) {
             const NAME(axis) x = NAME(direct_x)(p, b);
+            const int merged = NAME(is_merged)(&x);
+            const ptrdiff_t run = merged ? x.taps * d->from : d->from;
+            const ptrdiff_t vectors = (run + LANES - 1) / LANES;
+            if (d->dot) memset(to, 0, (size_t)(NAME(phase_size)(d, &y, &x) * width) * sizeof(REAL));
             for (ptrdiff_t i = 0; i < y.taps; i++)
                 for (ptrdiff_t j = 0; j < x.taps; j++) {
                     const ptrdiff_t at =
                         (y.kernel0 + i * y.kernel_step) * p->g.kw + x.kernel0 + j * x.kernel_step;
-                    for (ptrdiff_t v = 0; v < vectors; v++) {
-                        const ptrdiff_t first = NAME(vector_start)(2 * block + v, d->to);
-                        const REAL *source = w + at * c_group * k + group * k_group;
-                        source += d->grad ? first * k : first;
-                        const ptrdiff_t next = d->grad ? k : 1, inner = d->grad ? 1 : k;
-                        for (ptrdiff_t c = 0; c < d->from; c++) {
-                            REAL *lane = to + c * width + v * LANES;
-                            for (ptrdiff_t l = 0; l < lanes; l++) lane[l] = source[c * inner + l * next];
-                            for (ptrdiff_t l = lanes; l < LANES; l++) lane[l] = 0;
-                        }
-                    }
-                    to += d->from * width;
+                    const REAL *w = (const REAL *)p->b + at * c_group * k + group * k_group;
+                    if (!d->dot)
+                        NAME(pack_position)(d, w, next, inner, block,
+                                            to + (i * x.taps + j) * d->from * width);
+                    else if (merged)
+                        NAME(pack_run)(d, w, next, inner, block, j, run, to + i * vectors * width * LANES);
+                    else
+                        NAME(pack_run)(d, w, next, inner, block, 0, run,
+                                       to + (i * x.taps + j) * vectors * width * LANES);
                 }
+            to += NAME(phase_size)(d, &y, &x) * width;
         }
     }
+}
+
+/* dot.h's part of direct_rows. */
+static void NAME(direct_dots)(const plan *p, const NAME(tile) * like, ptrdiff_t filters, ptrdiff_t count) {
+    NAME(dot) t;
+    t.x = like->x, t.w = like->w, t.bias = like->bias, t.y = like->y;
+    t.x_step = like->x_step, t.y_step = like->y_step;
+    t.rows = like->rows, t.row = like->row, t.columns = like->columns, t.column = like->column,
+    t.run = like->run;
+    t.relu = p->relu;
+    NAME(dot_row)(&t, filters, count);
 }
 
 /* The rows first ... last - 1 of one phase and one block of filters. `in` is the input position (low_y +
@@ -88,13 +151,14 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
                               ptrdiff_t last, const REAL *in, ptrdiff_t row, ptrdiff_t pixel,
                               const REAL *filters, ptrdiff_t group, ptrdiff_t block, REAL *out) {
     const NAME(direct) *d = (const void *)p->own;
-    const ptrdiff_t vectors = d->vectors - 2 * block < 2 ? 1 : 2;
+    const ptrdiff_t width = NAME(block_width)(d, block), vectors = d->dot ? 1 : width / LANES;
     const ptrdiff_t channels = d->groups * d->to;
-    const ptrdiff_t k = NAME(vector_start)(2 * block, d->to), k2 = NAME(vector_start)(2 * block + 1, d->to);
+    const ptrdiff_t k = d->dot ? NAME(block_first)(d, block) : NAME(vector_start)(2 * block, d->to);
+    const ptrdiff_t k2 = NAME(vector_start)(2 * block + 1, d->to);
     const ptrdiff_t most = NAME(tile_pixels)(vectors), tiles = (x->count + most - 1) / most;
     /* Tiles of two sizes that differ by one fill a row: `wide` of pixels + 1, then the others. */
     const ptrdiff_t pixels = tiles ? x->count / tiles : 0, wide = tiles ? x->count % tiles : 0;
-    const int merged = x->tap_step == 1 && pixel == d->from;
+    const int merged = NAME(is_merged)(x);
     NAME(tile) t;
     t.bias = p->bias ? (const REAL *)p->bias + group * d->to + k : NULL;
     t.w = filters;
@@ -116,6 +180,10 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
         REAL *to = out + ((y->out0 + r * y->out_step) * d->ow + x->out0) * channels + group * d->to + k;
         t.x = line;
         t.y = to;
+        if (d->dot) {
+            NAME(direct_dots)(p, &t, width, x->count);
+            continue;
+        }
         t.tiles = wide;
         if (wide) NAME(tiles)[vectors - 1][pixels](&t);
         t.x += wide * (pixels + 1) * t.x_step;
@@ -153,20 +221,38 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     }
     for (ptrdiff_t block = split * d->blocks / d->splits; block < (split + 1) * d->blocks / d->splits;
          block++) {
-        const ptrdiff_t width = d->vectors - 2 * block < 2 ? LANES : 2 * LANES;
         const REAL *filters =
-            (const REAL *)shared + (group * d->vectors + 2 * block) * LANES * d->taps * d->from;
+            (const REAL *)shared + (group * d->width + NAME(block_first)(d, block)) * d->size;
         for (ptrdiff_t a = 0; a < d->phases_y; a++) {
             const NAME(axis) y = NAME(direct_y)(p, a);
             const ptrdiff_t last = first + d->rows < y.count ? first + d->rows : y.count;
             for (ptrdiff_t b = 0; b < d->phases_x; b++) {
                 const NAME(axis) x = NAME(direct_x)(p, b);
                 NAME(direct_rows)(p, &y, &x, first, last, in, row, pixel, filters, group, block, out);
-                filters += y.taps * x.taps * d->from * width;
+                filters += NAME(phase_size)(d, &y, &x) * NAME(block_width)(d, block);
             }
         }
     }
     if (d->large) NAME(fence)();
+}
+
+/* Packed numbers of one filter; and in *adds what a result of every phase takes in vector multiply-adds.
+   dot.h has about 4 more for adding up the lanes of a sum, and cannot do runs that are shorter than a vector
+   (adds: infinite). */
+static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
+    const NAME(direct) *d = (const void *)p->own;
+    ptrdiff_t size = 0;
+    *adds = 0;
+    for (ptrdiff_t a = 0; a < d->phases_y; a++)
+        for (ptrdiff_t b = 0; b < d->phases_x; b++) {
+            const NAME(axis) y = NAME(direct_y)(p, a), x = NAME(direct_x)(p, b);
+            const ptrdiff_t phase = NAME(phase_size)(d, &y, &x);
+            size += phase;
+            if (d->dot && y.taps && x.taps && (NAME(is_merged)(&x) ? x.taps : 1) * d->from < LANES)
+                *adds = INFINITY;
+            *adds += d->dot ? (double)(d->to * (phase / LANES + 4)) : (double)(phase * d->vectors);
+        }
+    return size;
 }
 
 /* What forward and input gradient share once the sizes are known. */
@@ -174,11 +260,21 @@ static int NAME(direct_plan)(plan *p) {
     NAME(direct) *d = (void *)p->own;
     ptrdiff_t results = 0;
     int found = 0;
-    d->taps = p->g.kh * p->g.kw;
+    double adds, dot_adds;
     d->large =
         d->n * d->oh * d->ow * d->groups * d->to * (ptrdiff_t)sizeof(REAL) >= LARGE && d->to % LANES == 0;
     d->vectors = (d->to + LANES - 1) / LANES;
-    d->blocks = (d->vectors + 1) / 2;
+    d->dot = 1;
+    const ptrdiff_t dot_size = NAME(direct_size)(p, &dot_adds);
+    d->dot = 0;
+    d->size = NAME(direct_size)(p, &adds);
+    if (1.2 * dot_adds < adds) {
+        d->dot = 1;
+        d->size = dot_size;
+        adds = dot_adds;
+    }
+    d->blocks = d->dot ? (d->to + 3) / 4 : (d->vectors + 1) / 2;
+    d->width = d->dot ? d->to : d->vectors * LANES;
     d->low_y = d->high_y = d->low_x = d->high_x = 0;
     d->columns = 1;
     for (ptrdiff_t a = 0; a < d->phases_y; a++) {
@@ -224,9 +320,9 @@ static int NAME(direct_plan)(plan *p) {
     p->stages = 2;
     p->items[0] = d->groups * d->blocks;
     p->items[1] = items * d->splits;
-    p->shared_bytes = (size_t)(d->groups * d->vectors * LANES * d->taps * d->from) * sizeof(REAL);
+    p->shared_bytes = (size_t)(d->groups * d->width * d->size) * sizeof(REAL);
     p->scratch_bytes = d->copied ? ((size_t)region * sizeof(REAL) + 63) / 64 * 64 : 0;
-    p->cycles = (double)(p->g.n * p->g.oh * p->g.ow * p->g.groups * d->taps * d->from * d->vectors) / 1.6;
+    p->cycles = cost_direct((double)(d->n * p->g.oh * p->g.ow * d->groups) * adds);
     p->run = NAME(direct_run);
     return 1;
 }

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cost.h"
 #include "plan.h"
 
 #define PASTE3(a, b, c) a##_##b##_##c
