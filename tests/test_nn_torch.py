@@ -27,13 +27,14 @@ class Twin:
             tensor.requires_grad_(True)
 
     def forward(self, x, training=False):
+        self.margin = np.inf
         norm = self.model.normalization
         x = ((x - norm.mean) / norm.std).astype(self.model.dtype)
         y = torch.from_numpy(x).permute(0, 3, 1, 2)
         for index, layer in enumerate(self.model.layers):
             y = getattr(self, type(layer).__name__)(y, layer, index, training)
             if getattr(layer, "activation", None) == "relu":
-                y = F.relu(y)
+                y = self.ReLU(y, layer, index, training)
         return y if y.ndim == 2 else y.permute(0, 2, 3, 1)
 
     def Conv2D(self, y, layer, index, training):
@@ -48,6 +49,9 @@ class Twin:
         n, c, h, w = y.shape
         g = pool_geometry((n, h, w, c), layer.pool_size, stride=layer.stride, padding=layer.padding)
         y = F.pad(y, (g.pl, g.pr, g.pt, g.pb), value=-torch.inf)
+        windows = y.unfold(2, g.kh, g.sh).unfold(3, g.kw, g.sw).flatten(4)
+        first, second = windows.topk(2).values.unbind(-1)
+        self.decide(first - second)
         return F.max_pool2d(y, (g.kh, g.kw), (g.sh, g.sw))
 
     def AvgPool2D(self, y, layer, index, training):
@@ -59,7 +63,15 @@ class Twin:
         return F.batch_norm(y, mean, var, gamma, beta, training, layer.momentum, layer.eps)
 
     def ReLU(self, y, layer, index, training):
+        self.decide(y.abs())
         return F.relu(y)
+
+    def decide(self, distances):
+        """Keep the least distance of a ReLU from its kink, or of a maximum from the runner-up.
+
+        Those at exactly zero (a ReLU before it, a dead channel) are decided alike everywhere.
+        """
+        self.margin = min(self.margin, distances[distances > 0].min().item())
 
     def Flatten(self, y, layer, index, training):
         return y.permute(0, 2, 3, 1).flatten(1) if y.ndim == 4 else y
@@ -99,6 +111,8 @@ def network(name, dtype):
     if name == "zoo":
         model = nn.Sequential(ZOO, (13, 14, 3), seed=4, dtype=dtype)
         model.normalization = nn.Normalization([10.0, 20.0, 30.0], [60.0, 70.0, 80.0])
+        # Away from gamma = 1 and beta = 0, where a channel without variance sits on the ReLU's kink.
+        model.flat[:] += np.random.default_rng(5).normal(scale=0.1, size=model.flat.size)
     else:
         model = nn.build(name, seed=4, dtype=dtype)
         model.normalization = nn.Normalization(120.0, 64.0)
@@ -109,6 +123,22 @@ def batch(model, n=6, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 256, size=(n, *model.input_shape), dtype=np.uint8)
     return x, rng.integers(0, model.output_shape[0], size=n)
+
+
+def clear_batch(name, n):
+    """A batch in which no ReLU and no maximum is decided by rounding.
+
+    Where one is, two correct float32 networks may send a gradient two ways, and all layers before it differ by far
+    more than rounding. The margin is taken in float64, from PyTorch.
+    """
+    model = network(name, "float64")
+    twin = Twin(model)
+    for seed in range(100):
+        x, labels = batch(model, n, seed)
+        twin.forward(x, training=True)
+        if twin.margin > 5e-6:
+            return x, labels
+    raise AssertionError("no batch of a hundred is decided clearly")
 
 
 def assert_close(actual, expected, dtype):
@@ -124,7 +154,7 @@ def test_forward_and_gradient(name, dtype, backend):
     model = network(name, dtype)
     model.backend, model.threads = backend, 2
     twin = Twin(model)
-    x, labels = batch(model)
+    x, labels = clear_batch(name, n=6 if name == "zoo" else 1)  # BatchNorm needs several
     assert_close(model.forward(x), twin.forward(x).detach().numpy(), dtype)
     loss, gradient = model.loss_and_gradient(x, labels)
     expected_loss, _ = twin.loss_and_gradient(x, labels)
@@ -132,7 +162,7 @@ def test_forward_and_gradient(name, dtype, backend):
     for parameter, view in nn.sequential._views(gradient, model._architecture.parameters).items():
         expected = twin.parameters[parameter].grad.numpy()
         scale = np.abs(expected).max()
-        tolerance = 1e-11 if dtype == "float64" else 1e-4
+        tolerance = 1e-11 if dtype == "float64" else 2e-5
         np.testing.assert_allclose(view / scale, expected / scale, atol=tolerance, rtol=0, err_msg=parameter)
     for buffer, view in model.buffers.items():
         assert_close(view, twin.buffers[buffer].numpy(), dtype)

@@ -65,9 +65,12 @@ INLINE void NAME(dot_body)(const NAME(dot) * t, const int P, const int F) {
     static void NAME(dot_##P##x##F)(const NAME(dot) * t) {                                                   \
         NAME(dot_body)(t, P, F);                                                                             \
     }
-DOT(8, 1)
-DOT(8, 2) DOT(8, 3) DOT(4, 1) DOT(4, 2) DOT(4, 3) DOT(4, 4) DOT(2, 1) DOT(2, 2) DOT(2, 3) DOT(2, 4) DOT(1, 1)
-    DOT(1, 2) DOT(1, 3) DOT(1, 4)
+/* clang-format off */
+DOT(8, 1) DOT(8, 2) DOT(8, 3)
+DOT(4, 1) DOT(4, 2) DOT(4, 3) DOT(4, 4)
+DOT(2, 1) DOT(2, 2) DOT(2, 3) DOT(2, 4)
+DOT(1, 1) DOT(1, 2) DOT(1, 3) DOT(1, 4)
+/* clang-format on */
 #undef DOT
 
 #define D(P, F) NAME(dot_##P##x##F)

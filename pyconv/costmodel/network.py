@@ -123,7 +123,7 @@ def measured_seconds(
     labels = rng.integers(0, model.output_shape[0], count)
     # Training normalises, and that matters here too: on all-positive images pooling and ReLU are easier to foresee.
     channels = model.input_shape[-1]
-    twin.normalization = nn.Normalization(np.full(channels, x.mean()), np.full(channels, x.std()))
+    twin.normalization = nn.Normalization([float(x.mean())] * channels, [float(x.std())] * channels)
     gradient = np.empty_like(twin.flat)
     samples: list[float] = []
     end = time.perf_counter() + seconds
