@@ -4,10 +4,14 @@ Images are C-contiguous NHWC; filters are ``(kh, kw, C // groups, K)``. See ``py
 operations, ``pyconv.nn`` for networks, ``pyconv.fit`` and ``python -m pyconv.train`` for training.
 """
 
-from .backends import algorithms, backends, warn_if_not_built
-from .errors import PyconvError
-from .loop import fit
-from .ops import (
+from . import interrupts
+
+interrupts.expect_early_ones()  # before the imports that take time
+
+from .backends import algorithms, backends, warn_if_not_built  # noqa: E402
+from .errors import PyconvError  # noqa: E402
+from .loop import fit  # noqa: E402
+from .ops import (  # noqa: E402
     avg_pool2d,
     avg_pool2d_input_grad,
     conv2d,

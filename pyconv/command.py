@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 from .errors import InputError, Interrupted, PyconvError
+from .interrupts import NOTHING, expect_late_ones
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,6 +82,7 @@ def command(body: Callable[[Sequence[str] | None], int]) -> Main:
     @functools.wraps(body)
     def main(argv: Sequence[str] | None = None) -> int:
         try:
+            expect_late_ones()
             with _terminated_like_interrupted():
                 status = body(argv)
                 sys.stdout.flush()
@@ -102,11 +104,25 @@ def command(body: Callable[[Sequence[str] | None], int]) -> Main:
 
 
 def script(main: Main) -> NoReturn:
-    """Run `main` as the process's program. Once its status is known, an impatient Ctrl-C changes nothing any more."""
-    status = main()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Run `main` as the process's program."""
+    global _is_program
+    _is_program = True
+    try:
+        status = main()
+    except KeyboardInterrupt as error:  # one more, on the way to the report of the first
+        status = _report(f"pyconv: {_interruption(error)}", Interrupted.exit_status)
+    _settle()
     sys.exit(status)
+
+
+_is_program = False
+
+
+def _settle() -> None:
+    """Once a program's status is known, an impatient Ctrl-C changes nothing any more."""
+    if _is_program:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _interruption(error: BaseException | None) -> str:
@@ -115,10 +131,11 @@ def _interruption(error: BaseException | None) -> str:
         if isinstance(error, Interrupted):
             return _one_line(error)
         error = error.__context__
-    return "interrupted before there was anything to keep"
+    return NOTHING
 
 
 def _report(message: str, status: int) -> int:
+    _settle()
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(message + "\n")
         sys.stderr.flush()

@@ -221,6 +221,15 @@ def test_a_signal_leaves_a_checkpoint_within_two_seconds(
     assert re.search(r"after step (\d+);", error)[1] == str(kept.position["total_steps"])  # type: ignore[index]
 
 
+def test_ctrl_c_while_a_command_imports(start: Callable[..., Any]) -> None:
+    process = start("pyconv.train", "--help")
+    wait_for(lambda: "_multiarray_umath" in Path(f"/proc/{process.pid}/maps").read_text(), process)  # NumPy comes early
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted" in one_line(error, 130)
+
+
 def test_more_ctrl_c_does_no_harm(place: Path, tmp_path: Path, start: Callable[..., Any]) -> None:
     out = tmp_path / "run"
     process = start("pyconv.train", *flags(place), "--epochs", "100000", "--out", out)

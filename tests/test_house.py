@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "pyconv"
 
 # Imports run from a later row to an earlier one, never back (rows of the design's section 3).
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors", "shapes", "threads"),
+    ("errors", "interrupts", "shapes", "threads"),
     ("reference", "_cpu", "cuda"),
     ("backends",),
     ("ops",),
