@@ -12,7 +12,7 @@ from typing import Any
 from . import datasets, nn, optim
 from .command import Parser, command, real, script, whole
 from .errors import InputError
-from .loop import default_folder, evaluate, fit, read_config
+from .loop import default_folder, evaluate, fit, read_config, write_test
 from .loop.progress import CHOICES
 from .loop.texts import summary
 from .parallel import OPTIONS
@@ -178,8 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if shown == "off":
         print(f"done: {summary(history, Path(plan['out']))}")
     if data.test is not None:
-        tested = evaluate(model, *data.test)
-        print(f"test accuracy {100 * tested[1]:.2f} % on {len(data.test.y)} images kept for it")  # type: ignore[index]
+        loss, accuracy = evaluate(model, *data.test)  # type: ignore[misc]  # None only for one that is stopped
+        write_test(plan["out"], loss, accuracy, len(data.test.y))
+        print(f"test accuracy {100 * accuracy:.2f} % on {len(data.test.y)} images kept for it")
     return 0
 
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data_files import images_of, labels_of, pixel_field, write_csv
 from PIL import Image
 from safetensors import safe_open
 
-from pyconv import info, predict, train
+from pyconv import info, nn, predict, train
 from pyconv.checkpoint import Checkpoint
 from pyconv.errors import Interrupted
 
@@ -146,6 +147,23 @@ def one_line(error: str, status: int) -> str:
 
 
 # ---- train
+
+
+def test_the_images_kept_for_a_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """FER2013 from its CSV to a model: PrivateTest is measured once, at the end, and kept."""
+    rng = np.random.default_rng()
+    x, y = images_of(rng, 60, 48, 48), labels_of(rng, 60, 7)
+    usages = ["Training"] * 30 + ["PublicTest"] * 10 + ["PrivateTest"] * 20
+    rows = [f"{label},{pixel_field(image)},{usage}" for image, label, usage in zip(x, y, usages)]
+    csv = write_csv(tmp_path / "fer2013.csv", "emotion,pixels,Usage", rows)
+    out = tmp_path / "run"
+    options = ["--data", str(csv), "--model", "5-4-8-7", "--epochs", "1", "--progress", "off", "--out", str(out)]
+    assert train.main(options) == 0
+    right = nn.load(out / "model.safetensors").predict(x[40:, ..., None]) == y[40:]
+    kept = json.loads((out / "test.json").read_text())
+    assert kept["images"] == 20
+    assert kept["test_accuracy"] == right.mean()
+    assert f"test accuracy {100 * right.mean():.2f} % on 20 images" in capsys.readouterr().out
 
 
 def test_train_from_start_to_end(place: Path, tmp_path: Path) -> None:

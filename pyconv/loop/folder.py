@@ -1,7 +1,8 @@
 """The run folder: the files that a training run leaves, and the rules about writing them.
 
 ``config.toml`` repeats the run, ``metrics.jsonl`` has a line per epoch, ``checkpoint/`` the state to continue from,
-``model.safetensors`` the model after the last finished epoch, ``log.txt`` what was said, ``curves.png`` a picture.
+``model.safetensors`` the model after the last finished epoch, ``log.txt`` what was said, ``curves.png`` a picture;
+``test.json`` how the finished model does on the images that the data keeps for a test, where it keeps any.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..nn import Sequential
 
 CONFIG, METRICS, MODEL, LOG, CURVES = "config.toml", "metrics.jsonl", "model.safetensors", "log.txt", "curves.png"
+TEST = "test.json"
 CHECKPOINT = Path("checkpoint") / "last.safetensors"
 CONFIG_FORMAT = 1
 
@@ -73,6 +75,22 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return config
 
 
+def write_test(folder: str | os.PathLike[str], loss: float, accuracy: float, images: int) -> None:
+    """Keep what the finished model of the run in `folder` reaches on the images set aside for a test.
+
+    Raises
+    ------
+    RunError
+        If the file cannot be written.
+    """
+    path = Path(folder) / TEST
+    figures = {"test_loss": loss, "test_accuracy": accuracy, "images": images}
+    try:
+        write_atomically(path, (json.dumps(figures) + "\n").encode())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}; make room and resume the run") from None
+
+
 class RunFolder:
     """One run's folder, opened for writing by one process at a time.
 
@@ -103,7 +121,7 @@ class RunFolder:
             If the folder holds a run already, or cannot be written.
         """
         path = Path(path)
-        for name in (CONFIG, METRICS, MODEL, LOG, CHECKPOINT):
+        for name in (CONFIG, METRICS, MODEL, LOG, TEST, CHECKPOINT):
             if (path / name).exists():
                 raise InputError(
                     f"{path}: this folder holds a run already; continue it with "
@@ -130,7 +148,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what a killed process had half written; nobody else writes here, the folder is locked."""
-        for name in (CONFIG, METRICS, MODEL, CURVES, CHECKPOINT):
+        for name in (CONFIG, METRICS, MODEL, CURVES, TEST, CHECKPOINT):
             whole = self.path / name
             for half in (*whole.parent.glob(f".{whole.name}.*.tmp"), *whole.parent.glob(f".{whole.name}.*.partial")):
                 with contextlib.suppress(OSError):
