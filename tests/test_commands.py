@@ -157,7 +157,20 @@ def test_the_images_kept_for_a_test(tmp_path: Path, capsys: pytest.CaptureFixtur
     rows = [f"{label},{pixel_field(image)},{usage}" for image, label, usage in zip(x, y, usages)]
     csv = write_csv(tmp_path / "fer2013.csv", "emotion,pixels,Usage", rows)
     out = tmp_path / "run"
-    options = ["--data", str(csv), "--model", "5-4-8-7", "--epochs", "1", "--progress", "off", "--out", str(out)]
+    options = [
+        "--data",
+        str(csv),
+        "--model",
+        "5-4-8-7",
+        "--batch-size",
+        "8",
+        "--epochs",
+        "1",
+        "--progress",
+        "off",
+        "--out",
+        str(out),
+    ]
     assert train.main(options) == 0
     right = nn.load(out / "model.safetensors").predict(x[40:, ..., None]) == y[40:]
     kept = json.loads((out / "test.json").read_text())
