@@ -51,17 +51,22 @@ class _Staging:
     def __init__(self) -> None:
         self._host: dict[str, np.ndarray] = {}
         self._there: dict[str, DeviceArray] = {}
+        self._tickets: dict[str, Any] = {}
 
     def send(self, name: str, array: np.ndarray) -> tuple[DeviceArray, Any]:
         """Start the copy of `array`; gives the device array and the ticket to wait for."""
         device = cuda.current()
+        if name in self._tickets:  # a batch that was never used may still be being read from here
+            device.after(self._tickets[name])
         host, there = self._host.get(name), self._there.get(name)
         if host is None or there is None or host.size < array.nbytes:
             host = self._host[name] = device.page_locked((array.nbytes,), np.uint8)
             there = self._there[name] = empty((array.nbytes,), np.uint8)
+            # The pool may have given memory that a kernel on its way still uses, and the copy does not wait for kernels.
+            device.synchronise()
         ours = host[: array.nbytes].view(array.dtype).reshape(array.shape)
         np.copyto(ours, array)
-        ticket = device.copy_in_async(there.address, ours)
+        ticket = self._tickets[name] = device.copy_in_async(there.address, ours)
         return DeviceArray(array.shape, array.dtype, there.address, there), ticket
 
 
