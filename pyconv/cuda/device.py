@@ -113,6 +113,9 @@ class Device(Protocol):
     def timer(self) -> contextlib.AbstractContextManager[Timer]:
         """Time what is started in a ``with`` block, by events on the device: ``.milliseconds`` is set at its end."""
 
+    def hold(self, milliseconds: float) -> None:
+        """Keep the device busy for about so long: what is started meanwhile queues up behind."""
+
     def memory(self) -> tuple[int, int]:
         """Free and total bytes."""
 

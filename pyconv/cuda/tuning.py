@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import RunError
 from ..shapes import ConvGeometry
 from . import device as door
+from . import timing
 from .array import DeviceArray, empty
 from .problem import Problem
 
@@ -78,14 +79,8 @@ def remember(algorithm: str, p: Problem, dtype: Any, tile: Any) -> None:
 
 def milliseconds(run: Callable[[], None], *, repeats: int = 5) -> float:
     """The least of several times of `run`, by events, after one run that does not count."""
-    device = door.current()
     run()
-    times = []
-    for _ in range(repeats):
-        with device.timer() as timer:
-            run()
-        times.append(timer.milliseconds)
-    return min(times)
+    return 1e3 * min(timing.kernels(run, 2) for _ in range(repeats))
 
 
 def tune(g: ConvGeometry, dtype: Any = np.float32, *, tries: int = TRIES) -> dict[str, list[tuple[Any, float]]]:

@@ -254,6 +254,9 @@ class EmulatedDevice:
     def synchronise(self) -> None:
         pass
 
+    def hold(self, milliseconds: float) -> None:
+        self.compile("hold.cu", {"REAL": "float"}).launch("hold", (1,), (1,), np.int64(1000 * milliseconds))
+
     @contextlib.contextmanager
     def timer(self) -> Iterator[Any]:
         result, start = SimpleNamespace(milliseconds=float("nan")), time.perf_counter()
