@@ -10,7 +10,7 @@ import numpy as np
 
 from . import device as door
 from .array import empty
-from .problem import Problem, compiled, cut, refuse, shares, sum_partials
+from .problem import Problem, compiled, cut, grid, refuse, shares, sum_partials
 from .variants import Variant, span
 
 
@@ -136,7 +136,7 @@ class BlockTuned(Variant):
         """The convolution with a tile of the caller's choice."""
         program = compiled("block_tuned.cu", p, x.dtype, {**tile.macros(), **_GRAD})
         program.launch(
-            "convolve", tile.grid(p), (tile.threads,), x, weight, bias, y, np.int32(relu), p.struct(),
+            "convolve", grid(self.name, *tile.grid(p)), (tile.threads,), x, weight, bias, y, np.int32(relu), p.struct(),
             shared=tile.shared(p, x.dtype.itemsize),
         )  # fmt: skip
 
@@ -147,9 +147,10 @@ class BlockTuned(Variant):
         program = compiled("block_tuned.cu", p, x.dtype, macros)
         across = p.groups * cut(p.group_channels, grad_c) * cut(p.group_filters, grad_k)
         count, each = shares(p.pixels, macros["GRAD_P"], across * p.taps, p.weights, x.dtype.itemsize)
+        where = grid(self.name, count, across, p.taps)
         partial = dw if count == 1 else empty((count, *dw.shape), dw.dtype)
         program.launch(
-            "weight_grad", (count, across, p.taps), (grad_c * grad_k // 16,), x, dy, partial, np.int64(each),
+            "weight_grad", where, (grad_c * grad_k // 16,), x, dy, partial, np.int64(each),
             p.struct(),
             shared=macros["GRAD_P"] * (grad_c + grad_k) * x.dtype.itemsize,
         )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from ..shapes import ConvGeometry, PoolGeometry
 from . import device as door
 from .array import DeviceArray, empty
-from .problem import Problem, compiled, cut, refuse, shares, sum_partials
+from .problem import Problem, compiled, cut, grid, refuse, shares, sum_partials
 from .variants import Variant, span
 
 #: Results that a thread keeps in registers: window pixels × filters.
@@ -59,8 +59,8 @@ class FirstLayer(Variant):
         tiles = cut(windows_h, macros["TILE_H"]) * cut(windows_w, macros["TILE_W"]) * p.images
         threads = macros["TILE_K"] // macros["OUT_K"] * macros["TILE_H"] * macros["TILE_W"]
         program.launch(
-            "convolve", (tiles, p.groups * cut(p.group_filters, macros["TILE_K"])), (threads,), x, weight, bias, y,
-            indices, np.int32(relu), p.struct(), shared=_shared(p, macros, x.dtype.itemsize),
+            "convolve", grid(self.name, tiles, p.groups * cut(p.group_filters, macros["TILE_K"])), (threads,), x, weight,
+            bias, y, indices, np.int32(relu), p.struct(), shared=_shared(p, macros, x.dtype.itemsize),
         )  # fmt: skip
 
     def weight_grad(self, p, x, dy, dw):
@@ -81,9 +81,10 @@ class FirstLayer(Variant):
         across, steps = p.groups * cut(p.group_filters, grad_k), cut(depth, grad_t * grad_d)
         # Threads wait for memory one by one here: eight times as many blocks as elsewhere keep it busy.
         count, each = shares(windows, 8, cut(across * steps, 8), p.weights, x.dtype.itemsize)
+        where = grid(self.name, count, across, steps)
         partial = dw if count == 1 else empty((count, *dw.shape), dw.dtype)
         program.launch(
-            "weight_grad", (count, across, steps), (grad_k, grad_t), x, dy, indices, partial, np.int64(each),
+            "weight_grad", where, (grad_k, grad_t), x, dy, indices, partial, np.int64(each),
             p.struct(),
         )  # fmt: skip
         if count > 1:

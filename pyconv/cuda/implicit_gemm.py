@@ -10,7 +10,7 @@ import numpy as np
 from ..shapes import ConvGeometry
 from . import device as door
 from .array import DeviceArray, empty
-from .problem import Problem, compiled, cut, refuse, sum_partials, table, turned
+from .problem import Problem, compiled, cut, grid, refuse, sum_partials, table, turned
 from .variants import Variant
 
 #: Rows of the sum that are in shared memory at a time.
@@ -149,10 +149,16 @@ def tap_table(p: Problem, taps: tuple[tuple[int, int, int], ...], vector: int) -
 
 
 def vectors(p: Problem, left: DeviceArray, *others: DeviceArray) -> tuple[int, int]:
-    """Numbers read at once along channels and along filters: 4 where sizes and addresses are multiples of it."""
-    wide_x = p.group_channels % 4 == 0 and left.address % 16 == 0
-    wide_w = p.group_filters % 4 == 0 and all(array.address % 16 == 0 for array in others)
-    return 4 if wide_x else 1, 4 if wide_w else 1
+    """Numbers read at once along channels and along filters: 4 or 2 where sizes and addresses are multiples of it."""
+    return _wide(p.group_channels, left), _wide(p.group_filters, *others)
+
+
+def _wide(size: int, *arrays: DeviceArray) -> int:
+    for count in (4, 2):
+        aligned = (array.address % min(16, count * array.dtype.itemsize) == 0 for array in arrays)
+        if size % count == 0 and all(aligned):
+            return count
+    return 1
 
 
 class ImplicitGemm(Variant):
@@ -162,7 +168,7 @@ class ImplicitGemm(Variant):
 
     def _check(self, *arrays: DeviceArray) -> None:
         for array in arrays:
-            if array.size >= 1 << 31:
+            if array.size > (1 << 31) - 1024:  # the last tile counts beyond the end
                 raise refuse(self.name, f"counts with 32 bits: an array of shape {array.shape} is too large for it")
 
     def convolve(self, p, x, weight, bias, y, relu):
@@ -207,9 +213,12 @@ class ImplicitGemm(Variant):
                 ],
                 np.int32,
             )
-            grid = (cut(p.images * phase.rows * phase.columns, tile.m), cut(p.group_filters, tile.n), p.groups * count)
+            where = grid(
+                self.name, cut(p.images * phase.rows * phase.columns, tile.m), cut(p.group_filters, tile.n),
+                p.groups * count,
+            )  # fmt: skip
             program.launch(
-                "convolve", grid, (tile.threads,), x, weight, bias, out, tap_table(p, phase.taps, vector_x),
+                "convolve", where, (tile.threads,), x, weight, bias, out, tap_table(p, phase.taps, vector_x),
                 np.int32(relu), place, p.struct(),
             )  # fmt: skip
             weight_row += depth
@@ -228,9 +237,9 @@ class ImplicitGemm(Variant):
         program = compiled("implicit_gemm.cu", p, x.dtype, tile.macros(vector_x, vector_w))
         partial = dw if count == 1 else empty((count, *dw.shape), dw.dtype)
         moves = tap_table(p, forward_phase(_geometry(p)).taps, vector_x)
-        grid = (cut(depth, tile.m), cut(p.group_filters, tile.n), p.groups * count)
+        where = grid(self.name, cut(depth, tile.m), cut(p.group_filters, tile.n), p.groups * count)
         program.launch(
-            "weight_grad", grid, (tile.threads,), x, dy, partial, moves, np.int32(depth), np.int32(each),
+            "weight_grad", where, (tile.threads,), x, dy, partial, moves, np.int32(depth), np.int32(each),
             np.int32(count), p.struct(),
         )  # fmt: skip
         if count > 1:

@@ -114,7 +114,20 @@ class Problem:
 
 def refuse(algorithm: str, why: str) -> InputError:
     """The error of a variant for a shape that it does not take."""
-    return InputError(f"algorithm {algorithm!r} of backend cuda {why}; use 'naive' or 'implicit_gemm'")
+    others = " or ".join(repr(name) for name in ("naive", "implicit_gemm") if name != algorithm)
+    return InputError(f"algorithm {algorithm!r} of backend cuda {why}; use {others}")
+
+
+#: What CUDA allows of a grid, in blocks.
+GRID = (2**31 - 1, 65535, 65535)
+
+
+def grid(algorithm: str, *sizes: int) -> tuple[int, ...]:
+    """`sizes` as the grid of a launch, if CUDA allows so many blocks."""
+    if any(size > most for size, most in zip(sizes, GRID)):
+        needed, most = ("×".join(map(str, numbers)) for numbers in (sizes, GRID[: len(sizes)]))
+        raise refuse(algorithm, f"needs a grid of {needed} blocks for this shape, and CUDA allows {most}")
+    return sizes
 
 
 def blocks(total: int, block: int = BLOCK) -> tuple[int]:

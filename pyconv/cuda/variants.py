@@ -9,7 +9,7 @@ import numpy as np
 from ..shapes import ConvGeometry
 from . import device as door
 from .array import DeviceArray, empty
-from .problem import BLOCK, Problem, blocks, compiled, cut, refuse, shares, sum_partials, turned
+from .problem import BLOCK, Problem, blocks, compiled, cut, grid, refuse, shares, sum_partials, turned
 
 
 class Variant:
@@ -89,9 +89,9 @@ class SharedInput(Variant):
         tile, shared = self.tile(p, x.dtype)
         program = compiled(f"{self.name}.cu", p, x.dtype, tile)
         tiles = cut(p.out_h, tile["TILE_H"]) * cut(p.out_w, tile["TILE_W"]) * p.images
-        grid = (tiles, p.groups * cut(p.group_filters, tile["TILE_K"]))
+        where = grid(self.name, tiles, p.groups * cut(p.group_filters, tile["TILE_K"]))
         block = (tile["TILE_K"], tile["TILE_W"], tile["TILE_H"])
-        program.launch("convolve", grid, block, x, weight, bias, y, np.int32(relu), p.struct(), shared=shared)
+        program.launch("convolve", where, block, x, weight, bias, y, np.int32(relu), p.struct(), shared=shared)
 
     def weight_grad(self, p, x, dy, dw):
         tile = {"TILE_H": 1, "TILE_W": 1, "TILE_P": 32}
@@ -100,10 +100,11 @@ class SharedInput(Variant):
         program = compiled(f"{self.name}.cu", p, x.dtype, tile)
         across = p.groups * cut(p.group_channels, tile["TILE_C"]) * cut(p.group_filters, tile["TILE_K"])
         count, each = shares(p.pixels, tile["TILE_P"], across * p.taps, p.weights, x.dtype.itemsize)
+        where = grid(self.name, count, across, p.taps)
         partial = dw if count == 1 else empty((count, *dw.shape), dw.dtype)
         shared = tile["TILE_P"] * (tile["TILE_C"] + self.filters_too * tile["TILE_K"]) * x.dtype.itemsize
         program.launch(
-            "weight_grad", (count, across, p.taps), (tile["TILE_K"], tile["TILE_C"]), x, dy, partial, np.int64(each),
+            "weight_grad", where, (tile["TILE_K"], tile["TILE_C"]), x, dy, partial, np.int64(each),
             p.struct(), shared=shared,
         )  # fmt: skip
         if count > 1:
