@@ -230,7 +230,7 @@ class DriverDevice:
         return DriverMemory(allocation, size, self._account)
 
     def _take(self, size: int) -> Any:
-        """From the pool; or each array on its own with ``PYCONV_CUDA_POOL=0``, so that compute-sanitizer sees its end."""
+        """From the pool; with ``PYCONV_CUDA_POOL=0`` each on its own, so that compute-sanitizer sees where it ends."""
         return self._pool.allocate(size) if self._pooled else self._drv.mem_alloc(size)
 
     def _tidy(self) -> None:
@@ -242,8 +242,8 @@ class DriverDevice:
         """Refuse to take `needed` bytes in all where this worker's share is smaller."""
         if needed > self._limit:
             raise DeviceMemoryError(
-                f"{self.name}: this worker's share of {int(self._limit) >> 20} MiB does not suffice, {needed >> 20} MiB "
-                "are needed; take a smaller batch or fewer workers on this GPU"
+                f"{self.name}: this worker's share of {int(self._limit) >> 20} MiB does not suffice, "
+                f"{needed >> 20} MiB are needed; take a smaller batch or fewer workers on this GPU"
             )
 
     def limit_memory(self, nbytes: int | None) -> None:

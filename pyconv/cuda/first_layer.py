@@ -57,10 +57,11 @@ class FirstLayer(Variant):
         program = compiled("first_layer.cu", p, x.dtype, {**macros, **_GRAD})
         windows_h, windows_w = p.out_h // pool[0], p.out_w // pool[1]
         tiles = cut(windows_h, macros["TILE_H"]) * cut(windows_w, macros["TILE_W"]) * p.images
+        where = grid(self.name, tiles, p.groups * cut(p.group_filters, macros["TILE_K"]))
         threads = macros["TILE_K"] // macros["OUT_K"] * macros["TILE_H"] * macros["TILE_W"]
         program.launch(
-            "convolve", grid(self.name, tiles, p.groups * cut(p.group_filters, macros["TILE_K"])), (threads,), x, weight,
-            bias, y, indices, np.int32(relu), p.struct(), shared=_shared(p, macros, x.dtype.itemsize),
+            "convolve", where, (threads,), x, weight, bias, y, indices, np.int32(relu), p.struct(),
+            shared=_shared(p, macros, x.dtype.itemsize),
         )  # fmt: skip
 
     def weight_grad(self, p, x, dy, dw):

@@ -62,7 +62,7 @@ class _Staging:
         if host is None or there is None or host.size < array.nbytes:
             host = self._host[name] = device.page_locked((array.nbytes,), np.uint8)
             there = self._there[name] = empty((array.nbytes,), np.uint8)
-            # The pool may have given memory that a kernel on its way still uses, and the copy does not wait for kernels.
+            # The pool may have given memory that a kernel on its way still uses, and copies do not wait for kernels.
             device.synchronise()
         ours = host[: array.nbytes].view(array.dtype).reshape(array.shape)
         np.copyto(ours, array)

@@ -1,8 +1,8 @@
 """A device on which everything happens at the worst moment that CUDA allows.
 
 What is started on the default stream waits until somebody waits for it; copies on their own stream run at once, or as
-late as they may; and memory that is given back is given out again at once, as a memory pool does, while what was started
-may still use it. Host code that forgets to wait computes garbage here, as it would, now and then, on a GPU.
+late as they may; and memory that is given back is given out again at once, as a memory pool does, while what was
+started may still use it. Host code that forgets to wait computes garbage here, as it would, now and then, on a GPU.
 """
 
 from __future__ import annotations
