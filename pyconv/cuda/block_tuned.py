@@ -11,7 +11,8 @@ import numpy as np
 from . import device as door
 from .array import empty
 from .problem import Problem, compiled, cut, grid, refuse, shares, sum_partials
-from .variants import Variant, span
+from .traffic import Traffic
+from .variants import Variant, input_tiles, span
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,20 @@ class BlockTuned(Variant):
             "convolve", grid(self.name, *tile.grid(p)), (tile.threads,), x, weight, bias, y, np.int32(relu), p.struct(),
             shared=tile.shared(p, x.dtype.itemsize),
         )  # fmt: skip
+
+    def traffic(self, p, dtype):
+        """Tiles and weights once for each block; out_p + out_k numbers from shared memory for out_p × out_k products."""
+        tile = self.choice(p, dtype)
+        pixels, tiles = input_tiles(p, tile.tile_h, tile.tile_w)
+        across, rounds = cut(p.group_filters, tile.tile_k), cut(p.group_channels, tile.tile_c)
+        groups_of_images = cut(p.images, tile.tile_n)
+        inputs = p.images * pixels * p.channels * across
+        weights = groups_of_images * tiles * p.weights
+        blocks_of_all = groups_of_images * tiles * p.groups * across
+        read = blocks_of_all * tile.threads * rounds * p.taps * tile.tile_c * (tile.out_p + tile.out_k)
+        halo = tile.shared(p, 1) - p.kernel_w * tile.tile_k * tile.tile_c
+        written = blocks_of_all * rounds * (halo + p.taps * tile.tile_k * tile.tile_c)
+        return Traffic(inputs + weights, p.pixels * p.filters, read, written, p.multiply_adds)
 
     def weight_grad(self, p, x, dy, dw):
         grad_c = min(32, max(4, 1 << (p.group_channels - 1).bit_length()))

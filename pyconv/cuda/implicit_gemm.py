@@ -11,7 +11,8 @@ from ..shapes import ConvGeometry
 from . import device as door
 from .array import DeviceArray, empty
 from .problem import Problem, compiled, cut, grid, refuse, sum_partials, table, turned
-from .variants import Variant
+from .traffic import Traffic, taps_inside
+from .variants import Variant, axes
 
 #: Rows of the sum that are in shared memory at a time.
 DEPTH = 8
@@ -181,6 +182,26 @@ class ImplicitGemm(Variant):
         # A stride beyond the kernel's reach leaves no position at all to some phases: their pixels get zeros.
         filters = turned(weight, g, order) if order else weight
         self._launch(Problem.input_grad(g), phases, dy, filters, None, dx, False)
+
+    def traffic(self, p, dtype):
+        """Filters once for each row of tiles, images for each column; per_m + per_n numbers for per_m × per_n products."""
+        depth = p.taps * p.group_channels
+        tile, count = choose(
+            p.pixels, p.group_filters, depth, p.groups, dtype.itemsize, door.current().multiprocessors, True
+        )
+        down, across = cut(p.pixels, tile.m), cut(p.group_filters, tile.n)
+        products = p.images * p.channels
+        for axis in axes(p):
+            products *= taps_inside(*axis)
+        inputs, weights = products * across, down * p.weights
+        each = cut(cut(depth, count), DEPTH) * DEPTH
+        slices = sum(cut(max(min(each, depth - share * each), 0), DEPTH) for share in range(count))
+        blocks_of_all = down * across * p.groups
+        read = blocks_of_all * slices * DEPTH * tile.threads * (tile.per_m + tile.per_n)
+        written = blocks_of_all * slices * DEPTH * (tile.m + tile.n)
+        results = p.pixels * p.filters
+        summing = 0 if count == 1 else count * results  # sum_partials reads the shares, and writes the result
+        return Traffic(inputs + weights + summing, results + summing, read, written, p.multiply_adds)
 
     def _launch(self, p, phases, x, weight, bias, y, relu):
         self._check(x, weight, y)

@@ -88,6 +88,11 @@ class Problem:
         """Output pixels."""
         return self.images * self.out_h * self.out_w
 
+    @property
+    def multiply_adds(self) -> int:
+        """Products that are added up in all."""
+        return self.pixels * self.filters * self.taps * self.group_channels
+
     @functools.lru_cache(maxsize=1024)  # noqa: B019 (problems are small and few)
     def struct(self) -> np.ndarray:
         """As the kernels' argument."""
