@@ -142,7 +142,7 @@ class BlockTuned(Variant):
         )  # fmt: skip
 
     def traffic(self, p, dtype):
-        """Tiles and weights once for each block; out_p + out_k numbers from shared memory for out_p × out_k products."""
+        """Tiles and weights once for each block; out_p + out_k shared numbers for out_p × out_k products."""
         tile = self.choice(p, dtype)
         pixels, tiles = input_tiles(p, tile.tile_h, tile.tile_w)
         across, rounds = cut(p.group_filters, tile.tile_k), cut(p.group_channels, tile.tile_c)

@@ -184,7 +184,7 @@ class ImplicitGemm(Variant):
         self._launch(Problem.input_grad(g), phases, dy, filters, None, dx, False)
 
     def traffic(self, p, dtype):
-        """Filters once for each row of tiles, images for each column; per_m + per_n numbers for per_m × per_n products."""
+        """Filters once for each row of tiles, images for each column; per_m + per_n for per_m × per_n products."""
         depth = p.taps * p.group_channels
         tile, count = choose(
             p.pixels, p.group_filters, depth, p.groups, dtype.itemsize, door.current().multiprocessors, True
