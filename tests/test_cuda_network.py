@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cuda_devices import BACKEND, DEVICES, running_on
+from cuda_on_cpu.null import NullDevice
 
-from pyconv import nn, optim
+from pyconv import cuda, nn, optim
 from pyconv.nn.on_device import OptimizerOnDevice
 
 on_every_device = pytest.mark.parametrize("device", DEVICES)
@@ -108,3 +109,20 @@ def test_a_second_batch_may_be_on_its_way(rng: np.random.Generator, device: str)
         assert losses.get().mean() == pytest.approx(host.loss_and_gradient(x, labels)[0], rel=1e-5)
         losses = network.begin(second, *how, 1, 0)
         assert losses.get().mean() == pytest.approx(host.loss_and_gradient(other, other_labels, step=1)[0], rel=1e-5)
+
+
+def test_the_host_asks_a_device_for_little(rng: np.random.Generator) -> None:
+    """After the first step all programs, tables and plans are kept: a step is launches, and copies of the batch."""
+    model = nn.build("fer")
+    x, labels = batch(rng, 4, (48, 48, 1), 7)
+    with cuda.use(NullDevice()) as device:
+        network = model.on_device()
+        stepper = OptimizerOnDevice(optim.SGD(0.01, momentum=0.9), network)
+        launches = []
+        for step in (0, 1):
+            device.compilations = device.launches = 0
+            network.begin(network.stage(x, labels), BACKEND, "auto", model.normalization, step, 0)
+            stepper.update(step + 1, 0.01)
+            launches.append(device.launches)
+    assert device.compilations == 0
+    assert launches[0] == launches[1] <= 75

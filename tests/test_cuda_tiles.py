@@ -47,7 +47,9 @@ def test_a_tile_of_implicit_gemm(
     monkeypatch.setattr(implicit_gemm, "choose", lambda *_: (tile, shares))
     g = conv_geometry((2, 9, 9, 8), (3, 3, 8, tile.n + 4 if shares == 1 else 12), padding=1)
     with running_on(device, order="shuffled"):
+        problem.forget()
         check(g, rng, "implicit_gemm")
+        problem.forget()
 
 
 @pytest.mark.parametrize("sanitize", ["address", "thread"])
