@@ -7,6 +7,7 @@ import functools
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,14 @@ def tuned(algorithm: str, p: Problem, dtype: Any) -> Any:
         tile = None if found is None else Tile(**found)
     except TypeError:
         return None
-    if tile is None or tile.shared(p, np.dtype(dtype).itemsize) > door.current().shared_bytes:
+    if tile is None or not all(isinstance(size, int) and size > 0 for size in astuple(tile)):
         return None
-    return tile
+    fits = tile.shared(p, np.dtype(dtype).itemsize) <= door.current().shared_bytes and tile.threads <= 1024
+    return tile if fits else None
 
 
 def remember(algorithm: str, p: Problem, dtype: Any, tile: Any) -> None:
     """Write a tile to the file, whole or not at all; tuning in several processes at once may lose some, no more."""
-    from dataclasses import asdict
-
     file = path()
     _read.cache_clear()
     tiles = {**_read(file), _key(algorithm, p, dtype): asdict(tile)}
