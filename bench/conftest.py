@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import cuda_peers_table, machine, peers_table, timing
+from harness import cuda_peers_table, machine, peers_table, registers_table, timing
 from harness.peak import Peak, fma_peak
 from harness.records import Records, write_text
 
@@ -20,7 +20,11 @@ from pyconv import costmodel, threads
 HERE = Path(__file__).parent
 
 #: Experiments that are also written and printed as a table.
-TABLES = {"peers": peers_table.markdown, "cuda_peers": cuda_peers_table.markdown}
+TABLES = {
+    "peers": peers_table.markdown,
+    "cuda_peers": cuda_peers_table.markdown,
+    "cuda_registers": registers_table.markdown,
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -177,7 +181,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             text = table(records.of(experiment), machine.describe(), machine.versions(), peak)
             write_text(folder / f"{experiment}.md", text)
             written.append(folder / f"{experiment}.md")
-            terminalreporter.write_sep("=", "pyconv and its peers")
+            terminalreporter.write_sep("=", experiment)
             terminalreporter.write_line(text)
     terminalreporter.write_sep("-", "results")
     for path in written:

@@ -64,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             for (int j = 0; j < KERNEL_W; j++) {
                 const REAL *in = row + j * DILATION_W * TILE_C,
                            *weight = weights + j * TILE_C * TILE_K + tk * 4;
-#pragma unroll
+#pragma unroll 1 // a step is long enough; more of them at once would take registers that the sums need
                 for (int c = 0; c < TILE_C; c += STEP_C) {
                     Pack<STEP_C> a[OUT_P];
 #pragma unroll
