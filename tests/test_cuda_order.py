@@ -77,3 +77,34 @@ def test_a_forgotten_wait_is_found(device: type[LateDevice]) -> None:
     except pyconv.PyconvError:  # a loss of NaN
         return
     assert not np.array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("copies", ["early", "late"])
+def test_a_gradient_is_fetched_whole(copies: str) -> None:
+    """Layer by layer, beside the backward pass; batches of different sizes one after the other."""
+    model = nn.Sequential(LAYERS, (10, 10, 1), seed=1)
+    model.backend = "cuda"
+    rng = np.random.default_rng(0)
+    batches = [(rng.standard_normal((n, 10, 10, 1)).astype("f"), np.arange(n) % 3) for n in (8, 5, 8, 12)]
+
+    def gradients(device: cuda.Device) -> list[np.ndarray]:
+        with cuda.use(device):
+            return [model.loss_and_gradient(x, y)[1].copy() for x, y in batches]
+
+    for actual, expected in zip(gradients(LateDevice(copies)), gradients(EmulatedDevice())):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_a_gradient_that_is_not_waited_for_is_found() -> None:
+    class Impatient(LateDevice):
+        def after(self, ticket: object) -> None:
+            if ticket != "out":
+                super().after(ticket)
+
+    model = nn.Sequential(LAYERS, (10, 10, 1), seed=1)
+    model.backend = "cuda"
+    x, y = np.random.default_rng(0).standard_normal((8, 10, 10, 1)).astype("f"), np.arange(8) % 3
+    with cuda.use(EmulatedDevice()):
+        expected = model.loss_and_gradient(x, y)[1].copy()
+    with cuda.use(Impatient("late")):
+        assert not np.array_equal(model.loss_and_gradient(x, y)[1], expected)

@@ -286,6 +286,20 @@ class DriverDevice:
             raise self._translated(error, "copying to it") from None
         return ticket
 
+    def copy_out_async(self, host: np.ndarray, address: int) -> Any:
+        self._enter()
+        drv = self._drv
+        try:
+            started = drv.Event(drv.event_flags.DISABLE_TIMING)
+            started.record()
+            self._copies.wait_for_event(started)
+            drv.memcpy_dtoh_async(host, address, self._copies)
+            ticket = drv.Event(drv.event_flags.DISABLE_TIMING)
+            ticket.record(self._copies)
+        except drv.Error as error:
+            raise self._translated(error, "copying from it") from None
+        return ticket
+
     def after(self, ticket: Any) -> None:
         # PyCUDA cannot make the default stream wait for an event. The copy ran beside the step before and is done.
         self._call(ticket.synchronize, doing="copying to it")

@@ -44,6 +44,7 @@ class LateDevice(EmulatedDevice):
         self._queue: collections.deque[Callable[[], None]] = collections.deque()
         self._free: dict[int, list[EmulatedMemory]] = collections.defaultdict(list)
         self._copies: list[tuple[int, np.ndarray]] = []
+        self._fetches: list[tuple[np.ndarray, int]] = []
 
     def _drain(self) -> None:
         while self._queue:
@@ -71,8 +72,19 @@ class LateDevice(EmulatedDevice):
             self._copy_now()
         return "done"
 
+    def copy_out_async(self, host: np.ndarray, address: int) -> Any:
+        if self._early:
+            self._queue.append(lambda: EmulatedDevice.copy_out(self, host, address))
+        else:
+            self._fetches.append((host, address))
+        return "out"
+
     def after(self, ticket: Any) -> None:
         self._copy_now()
+        if ticket == "out":
+            self._drain()
+            while self._fetches:
+                EmulatedDevice.copy_out(self, *self._fetches.pop(0))
 
     def copy_out(self, host: np.ndarray, address: int) -> None:
         self._drain()

@@ -191,6 +191,9 @@ API Result cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) {
     memcpy(to, (void *)from, bytes);
     return OK;
 }
+API Result cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *) {
+    return cuMemcpyDtoH_v2(to, from, bytes);
+}
 API Result cuMemcpyDtoD_v2(Address to, Address from, size_t bytes) {
     NEEDS_CONTEXT;
     if (!known(to, bytes) || !known(from, bytes)) return INVALID_VALUE;
@@ -237,6 +240,10 @@ API Result cuEventRecord(Event *event, void *) {
 API Result cuEventSynchronize(Event *) {
     NEEDS_CONTEXT;
     return OK;
+}
+API Result cuStreamWaitEvent(void *, Event *event, unsigned) {
+    NEEDS_CONTEXT;
+    return event->recorded ? OK : INVALID_VALUE;
 }
 API Result cuEventQuery(Event *) {
     return OK;

@@ -47,6 +47,8 @@ class NullDevice:
     def copy_out(self, host: np.ndarray, address: int) -> None:
         host[...] = 0
 
+    copy_out_async = copy_out
+
     def page_locked(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return np.empty(shape, dtype)
 
