@@ -27,7 +27,7 @@ def markdown(records: list[dict[str, Any]], _machine: Any, versions: dict[str, s
     lines = [
         "# Registers of a thread, as nvcc allots them",
         "",
-        f"{_compiler()}; pyconv {versions['pyconv']}. Forward pass, batch 128, tiles of the static choice. Nothing spills.",
+        f"{_compiler()}; pyconv {versions['pyconv']}. Forward, batch 128, tiles of the static choice. Nothing spills.",
         "",
         "| layer | kernel | tile | threads | registers |",
         "|---|---|---|---|---|",
