@@ -45,7 +45,7 @@ test-gpu: gpu $(VENV)/.installed-test,cuda  ## run the tests on the GPU, then NV
 	  PYCONV_CUDA_POOL=0 compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/python tests/cuda_exercise.py || exit 1; \
 	done
 
-GPU_BENCHES := $(addprefix bench/bench_,cuda_peers.py table1_variants.py fig2_image_sizes.py fig3_architectures.py)
+GPU_BENCHES := $(addprefix bench/bench_,cuda_peers.py table1_variants.py fig1_layers.py fig2_image_sizes.py fig3_architectures.py)
 bench-gpu: gpu $(VENV)/.installed-test,peers,cuda  ## measure all that needs a GPU, and record it in bench/results
 	$(BIN)/python -m pytest --benchmark-only $(GPU_BENCHES) $(ARGS)
 

@@ -21,7 +21,7 @@ from harness.torch_network import Twin
 from harness.verify import relative_error
 
 import pyconv
-from pyconv import nn, optim
+from pyconv import nn
 
 EXPERIMENT = "cuda_peers"
 BATCH = 128
@@ -203,7 +203,7 @@ def test_training_step(name: str, target: float | None, measure, rng: np.random.
     candidates: dict[str, Any] = {}
     loss, gradient = model.loss_and_gradient(x, labels)
     twins = {(how, layout): Twin(torch, model, layout) for how in torch_gpu.PRECISIONS for layout in torch_peer.LAYOUTS}
-    mine = training.gpu_step(model, x, labels, optim.SGD(0.01, momentum=0.9))
+    mine = training.gpu_step(model, x, labels)
     candidates["pyconv"] = mine
     errors = []
     for (how, layout), twin in twins.items():

@@ -32,15 +32,14 @@ def train_step(model: nn.Sequential, x: np.ndarray, labels: np.ndarray) -> Calla
     return step
 
 
-def gpu_step(
-    model: nn.Sequential, x: np.ndarray, labels: np.ndarray, optimizer: optim.Optimizer
-) -> Callable[[], float]:
+def gpu_step(model: nn.Sequential, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
     """A training step in the GPU's memory as :func:`pyconv.fit` does it: the next batch is copied beside the step."""
     from pyconv.backends import get
     from pyconv.nn.on_device import OptimizerOnDevice
 
     network = model.on_device()
     network.push(model.flat, model.flat_buffers)
+    optimizer = optim.SGD(lr=0.01, momentum=0.9)
     stepper = OptimizerOnDevice(optimizer, network)
     how = (get(model.backend), model.algorithm, model.normalization)
     staged, done = network.stage(x, labels), 0
