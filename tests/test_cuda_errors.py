@@ -112,6 +112,8 @@ def test_a_gpu_and_all_that_it_needs(tmp_path: Path, path_with_nvcc: None, monke
     assert door.gpus() == (0, 1)
     monkeypatch.setenv("PYCONV_GPUS", "2")
     assert driver.unavailable() == "there is no GPU 2: 2 visible; set PYCONV_GPUS or CUDA_VISIBLE_DEVICES"
+    monkeypatch.setenv("PYCONV_GPUS", "first")
+    assert "must be numbers of GPUs, from 0 on, such as 0,2; not 'first'" in str(driver.unavailable())
 
 
 def test_no_other_backend_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

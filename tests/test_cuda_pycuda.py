@@ -82,6 +82,44 @@ def test_arrays_timers_page_locked_memory_and_threads(environment: dict[str, str
 
 
 @pytest.mark.parametrize(
+    ("gpus", "numbers"), [("", [0, 1, 2, 0]), ("2,1", [2, 1, 2, 1])], ids=["all that are visible", "chosen"]
+)
+def test_workers_are_dealt_out_to_the_gpus(environment: dict[str, str], gpus: str, numbers: list[int]) -> None:
+    for worker, number in enumerate(numbers):
+        program = f"import pyconv.cuda; print(pyconv.cuda.join({worker}, 4).name)"
+        done = python(program, environment, CUDA_ON_CPU_DEVICES="3", PYCONV_GPUS=gpus)
+        assert done.stdout == f"libcuda on the CPU{f', number {number}' if number else ''}\n", done.stderr
+
+
+POOL = """
+import numpy as np, pyconv
+from pyconv import cuda
+device = cuda.join(0, 4)
+share = device._limit
+for size in np.linspace(0.1, 0.9, 9) * share:  # each of another size: the pool keeps those that were given back
+    device.allocate(int(size))
+    assert device._pool.managed_bytes <= share, (size, device._pool.managed_bytes, share)
+print("fine")
+"""
+
+
+def test_what_the_pool_keeps_counts_as_the_workers_share(environment: dict[str, str]) -> None:
+    done = python(POOL, environment)
+    assert done.stdout == "fine\n", done.stdout + done.stderr
+
+
+def test_memory_without_the_pool(environment: dict[str, str]) -> None:
+    """As under compute-sanitizer."""
+    exercise = [sys.executable, str(TESTS / "cuda_exercise.py")]
+    more = {"PYCONV_CUDA_POOL": "0"}
+    done = subprocess.run(
+        exercise, capture_output=True, text=True, timeout=250, env={**environment, **more}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "kernels ran on libcuda on the CPU" in done.stdout
+
+
+@pytest.mark.parametrize(
     ("program", "variables", "words"),
     [
         ("pyconv.conv2d(x, w, backend='cuda')", {"CUDA_ON_CPU_NO_DEVICE": "1"}, "no usable NVIDIA GPU"),

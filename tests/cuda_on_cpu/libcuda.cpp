@@ -97,8 +97,8 @@ API Result cuDeviceGet(int *device, int number) {
     *device = number;
     return OK;
 }
-API Result cuDeviceGetName(char *name, int length, int) {
-    snprintf(name, length, "libcuda on the CPU");
+API Result cuDeviceGetName(char *name, int length, int device) {
+    snprintf(name, length, device ? "libcuda on the CPU, number %d" : "libcuda on the CPU", device);
     return OK;
 }
 API Result cuDeviceComputeCapability(int *major, int *minor, int) {
