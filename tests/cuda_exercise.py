@@ -70,7 +70,8 @@ def exercise() -> None:
     layers.running_statistics(to_device(mean), to_device(inv_std), means, to_device(inv_std), 1e-5, 0.1, 300)
     spread = to_device(inv_std)
     layers.batch_norm_inference(there, spread, to_device(mean), to_device(mean), spread, 1e-5, other)
-    layers.dropout(there, other, there, seed=1, stream=2, step=3, layer=4, first=5, threshold=9999, scale=1.5)
+    factor = empty(x.shape, x.dtype)
+    layers.dropout(there, other, factor, seed=1, stream=2, step=3, layer=4, first=5, threshold=9999, scale=1.5)
     for optimizer in (optim.SGD(momentum=0.9), optim.Adagrad(), optim.Adadelta(), optim.Adam(), optim.AdaMax()):
         state = {name: zeros((33,), np.float32) for name in optimizer.state_names}
         updates.update(optimizer, means, to_device(per_channel), state, 1, 0.1)
