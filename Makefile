@@ -9,6 +9,10 @@ EXTRAS ?= test
 
 SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*/*.pyx pyconv/_kernels/*.[ch])
 
+# C and CUDA in the house's style
+C_SOURCES := $(wildcard pyconv/_kernels/*.[ch] pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
+  tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/planted/*.cu)
+
 .PHONY: help train test test-gpu bench bench-gpu gpu docs lint format clean
 
 help:  ## list the targets
@@ -58,13 +62,13 @@ lint: $(VENV)/.installed-lint  ## check style, types and the layer rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint --max-line-length=120 pyconv  # it looks for pycodestyle on PATH
-	$(BIN)/clang-format --dry-run -Werror $(wildcard pyconv/_kernels/*.[ch])
+	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES)
 	$(BIN)/mypy
 
 format: $(VENV)/.installed-lint  ## put the sources into the house's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(wildcard pyconv/_kernels/*.[ch])
+	$(BIN)/clang-format -i $(C_SOURCES)
 
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) build pyconv/*.so pyconv/_cpu.c *.egg-info

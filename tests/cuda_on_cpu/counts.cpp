@@ -1,5 +1,5 @@
-// Counts the memory accesses of a kernel that was compiled with -fsanitize=thread: the compiler then calls the functions
-// below before each of them. Nothing of the race detector itself is linked.
+// Counts the memory accesses of a kernel that was compiled with -fsanitize=thread: the compiler then calls
+// the functions below before each of them. Nothing of the race detector itself is linked.
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,8 +17,10 @@ uint64_t bytes_of[4];
 
 void count(const void *address, size_t bytes, int written) {
     uintptr_t at = (uintptr_t)address, dynamic = (uintptr_t)cuda_dynamic_shared;
-    bool in_static = __start_cuda_shared && at >= (uintptr_t)__start_cuda_shared && at < (uintptr_t)__stop_cuda_shared;
-    if (in_static || (dynamic && at >= dynamic && at < dynamic + shared_bytes)) bytes_of[2 + written] += bytes;
+    bool in_static =
+        __start_cuda_shared && at >= (uintptr_t)__start_cuda_shared && at < (uintptr_t)__stop_cuda_shared;
+    if (in_static || (dynamic && at >= dynamic && at < dynamic + shared_bytes))
+        bytes_of[2 + written] += bytes;
     for (int i = 0; i < arrays; i++)
         if (at >= begins[i] && at < ends[i]) bytes_of[written] += bytes;
 }
