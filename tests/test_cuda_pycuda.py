@@ -67,6 +67,7 @@ pinned = device.page_locked((4,), np.float32); pinned[...] = 7
 target = to_device(np.zeros(4, np.float32)); device.after(device.copy_in_async(target.address, pinned))
 assert (target.get() == 7).all()
 free, total = device.memory(); assert 0 < free <= total
+kept = target, pinned, device.copy_in_async(target.address, pinned)  # alive at the end, after the context
 import threading
 results = []
 thread = threading.Thread(target=lambda: results.append(pyconv.conv2d(x, w, backend="cuda")))

@@ -68,6 +68,9 @@ static bool known(Address address, size_t bytes) {
     --after;
     return address + bytes <= after->first + after->second;
 }
+// What is tidied up after the context has gone is an error on a real driver.
+#define NEEDS_LIFE                                                                                           \
+    if (retained <= 0) return INVALID_CONTEXT
 #define NEEDS_CONTEXT                                                                                        \
     if (lost) return ILLEGAL_ADDRESS;                                                                        \
     if (stack.empty()) return INVALID_CONTEXT
@@ -173,6 +176,7 @@ API Result cuMemHostAlloc(void **memory, size_t bytes, unsigned) {
     return OK;
 }
 API Result cuMemFreeHost(void *memory) {
+    NEEDS_LIFE;
     free(memory);
     return OK;
 }
@@ -219,6 +223,7 @@ API Result cuStreamCreate(void **stream, unsigned) {
     return OK;
 }
 API Result cuStreamDestroy_v2(void *stream) {
+    NEEDS_LIFE;
     free(stream);
     return OK;
 }
@@ -228,6 +233,7 @@ API Result cuEventCreate(Event **event, unsigned) {
     return OK;
 }
 API Result cuEventDestroy_v2(Event *event) {
+    NEEDS_LIFE;
     delete event;
     return OK;
 }
