@@ -92,6 +92,20 @@ def test_workers_are_dealt_out_to_the_gpus(environment: dict[str, str], gpus: st
         assert done.stdout == f"libcuda on the CPU{f', number {number}' if number else ''}\n", done.stderr
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_training_run(environment: dict[str, str], workers: int, tmp_path: Path) -> None:
+    """The whole command, to its end and without a word of PyCUDA's about what it leaves."""
+    what = ["--data", "faces", "--limit", "40", "--model", "5-4-8-7", "--batch-size", "8", "--epochs", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pyconv.train", "--backend", "cuda", "--progress", "plain", "--workers", str(workers),
+         "--out", str(tmp_path / "run"), *what],
+        capture_output=True, text=True, timeout=250, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
 POOL = """
 import numpy as np, pyconv
 from pyconv import cuda
