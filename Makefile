@@ -9,7 +9,11 @@ EXTRAS ?= test
 
 SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*/*.pyx pyconv/_kernels/*.[ch])
 
-.PHONY: help train test bench docs lint format clean
+# C and CUDA in the house's style
+C_SOURCES := $(wildcard pyconv/_kernels/*.[ch] pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
+  tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/planted/*.cu)
+
+.PHONY: help train test test-gpu bench bench-gpu gpu docs lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +38,21 @@ test: $(VENV)/.installed-$(EXTRAS)  ## run the tests
 bench: $(VENV)/.installed-test,peers  ## run the benchmarks
 	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)
 
+gpu:
+	@nvidia-smi -L && nvcc --version >/dev/null \
+	  || { echo "needs an NVIDIA GPU with its driver, and the CUDA toolkit with nvcc on PATH"; exit 1; }
+
+test-gpu: gpu $(VENV)/.installed-test,cuda  ## run the tests on the GPU, then NVIDIA's sanitizers where they are installed
+	$(BIN)/python -m pytest tests -m gpu $(ARGS)
+	@command -v compute-sanitizer >/dev/null || echo "compute-sanitizer is not installed: memcheck and racecheck are left out"
+	@! command -v compute-sanitizer >/dev/null || for tool in memcheck racecheck; do \
+	  PYCONV_CUDA_POOL=0 compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/python tests/cuda_exercise.py || exit 1; \
+	done
+
+GPU_BENCHES := $(addprefix bench/bench_,cuda_peers.py table1_variants.py fig1_layers.py fig2_image_sizes.py fig3_architectures.py)
+bench-gpu: gpu $(VENV)/.installed-test,peers,cuda  ## measure all that needs a GPU, and record it in bench/results
+	$(BIN)/python -m pytest --benchmark-only $(GPU_BENCHES) $(ARGS)
+
 docs: $(VENV)/.installed-docs  ## build the documentation into docs/_build/html; warnings are errors
 	MPLBACKEND=agg $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python -m sphinx -W -q -b doctest docs docs/_build/doctest
@@ -43,13 +62,13 @@ lint: $(VENV)/.installed-lint  ## check style, types and the layer rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint --max-line-length=120 pyconv  # it looks for pycodestyle on PATH
-	$(BIN)/clang-format --dry-run -Werror $(wildcard pyconv/_kernels/*.[ch])
+	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES)
 	$(BIN)/mypy
 
 format: $(VENV)/.installed-lint  ## put the sources into the house's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(wildcard pyconv/_kernels/*.[ch])
+	$(BIN)/clang-format -i $(C_SOURCES)
 
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) build pyconv/*.so pyconv/_cpu.c *.egg-info

@@ -41,7 +41,8 @@ def test_architecture(name: str, measure, rng, quick: bool, calibration) -> None
         model = models[column]
         model.backend, model.threads = backend, count
         losses.append(model.loss_and_gradient(x, labels)[0])
-        candidates[column] = training.train_step(model, x, labels)
+        step = training.gpu_step if backend == "cuda" else training.train_step
+        candidates[column] = step(model, x, labels)
         if backend in calibration.t_c:
             used = count or threads.usable_cpus()
             predicted[column] = estimated_seconds(model, BATCH, calibration, backend=backend, threads=used)

@@ -11,13 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import machine, peers_table, timing
+from harness import cuda_peers_table, machine, peers_table, registers_table, timing
 from harness.peak import Peak, fma_peak
 from harness.records import Records, write_text
 
 from pyconv import costmodel, threads
 
 HERE = Path(__file__).parent
+
+#: Experiments that are also written and printed as a table.
+TABLES = {
+    "peers": peers_table.markdown,
+    "cuda_peers": cuda_peers_table.markdown,
+    "cuda_registers": registers_table.markdown,
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -169,12 +176,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     folder = folder / isa if isa else folder
     peak = dataclasses.asdict(fma_peak(1, isa))
     written = records.write(folder, peak)
-    if "peers" in records.experiments:
-        text = peers_table.markdown(records.of("peers"), machine.describe(), machine.versions(), peak)
-        write_text(folder / "peers.md", text)
-        written.append(folder / "peers.md")
-        terminalreporter.write_sep("=", "pyconv and its peers")
-        terminalreporter.write_line(text)
+    for experiment, table in TABLES.items():
+        if experiment in records.experiments:
+            text = table(records.of(experiment), machine.describe(), machine.versions(), peak)
+            write_text(folder / f"{experiment}.md", text)
+            written.append(folder / f"{experiment}.md")
+            terminalreporter.write_sep("=", experiment)
+            terminalreporter.write_line(text)
     terminalreporter.write_sep("-", "results")
     for path in written:
         terminalreporter.write_line(str(path))

@@ -12,15 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cuda_devices import BACKEND, NO_EMULATOR, running_on
+from cuda_exercise import exercise, kernels_of_all_files
 from cuda_on_cpu import toolchain
 from cuda_on_cpu.device import EmulatedDevice, EmulatedProgram, fixed_addresses
 
-from pyconv import cuda, optim
-from pyconv.cuda import layers, updates
-from pyconv.cuda.array import empty, to_device, zeros
+from pyconv import cuda
+from pyconv.cuda.array import empty, to_device
 from pyconv.cuda.errors import DeviceLostError
-from pyconv.cuda.source import HERE
-from pyconv.shapes import conv_geometry, pool_geometry
+from pyconv.shapes import conv_geometry
 
 pytestmark = pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR))
 
@@ -120,55 +119,6 @@ def test_a_correct_kernel_passes_the_sanitizers(sanitizer: str) -> None:
 
 
 # ---- the real kernels ------------------------------------------------------------------------------------------------
-
-SHAPES = [
-    conv_geometry((2, 7, 9, 4), (3, 3, 2, 12), stride=(2, 1), padding=((1, 2), (0, 1)), dilation=(1, 2), groups=2),
-]
-
-
-def exercise() -> None:
-    """Run every kernel of every file once, on small odd shapes."""
-    rng = np.random.default_rng(0)
-
-    def numbers(*shape: int) -> np.ndarray:
-        return rng.standard_normal(shape).astype(np.float32)
-
-    for g in SHAPES:
-        x, weight, bias, grad = (numbers(*shape) for shape in (g.input_shape, g.weight_shape, (g.k,), g.output_shape))
-        for algorithm in cuda.algorithms:
-            BACKEND.conv2d(x, weight, bias, g, activation="relu", algorithm=algorithm)
-            BACKEND.conv2d_input_grad(grad, weight, g, algorithm=algorithm)
-            BACKEND.conv2d_weight_grad(x, grad, g, algorithm=algorithm)
-    BACKEND.permute(to_device(numbers(2, 3, 4, 5)), (0, 3, 1, 2))
-    for pg in (pool_geometry((2, 5, 7, 3), 3, stride=2, padding=1),):
-        x, grad, indices = numbers(*pg.input_shape), numbers(*pg.output_shape), np.empty(pg.output_shape, np.int32)
-        BACKEND.max_pool2d(x, pg, indices=indices)
-        BACKEND.max_pool2d_input_grad(grad, indices, pg)
-        BACKEND.avg_pool2d(x, pg)
-        BACKEND.avg_pool2d_input_grad(grad, pg)
-    x, grad, per_channel = numbers(300, 33), numbers(300, 33), numbers(33)
-    BACKEND.relu_grad(grad, BACKEND.relu(x))
-    BACKEND.scale_shift(x, per_channel, per_channel)
-    BACKEND.bias_grad(grad)
-    _, mean, inv_std = BACKEND.batch_norm(x, per_channel, per_channel, 1e-5)
-    BACKEND.batch_norm_grad(x, grad, per_channel, mean, inv_std)
-    BACKEND.softmax_cross_entropy(numbers(3, 40), np.array([0, 39, 7]))
-    there, other, means = to_device(x), empty(x.shape, x.dtype), to_device(per_channel)
-    layers.scale(there, 2.0, other)
-    layers.multiply(there, there, other)
-    layers.normalise(there, means, means, other)
-    layers.normalise(to_device(rng.integers(0, 256, (300, 33)).astype(np.uint8)), means, means, other)
-    layers.running_statistics(to_device(mean), to_device(inv_std), means, to_device(inv_std), 1e-5, 0.1, 300)
-    spread = to_device(inv_std)
-    layers.batch_norm_inference(there, spread, to_device(mean), to_device(mean), spread, 1e-5, other)
-    layers.dropout(there, other, there, seed=1, stream=2, step=3, layer=4, first=5, threshold=9999, scale=1.5)
-    for optimizer in (optim.SGD(momentum=0.9), optim.Adagrad(), optim.Adadelta(), optim.Adam(), optim.AdaMax()):
-        state = {name: zeros((33,), np.float32) for name in optimizer.state_names}
-        updates.update(optimizer, means, to_device(per_channel), state, 1, 0.1)
-
-
-def kernels_of_all_files() -> set[tuple[str, str]]:
-    return {(path.stem, kernel) for path in HERE.glob("*.cu") for kernel in toolchain.kernels(path.read_text())}
 
 
 def test_the_exercise_runs_every_kernel() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cuda_devices import BACKEND, DEVICES, running_on
+from cuda_on_cpu.null import NullDevice
 
-from pyconv import nn, optim
+from pyconv import cuda, nn, optim
 from pyconv.nn.on_device import OptimizerOnDevice
 
 on_every_device = pytest.mark.parametrize("device", DEVICES)
@@ -43,6 +44,26 @@ def batch(rng: np.random.Generator, n: int, shape: tuple, classes: int) -> tuple
     return rng.integers(0, 256, (n, *shape)).astype(np.uint8), rng.integers(0, classes, n)
 
 
+def decided(
+    rng: np.random.Generator, model: nn.Sequential, n: int, classes: int, **how: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A batch in which no ReLU and no maximum hangs on rounding: a little change of the parameters changes it little.
+
+    Where one does, both gradients are right and far apart.
+    """
+    judge = nn.Sequential(model.layers, model.input_shape, seed=model.seed, dtype="float64")
+    judge.normalization, judge.backend = model.normalization, "serial"
+    for _ in range(50):
+        x, labels = batch(rng, n, model.input_shape, classes)
+        gradients = []
+        for moved in (0, 1, 1, 1, 1, 1, 1):
+            judge.flat[...] = model.flat * (1 + 5e-6 * moved * rng.standard_normal(model.flat.size))
+            gradients.append(judge.loss_and_gradient(x, labels, **how)[1].copy())
+        if max(np.abs(other - gradients[0]).max() for other in gradients) < 1e-4 * np.abs(gradients[0]).max():
+            return x, labels
+    raise AssertionError("no batch of fifty was decided clearly")
+
+
 def alike(actual: np.ndarray, expected: np.ndarray, factor: float) -> None:
     size = max(1e-3, float(np.abs(expected).max(initial=0)))
     np.testing.assert_allclose(actual, expected, rtol=0, atol=factor * np.finfo(actual.dtype).eps * size)
@@ -52,7 +73,7 @@ def alike(actual: np.ndarray, expected: np.ndarray, factor: float) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_small_network_of_every_layer(rng: np.random.Generator, device: str, dtype: str) -> None:
     host, there = pair(SMALL, (12, 10, 2), dtype)
-    x, labels = batch(rng, 6, (12, 10, 2), 5)
+    x, labels = decided(rng, host, 6, 5, step=4, first=2)
     with running_on(device, order="shuffled"):
         loss, gradient = there.loss_and_gradient(x, labels, step=4, first=2)
         expected_loss, expected = host.loss_and_gradient(x, labels, step=4, first=2)
@@ -69,7 +90,6 @@ def test_a_small_network_of_every_layer(rng: np.random.Generator, device: str, d
 def test_a_step_of_fer_equals_the_cpus_and_copies_only_the_batch(rng: np.random.Generator, device: str) -> None:
     host, there = (nn.build("fer") for _ in range(2))
     host.backend, there.backend = "reference", BACKEND
-    x, labels = batch(rng, 2, (48, 48, 1), 7)
     host.normalization = there.normalization = nn.Normalization(128.0, 64.0)
     optimizer = optim.SGD(0.01, momentum=0.9)
     with running_on(device) as running:
@@ -78,6 +98,7 @@ def test_a_step_of_fer_equals_the_cpus_and_copies_only_the_batch(rng: np.random.
         stepper = OptimizerOnDevice(optimizer, network)
         state = optimizer.init(host.flat.size)
         for step in (1, 2):
+            x, labels = decided(rng, host, 2, 7)
             if device == "emulated":
                 running.copied_in = running.copied_out = 0
             losses = network.begin(network.stage(x, labels), BACKEND, "auto", there.normalization, step - 1, 0)
@@ -87,7 +108,7 @@ def test_a_step_of_fer_equals_the_cpus_and_copies_only_the_batch(rng: np.random.
                 assert running.copied_in == x.nbytes + labels.nbytes
                 assert running.copied_out == losses.nbytes
             expected_loss, gradient = host.loss_and_gradient(x, labels, step=step - 1)
-            alike(network.gradient.get(), gradient, 1000)
+            alike(network.gradient.get(), gradient, 200)
             optimizer.update(host.flat, gradient, state, step)
             assert loss == pytest.approx(expected_loss, rel=1e-5)
         network.pull(there.flat, there.flat_buffers)
@@ -108,3 +129,20 @@ def test_a_second_batch_may_be_on_its_way(rng: np.random.Generator, device: str)
         assert losses.get().mean() == pytest.approx(host.loss_and_gradient(x, labels)[0], rel=1e-5)
         losses = network.begin(second, *how, 1, 0)
         assert losses.get().mean() == pytest.approx(host.loss_and_gradient(other, other_labels, step=1)[0], rel=1e-5)
+
+
+def test_the_host_asks_a_device_for_little(rng: np.random.Generator) -> None:
+    """After the first step all programs, tables and plans are kept: a step is launches, and copies of the batch."""
+    model = nn.build("fer")
+    x, labels = batch(rng, 4, (48, 48, 1), 7)
+    with cuda.use(NullDevice()) as device:
+        network = model.on_device()
+        stepper = OptimizerOnDevice(optim.SGD(0.01, momentum=0.9), network)
+        launches = []
+        for step in (0, 1):
+            device.compilations = device.launches = 0
+            network.begin(network.stage(x, labels), BACKEND, "auto", model.normalization, step, 0)
+            stepper.update(step + 1, 0.01)
+            launches.append(device.launches)
+    assert device.compilations == 0
+    assert launches[0] == launches[1] <= 75

@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_devices import NO_EMULATOR, running_on
+from cuda_devices import BACKEND, NO_EMULATOR, running_on
+from cuda_on_cpu.null import NullDevice
 
+from pyconv import cuda, nn, optim, threads
 from pyconv.cuda import block_tuned, first_layer, implicit_gemm, source
 from pyconv.cuda.problem import REAL, Problem
 from pyconv.cuda.variants import SharedInput, SharedInputFilter
+from pyconv.nn.on_device import OptimizerOnDevice
 from pyconv.shapes import ConvGeometry, conv_geometry
 
 pytestmark = [
@@ -96,8 +100,36 @@ def test_every_file_compiles(architecture: str, tmp_path: Path, monkeypatch: pyt
     """Unspecialised, in float32: one pass over all files."""
     monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
     with running_on("emulated"):
-        for name, macros in [*convolutions(ODD, "float32"), *others("float32")]:
-            no_spills(name, build(tmp_path, name, architecture, macros))
+        files = [*convolutions(ODD, "float32"), *others("float32")]
+        all_of(tmp_path, [(name, architecture, macros) for name, macros in files])
+
+
+def all_of(folder: Path, jobs: list[tuple[str, str, source.Macros]]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Compile (file, architecture, macros) side by side; without spills in the fast ones."""
+
+    def one(number: int) -> tuple[str, dict[str, tuple[int, int]]]:
+        name, architecture, macros = jobs[number]
+        (folder / str(number)).mkdir()
+        return name, build(folder / str(number), name, architecture, macros)
+
+    with ThreadPoolExecutor(threads.usable_cpus()) as pool:
+        results = list(pool.map(one, range(len(jobs))))
+    for name, found in results:
+        no_spills(name, found)
+    return dict(results)
+
+
+def test_all_that_training_fer_compiles(tmp_path: Path) -> None:
+    """Recorded from two steps with every layer of ours, as on a GPU of 132 multiprocessors."""
+    model = nn.build("fer-bn")
+    x, labels = np.zeros((128, 48, 48, 1), np.uint8), np.zeros(128, np.int64)
+    with cuda.use(NullDevice(132)) as device:
+        network = model.on_device()
+        network.begin(network.stage(x, labels), BACKEND, "auto", model.normalization, 0, 0)
+        OptimizerOnDevice(optim.SGD(0.1), network).update(1, 0.1)
+    compiled = [(name, "sm_90", macros) for (name, _), macros in device.compiled.items()]
+    assert {"implicit_gemm.cu", "first_layer.cu", "channels.cu", "dropout.cu", "updates.cu"} <= {c[0] for c in compiled}
+    all_of(tmp_path, compiled)
 
 
 @pytest.mark.parametrize(
@@ -105,23 +137,42 @@ def test_every_file_compiles(architecture: str, tmp_path: Path, monkeypatch: pyt
     [
         (FER[0], "sm_90", "float32"),
         (FER[1], "sm_75", "float32"),
-        (FER[1], "sm_80", "float32"),
-        (FER[2], "sm_90", "float32"),
+        (FER[2], "sm_80", "float32"),
         (ODD, "sm_90", "float64"),
     ],
-)
-def test_the_convolutions_of_fer_compile(g: ConvGeometry, architecture: str, dtype: str, tmp_path: Path) -> None:
+)  # fmt: skip
+def test_the_paper_s_variants_compile(g: ConvGeometry, architecture: str, dtype: str, tmp_path: Path) -> None:
     """Specialised, as in training, with the tiles that the static choice takes."""
     with running_on("emulated"):
-        for name, macros in convolutions(g, dtype):
-            no_spills(name, build(tmp_path, name, architecture, macros))
+        jobs = [(name, architecture, macros) for name, macros in convolutions(g, dtype)]
+        all_of(tmp_path, jobs)
 
 
-@pytest.mark.parametrize("tile", [*implicit_gemm._LARGE, *implicit_gemm._SMALL], ids=lambda tile: f"{tile.m}x{tile.n}")
-def test_no_tile_of_implicit_gemm_spills(tile: implicit_gemm.GemmTile, tmp_path: Path) -> None:
+def test_no_kind_of_tile_of_block_tuned_spills(tmp_path: Path) -> None:
+    """The likeliest of each number of outputs a thread, forward and for the input gradient of a strided layer."""
+    strided = conv_geometry((128, 24, 24, 32), (3, 3, 32, 64), stride=2, padding=1)
     with running_on("emulated"):
-        macros = {**Problem.forward(FER[1]).macros("float32"), **tile.macros(4, 4)}
-        found = build(tmp_path, "implicit_gemm.cu", "sm_90", macros)
-    no_spills("implicit_gemm.cu", found)
-    # Two blocks of 256 threads, or as many threads in smaller ones, must fit into 65536 registers.
-    assert all(registers * tile.threads * 2 <= 65536 or tile.threads < 256 for registers, _ in found.values()), found
+        jobs = []
+        for p in (Problem.forward(FER[1]), Problem.input_grad(strided)):
+            kinds: dict[tuple[int, int], block_tuned.Tile] = {}
+            for tile in block_tuned.candidates(p, "float32"):
+                kinds.setdefault((tile.out_p, tile.out_k), tile)
+            most = sorted(kinds.items(), key=lambda item: -item[0][0] * item[0][1])[:4]
+            for _, tile in most:
+                macros = {**p.macros("float32"), **tile.macros(), "GRAD_C": 32, "GRAD_K": 64, "GRAD_P": 32}
+                jobs.append(("block_tuned.cu", "sm_90", macros))
+        all_of(tmp_path, jobs)
+
+
+def test_no_tile_of_implicit_gemm_spills(tmp_path: Path) -> None:
+    tiles = [*implicit_gemm._LARGE, *implicit_gemm._SMALL]
+    shape = Problem.forward(FER[1]).macros("float32")
+    with running_on("emulated"):
+        jobs = [("implicit_gemm.cu", "sm_90", {**shape, **tile.macros(4, 4)}) for tile in tiles]
+        for tile, (name, architecture, macros) in zip(tiles, jobs):
+            folder = tmp_path / f"{tile.m}x{tile.n}"
+            folder.mkdir()
+            found = all_of(folder, [(name, architecture, macros)])[name]
+            # Two blocks of 256 threads, or as many threads in smaller ones, must fit into 65536 registers.
+            fits = all(registers * tile.threads * 2 <= 65536 or tile.threads < 256 for registers, _ in found.values())
+            assert fits, (tile, found)

@@ -28,9 +28,21 @@ def python(program: str, environment: dict[str, str], **more: str) -> subprocess
 
 
 def test_the_gpu_tests_pass_through_pycuda(environment: dict[str, str]) -> None:
-    files = ("test_cuda_convolution.py", "test_cuda_layers.py", "test_cuda_network.py", "test_ops.py")
+    files = [
+        TESTS / f"test_{name}.py"
+        for name in (
+            "cuda_convolution",
+            "cuda_layers",
+            "cuda_network",
+            "cuda_sharing",
+            "cuda_tiles",
+            "cuda_tuning",
+            "ops",
+        )
+    ]
+    what = ["-m", "gpu", "-k", "not pytorch_and_pyconv", *map(str, files)]  # PyTorch has a libcuda of its own
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *(str(TESTS / f) for f in files)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *what],
         capture_output=True, text=True, timeout=280, env=environment, check=False, cwd=TESTS.parent,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
@@ -55,6 +67,7 @@ pinned = device.page_locked((4,), np.float32); pinned[...] = 7
 target = to_device(np.zeros(4, np.float32)); device.after(device.copy_in_async(target.address, pinned))
 assert (target.get() == 7).all()
 free, total = device.memory(); assert 0 < free <= total
+kept = target, pinned, device.copy_in_async(target.address, pinned)  # alive at the end, after the context
 import threading
 results = []
 thread = threading.Thread(target=lambda: results.append(pyconv.conv2d(x, w, backend="cuda")))
@@ -67,6 +80,58 @@ def test_arrays_timers_page_locked_memory_and_threads(environment: dict[str, str
     done = python(ARRAYS, environment)
     assert done.stdout == "fine libcuda on the CPU (9, 0) 4\n", done.stdout + done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("gpus", "numbers"), [("", [0, 1, 2, 0]), ("2,1", [2, 1, 2, 1])], ids=["all that are visible", "chosen"]
+)
+def test_workers_are_dealt_out_to_the_gpus(environment: dict[str, str], gpus: str, numbers: list[int]) -> None:
+    for worker, number in enumerate(numbers):
+        program = f"import pyconv.cuda; print(pyconv.cuda.join({worker}, 4).name)"
+        done = python(program, environment, CUDA_ON_CPU_DEVICES="3", PYCONV_GPUS=gpus)
+        assert done.stdout == f"libcuda on the CPU{f', number {number}' if number else ''}\n", done.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_training_run(environment: dict[str, str], workers: int, tmp_path: Path) -> None:
+    """The whole command, to its end and without a word of PyCUDA's about what it leaves."""
+    what = ["--data", "faces", "--limit", "40", "--model", "5-4-8-7", "--batch-size", "8", "--epochs", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pyconv.train", "--backend", "cuda", "--progress", "plain", "--workers", str(workers),
+         "--out", str(tmp_path / "run"), *what],
+        capture_output=True, text=True, timeout=250, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+POOL = """
+import numpy as np, pyconv
+from pyconv import cuda
+device = cuda.join(0, 4)
+share = device._limit
+for size in np.linspace(0.1, 0.9, 9) * share:  # each of another size: the pool keeps those that were given back
+    device.allocate(int(size))
+    assert device._pool.managed_bytes <= share, (size, device._pool.managed_bytes, share)
+print("fine")
+"""
+
+
+def test_what_the_pool_keeps_counts_as_the_workers_share(environment: dict[str, str]) -> None:
+    done = python(POOL, environment)
+    assert done.stdout == "fine\n", done.stdout + done.stderr
+
+
+def test_memory_without_the_pool(environment: dict[str, str]) -> None:
+    """As under compute-sanitizer."""
+    exercise = [sys.executable, str(TESTS / "cuda_exercise.py")]
+    more = {"PYCONV_CUDA_POOL": "0"}
+    done = subprocess.run(
+        exercise, capture_output=True, text=True, timeout=250, env={**environment, **more}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "kernels ran on libcuda on the CPU" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -92,14 +92,25 @@ def command(out: Path, *flags: str, **environment: str) -> subprocess.CompletedP
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("OutOfMemory", "out of memory"), ("LostInMidRun", "illegal memory access")]
-)
+FAILURES = {"OutOfMemory": "out of memory", "LostInMidRun": "illegal memory access"}
+
+
+@pytest.mark.parametrize(("name", "words"), FAILURES.items())
 def test_a_failing_gpu_is_one_line_and_status_1(tmp_path: Path, name: str, words: str) -> None:
     done = command(tmp_path / "run", PYCONV_CUDA_DEVICE=f"cuda_on_cpu.failing:{name}")
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("pyconv: error: ") and words in lines[0]
+
+
+@pytest.mark.parametrize(("name", "words"), FAILURES.items())
+def test_a_gpu_that_fails_a_worker_is_named_with_it(tmp_path: Path, name: str, words: str) -> None:
+    flags = ["--workers", "2", "--batch-size", "5", "--on-worker-failure", "abort"]
+    done = command(tmp_path / "run", *flags, PYCONV_CUDA_DEVICE=f"cuda_on_cpu.failing:{name}")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("pyconv: error: worker ") and words in last
 
 
 def test_a_worker_may_take_its_share_of_memory_only() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 
 import pyconv
 
-VARIANTS = ("naive", "shared_input", "shared_input_filter", "block_tuned")
+#: The paper's four, and the fast one beyond them.
+VARIANTS = ("naive", "shared_input", "shared_input_filter", "block_tuned", "implicit_gemm")
 
 
 def unavailable() -> str | None:
@@ -17,21 +18,42 @@ def unavailable() -> str | None:
     return pyconv.backends()["cuda"]
 
 
-def alone(run: Callable[..., Any], *arrays: np.ndarray) -> Callable[[], Any]:
-    """`run` on arrays that are on the device already, until the device has finished."""
-    from pyconv import cuda
+class Clocked:
+    """A candidate that is timed by the GPU's events.
+
+    Parameters
+    ----------
+    run : callable
+        The work of a call.
+    clock : callable
+        ``clock(run, calls)``: mean seconds of a call, as :mod:`pyconv.cuda.timing` gives them.
+    """
+
+    #: No more calls are queued at once: a driver's queue is finite.
+    most_calls = 64
+
+    def __init__(self, run: Callable[[], Any], clock: Callable[[Callable[[], Any], int], float]) -> None:
+        self._run, self._clock = run, clock
+
+    def __call__(self) -> Any:
+        return self._run()
+
+    def seconds(self, calls: int) -> float:
+        """Mean seconds of a call."""
+        return self._clock(self._run, calls)
+
+
+def alone(run: Callable[..., Any], *arrays: np.ndarray) -> Clocked:
+    """`run` on arrays that are on the device already: the kernels' time."""
+    from pyconv.cuda import timing
     from pyconv.cuda.array import to_device
 
     there = [to_device(array) for array in arrays]
-
-    def timed() -> Any:
-        result = run(*there)
-        cuda.current().synchronise()
-        return result
-
-    return timed
+    return Clocked(lambda: run(*there), timing.kernels)
 
 
-def with_copies(run: Callable[..., Any], *arrays: np.ndarray) -> Callable[[], np.ndarray]:
+def with_copies(run: Callable[..., Any], *arrays: np.ndarray) -> Clocked:
     """`run` on arrays in main memory, until the result is there too."""
-    return lambda: np.asarray(run(*arrays))
+    from pyconv.cuda import timing
+
+    return Clocked(lambda: np.asarray(run(*arrays)), timing.whole)

@@ -81,6 +81,17 @@ FULL = Pace(turn_s=0.02, rounds=(5, 15), contest_s=1.2)
 QUICK = Pace(turn_s=0.003, rounds=(3, 5), contest_s=0.1)
 
 
+def mean_seconds(call: Candidate, calls: int) -> float:
+    """Mean seconds of a call: by the candidate's own clock, such as a GPU's events, where it has one."""
+    own = getattr(call, "seconds", None)
+    if own is not None:
+        return own(calls)
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - start) / calls
+
+
 @dataclass
 class Turns:
     """One candidate's turns: how many calls fill one, and what they took."""
@@ -99,20 +110,16 @@ class Turns:
         if cold > 1:  # a call this long needs no warming, and no second one to know it
             self.warm_up = False
             return cold
-        start = time.perf_counter()
-        self.call()
-        once = max(time.perf_counter() - start, 1e-7)
-        self.calls = max(1, round(self.pace.turn_s / once))
+        once = max(mean_seconds(self.call, 1), 1e-7)
+        most = getattr(self.call, "most_calls", 1 << 30)
+        self.calls = max(1, min(most, round(self.pace.turn_s / once)))
         return once * (self.calls + 1)
 
     def take(self) -> float:
         """Take a turn; returns and keeps the mean seconds of a call."""
         if self.warm_up:
             self.call()
-        start = time.perf_counter()
-        for _ in range(self.calls):
-            self.call()
-        mean = (time.perf_counter() - start) / self.calls
+        mean = mean_seconds(self.call, self.calls)
         self.samples.append(mean)
         return mean
 

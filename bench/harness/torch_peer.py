@@ -52,11 +52,13 @@ def filters_from_torch(tensor: Any) -> np.ndarray:
     return np.ascontiguousarray(tensor.detach().numpy().transpose(2, 3, 1, 0))
 
 
-def convolution(torch: Any, one: Layer, operation: str, layout: str, arrays: tuple) -> Callable[[], Any]:
+def convolution(
+    torch: Any, one: Layer, operation: str, layout: str, arrays: tuple, device: str = "cpu"
+) -> Callable[[], Any]:
     """A function that runs one pass of a layer in PyTorch, without autograd's bookkeeping."""
     x, weight, bias, grad_out = arrays
-    tx, tg = (to_torch(torch, array, layout) for array in (x, grad_out))
-    tw, tb = filters_to_torch(torch, weight, layout), torch.from_numpy(bias.copy())
+    tx, tg = (to_torch(torch, array, layout).to(device) for array in (x, grad_out))
+    tw, tb = filters_to_torch(torch, weight, layout).to(device), torch.from_numpy(bias.copy()).to(device)
     pair = lambda value: [value, value]  # noqa: E731
     if operation == "forward":
 

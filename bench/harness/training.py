@@ -30,3 +30,26 @@ def train_step(model: nn.Sequential, x: np.ndarray, labels: np.ndarray) -> Calla
         return loss
 
     return step
+
+
+def gpu_step(model: nn.Sequential, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
+    """A training step in the GPU's memory as :func:`pyconv.fit` does it: the next batch is copied beside the step."""
+    from pyconv.backends import get
+    from pyconv.nn.on_device import OptimizerOnDevice
+
+    network = model.on_device()
+    network.push(model.flat, model.flat_buffers)
+    optimizer = optim.SGD(lr=0.01, momentum=0.9)
+    stepper = OptimizerOnDevice(optimizer, network)
+    how = (get(model.backend), model.algorithm, model.normalization)
+    staged, done = network.stage(x, labels), 0
+
+    def step() -> float:
+        nonlocal staged, done
+        losses = network.begin(staged, *how, done, 0)
+        done += 1
+        stepper.update(done, optimizer.lr)
+        staged = network.stage(x, labels)
+        return float(losses.get().mean(dtype=np.float64))
+
+    return step

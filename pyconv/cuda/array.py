@@ -156,8 +156,17 @@ def to_device(host: np.ndarray) -> DeviceArray:
 
 
 def on_device(value: Any) -> bool:
-    """Whether `value` is in device memory."""
-    return isinstance(value, DeviceArray) or hasattr(value, "__cuda_array_interface__")
+    """Whether `value` is in device memory.
+
+    Raises
+    ------
+    InputError
+        If its library does not share it: PyTorch does not where it records a gradient.
+    """
+    try:
+        return isinstance(value, DeviceArray) or hasattr(value, "__cuda_array_interface__")
+    except RuntimeError as error:
+        raise InputError(f"an array on the GPU is not shared by its library: {' '.join(str(error).split())}") from None
 
 
 def adopt(value: Any, name: str) -> DeviceArray:
@@ -176,6 +185,8 @@ def adopt(value: Any, name: str) -> DeviceArray:
     shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
     if not dtype.isnative or dtype.char not in "fdil":
         raise DtypeError(f"{name} has dtype {dtype}; convert it to float32 or float64 first")
+    if interface.get("mask") is not None:
+        raise InputError(f"{name} has a mask, which pyconv does not take; fill its masked numbers first")
     strides, step = interface.get("strides"), dtype.itemsize
     if strides is not None:
         for size, stride in zip(reversed(shape), reversed(tuple(strides))):

@@ -18,7 +18,8 @@
 #define THREADS   (THREADS_K * THREADS_W * TILE_H * TILE_N)
 #define PACKS     (OUT_K / 4)
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+// One block a multiprocessor will do: without the 1, nvcc spills to make room for two.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     convolve(const REAL *__restrict__ x, const REAL *__restrict__ w, const REAL *__restrict__ bias,
              REAL *__restrict__ y, int relu, Shape shape) {
     DYNAMIC_SHARED(REAL, weights);                     // [KERNEL_W][TILE_C][TILE_K], and behind it
@@ -64,7 +65,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             for (int j = 0; j < KERNEL_W; j++) {
                 const REAL *in = row + j * DILATION_W * TILE_C,
                            *weight = weights + j * TILE_C * TILE_K + tk * 4;
-#pragma unroll
+#pragma unroll 1 // a step is long enough; more of them at once would take registers that the sums need
                 for (int c = 0; c < TILE_C; c += STEP_C) {
                     Pack<STEP_C> a[OUT_P];
 #pragma unroll

@@ -10,8 +10,9 @@ import numpy as np
 
 from . import device as door
 from .array import empty
-from .problem import Problem, compiled, cut, refuse, shares, sum_partials
-from .variants import Variant, span
+from .problem import Problem, compiled, cut, grid, refuse, shares, sum_partials
+from .traffic import Traffic
+from .variants import Variant, input_tiles, span
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,23 @@ class BlockTuned(Variant):
         """The convolution with a tile of the caller's choice."""
         program = compiled("block_tuned.cu", p, x.dtype, {**tile.macros(), **_GRAD})
         program.launch(
-            "convolve", tile.grid(p), (tile.threads,), x, weight, bias, y, np.int32(relu), p.struct(),
+            "convolve", grid(self.name, *tile.grid(p)), (tile.threads,), x, weight, bias, y, np.int32(relu), p.struct(),
             shared=tile.shared(p, x.dtype.itemsize),
         )  # fmt: skip
+
+    def traffic(self, p, dtype):
+        """Tiles and weights once for each block; out_p + out_k shared numbers for out_p × out_k products."""
+        tile = self.choice(p, dtype)
+        pixels, tiles = input_tiles(p, tile.tile_h, tile.tile_w)
+        across, rounds = cut(p.group_filters, tile.tile_k), cut(p.group_channels, tile.tile_c)
+        groups_of_images = cut(p.images, tile.tile_n)
+        inputs = p.images * pixels * p.channels * across
+        weights = groups_of_images * tiles * p.weights
+        blocks_of_all = groups_of_images * tiles * p.groups * across
+        read = blocks_of_all * tile.threads * rounds * p.taps * tile.tile_c * (tile.out_p + tile.out_k)
+        halo = tile.shared(p, 1) - p.kernel_w * tile.tile_k * tile.tile_c
+        written = blocks_of_all * rounds * (halo + p.taps * tile.tile_k * tile.tile_c)
+        return Traffic(inputs + weights, p.pixels * p.filters, read, written, p.multiply_adds)
 
     def weight_grad(self, p, x, dy, dw):
         grad_c = min(32, max(4, 1 << (p.group_channels - 1).bit_length()))
@@ -147,9 +162,10 @@ class BlockTuned(Variant):
         program = compiled("block_tuned.cu", p, x.dtype, macros)
         across = p.groups * cut(p.group_channels, grad_c) * cut(p.group_filters, grad_k)
         count, each = shares(p.pixels, macros["GRAD_P"], across * p.taps, p.weights, x.dtype.itemsize)
+        where = grid(self.name, count, across, p.taps)
         partial = dw if count == 1 else empty((count, *dw.shape), dw.dtype)
         program.launch(
-            "weight_grad", (count, across, p.taps), (grad_c * grad_k // 16,), x, dy, partial, np.int64(each),
+            "weight_grad", where, (grad_c * grad_k // 16,), x, dy, partial, np.int64(each),
             p.struct(),
             shared=macros["GRAD_P"] * (grad_c + grad_k) * x.dtype.itemsize,
         )  # fmt: skip

@@ -1,8 +1,9 @@
 #pragma once
 // What every kernel file shares. REAL, float or double, comes from the compiler's command line.
 
+// Dynamic shared memory: 16 bytes at a time are read from it, whatever the type.
 #ifndef DYNAMIC_SHARED
-#define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
 #endif
 
 // Several consecutive numbers that are read or written at once: 16 bytes is the widest access of a thread.

@@ -89,8 +89,14 @@ class Device(Protocol):
         Nothing that was started before may still use the memory at `address`: take two buffers in turn.
         """
 
+    def copy_out_async(self, host: np.ndarray, address: int) -> Any:
+        """Copy to a page-locked array, after everything started before and beside what is started from here on.
+
+        Nothing that is started before the ticket has been waited for with :meth:`after` may write to the memory.
+        """
+
     def after(self, ticket: Any) -> None:
-        """Make sure that what is started from here on finds the copy of `ticket` done."""
+        """Wait for the copy of `ticket`: what is started from here on finds it done, and so does the host."""
 
     def copy_out(self, host: np.ndarray, address: int) -> None:
         """Copy to a C-contiguous array, after everything started before."""
@@ -112,6 +118,9 @@ class Device(Protocol):
 
     def timer(self) -> contextlib.AbstractContextManager[Timer]:
         """Time what is started in a ``with`` block, by events on the device: ``.milliseconds`` is set at its end."""
+
+    def hold(self, milliseconds: float) -> None:
+        """Keep the device busy for about so long: what is started meanwhile queues up behind."""
 
     def memory(self) -> tuple[int, int]:
         """Free and total bytes."""

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import gc
 import hashlib
+import math
 import os
 import shutil
 import sys
@@ -149,6 +150,7 @@ class DriverDevice:
         self.capability: tuple[int, int] = tuple(device.compute_capability())
         self.multiprocessors: int = device.get_attribute(attribute.MULTIPROCESSOR_COUNT)
         self.shared_bytes: int = device.get_attribute(attribute.MAX_SHARED_MEMORY_PER_BLOCK)
+        self._kilohertz: int = device.get_attribute(attribute.CLOCK_RATE)
         try:
             self._context = device.retain_primary_context()
             self._entered = threading.local()
@@ -158,7 +160,8 @@ class DriverDevice:
         except drv.Error as error:
             raise self._translated(error, "its context cannot be made") from None
         self._taken = 0
-        self._limit: int | None = None
+        self._limit: float = math.inf
+        self._pooled = os.environ.get("PYCONV_CUDA_POOL", "1") != "0"
         self._programs: dict[tuple[str, tuple[str, ...]], DriverProgram] = {}
         atexit.register(self._leave)
 
@@ -204,20 +207,21 @@ class DriverDevice:
     def allocate(self, nbytes: int) -> DriverMemory:
         self._enter()
         size = max(int(nbytes), 1)
-        if self._limit is not None and self._taken + size > self._limit:
+        if self._taken + size > self._limit:
             gc.collect()
-            if self._taken + size > self._limit:
-                raise DeviceMemoryError(
-                    f"{self.name}: this worker's share of {self._limit >> 20} MiB does not suffice, "
-                    f"{(self._taken + size) >> 20} MiB are needed; take a smaller batch or fewer workers on this GPU"
-                )
+            self._within(self._taken + size)
         try:
-            allocation = self._pool.allocate(size)
+            allocation = self._take(size)
+            # The pool keeps what was given back, for arrays of that size only: make room where it has grown too far.
+            if self._pool.managed_bytes > self._limit:
+                allocation.free()
+                self._tidy()
+                allocation = self._take(size)
+                self._within(self._pool.managed_bytes)
         except self._drv.MemoryError:
-            gc.collect()
-            self._pool.free_held()
+            self._tidy()
             try:
-                allocation = self._pool.allocate(size)
+                allocation = self._take(size)
             except self._drv.Error as error:
                 raise self._translated(error, f"allocating {size >> 20} MiB") from None
         except self._drv.Error as error:
@@ -225,8 +229,25 @@ class DriverDevice:
         self._account(size)
         return DriverMemory(allocation, size, self._account)
 
+    def _take(self, size: int) -> Any:
+        """From the pool; with ``PYCONV_CUDA_POOL=0`` each on its own, so that compute-sanitizer sees where it ends."""
+        return self._pool.allocate(size) if self._pooled else self._drv.mem_alloc(size)
+
+    def _tidy(self) -> None:
+        """Let the pool give the device what it holds for later."""
+        gc.collect()
+        self._pool.free_held()
+
+    def _within(self, needed: int) -> None:
+        """Refuse to take `needed` bytes in all where this worker's share is smaller."""
+        if needed > self._limit:
+            raise DeviceMemoryError(
+                f"{self.name}: this worker's share of {int(self._limit) >> 20} MiB does not suffice, "
+                f"{needed >> 20} MiB are needed; take a smaller batch or fewer workers on this GPU"
+            )
+
     def limit_memory(self, nbytes: int | None) -> None:
-        self._limit = nbytes
+        self._limit = math.inf if nbytes is None else nbytes
 
     def memory(self) -> tuple[int, int]:
         self._enter()
@@ -263,6 +284,20 @@ class DriverDevice:
             ticket.record(self._copies)
         except drv.Error as error:
             raise self._translated(error, "copying to it") from None
+        return ticket
+
+    def copy_out_async(self, host: np.ndarray, address: int) -> Any:
+        self._enter()
+        drv = self._drv
+        try:
+            started = drv.Event(drv.event_flags.DISABLE_TIMING)
+            started.record()
+            self._copies.wait_for_event(started)
+            drv.memcpy_dtoh_async(host, address, self._copies)
+            ticket = drv.Event(drv.event_flags.DISABLE_TIMING)
+            ticket.record(self._copies)
+        except drv.Error as error:
+            raise self._translated(error, "copying from it") from None
         return ticket
 
     def after(self, ticket: Any) -> None:
@@ -316,7 +351,7 @@ class DriverDevice:
                 except (drv.LogicError, drv.RuntimeError):
                     return build(False)
             except drv.CompileError as error:
-                lines = [line for line in (error.stderr or "").splitlines() if "error" in line]
+                lines = [line for line in (error.stderr or "").splitlines() if "error" in line or "fatal" in line]
                 found = lines[0] if lines else _line(error.msg)
                 raise CompileError(f"nvcc refused {name} with {' '.join(options)}: {found}") from None
             except drv.Error as error:
@@ -327,6 +362,10 @@ class DriverDevice:
     def synchronise(self) -> None:
         self._enter()
         self._call(self._context.synchronize, doing="running a kernel")
+
+    def hold(self, milliseconds: float) -> None:
+        program = self.compile("hold.cu", {"REAL": "float"})
+        program.launch("hold", (1,), (1,), np.int64(milliseconds * self._kilohertz))
 
     @contextlib.contextmanager
     def timer(self) -> Iterator[DriverTimer]:

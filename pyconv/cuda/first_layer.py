@@ -9,8 +9,9 @@ import numpy as np
 from ..shapes import ConvGeometry, PoolGeometry
 from . import device as door
 from .array import DeviceArray, empty
-from .problem import Problem, compiled, cut, refuse, shares, sum_partials
-from .variants import Variant, span
+from .problem import Problem, compiled, cut, grid, refuse, shares, sum_partials
+from .traffic import Traffic
+from .variants import Variant, input_tiles, span
 
 #: Results that a thread keeps in registers: window pixels × filters.
 _REGISTERS = 64
@@ -39,6 +40,16 @@ class FirstLayer(Variant):
             and _tile(Problem.forward(g), (pg.kh, pg.kw), 8) is not None
         )
 
+    def _macros(self, p: Problem, pool: tuple[int, int], itemsize: int) -> dict[str, int]:
+        macros = _tile(p, pool, itemsize)
+        if macros is None:
+            raise refuse(
+                self.name,
+                f"keeps all {p.group_channels} channels of its input tile and filters in shared memory, which a "
+                f"{p.kernel_h}×{p.kernel_w} kernel does not fit into",
+            )
+        return macros
+
     def convolve(self, p, x, weight, bias, y, relu):
         self.convolve_pool(p, (1, 1), x, weight, bias, y, None, relu)
 
@@ -47,21 +58,28 @@ class FirstLayer(Variant):
         y: DeviceArray, indices: DeviceArray | None, relu: bool,
     ) -> None:  # fmt: skip
         """Write the largest of each `pool` window of the convolution to `y`, and where it was to `indices`."""
-        macros = _tile(p, pool, x.dtype.itemsize)
-        if macros is None:
-            raise refuse(
-                self.name,
-                f"keeps all {p.group_channels} channels of its input tile and filters in shared memory, which a "
-                f"{p.kernel_h}×{p.kernel_w} kernel does not fit into",
-            )
+        macros = self._macros(p, pool, x.dtype.itemsize)
         program = compiled("first_layer.cu", p, x.dtype, {**macros, **_GRAD})
         windows_h, windows_w = p.out_h // pool[0], p.out_w // pool[1]
         tiles = cut(windows_h, macros["TILE_H"]) * cut(windows_w, macros["TILE_W"]) * p.images
+        where = grid(self.name, tiles, p.groups * cut(p.group_filters, macros["TILE_K"]))
         threads = macros["TILE_K"] // macros["OUT_K"] * macros["TILE_H"] * macros["TILE_W"]
         program.launch(
-            "convolve", (tiles, p.groups * cut(p.group_filters, macros["TILE_K"])), (threads,), x, weight, bias, y,
-            indices, np.int32(relu), p.struct(), shared=_shared(p, macros, x.dtype.itemsize),
+            "convolve", where, (threads,), x, weight, bias, y, indices, np.int32(relu), p.struct(),
+            shared=_shared(p, macros, x.dtype.itemsize),
         )  # fmt: skip
+
+    def traffic(self, p, dtype):
+        """Without pooling."""
+        tile = self._macros(p, (1, 1), dtype.itemsize)
+        pixels, tiles = input_tiles(p, tile["TILE_H"], tile["TILE_W"])
+        across = cut(p.group_filters, tile["TILE_K"])
+        inputs, weights = p.images * pixels * p.channels * across, p.images * tiles * p.weights
+        blocks_of_all = p.images * tiles * p.groups * across
+        threads = tile["TILE_K"] // tile["OUT_K"] * tile["TILE_H"] * tile["TILE_W"]
+        read = blocks_of_all * threads * p.taps * p.group_channels * (tile["OUT_K"] + 1)
+        written = blocks_of_all * _shared(p, tile, 1)
+        return Traffic(inputs + weights, p.pixels * p.filters, read, written, p.multiply_adds)
 
     def weight_grad(self, p, x, dy, dw):
         self.pooled_weight_grad(p, (1, 1), x, dy, None, dw)
@@ -81,9 +99,10 @@ class FirstLayer(Variant):
         across, steps = p.groups * cut(p.group_filters, grad_k), cut(depth, grad_t * grad_d)
         # Threads wait for memory one by one here: eight times as many blocks as elsewhere keep it busy.
         count, each = shares(windows, 8, cut(across * steps, 8), p.weights, x.dtype.itemsize)
+        where = grid(self.name, count, across, steps)
         partial = dw if count == 1 else empty((count, *dw.shape), dw.dtype)
         program.launch(
-            "weight_grad", (count, across, steps), (grad_k, grad_t), x, dy, indices, partial, np.int64(each),
+            "weight_grad", where, (grad_k, grad_t), x, dy, indices, partial, np.int64(each),
             p.struct(),
         )  # fmt: skip
         if count > 1:

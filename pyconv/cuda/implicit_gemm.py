@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..shapes import ConvGeometry
 from . import device as door
 from .array import DeviceArray, empty
-from .problem import Problem, compiled, cut, refuse, sum_partials, table, turned
-from .variants import Variant
+from .problem import Problem, compiled, cut, grid, keep, refuse, specialise, sum_partials, table, turned
+from .traffic import Traffic, taps_inside
+from .variants import Variant, axes
 
 #: Rows of the sum that are in shared memory at a time.
 DEPTH = 8
@@ -149,10 +152,27 @@ def tap_table(p: Problem, taps: tuple[tuple[int, int, int], ...], vector: int) -
 
 
 def vectors(p: Problem, left: DeviceArray, *others: DeviceArray) -> tuple[int, int]:
-    """Numbers read at once along channels and along filters: 4 where sizes and addresses are multiples of it."""
-    wide_x = p.group_channels % 4 == 0 and left.address % 16 == 0
-    wide_w = p.group_filters % 4 == 0 and all(array.address % 16 == 0 for array in others)
-    return 4 if wide_x else 1, 4 if wide_w else 1
+    """Numbers read at once along channels and along filters: 4 or 2 where sizes and addresses are multiples of it."""
+    return _wide(p.group_channels, left), _wide(p.group_filters, *others)
+
+
+def _wide(size: int, *arrays: DeviceArray) -> int:
+    for count in (4, 2):
+        aligned = (array.address % min(16, count * array.dtype.itemsize) == 0 for array in arrays)
+        if size % count == 0 and all(aligned):
+            return count
+    return 1
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A convolution ready to be launched: for each phase its grid, table and place."""
+
+    program: Any
+    block: tuple[int, ...]
+    count: int
+    launches: tuple[tuple[tuple[int, ...], DeviceArray, np.ndarray], ...]
+    struct: np.ndarray
 
 
 class ImplicitGemm(Variant):
@@ -162,79 +182,116 @@ class ImplicitGemm(Variant):
 
     def _check(self, *arrays: DeviceArray) -> None:
         for array in arrays:
-            if array.size >= 1 << 31:
+            if array.size > (1 << 31) - 1024:  # the last tile counts beyond the end
                 raise refuse(self.name, f"counts with 32 bits: an array of shape {array.shape} is too large for it")
 
     def convolve(self, p, x, weight, bias, y, relu):
-        g = _geometry(p)
-        self._launch(p, (forward_phase(g),), x, weight, bias, y, relu)
+        plan = self._plan("forward", p, x, weight, y, lambda: (forward_phase(_geometry(p)),))
+        self._launch(plan, x, weight, bias, y, relu)
 
     def input_grad(self, g, dy, weight, dx):
         phases = input_phases(g)
-        order = [tap for phase in phases for tap, _, _ in phase.taps]
+        order = tuple(tap for phase in phases for tap, _, _ in phase.taps)
         # A stride beyond the kernel's reach leaves no position at all to some phases: their pixels get zeros.
         filters = turned(weight, g, order) if order else weight
-        self._launch(Problem.input_grad(g), phases, dy, filters, None, dx, False)
+        plan = self._plan("input_grad", Problem.input_grad(g), dy, filters, dx, lambda: phases)
+        self._launch(plan, dy, filters, None, dx, False)
 
-    def _launch(self, p, phases, x, weight, bias, y, relu):
-        self._check(x, weight, y)
-        vector_x, vector_w = vectors(p, x, weight, y)
+    def traffic(self, p, dtype):
+        """Filters once for each row of tiles, images for each column; per_m + per_n for per_m × per_n products."""
+        depth = p.taps * p.group_channels
+        tile, count = choose(
+            p.pixels, p.group_filters, depth, p.groups, dtype.itemsize, door.current().multiprocessors, True
+        )
+        down, across = cut(p.pixels, tile.m), cut(p.group_filters, tile.n)
+        products = p.images * p.channels
+        for axis in axes(p):
+            products *= taps_inside(*axis)
+        inputs, weights = products * across, down * p.weights
+        each = cut(cut(depth, count), DEPTH) * DEPTH
+        slices = sum(cut(max(min(each, depth - share * each), 0), DEPTH) for share in range(count))
+        blocks_of_all = down * across * p.groups
+        read = blocks_of_all * slices * DEPTH * tile.threads * (tile.per_m + tile.per_n)
+        written = blocks_of_all * slices * DEPTH * (tile.m + tile.n)
+        results = p.pixels * p.filters
+        summing = 0 if count == 1 else count * results  # sum_partials reads the shares, and writes the result
+        return Traffic(inputs + weights + summing, results + summing, read, written, p.multiply_adds)
+
+    def _plan(
+        self, way: str, p: Problem, x: DeviceArray, weight: DeviceArray, y: DeviceArray,
+        phases: Callable[[], tuple[Phase, ...]],
+    ) -> _Plan:  # fmt: skip
+        """What is launched for a problem, worked out once: the host should not hold the device up."""
+        wide = vectors(p, x, weight, y)
+
+        def make() -> _Plan:
+            self._check(x, weight, y)
+            return self._planned(p, phases(), x.dtype, wide)
+
+        return keep((self.name, way, p, x.dtype.char, wide, specialise()), make)
+
+    def _planned(self, p: Problem, phases: tuple[Phase, ...], dtype: np.dtype, wide: tuple[int, int]) -> _Plan:
         largest = max(phases, key=lambda phase: len(phase.taps))
         pixels = p.images * largest.rows * largest.columns * len(phases)
         tile, count = choose(
-            pixels, p.group_filters, len(largest.taps) * p.group_channels, p.groups, x.dtype.itemsize,
+            pixels, p.group_filters, len(largest.taps) * p.group_channels, p.groups, dtype.itemsize,
             door.current().multiprocessors, True,
         )  # fmt: skip
-        program = compiled("implicit_gemm.cu", p, x.dtype, tile.macros(vector_x, vector_w))
-        out = y if count == 1 else empty((count, *y.shape), y.dtype)
-        weight_row = 0
+        step_h, step_w = (p.up_h, p.up_w) if len(phases) > 1 else (1, 1)
+        launches, weight_row = [], 0
         for phase in phases:
             depth = len(phase.taps) * p.group_channels
             each = cut(cut(max(depth, 1), count), DEPTH) * DEPTH
-            step_h, step_w = (p.up_h, p.up_w) if len(phases) > 1 else (1, 1)
             place = np.array(
-                [
-                    phase.rows,
-                    phase.columns,
-                    step_h,
-                    step_w,
-                    phase.first_h,
-                    phase.first_w,
-                    depth,
-                    each,
-                    weight_row,
-                    count,
-                ],
-                np.int32,
-            )
-            grid = (cut(p.images * phase.rows * phase.columns, tile.m), cut(p.group_filters, tile.n), p.groups * count)
-            program.launch(
-                "convolve", grid, (tile.threads,), x, weight, bias, out, tap_table(p, phase.taps, vector_x),
-                np.int32(relu), place, p.struct(),
+                [phase.rows, phase.columns, step_h, step_w, phase.first_h, phase.first_w, depth, each, weight_row,
+                 count], np.int32,
             )  # fmt: skip
+            where = grid(
+                self.name, cut(p.images * phase.rows * phase.columns, tile.m), cut(p.group_filters, tile.n),
+                p.groups * count,
+            )  # fmt: skip
+            launches.append((where, tap_table(p, phase.taps, wide[0]), place))
             weight_row += depth
-        if count > 1:
-            sum_partials(out, bias, y, count, relu=relu)
+        program = compiled("implicit_gemm.cu", p, dtype, tile.macros(*wide))
+        return _Plan(program, (tile.threads,), count, tuple(launches), p.struct())
+
+    def _launch(
+        self, plan: _Plan, x: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, y: DeviceArray, relu: bool
+    ) -> None:
+        out = y if plan.count == 1 else empty((plan.count, *y.shape), y.dtype)
+        for where, moves, place in plan.launches:
+            plan.program.launch(
+                "convolve", where, plan.block, x, weight, bias, out, moves, np.int32(relu), place, plan.struct
+            )
+        if plan.count > 1:
+            sum_partials(out, bias, y, plan.count, relu=relu)
 
     def weight_grad(self, p, x, dy, dw):
-        self._check(x, dy, dw)
-        vector_x, vector_w = vectors(p, x, dy, dw)
+        wide = vectors(p, x, dy, dw)
+
+        def make() -> tuple[Any, ...]:
+            self._check(x, dy, dw)
+            return self._planned_weight_grad(p, x.dtype, wide)
+
+        key = (self.name, "weight_grad", p, x.dtype.char, wide, specialise())
+        program, where, block, moves, numbers, count = keep(key, make)
+        partial = dw if count == 1 else empty((count, *dw.shape), dw.dtype)
+        program.launch("weight_grad", where, block, x, dy, partial, moves, *numbers)
+        if count > 1:
+            sum_partials(partial, None, dw, count)
+
+    def _planned_weight_grad(self, p: Problem, dtype: np.dtype, wide: tuple[int, int]) -> tuple[Any, ...]:
         depth = p.taps * p.group_channels
         tile, count = choose(
-            depth, p.group_filters, p.pixels, p.groups, x.dtype.itemsize, door.current().multiprocessors, True
+            depth, p.group_filters, p.pixels, p.groups, dtype.itemsize, door.current().multiprocessors, True
         )
         each = cut(cut(p.pixels, count), DEPTH) * DEPTH
         count = cut(p.pixels, each)
-        program = compiled("implicit_gemm.cu", p, x.dtype, tile.macros(vector_x, vector_w))
-        partial = dw if count == 1 else empty((count, *dw.shape), dw.dtype)
-        moves = tap_table(p, forward_phase(_geometry(p)).taps, vector_x)
-        grid = (cut(depth, tile.m), cut(p.group_filters, tile.n), p.groups * count)
-        program.launch(
-            "weight_grad", grid, (tile.threads,), x, dy, partial, moves, np.int32(depth), np.int32(each),
-            np.int32(count), p.struct(),
-        )  # fmt: skip
-        if count > 1:
-            sum_partials(partial, None, dw, count)
+        where = grid(self.name, cut(depth, tile.m), cut(p.group_filters, tile.n), p.groups * count)
+        moves = tap_table(p, forward_phase(_geometry(p)).taps, wide[0])
+        numbers = np.int32(depth), np.int32(each), np.int32(count), p.struct()
+        program = compiled("implicit_gemm.cu", p, dtype, tile.macros(*wide))
+        return program, where, (tile.threads,), moves, numbers, count
 
 
 @functools.lru_cache(maxsize=1024)

@@ -52,12 +52,21 @@ class Problem:
     out_h: int
     out_w: int
 
+    def __hash__(self) -> int:
+        return self._hash  # asked for at every launch
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(astuple(self))
+
     @classmethod
+    @functools.lru_cache(maxsize=1024)
     def forward(cls, g: ConvGeometry) -> Problem:
         """The forward pass of `g`; also what a weight gradient goes by."""
         return cls(g.n, g.h, g.w, g.c, g.k, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw, 1, 1, g.groups, g.oh, g.ow)
 
     @classmethod
+    @functools.lru_cache(maxsize=1024)
     def input_grad(cls, g: ConvGeometry) -> Problem:
         """The input gradient of `g`, a convolution of the output's gradient with turned filters."""
         top, left = (g.kh - 1) * g.dh - g.pt, (g.kw - 1) * g.dw - g.pl
@@ -88,6 +97,16 @@ class Problem:
         """Output pixels."""
         return self.images * self.out_h * self.out_w
 
+    @property
+    def multiply_adds(self) -> int:
+        """Products that are added up in all."""
+        return self.pixels * self.filters * self.taps * self.group_channels
+
+    @functools.cached_property
+    def _sizes(self) -> Problem:
+        """The same without images: what is compiled in."""
+        return self.with_images(0)
+
     @functools.lru_cache(maxsize=1024)  # noqa: B019 (problems are small and few)
     def struct(self) -> np.ndarray:
         """As the kernels' argument."""
@@ -114,7 +133,20 @@ class Problem:
 
 def refuse(algorithm: str, why: str) -> InputError:
     """The error of a variant for a shape that it does not take."""
-    return InputError(f"algorithm {algorithm!r} of backend cuda {why}; use 'naive' or 'implicit_gemm'")
+    others = " or ".join(repr(name) for name in ("naive", "implicit_gemm") if name != algorithm)
+    return InputError(f"algorithm {algorithm!r} of backend cuda {why}; use {others}")
+
+
+#: What CUDA allows of a grid, in blocks.
+GRID = (2**31 - 1, 65535, 65535)
+
+
+def grid(algorithm: str, *sizes: int) -> tuple[int, ...]:
+    """`sizes` as the grid of a launch, if CUDA allows so many blocks."""
+    if any(size > most for size, most in zip(sizes, GRID)):
+        needed, most = ("×".join(map(str, numbers)) for numbers in (sizes, GRID[: len(sizes)]))
+        raise refuse(algorithm, f"needs a grid of {needed} blocks for this shape, and CUDA allows {most}")
+    return sizes
 
 
 def blocks(total: int, block: int = BLOCK) -> tuple[int]:
@@ -145,10 +177,28 @@ _kept: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionar
 
 def keep(key: Any, make: Callable[[], Any]) -> Any:
     """What `make` gives, made once for each device and `key`: constant tables, compiled programs."""
-    known = _kept.setdefault(door.current(), {})
-    if key not in known:
-        known[key] = make()
-    return known[key]
+    known = _kept_here()
+    found = known.get(key)
+    if found is None:
+        found = known[key] = make()
+    return found
+
+
+def forget() -> None:
+    """Make anew what was kept for this device: its tiles are chosen otherwise now."""
+    _kept_here().clear()
+
+
+_latest: tuple[Callable[[], Any], dict[Any, Any]] = (lambda: None, {})
+
+
+def _kept_here() -> dict[Any, Any]:
+    """What is kept for the current device; the latest one is found at once, as it is mostly the only one."""
+    global _latest
+    device = door.current()
+    if _latest[0]() is not device:
+        _latest = weakref.ref(device), _kept.setdefault(device, {})
+    return _latest[1]
 
 
 def table(key: Any, values: Callable[[], Sequence[int] | np.ndarray]) -> DeviceArray:
@@ -158,7 +208,8 @@ def table(key: Any, values: Callable[[], Sequence[int] | np.ndarray]) -> DeviceA
 
 def helper(dtype: Any) -> Any:
     """The program with what the convolutions need around them."""
-    return door.current().compile("helpers.cu", {"REAL": REAL[np.dtype(dtype).char]})
+    char = np.dtype(dtype).char
+    return keep(("helpers.cu", char), lambda: door.current().compile("helpers.cu", {"REAL": REAL[char]}))
 
 
 def turned(weight: DeviceArray, g: ConvGeometry, taps: Sequence[int]) -> DeviceArray:
@@ -195,9 +246,8 @@ def permute(array: DeviceArray, axes: tuple[int, ...]) -> DeviceArray:
 
 def compiled(file: str, problem: Problem, dtype: Any, more: Macros) -> Any:
     """The program of a variant for `problem`, with the tile's macros `more`."""
-    if not specialise():
-        problem = _ANY
-    key = (file, problem.with_images(0), np.dtype(dtype).char, tuple(more.items()))
+    problem = problem._sizes if specialise() else _ANY
+    key = (file, problem, np.dtype(dtype).char, tuple(more.items()))
     return keep(key, lambda: door.current().compile(file, {**problem.macros(dtype), **more}))
 
 

@@ -7,6 +7,7 @@ import functools
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from ..errors import RunError
 from ..shapes import ConvGeometry
 from . import device as door
+from . import timing
 from .array import DeviceArray, empty
 from .problem import Problem
 
@@ -55,15 +57,14 @@ def tuned(algorithm: str, p: Problem, dtype: Any) -> Any:
         tile = None if found is None else Tile(**found)
     except TypeError:
         return None
-    if tile is None or tile.shared(p, np.dtype(dtype).itemsize) > door.current().shared_bytes:
+    if tile is None or not all(isinstance(size, int) and size > 0 for size in astuple(tile)):
         return None
-    return tile
+    fits = tile.shared(p, np.dtype(dtype).itemsize) <= door.current().shared_bytes and tile.threads <= 1024
+    return tile if fits else None
 
 
 def remember(algorithm: str, p: Problem, dtype: Any, tile: Any) -> None:
     """Write a tile to the file, whole or not at all; tuning in several processes at once may lose some, no more."""
-    from dataclasses import asdict
-
     file = path()
     _read.cache_clear()
     tiles = {**_read(file), _key(algorithm, p, dtype): asdict(tile)}
@@ -78,14 +79,8 @@ def remember(algorithm: str, p: Problem, dtype: Any, tile: Any) -> None:
 
 def milliseconds(run: Callable[[], None], *, repeats: int = 5) -> float:
     """The least of several times of `run`, by events, after one run that does not count."""
-    device = door.current()
     run()
-    times = []
-    for _ in range(repeats):
-        with device.timer() as timer:
-            run()
-        times.append(timer.milliseconds)
-    return min(times)
+    return 1e3 * min(timing.kernels(run, 2) for _ in range(repeats))
 
 
 def tune(g: ConvGeometry, dtype: Any = np.float32, *, tries: int = TRIES) -> dict[str, list[tuple[Any, float]]]:

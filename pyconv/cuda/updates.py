@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError, ShapeError
 from . import device as door
 from .array import DeviceArray
-from .problem import BLOCK, REAL, blocks
+from .problem import BLOCK, REAL, blocks, keep
 
 
 def update(
@@ -62,7 +62,8 @@ def update(
     else:
         raise InputError(f"the optimizer {name!r} has no kernel for the GPU; use one of pyconv's own")
     real = flat.dtype.type
-    program = door.current().compile("updates.cu", {"REAL": REAL[flat.dtype.char]})
+    char = flat.dtype.char
+    program = keep(("updates.cu", char), lambda: door.current().compile("updates.cu", {"REAL": REAL[char]}))
     tail = (np.int32(o.nesterov),) if name == "sgd" else ()
     program.launch(
         "adam" if name == "adamw" else name, blocks(flat.size), (BLOCK,), *vectors, np.int64(flat.size),

@@ -13,7 +13,7 @@ from pyconv.cuda import layers, updates
 from pyconv.cuda.array import DeviceArray, empty, to_device, zeros
 from pyconv.errors import PyconvError
 
-from .layer import in_layer
+from .layer import Step, in_layer
 from .run import Run
 
 if TYPE_CHECKING:
@@ -51,17 +51,22 @@ class _Staging:
     def __init__(self) -> None:
         self._host: dict[str, np.ndarray] = {}
         self._there: dict[str, DeviceArray] = {}
+        self._tickets: dict[str, Any] = {}
 
     def send(self, name: str, array: np.ndarray) -> tuple[DeviceArray, Any]:
         """Start the copy of `array`; gives the device array and the ticket to wait for."""
         device = cuda.current()
+        if name in self._tickets:  # a batch that was never used may still be being read from here
+            device.after(self._tickets[name])
         host, there = self._host.get(name), self._there.get(name)
         if host is None or there is None or host.size < array.nbytes:
             host = self._host[name] = device.page_locked((array.nbytes,), np.uint8)
             there = self._there[name] = empty((array.nbytes,), np.uint8)
+            # The pool may have given memory that a kernel on its way still uses, and copies do not wait for kernels.
+            device.synchronise()
         ours = host[: array.nbytes].view(array.dtype).reshape(array.shape)
         np.copyto(ours, array)
-        ticket = device.copy_in_async(there.address, ours)
+        ticket = self._tickets[name] = device.copy_in_async(there.address, ours)
         return DeviceArray(array.shape, array.dtype, there.address, there), ticket
 
 
@@ -109,12 +114,17 @@ class OnDevice:
         self._workspace: Any = DeviceWorkspace()
         self._stagings, self._turn = (_Staging(), _Staging()), 0
         self._flat_host: np.ndarray | None = None
+        self._gradient_host: np.ndarray | None = None
+        self._fetching: list[Any] = []
         self._normalization: tuple[Any, DeviceArray, DeviceArray] | None = None
         n, m = (
             sum(_size(p.shape) for p in known.values()) for known in (architecture.parameters, architecture.buffers)
         )
         self.flat, self.gradient, self.flat_buffers = empty((n,), dtype), empty((n,), dtype), empty((m,), dtype)
         self._gradients = _views(self.gradient, architecture.parameters)
+        sizes = [_size(p.shape) for p in architecture.parameters.values()]
+        ends = [int(end) for end in np.cumsum(sizes)]
+        self._places = dict(zip(architecture.parameters, zip([0, *ends], ends)))
         arrays: Any = {**_views(self.flat, architecture.parameters), **_views(self.flat_buffers, architecture.buffers)}
         for step in self._steps:
             step.bind(arrays)
@@ -139,12 +149,32 @@ class OnDevice:
         if buffers.size:
             self.flat_buffers.get(buffers)
 
+    def _fetch(self, step: Step) -> None:
+        """Start to copy the gradient of a step to main memory, beside the backward passes of the steps before it."""
+        if self._gradient_host is None:
+            self._gradient_host = self._device.page_locked(self.gradient.shape, self._dtype)
+        for start, stop in self._spans(step):
+            part = self.gradient[start:stop]
+            self._fetching.append(self._device.copy_out_async(self._gradient_host[start:stop], part.address))
+
+    def _spans(self, step: Step) -> list[tuple[int, int]]:
+        """Where the step's parameters lie in the flat vector: adjacent ones together."""
+        spans: list[tuple[int, int]] = []
+        for name in step.names.values():
+            start, stop = self._places[name]
+            if spans and spans[-1][1] == start:
+                spans[-1] = spans[-1][0], stop
+            else:
+                spans.append((start, stop))
+        return spans
+
     def pull_gradient(self, out: np.ndarray) -> None:
-        """Copy the gradient to main memory."""
-        if self._flat_host is None:
-            self._flat_host = self._device.page_locked(out.shape, out.dtype)
-        self.gradient.get(self._flat_host)
-        np.copyto(out, self._flat_host)
+        """Wait for the gradient that :meth:`begin` was asked to fetch, and copy it to `out`."""
+        for ticket in self._fetching:
+            self._device.after(ticket)
+        self._fetching.clear()
+        if self._gradient_host is not None:
+            np.copyto(out, self._gradient_host)
 
     def stage(self, examples: np.ndarray, labels: np.ndarray | None = None) -> Batch:
         """Start to copy a batch to the device, beside what it computes; no more than one ahead of its use."""
@@ -192,10 +222,16 @@ class OnDevice:
         return self.forward(self.stage(examples), normalization, self._run(ops, algorithm, True, step, first)).get()
 
     def begin(
-        self, batch: Batch, ops: Backend, algorithm: str, normalization: Normalization, step: int, first: int
-    ) -> DeviceArray:
+        self, batch: Batch, ops: Backend, algorithm: str, normalization: Normalization, step: int, first: int,
+        *, fetch: bool = False,
+    ) -> DeviceArray:  # fmt: skip
         """Start the forward and backward pass of a batch: its losses, and :attr:`gradient` of the mean loss, are being
         computed when this returns.
+
+        Parameters
+        ----------
+        fetch : bool
+            Copy each layer's gradient to main memory as soon as it is there, for :meth:`pull_gradient`.
 
         Returns
         -------
@@ -211,6 +247,8 @@ class OnDevice:
         layers.softmax_cross_entropy(logits, labels, losses, error, 1 / batch.size)  # type: ignore[arg-type]
         for position in range(len(self._steps) - 1, self._first_trainable - 1, -1):
             error = self._steps[position].backward(error, run, position > self._first_trainable)
+            if fetch:
+                self._fetch(self._steps[position])
         return losses
 
 

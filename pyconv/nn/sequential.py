@@ -348,7 +348,7 @@ class Sequential:
             batch = there.stage(examples, targets)  # on its way while the parameters are made ready
             there.push(self._flat, self._flat_buffers)
             how = (run.ops, self.algorithm, self._normalization, run.step, run.first)
-            losses = there.begin(batch, *how)
+            losses = there.begin(batch, *how, fetch=True)
             there.pull_gradient(out)
             there.pull(None, self._flat_buffers)
             return float(losses.get().mean(dtype=np.float64)), out

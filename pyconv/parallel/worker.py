@@ -216,7 +216,7 @@ def main(setup: Setup) -> None:
         words[s.STATE] = s.NOT_FINITE if isinstance(error, NotFinite) else s.ERROR
         text = str(error).strip().splitlines()
         store.leave_message(setup.index, text[0] if isinstance(error, RunError) and text else _one_line(error))
-        if not isinstance(error, NotFinite):
+        if not isinstance(error, (NotFinite, RunError)):  # those say in one line all there is to say
             _log.error("%s", traceback.format_exc().rstrip())
         words[s.HEARTBEAT] = time.monotonic_ns()
         _leave(EXIT_FAILED)

@@ -79,6 +79,12 @@ static inline uint64_t __umul64hi(uint64_t a, uint64_t b) {
     return (uint64_t)((unsigned __int128)a * b >> 64);
 }
 
+// A clock that ticks each time that it is read.
+static inline long long clock64() {
+    static long long ticks;
+    return ticks += 100;
+}
+
 // ---- calling a kernel whose arguments are known as addresses only
 // -----------------------------------------------
 

@@ -54,8 +54,8 @@ class EmulatedProgram:
 
     def __init__(self, device: EmulatedDevice, path: Path) -> None:
         self._device, self._path = device, path
-        if device.sanitize is None:
-            library = ctypes.CDLL(str(path))
+        if device.sanitize not in toolchain.PROGRAMS:
+            self._library = library = ctypes.CDLL(str(path))
             self._run = library.cuda_launch
             self._run.restype = ctypes.c_char_p
 
@@ -70,7 +70,7 @@ class EmulatedProgram:
         device.launches.append((self._path.stem.rsplit("-", 1)[0], kernel))
         shape = np.array([*grid, *block], np.uint32)
         device.seed += 1
-        if device.sanitize is not None:
+        if device.sanitize in toolchain.PROGRAMS:
             self._launch_program(kernel, shape, args, shared)
         else:
             values, keep = (ctypes.c_void_p * len(args))(), []
@@ -78,6 +78,8 @@ class EmulatedProgram:
                 cell = np.frombuffer(_bytes(argument).ljust(16, b"\0"), np.uint8).copy()
                 keep.append(cell)
                 values[i] = cell.ctypes.data
+            if device.sanitize == "count":
+                self._start_counting(args, shared)
             failure = self._run(
                 kernel.encode(),
                 values,
@@ -90,7 +92,19 @@ class EmulatedProgram:
             )
             if failure:
                 raise DeviceLostError(f"{kernel}: {failure.decode()}")
+            if device.sanitize == "count":
+                counted = (ctypes.c_uint64 * 4)()
+                self._library.cuda_counted(counted)
+                device.counted.append((kernel, tuple(counted)))
         device.check_fences(kernel)
+
+    def _start_counting(self, args: tuple[Any, ...], shared: int) -> None:
+        """Count accesses to the arrays of numbers; tables of integers are not the paper's memory traffic."""
+        arrays = [a for a in args if isinstance(a, DeviceArray) and a.dtype.kind == "f"]
+        ranges = [bound for a in arrays for bound in (a.address, a.address + a.nbytes)]
+        self._library.cuda_count(
+            (ctypes.c_size_t * len(ranges))(*ranges), ctypes.c_int(len(arrays)), ctypes.c_size_t(shared)
+        )
 
     def _launch_program(self, kernel: str, shape: np.ndarray, args: tuple[Any, ...], shared: int) -> None:
         """Run the kernel in a sanitized program of its own, on copies of the memory that its arguments point to."""
@@ -159,8 +173,9 @@ class EmulatedDevice:
     ----------
     order : {"natural", "reversed", "shuffled"}
         In which the threads between two barriers, and the blocks, run.
-    sanitize : None, "address" or "thread"
-        Run each launch in a program under AddressSanitizer with UndefinedBehaviorSanitizer, or ThreadSanitizer.
+    sanitize : None, "address", "thread" or "count"
+        Run each launch in a program under AddressSanitizer with UndefinedBehaviorSanitizer, or ThreadSanitizer; or
+        count the bytes that it reads and writes, in global and in shared memory: `counted`.
     macros : dict, optional
         Set for every file, to plant a bug.
     """
@@ -183,6 +198,7 @@ class EmulatedDevice:
         self.taken, self._total, self._limit = 0, memory, None
         self.launches: list[tuple[str, str]] = []
         self.copied_in = self.copied_out = 0  # bytes
+        self.counted: list[tuple[str, tuple[int, int, int, int]]] = []
         self._programs: dict[Any, EmulatedProgram] = {}
 
     def find(self, address: int) -> EmulatedMemory:
@@ -227,6 +243,10 @@ class EmulatedDevice:
         self.copy_in(address, host)
         return "done"
 
+    def copy_out_async(self, host: np.ndarray, address: int) -> Any:
+        self.copy_out(host, address)
+        return "done"
+
     def after(self, ticket: Any) -> None:
         assert ticket == "done"
 
@@ -253,6 +273,9 @@ class EmulatedDevice:
 
     def synchronise(self) -> None:
         pass
+
+    def hold(self, milliseconds: float) -> None:
+        self.compile("hold.cu", {"REAL": "float"}).launch("hold", (1,), (1,), np.int64(1000 * milliseconds))
 
     @contextlib.contextmanager
     def timer(self) -> Iterator[Any]:

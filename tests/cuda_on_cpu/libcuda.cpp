@@ -68,6 +68,9 @@ static bool known(Address address, size_t bytes) {
     --after;
     return address + bytes <= after->first + after->second;
 }
+// What is tidied up after the context has gone is an error on a real driver.
+#define NEEDS_LIFE                                                                                           \
+    if (retained <= 0) return INVALID_CONTEXT
 #define NEEDS_CONTEXT                                                                                        \
     if (lost) return ILLEGAL_ADDRESS;                                                                        \
     if (stack.empty()) return INVALID_CONTEXT
@@ -97,8 +100,8 @@ API Result cuDeviceGet(int *device, int number) {
     *device = number;
     return OK;
 }
-API Result cuDeviceGetName(char *name, int length, int) {
-    snprintf(name, length, "libcuda on the CPU");
+API Result cuDeviceGetName(char *name, int length, int device) {
+    snprintf(name, length, device ? "libcuda on the CPU, number %d" : "libcuda on the CPU", device);
     return OK;
 }
 API Result cuDeviceComputeCapability(int *major, int *minor, int) {
@@ -173,6 +176,7 @@ API Result cuMemHostAlloc(void **memory, size_t bytes, unsigned) {
     return OK;
 }
 API Result cuMemFreeHost(void *memory) {
+    NEEDS_LIFE;
     free(memory);
     return OK;
 }
@@ -190,6 +194,9 @@ API Result cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) {
     if (!known(from, bytes)) return INVALID_VALUE;
     memcpy(to, (void *)from, bytes);
     return OK;
+}
+API Result cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *) {
+    return cuMemcpyDtoH_v2(to, from, bytes);
 }
 API Result cuMemcpyDtoD_v2(Address to, Address from, size_t bytes) {
     NEEDS_CONTEXT;
@@ -216,6 +223,7 @@ API Result cuStreamCreate(void **stream, unsigned) {
     return OK;
 }
 API Result cuStreamDestroy_v2(void *stream) {
+    NEEDS_LIFE;
     free(stream);
     return OK;
 }
@@ -225,6 +233,7 @@ API Result cuEventCreate(Event **event, unsigned) {
     return OK;
 }
 API Result cuEventDestroy_v2(Event *event) {
+    NEEDS_LIFE;
     delete event;
     return OK;
 }
@@ -237,6 +246,10 @@ API Result cuEventRecord(Event *event, void *) {
 API Result cuEventSynchronize(Event *) {
     NEEDS_CONTEXT;
     return OK;
+}
+API Result cuStreamWaitEvent(void *, Event *event, unsigned) {
+    NEEDS_CONTEXT;
+    return event->recorded ? OK : INVALID_VALUE;
 }
 API Result cuEventQuery(Event *) {
     return OK;

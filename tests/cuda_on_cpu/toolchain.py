@@ -20,7 +20,11 @@ FLAGS = {
     None: ["-O1", "-fvisibility=hidden"],
     "address": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fsanitize-sections=cuda_shared"],
     "thread": ["-O1", "-fsanitize=thread"],
+    # Literally as written, each access reported: see counts.cpp.
+    "count": ["-O0", "-fsanitize=thread", "-fvisibility=hidden"],
 }
+#: Kinds that become a program of their own.
+PROGRAMS = ("address", "thread")
 
 _KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^()]*(?:\([^()]*\)[^()]*)*\)\s*)?(\w+)\s*\(")
 
@@ -49,7 +53,7 @@ def folder() -> Path:
 
 @functools.cache
 def _own_sources() -> bytes:
-    return b"".join((HERE / name).read_bytes() for name in ("cuda_on_cpu.h", "runtime.cpp", "main.cpp"))
+    return b"".join((HERE / name).read_bytes() for name in ("cuda_on_cpu.h", "runtime.cpp", "main.cpp", "counts.cpp"))
 
 
 def _run(command: list[str]) -> None:
@@ -63,7 +67,7 @@ def build(path: Path, source: str, macros: dict[str, object], sanitize: str | No
     defines = [f"-D{name}={value}" for name, value in sorted(macros.items())]
     flags = [*BASE, *FLAGS[sanitize]]
     digest = hashlib.sha256(repr((source, defines, flags, CXX)).encode() + _own_sources()).hexdigest()[:24]
-    target = folder() / f"{path.stem}-{digest}{'.exe' if sanitize else '.so'}"
+    target = folder() / f"{path.stem}-{digest}{'.exe' if sanitize in PROGRAMS else '.so'}"
     if target.exists():
         return target
     with (folder() / f"{target.name}.lock").open("w") as lock:  # one of several test processes compiles
@@ -75,20 +79,17 @@ def build(path: Path, source: str, macros: dict[str, object], sanitize: str | No
             f'#include "cuda_on_cpu.h"\n#include "{path}"\n' + "".join(f"CUDA_EXPORT({k})\n" for k in kernels(source))
         )
         new = target.with_suffix(".new")
-        kind = [str(_runtime("main", sanitize))] if sanitize else ["-shared"]
-        _run(
-            [
-                CXX,
-                *flags,
-                *defines,
-                f"-I{path.parent}",
-                str(wrapper),
-                str(_runtime("runtime", sanitize)),
-                *kind,
-                "-o",
-                str(new),
-            ]
-        )
+        objects = [_runtime("runtime", None if sanitize == "count" else sanitize)]
+        if sanitize in PROGRAMS:
+            objects.append(_runtime("main", sanitize))
+        kernel = new.with_suffix(".o")
+        _run([CXX, *flags, *defines, f"-I{path.parent}", "-c", str(wrapper), "-o", str(kernel)])
+        if sanitize == "count":  # the compiler's part of the race detector, without its library
+            objects.append(_runtime("counts", None))
+            flags = BASE
+        link = [] if sanitize in PROGRAMS else ["-shared"]
+        _run([CXX, *flags, *link, str(kernel), *map(str, objects), "-o", str(new)])
+        kernel.unlink()
         new.rename(target)
     return target
 

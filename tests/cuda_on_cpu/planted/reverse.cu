@@ -1,5 +1,5 @@
-// A correct kernel, and what the harness must find when a line of it is wrong. Each block reverses THREADS numbers through
-// shared memory; BUG plants one mistake.
+// A correct kernel, and what the harness must find when a line of it is wrong. Each block reverses THREADS
+// numbers through shared memory; BUG plants one mistake.
 extern "C" __global__ void reverse(const float *x, float *y, int size) {
     __shared__ float tile[THREADS];
     int t = threadIdx.x, first = blockIdx.x * THREADS;

@@ -1,0 +1,110 @@
+"""Training waits where it must: on a device that does everything at the worst moment, the numbers stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from cuda_devices import NO_EMULATOR
+from cuda_on_cpu.device import EmulatedDevice
+from cuda_on_cpu.late import LateDevice
+
+import pyconv
+from pyconv import cuda, nn, optim
+from pyconv.backends import _loaded
+
+pytestmark = pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR))
+
+LAYERS = [
+    nn.Conv2D(4, 3, activation="relu"),
+    nn.MaxPool2D(2),
+    nn.Conv2D(6, 3, stride=2, padding=1),
+    nn.BatchNorm(),
+    nn.ReLU(),
+    nn.Flatten(),
+    nn.Dense(3),
+]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
+    _loaded.cache_clear()
+    yield
+    _loaded.cache_clear()
+
+
+def fitted(device: cuda.Device) -> np.ndarray:
+    """Parameters and running statistics after two epochs of four steps; the last batch of an epoch is smaller."""
+    model = nn.Sequential(LAYERS, (10, 10, 1), seed=1)
+    model.normalization = nn.Normalization(100.0, 60.0)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (30, 10, 10, 1)).astype(np.uint8), np.arange(30) % 3
+    settings = {"epochs": 2, "batch_size": 8, "optimizer": optim.Adam(0.01), "progress": "off"}
+    with cuda.use(device):
+        pyconv.fit(model, x, y, validation=(x, y), backend="cuda", **settings)
+    return np.concatenate([model.flat, model.flat_buffers])
+
+
+@pytest.mark.parametrize("copies", ["early", "late"])
+def test_a_run_waits_where_it_must(copies: str) -> None:
+    np.testing.assert_array_equal(fitted(LateDevice(copies)), fitted(EmulatedDevice()))
+
+
+class Hasty(LateDevice):
+    """Never waits when it is told to."""
+
+    def synchronise(self) -> None:
+        pass
+
+
+class Forgetful(LateDevice):
+    """Does not wait for a batch."""
+
+    def __init__(self) -> None:
+        super().__init__("late")
+
+    def after(self, ticket: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("device", [Hasty, Forgetful])
+def test_a_forgotten_wait_is_found(device: type[LateDevice]) -> None:
+    expected = fitted(EmulatedDevice())
+    try:
+        actual = fitted(device())
+    except pyconv.PyconvError:  # a loss of NaN
+        return
+    assert not np.array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("copies", ["early", "late"])
+def test_a_gradient_is_fetched_whole(copies: str) -> None:
+    """Layer by layer, beside the backward pass; batches of different sizes one after the other."""
+    model = nn.Sequential(LAYERS, (10, 10, 1), seed=1)
+    model.backend = "cuda"
+    rng = np.random.default_rng(0)
+    batches = [(rng.standard_normal((n, 10, 10, 1)).astype("f"), np.arange(n) % 3) for n in (8, 5, 8, 12)]
+
+    def gradients(device: cuda.Device) -> list[np.ndarray]:
+        with cuda.use(device):
+            return [model.loss_and_gradient(x, y)[1].copy() for x, y in batches]
+
+    for actual, expected in zip(gradients(LateDevice(copies)), gradients(EmulatedDevice())):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_a_gradient_that_is_not_waited_for_is_found() -> None:
+    class Impatient(LateDevice):
+        def after(self, ticket: object) -> None:
+            if ticket != "out":
+                super().after(ticket)
+
+    model = nn.Sequential(LAYERS, (10, 10, 1), seed=1)
+    model.backend = "cuda"
+    x, y = np.random.default_rng(0).standard_normal((8, 10, 10, 1)).astype("f"), np.arange(8) % 3
+    with cuda.use(EmulatedDevice()):
+        expected = model.loss_and_gradient(x, y)[1].copy()
+    with cuda.use(Impatient("late")):
+        assert not np.array_equal(model.loss_and_gradient(x, y)[1], expected)
