@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import struct
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,11 +83,16 @@ class Request:
 def build(program: Path, compiler: Sequence[str], isas: Sequence[str] = ISAS) -> Path:
     """Compile the driver and the kernels with `compiler`, a command with its flags; warnings are errors."""
     sources = [HERE / "driver.c", KERNELS / "dispatch.c", *(KERNELS / f"isa_{isa}.c" for isa in isas)]
-    command = [*compiler, "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-ffp-contract=fast", f"-I{KERNELS}"]
-    done = subprocess.run(
-        [*command, *map(str, sources), "-lm", "-o", str(program)], capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    objects = [program.with_name(f"{source.stem}.o") for source in sources]
+    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-ffp-contract=fast", f"-I{KERNELS}"]
+
+    def call(*arguments: object) -> None:
+        done = subprocess.run([*compiler, *map(str, arguments)], capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr[-4000:]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda one, to: call(*flags, "-c", one, "-o", to), sources, objects))
+    call(*objects, "-lm", "-o", program)
     return program
 
 
