@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define LANES  (VECTOR_BYTES / 4)
-#define PIXELS (REGISTERS == 32 ? 12 : 6) /* of a register tile: 12 x 2 or 6 x 2 sums, and some left over */
+#define PIXELS (REGISTERS == 32 ? 14 : 6) /* of a register tile: 14 x 2 or 6 x 2 sums, and some left over */
 #define UNROLL _Pragma("GCC unroll 16")
 
 typedef float vec __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
