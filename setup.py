@@ -79,6 +79,7 @@ class Build(build_ext):
             link.append("-fopenmp")
         else:
             print(NO_OPENMP, file=sys.stderr)
+            flags.append("-Wno-unused-but-set-variable")  # what Cython keeps for the pragmas that are not there
         sanitizers = os.environ.get("PYCONV_SANITIZE")
         if sanitizers:
             flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
