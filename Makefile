@@ -9,7 +9,7 @@ EXTRAS ?= test
 
 SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*/*.pyx pyconv/_kernels/*.[ch])
 
-.PHONY: help train test sanitize valgrind arm bench docs lint format clean
+.PHONY: help train test bench docs lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,28 @@ train: $(VENV)/.installed-run  ## train on synthetic faces with the model fer: t
 
 test: $(VENV)/.installed-$(EXTRAS)  ## run the tests
 	$(BIN)/python -m pytest tests $(ARGS)
+
+bench: $(VENV)/.installed-test,peers  ## run the benchmarks
+	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)
+
+docs: $(VENV)/.installed-docs  ## build the documentation into docs/_build/html; warnings are errors
+	MPLBACKEND=agg $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -W -q -b doctest docs docs/_build/doctest
+	$(BIN)/python -m sphinx -W -q -b linkcheck -D linkcheck_ignore='https?://.*' docs docs/_build/linkcheck
+
+lint: $(VENV)/.installed-lint  ## check style, types and the layer rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint --max-line-length=120 pyconv  # it looks for pycodestyle on PATH
+	$(BIN)/clang-format --dry-run -Werror $(wildcard pyconv/_kernels/*.[ch])
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-lint  ## put the sources into the house's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(wildcard pyconv/_kernels/*.[ch])
+
+.PHONY: sanitize valgrind arm
 
 # Modules of their own with AddressSanitizer and UndefinedBehaviorSanitizer, and the tests of the operations on them;
 # then the kernels alone, where every workspace is exactly as large as it has to be. What Python and NumPy never free is
@@ -56,26 +78,6 @@ arm: $(VENV)/.installed-$(EXTRAS)  ## cross-compile the kernels for 64-bit ARM a
 	@command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null \
 	  || { echo "needs: apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"; exit 1; }
 	$(BIN)/python -m pytest tests/test_kernel_driver.py -k arm $(ARGS)
-
-bench: $(VENV)/.installed-test,peers  ## run the benchmarks
-	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)
-
-docs: $(VENV)/.installed-docs  ## build the documentation into docs/_build/html; warnings are errors
-	MPLBACKEND=agg $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
-	$(BIN)/python -m sphinx -W -q -b doctest docs docs/_build/doctest
-	$(BIN)/python -m sphinx -W -q -b linkcheck -D linkcheck_ignore='https?://.*' docs docs/_build/linkcheck
-
-lint: $(VENV)/.installed-lint  ## check style, types and the layer rules
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	PATH="$(abspath $(BIN)):$$PATH" cython-lint --max-line-length=120 pyconv  # it looks for pycodestyle on PATH
-	$(BIN)/clang-format --dry-run -Werror $(wildcard pyconv/_kernels/*.[ch])
-	$(BIN)/mypy
-
-format: $(VENV)/.installed-lint  ## put the sources into the house's style
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(wildcard pyconv/_kernels/*.[ch])
 
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) build pyconv/*.so pyconv/_cpu.c *.egg-info
