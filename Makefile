@@ -70,5 +70,33 @@ format: $(VENV)/.installed-lint  ## put the sources into the house's style
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(C_SOURCES)
 
+.PHONY: sanitize valgrind arm
+
+# Modules of their own with AddressSanitizer and UndefinedBehaviorSanitizer, and the tests of the operations on them;
+# then the kernels alone, where every workspace is exactly as large as it has to be. What Python and NumPy never free is
+# no leak of ours: valgrind looks for those.
+SANITIZED := build/sanitize/lib
+SANITIZE_TESTS ?= tests/test_ops.py tests/test_cpu.py tests/test_winograd.py
+sanitize: $(VENV)/.installed-$(EXTRAS)  ## run the tests of the operations under ASan and UBSan
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(BIN)/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	PYCONV_SANITIZE=address,undefined $(BIN)/python setup.py --quiet build --build-base build/sanitize --build-lib $(SANITIZED)
+	cp -R tests conftest.py pyproject.toml $(SANITIZED)
+	cd $(SANITIZED) && env PYTHONPATH= PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	  $(abspath $(BIN))/python -m pytest -k "not pytorch" $(SANITIZE_TESTS) $(ARGS)
+	PYCONV_CHECK=sanitize $(BIN)/python -m pytest tests/test_kernel_driver.py -k sanitize $(ARGS)
+
+# valgrind knows no AVX-512 and shows a processor without, so that dispatch takes AVX2.
+valgrind: $(VENV)/.installed-$(EXTRAS)  ## run the kernels, and a sample of the module, under valgrind
+	PYCONV_CHECK=valgrind $(BIN)/python -m pytest tests/test_kernel_driver.py -k valgrind $(ARGS)
+	PYTHONPATH=. PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --suppressions=tests/valgrind.supp \
+	  $(BIN)/python tests/valgrind_sample.py
+
+arm: $(VENV)/.installed-$(EXTRAS)  ## cross-compile the kernels for 64-bit ARM and run them under qemu-user
+	@command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null \
+	  || { echo "needs: apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"; exit 1; }
+	$(BIN)/python -m pytest tests/test_kernel_driver.py -k arm $(ARGS)
+
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) build pyconv/*.so pyconv/_cpu.c *.egg-info

@@ -12,7 +12,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -53,6 +56,16 @@ def openmp_works(compiler: list[str]) -> bool:
     return True
 
 
+def in_parallel(compile_one: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """A compiler's method `compile` that works on as many sources at once as there are CPUs: each kernel takes long."""
+
+    def compile_all(sources: list[str], **options: Any) -> list[str]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return [objects[0] for objects in pool.map(lambda source: compile_one([source], **options), sources)]
+
+    return compile_all
+
+
 class Build(build_ext):
     """Adds the flags that depend on what the compiler can do."""
 
@@ -66,6 +79,7 @@ class Build(build_ext):
             link.append("-fopenmp")
         else:
             print(NO_OPENMP, file=sys.stderr)
+            flags.append("-Wno-unused-but-set-variable")  # what Cython keeps for the pragmas that are not there
         sanitizers = os.environ.get("PYCONV_SANITIZE")
         if sanitizers:
             flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
@@ -73,6 +87,7 @@ class Build(build_ext):
         for extension in self.extensions:
             extension.extra_compile_args = [*flags, *extension.extra_compile_args]
             extension.extra_link_args = [*link, *extension.extra_link_args]
+        self.compiler.compile = in_parallel(self.compiler.compile)
         super().build_extensions()
 
 

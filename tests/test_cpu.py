@@ -101,6 +101,31 @@ def test_convolution_matches_the_twin(name, algorithm, dtype, isa):
     assert_close(gw, reference.conv2d_weight_grad(x, dy, g), dtype)
 
 
+@pytest.mark.skipif(len(_cpu.isas()) == 1, reason="this processor runs one instruction set only")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_instruction_sets_agree_to_rounding(name, dtype):
+    g, x, w, b, dy = problem(name, dtype, seed=4)
+    results, before = {}, _cpu.isa()
+    try:
+        for isa in _cpu.isas():
+            _cpu.set_isa(isa)
+            results[isa] = (
+                _cpu.conv2d(x, w, b, g, algorithm="direct"),
+                _cpu.conv2d_input_grad(dy, w, g, algorithm="direct"),
+                _cpu.conv2d_weight_grad(x, dy, g, algorithm="direct"),
+            )
+    finally:
+        _cpu.set_isa(before)
+    terms = (g.kh * g.kw * g.c, g.kh * g.kw * g.k, g.n * g.oh * g.ow)
+    for isa, others in results.items():
+        for one, other, count in zip(results["baseline"], others, terms, strict=True):
+            # Each set adds in its own order. A sum of `count` products of unit variance grows as its square root, and
+            # each addition rounds in proportion to what has been summed: count * eps / 5 in the root mean square.
+            limit = (2 * count + 8) * np.finfo(dtype).eps
+            np.testing.assert_allclose(other, one, rtol=0, atol=limit, err_msg=isa)
+
+
 @pytest.mark.parametrize("algorithm", CONVOLVERS)
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_threads_do_not_change_a_bit(name, algorithm):

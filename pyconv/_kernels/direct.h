@@ -3,8 +3,9 @@
    Both are correlations of an input (N, ih, iw, from) with packed filters (axis.h), for every phase of the
    stride
 
-       out[oy, ox, k] = act(b[k] + sum over taps i, j and channels c of in[iy + i ti, ix + j tj, c] w[i, j, c,
-   k])
+       out[oy, ox, k] = act(b[k] + sum over i, j, c of in[iy + i ti, ix + j tj, c] w[i, j, c, k])
+
+   with (iy, ix) the place of result (oy, ox) in the input and ti, tj the distance of its taps.
 
    Stage 0 packs the filters as [group][phase row][phase column][block of 2 LANES filters][i][j][c][2 LANES]:
    the tile reads them from first to last. Where the number of filters is no multiple of LANES, the last

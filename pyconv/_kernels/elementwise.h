@@ -4,8 +4,8 @@
        relu          out = max(0, a), NaN stays NaN
        relu_grad     out = a where b > 0, else 0              (a: grad_out, b: the result of relu)
        scale_shift   out = a * b + c, b and c per channel
-       bias_grad     out[channel] = sum over rows of a; with `relu` of a where b > 0, else 0, which out2
-   receives (it may be a)
+       bias_grad     out[channel] = sum over rows of a; with `relu`, of a where b > 0, else 0:
+                     out2 receives those numbers (it may be a)
 
    The compiler vectorises these loops: they are bound by memory. */
 

@@ -22,10 +22,13 @@
 #define PASTE(a, b, c)  PASTE3(a, b, c)
 #define NAME(f)         PASTE(f, ISA, PRECISION)
 #define INLINE          static inline __attribute__((always_inline))
+/* SHUFFLE: the numbered lanes of a and b, which count on from a's. */
 #if defined(__clang__)
-#define UNROLL _Pragma("unroll")
+#define UNROLL             _Pragma("unroll")
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL             _Pragma("GCC unroll 16")
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
 #endif
 
 #define LARGE (16 << 20) /* bytes of a result that a core's share of the caches does not hold */

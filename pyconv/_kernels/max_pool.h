@@ -1,12 +1,14 @@
 /* max_pool.h: max pooling and its gradient, vectorised over channels.
 
        max_pool        out[n, oy, ox, c] = max over the window of a
-                       out2[n, oy, ox, c] = which pixel that is, the first of equals: an int32, row * W +
-   column in the image, or, narrow, a byte, row * kw + column in the window;  out2 may be NULL
+                       out2[n, oy, ox, c] = which pixel that is, the first of equals: an int32,
+                           row * W + column in the image, or, narrow, a byte, row * kw + column in
+                           the window;  out2 may be NULL
 
-       max_pool_grad   out[n, iy, ix, c] = sum of g[n, oy, ox, c] over the windows whose maximum it is (b:
-   out2) g = a, or with `relu`: a where c[n, oy, ox, c] > 0, else 0                  (c: the result of
-   max_pool) out2[c] = sum of g, the gradient of a bias before the pooling;  out2 may be NULL
+       max_pool_grad   out[n, iy, ix, c] = sum of g[n, oy, ox, c] over the windows whose maximum it is
+                           (b: max_pool's out2), with g = a, or with `relu` g = a where
+                           c[n, oy, ox, c] > 0, else 0 (c: max_pool's out)
+                       out2[c] = sum of g, the gradient of a bias before the pooling;  out2 may be NULL
 
    ReLU and max pooling change places freely, so convolution, bias, ReLU and pooling have this one gradient:
    the mask is read from the pooled numbers. NaN counts as larger than any number, and the first NaN stays. */

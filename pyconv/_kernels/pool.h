@@ -1,8 +1,8 @@
 /* pool.h: average pooling with its gradient, and the windows that max pooling (max_pool.h) shares.
 
        avg_pool        out[n, oy, ox, c] = mean over the window's pixels inside the image
-       avg_pool_grad   out[n, iy, ix, c] = sum over the windows that see it of a[n, oy, ox, c] / pixels of
-   that window
+       avg_pool_grad   out[n, iy, ix, c] = sum over the windows that see it of
+                                           a[n, oy, ox, c] / (pixels of that window)
 
    The gradient gathers: every pixel of the result adds up its windows in a fixed order, so rows are
    independent. */

@@ -1,14 +1,16 @@
 /* statistics.h: softmax with cross-entropy, and batch normalisation, of matrices (rows, channels).
 
-       softmax           out[row] = log(sum_j exp(a[row, j])) - a[row, label]          (a: logits, b: int64
-   labels) out2[row, j] = exp(a[row, j]) / sum_j exp(a[row, j]) - (1 where j is the label)
+       softmax           a: logits, b: int64 labels
+                         out[row] = log(sum_j exp(a[row, j])) - a[row, label]
+                         out2[row, j] = exp(a[row, j]) / sum_j exp(a[row, j]) - (1 where j is the label)
 
-       batch_norm        per channel, over the M rows: mean m, biased variance v, s = 1 / sqrt(v + eps)
-                         out = (a - m) s b + c;  out2 = m;  out3 = s                   (b: gamma, c: beta)
+       batch_norm        b: gamma, c: beta; per channel, over the M rows,
+                         mean m, biased variance v, s = 1 / sqrt(v + eps)
+                         out = (a - m) s b + c;  out2 = m;  out3 = s
 
-       batch_norm_grad   with h = (a - m) s:  out2 = sum g h,  out3 = sum g,
-                         out = b s (g - out3 / M - h out2 / M)                         (e: grad_out g, c: m,
-   d: s)
+       batch_norm_grad   b: gamma, c: m, d: s, e: grad_out g; with h = (a - m) s
+                         out2 = sum g h;  out3 = sum g
+                         out = b s (g - out3 / M - h out2 / M)
 
    Ioffe and Szegedy, Batch Normalization, arXiv:1502.03167. All sums are in float64 and their order is fixed.
  */

@@ -49,33 +49,25 @@ INLINE void NAME(store_some)(REAL *to, vec v, ptrdiff_t count) {
     for (ptrdiff_t i = 0; i < count; i++) to[i] = lanes[i];
 }
 
-#if defined(__clang__)
-#define SHUFFLE(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
-#else
-#define SHUFFLE(v, ...) __builtin_shuffle(v, (ivec){__VA_ARGS__})
-#endif
-
 /* The sum of the lanes: each half onto the other, then quarters, and so on. */
 INLINE REAL NAME(total)(vec v) {
 #if LANES == 16
-    v += SHUFFLE(v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-    v += SHUFFLE(v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
-    v += SHUFFLE(v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-    v += SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+    v += SHUFFLE(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    v += SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+    v += SHUFFLE(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    v += SHUFFLE(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
 #elif LANES == 8
-    v += SHUFFLE(v, 4, 5, 6, 7, 0, 1, 2, 3);
-    v += SHUFFLE(v, 2, 3, 0, 1, 6, 7, 4, 5);
-    v += SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6);
+    v += SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+    v += SHUFFLE(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+    v += SHUFFLE(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
 #elif LANES == 4
-    v += SHUFFLE(v, 2, 3, 0, 1);
-    v += SHUFFLE(v, 1, 0, 3, 2);
+    v += SHUFFLE(v, v, 2, 3, 0, 1);
+    v += SHUFFLE(v, v, 1, 0, 3, 2);
 #else
-    v += SHUFFLE(v, 1, 0);
+    v += SHUFFLE(v, v, 1, 0);
 #endif
     return v[0];
 }
-
-#undef SHUFFLE
 
 /* a where `take` is set, b elsewhere; a comparison sets all bits of a lane or none. */
 INLINE vec NAME(select)(ivec take, vec a, vec b) {

@@ -3,9 +3,10 @@
    Tiles are worked on in blocks, so that V and M of a block stay in the second-level cache between transform
    and product. Two orders, by what is larger:
 
-       U shared       stage 0: U of all filters             stage 1, a block of tiles: V, then per panel M and
-   Y V shared       stage 0: V of all tiles, in blocks    stage 1, a panel of filters: U, then per block M and
-   Y
+       U shared    stage 0: U of all filters
+                   stage 1, an item is a block of tiles: V, then for each panel M and Y
+       V shared    stage 0: V of all tiles, in blocks
+                   stage 1, an item is a panel of filters: U, then for each block M and Y
 
    The second is for many channels over few pixels, where U (4 times the weights) would be the largest array
    of all and go to memory and back; there it stays in the cache of the core that made it.

@@ -9,26 +9,31 @@
 /* rows[i] lane j  <->  rows[j] lane i, by log2(LANES) perfect shuffles. */
 INLINE void NAME(transpose)(vec *rows) {
 #if LANES == 2
-    const ivec low = {0, 2}, high = {1, 3};
+#define LOW  0, 2
+#define HIGH 1, 3
 #elif LANES == 4
-    const ivec low = {0, 4, 1, 5}, high = {2, 6, 3, 7};
+#define LOW  0, 4, 1, 5
+#define HIGH 2, 6, 3, 7
 #elif LANES == 8
-    const ivec low = {0, 8, 1, 9, 2, 10, 3, 11}, high = {4, 12, 5, 13, 6, 14, 7, 15};
+#define LOW  0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #else
-    const ivec low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
-    const ivec high = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+#define LOW  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #endif
     UNROLL
     for (int step = 1; step < LANES; step *= 2) {
         vec next[LANES];
         UNROLL
         for (int i = 0; i < LANES / 2; i++) {
-            next[2 * i] = __builtin_shuffle(rows[i], rows[i + LANES / 2], low);
-            next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + LANES / 2], high);
+            next[2 * i] = SHUFFLE(rows[i], rows[i + LANES / 2], LOW);
+            next[2 * i + 1] = SHUFFLE(rows[i], rows[i + LANES / 2], HIGH);
         }
         UNROLL
         for (int i = 0; i < LANES; i++) rows[i] = next[i];
     }
+#undef LOW
+#undef HIGH
 }
 
 /* taps[i][t] for up to LANES input channels i from `in` and LANES output channels from `to` of one group. */

@@ -12,9 +12,9 @@
    transform cheap: m = 4 takes 12 multiply-adds from 6 values to 6. In the notation of winograd.h, with P = m
    + 2 points:
 
-       inputs    P -> P    B'        filters    3 -> P    G         outputs   P -> m    A'
-                                     filters'   P -> 3    G'        outputs'  m -> P    A        (the
-   transposes, for (4))
+       inputs    P -> P    B'
+       filters   3 -> P    G         and its transpose, for (4):    P -> 3    G'
+       outputs   P -> m    A'        and its transpose, for (4):    m -> P    A
 
    Row p of B' is the polynomial that vanishes in every other point; the number N_p that makes it 1 in p
    divides row p of G, which is computed least often. For m = 3 the rows of -a are negated in B' and in G, so

