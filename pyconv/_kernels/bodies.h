@@ -11,6 +11,8 @@
 #include "outer.h"
 #include "direct_weight_grad.h"
 #include "winograd.h"
+#include "matrix.h"
+#include "pooled_weight_grad.h"
 
 #include "elementwise.h"
 #include "pool.h"
@@ -39,6 +41,8 @@ const kernels NAME(kernels) = {
     .softmax = NAME(softmax),
     .batch_norm = NAME(batch_norm),
     .batch_norm_grad = NAME(batch_norm_grad),
+    .pooled_weight_grad = NAME(pooled_weight_grad),
+    .matrix_product = NAME(matrix_product),
 };
 
 #undef vec
