@@ -86,13 +86,12 @@ INLINE void NAME(scatter_body)(const NAME(scatter) * t, const int I, const int L
     static void NAME(scatter_##I##x##L)(const NAME(scatter) * t) {                                           \
         NAME(scatter_body)(t, I, L);                                                                         \
     }
-/* clang-format off: a table reads best as a table */
-SCATTER(1, 1)
-SCATTER(1, 2) SCATTER(1, 3) SCATTER(1, 4) SCATTER(1, 5) SCATTER(1, 6) SCATTER(1, 7) SCATTER(2, 1)
-    SCATTER(2, 2) SCATTER(2, 3) SCATTER(2, 4) SCATTER(2, 5) SCATTER(2, 6) SCATTER(2, 7) SCATTER(3, 1)
-        SCATTER(3, 2) SCATTER(3, 3) SCATTER(3, 4) SCATTER(3, 5) SCATTER(3, 6) SCATTER(3, 7) SCATTER(4, 1)
-            SCATTER(4, 2) SCATTER(4, 3) SCATTER(4, 4) SCATTER(4, 5) SCATTER(4, 6) SCATTER(5, 1) SCATTER(5, 2)
-                SCATTER(5, 3) SCATTER(5, 4) SCATTER(5, 5)
+/* clang-format off */
+SCATTER(1, 1) SCATTER(1, 2) SCATTER(1, 3) SCATTER(1, 4) SCATTER(1, 5) SCATTER(1, 6) SCATTER(1, 7)
+SCATTER(2, 1) SCATTER(2, 2) SCATTER(2, 3) SCATTER(2, 4) SCATTER(2, 5) SCATTER(2, 6) SCATTER(2, 7)
+SCATTER(3, 1) SCATTER(3, 2) SCATTER(3, 3) SCATTER(3, 4) SCATTER(3, 5) SCATTER(3, 6) SCATTER(3, 7)
+SCATTER(4, 1) SCATTER(4, 2) SCATTER(4, 3) SCATTER(4, 4) SCATTER(4, 5) SCATTER(4, 6)
+SCATTER(5, 1) SCATTER(5, 2) SCATTER(5, 3) SCATTER(5, 4) SCATTER(5, 5)
 #undef SCATTER
 
 #define S(I, L) NAME(scatter_##I##x##L)
