@@ -1,5 +1,6 @@
 /* bodies.h: the kernels, and the table of them. */
 #include "vector.h"
+#include "winograd_numbers.h" /* how to cut */
 
 #include "tile.h"
 #include "dot.h"
@@ -7,6 +8,7 @@
 #include "axis.h"
 #include "depthwise.h"
 #include "depthwise_weight_grad.h"
+#include "plane.h"
 #include "direct.h"
 #include "outer.h"
 #include "direct_weight_grad.h"
