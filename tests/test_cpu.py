@@ -133,7 +133,7 @@ def test_convolution_matches_pytorch(name):
     g, x, w, b, dy = problem(name, "float64", seed=2)
     padded = np.pad(x, ((0, 0), (g.pt, g.pb), (g.pl, g.pr), (0, 0)))
     tx = torch.tensor(padded.transpose(0, 3, 1, 2), requires_grad=True)
-    tw = torch.tensor(w.transpose(3, 2, 0, 1), requires_grad=True)
+    tw = torch.tensor(np.ascontiguousarray(w.transpose(3, 2, 0, 1)), requires_grad=True)
     ty = torch.nn.functional.conv2d(
         tx, tw, torch.tensor(b), stride=(g.sh, g.sw), dilation=(g.dh, g.dw), groups=g.groups
     )
