@@ -82,12 +82,17 @@ static void NAME(matrix_part)(const plan *p, ptrdiff_t item, REAL *shared, REAL 
     const ptrdiff_t cuts = ceil_div(rows, PRODUCT_ROWS);
     const NAME(columns) at = NAME(columns_of)(d, panel);
     const ptrdiff_t last = even_cut(q->k, d->parts, part + 1), width = at.width * LANES;
+    const int in_place = cuts == 1 && !q->b_turned && q->n % LANES == 0;
     REAL *b = scratch, *a = b + NAME(MATRIX_SUM) * PRODUCT_VECTORS * LANES;
     REAL *sums = a + NAME(MATRIX_SUM) * NAME(MATRIX_ROWS);
     NAME(product) t = {.vectors = b, .vector_row = width, .to_row = width};
     for (ptrdiff_t l = even_cut(q->k, d->parts, part); l < last; l += NAME(MATRIX_SUM)) {
         t.length = min_of(last - l, NAME(MATRIX_SUM));
-        NAME(pack_columns)(p, at, l, t.length, b);
+        if (in_place) {
+            t.vectors = (const REAL *)p->b + l * q->n + at.first * LANES;
+            t.vector_row = q->n;
+        } else
+            NAME(pack_columns)(p, at, l, t.length, b);
         if (q->a_turned) NAME(pack_rows)(p, i, rows, l, t.length, a);
         t.scalar_row = q->a_turned ? 1 : q->k;
         t.scalar_step = q->a_turned ? rows : 1;
