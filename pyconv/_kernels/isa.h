@@ -32,6 +32,15 @@
 #define APART(pointer)                                                                                       \
     __asm__("" : "+r"(pointer)) /* no instruction: a value of unknown origin for the compiler */
 
+/* No instruction either: the compiler must have the vector in a register here. */
+#if defined(__x86_64__)
+#define IN_REGISTER(vector) __asm__("" : "+v"(vector))
+#elif defined(__aarch64__)
+#define IN_REGISTER(vector) __asm__("" : "+w"(vector))
+#else
+#define IN_REGISTER(vector)
+#endif
+
 #define REAL      float
 #define INTEGER   int
 #define PRECISION f32

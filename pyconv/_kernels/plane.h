@@ -16,7 +16,7 @@
    Stage 0 copies the weights as [k][c][i][j]. Stage 1, an item: a block of rows of one image. */
 
 enum {
-    NAME(PLANE_ROWS) = 4,
+    NAME(PLANE_ROWS) = 6,
     NAME(PLANE_BYTES) = 256 << 10 /* of the planes of an item: part of an L2 cache */
 };
 
@@ -40,7 +40,9 @@ INLINE void NAME(plane_row)(const NAME(plane_tile) * t, const REAL *x, const REA
                             const int first, const int end) {
     const ptrdiff_t columns = t->columns, column = t->column;
     for (ptrdiff_t j = 0; j < columns; j++, x += column) {
-        const vec left = NAME(load)(x), right = NAME(load)(x + LANES);
+        vec left = NAME(load)(x), right = NAME(load)(x + LANES);
+        IN_REGISTER(left); /* loads that cross a cache line cost two: do not repeat them */
+        IN_REGISTER(right);
         UNROLL
         for (int p = first; p < end; p++) {
             const vec weight = filter[j - p * columns] - (vec){0};
@@ -86,6 +88,10 @@ static void NAME(plane_4)(const NAME(plane_tile) * t) {
     NAME(plane_body)(t, 4);
 }
 
+static void NAME(plane_6)(const NAME(plane_tile) * t) {
+    NAME(plane_body)(t, 6);
+}
+
 INLINE NAME(axis) NAME(plane_axis)(const plan *p, int across) {
     const NAME(plane) *d = (const void *)p->own;
     const conv *g = &p->g;
@@ -119,8 +125,12 @@ static void NAME(copy_planes)(const plan *p, const REAL *image, ptrdiff_t y0, pt
     for (ptrdiff_t c = 0; c < d->from; c++)
         for (ptrdiff_t r = 0; r < d->region_rows; r++, planes += d->width) {
             const ptrdiff_t y = y0 + r;
-            memset(planes, 0, (size_t)d->width * sizeof(REAL));
-            if (y < 0 || y >= d->ih || end <= first) continue;
+            if (y < 0 || y >= d->ih || end <= first) {
+                memset(planes, 0, (size_t)d->width * sizeof(REAL));
+                continue;
+            }
+            memset(planes, 0, (size_t)first * sizeof(REAL));
+            memset(planes + end, 0, (size_t)(d->width - end) * sizeof(REAL));
             const REAL *from = image + (y * d->iw + x0) * d->from + c;
             if (d->from == 1)
                 memcpy(planes + first, from + first, (size_t)(end - first) * sizeof(REAL));
@@ -129,14 +139,29 @@ static void NAME(copy_planes)(const plan *p, const REAL *image, ptrdiff_t y0, pt
         }
 }
 
+/* `count` sums, with bias and ReLU, to pixels `step` numbers apart. */
+INLINE void NAME(write_pixels)(REAL *sums, REAL bias, int relu, ptrdiff_t count, REAL *to, ptrdiff_t step) {
+    for (int v = 0; v < 2; v++) {
+        vec *const sum = (vec *)(sums + v * LANES);
+        *sum += bias - (vec){0};
+        if (relu) *sum = NAME(positive)(*sum);
+    }
+    if (step == 1 && count == 2 * LANES) {
+        NAME(store)(to, *(const vec *)sums);
+        NAME(store)(to + LANES, *(const vec *)(sums + LANES));
+        return;
+    }
+    for (ptrdiff_t i = 0; i < count; i++) to[i * step] = sums[i];
+}
+
 static void NAME(plane_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const NAME(plane) *d = (const void *)p->own;
     if (stage == 0) {
         NAME(plane_filters)(p, shared);
         return;
     }
-    static void (*const tiles[])(const NAME(plane_tile) *) = {NULL, NAME(plane_1), NAME(plane_2), NULL,
-                                                              NAME(plane_4)};
+    static void (*const tiles[])(const NAME(plane_tile) *) = {
+        NULL, NAME(plane_1), NAME(plane_2), NULL, NAME(plane_4), NULL, NAME(plane_6)};
     const NAME(axis) y = NAME(plane_axis)(p, 0), x = NAME(plane_axis)(p, 1);
     const ptrdiff_t image = item / d->row_blocks, first = item % d->row_blocks * d->rows;
     const ptrdiff_t last = min_of(first + d->rows, d->oh);
@@ -155,14 +180,9 @@ static void NAME(plane_run)(const plan *p, int stage, ptrdiff_t item, void *shar
                 tiles[d->tile_rows](&t);
                 const REAL bias = p->bias ? ((const REAL *)p->bias)[k] : 0;
                 const ptrdiff_t count = min_of(2 * LANES, d->ow - s);
-                for (ptrdiff_t row = 0; row < min_of(d->tile_rows, last - r); row++) {
-                    const REAL *sum = sums + 2 * row * LANES;
-                    REAL *to = out + ((r + row) * d->ow + s) * d->to + k;
-                    for (ptrdiff_t i = 0; i < count; i++) {
-                        const REAL total = sum[i] + bias;
-                        to[i * d->to] = p->relu && total < 0 ? 0 : total;
-                    }
-                }
+                for (ptrdiff_t row = 0; row < min_of(d->tile_rows, last - r); row++)
+                    NAME(write_pixels)(sums + 2 * row * LANES, bias, p->relu, count,
+                                       out + ((r + row) * d->ow + s) * d->to + k, d->to);
             }
 }
 
@@ -176,7 +196,7 @@ static int NAME(plane_plan)(plan *p, int grad) {
     *d = (NAME(plane)){.grad = grad};
     d->ih = grad ? g->oh : g->h, d->iw = grad ? g->ow : g->w, d->from = grad ? g->k : g->c;
     d->oh = grad ? g->h : g->oh, d->ow = grad ? g->w : g->ow, d->to = grad ? g->c : g->k;
-    d->tile_rows = g->kh >= 4 ? 4 : g->kh >= 2 ? 2 : 1;
+    d->tile_rows = g->kh >= 6 ? 6 : g->kh >= 4 ? 4 : g->kh >= 2 ? 2 : 1;
     d->width = round_up(round_up(d->ow, 2 * LANES) + (g->kw - 1) * g->dw, LANES);
     ptrdiff_t rows = NAME(PLANE_BYTES) / (d->from * d->width * size) - g->kh;
     rows = min_of(rows, ceil_div(d->oh * g->n, 16));
