@@ -28,7 +28,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-#define LARGE (16 << 20) /* bytes of a result that a core's share of the caches does not hold */
+#define LARGE (8 << 20) /* bytes of a result that a core's share of the caches does not hold */
 #define APART(pointer)                                                                                       \
     __asm__("" : "+r"(pointer)) /* no instruction: a value of unknown origin for the compiler */
 
