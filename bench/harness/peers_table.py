@@ -117,9 +117,9 @@ def others(records: list[dict[str, Any]]) -> list[str]:
              "|---|---|---|---|"]  # fmt: skip
     for key in dict.fromkeys((r["case"], r["operation"]) for r in rows):
         same = _select(rows, case=key[0], operation=key[1])
-        figures = "; ".join(_figure(r) for r in same)
+        figures = "; ".join(figure(r) for r in same)
         target = next((r["target"] for r in same if r.get("target")), None)
-        times = _other_ratio(same)
+        times = other_ratio(same)
         verdict = "" if target is None else f"≥ {target}"
         if target is not None and times is not None:
             verdict += ": met" if times >= target else ": **missed**"
@@ -127,7 +127,8 @@ def others(records: list[dict[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
-def _figure(record: dict[str, Any]) -> str:
+def figure(record: dict[str, Any]) -> str:
+    """One column's figure: milliseconds and images a second, or MiB, or why there is none."""
     if record["unavailable"]:
         return f"{record['column']}: {record['unavailable']}"
     if record.get("bytes") is not None:
@@ -138,7 +139,7 @@ def _figure(record: dict[str, Any]) -> str:
     return text
 
 
-def _other_ratio(records: list[dict[str, Any]]) -> float | None:
+def other_ratio(records: list[dict[str, Any]]) -> float | None:
     """The others' best figure over the first column's: seconds, or bytes where those are what is measured."""
     value = "bytes" if any(r.get("bytes") is not None for r in records) else "median_s"
     known = [r for r in records if r.get(value) is not None]

@@ -1,5 +1,6 @@
 /* bodies.h: the kernels, and the table of them. */
 #include "vector.h"
+#include "winograd_numbers.h" /* how to cut */
 
 #include "tile.h"
 #include "dot.h"
@@ -7,10 +8,13 @@
 #include "axis.h"
 #include "depthwise.h"
 #include "depthwise_weight_grad.h"
+#include "plane.h"
 #include "direct.h"
 #include "outer.h"
 #include "direct_weight_grad.h"
 #include "winograd.h"
+#include "matrix.h"
+#include "pooled_weight_grad.h"
 
 #include "elementwise.h"
 #include "pool.h"
@@ -39,6 +43,8 @@ const kernels NAME(kernels) = {
     .softmax = NAME(softmax),
     .batch_norm = NAME(batch_norm),
     .batch_norm_grad = NAME(batch_norm_grad),
+    .pooled_weight_grad = NAME(pooled_weight_grad),
+    .matrix_product = NAME(matrix_product),
 };
 
 #undef vec

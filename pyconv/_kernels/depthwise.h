@@ -171,7 +171,7 @@ static int NAME(depthwise_plan)(plan *p) {
 }
 
 INLINE int NAME(is_depthwise)(const conv *g) {
-    return g->groups == g->c && g->k == g->c;
+    return g->groups > 1 && g->groups == g->c && g->k == g->c;
 }
 
 static int NAME(depthwise_forward)(plan *p) {

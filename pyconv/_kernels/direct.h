@@ -162,10 +162,8 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     const int merged = NAME(is_merged)(x);
     NAME(tile) t;
     t.bias = p->bias ? (const REAL *)p->bias + group * d->to + k : NULL;
-    t.w = filters;
     t.x_step = x->in_step * pixel;
     t.y_step = x->out_step * channels;
-    t.rows = y->taps;
     t.row = y->tap_step * row;
     t.columns = merged ? 1 : x->taps;
     t.column = x->tap_step * pixel;
@@ -174,13 +172,17 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     t.lanes = d->to < LANES ? d->to : LANES;
     t.relu = p->relu;
     t.stream = d->large && ((uintptr_t)out & (VECTOR_BYTES - 1)) == 0;
-    if (x->taps == 0) t.rows = 0;
     in += (y->in0 - d->low_y) * row + (x->in0 - d->low_x) * pixel;
+    const ptrdiff_t tap_row = NAME(phase_size)(d, y, x) / (y->taps ? y->taps : 1) * width;
     for (ptrdiff_t r = first; r < last; r++) {
-        const REAL *line = in + (r - first) * d->step_y * row;
-        REAL *to = out + ((y->out0 + r * y->out_step) * d->ow + x->out0) * channels + group * d->to + k;
-        t.x = line;
-        t.y = to;
+        /* Kernel rows in the padding above or below the image would only add zeros. */
+        ptrdiff_t i0;
+        const ptrdiff_t i1 = NAME(taps_inside)(y, r, d->ih, &i0);
+        t.rows = x->taps && i1 > i0 ? i1 - i0 : 0;
+        if (!t.rows) i0 = 0;
+        t.w = filters + i0 * tap_row;
+        t.x = in + (r - first) * d->step_y * row + i0 * t.row;
+        t.y = out + ((y->out0 + r * y->out_step) * d->ow + x->out0) * channels + group * d->to + k;
         if (d->dot) {
             NAME(direct_dots)(p, &t, width, x->count);
             continue;
@@ -257,7 +259,7 @@ static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
 }
 
 /* What forward and input gradient share once the sizes are known. */
-static int NAME(direct_plan)(plan *p) {
+static void NAME(direct_plan)(plan *p) {
     NAME(direct) *d = (void *)p->own;
     ptrdiff_t results = 0;
     int found = 0;
@@ -325,7 +327,6 @@ static int NAME(direct_plan)(plan *p) {
     p->scratch_bytes = d->copied ? ((size_t)region * sizeof(REAL) + 63) / 64 * 64 : 0;
     p->cycles = cost_direct((double)(d->n * p->g.oh * p->g.ow * d->groups) * adds);
     p->run = NAME(direct_run);
-    return 1;
 }
 
 static int NAME(direct_forward)(plan *p) {
@@ -339,7 +340,9 @@ static int NAME(direct_forward)(plan *p) {
     d->oh = g->oh, d->ow = g->ow, d->to = g->k / g->groups;
     d->phases_y = d->phases_x = 1;
     d->step_y = g->sh, d->step_x = g->sw;
-    return NAME(direct_plan)(p);
+    NAME(direct_plan)(p);
+    NAME(plane_plan)(p, 0);
+    return 1;
 }
 
 static int NAME(direct_input_grad)(plan *p) {
@@ -353,5 +356,7 @@ static int NAME(direct_input_grad)(plan *p) {
     d->phases_y = g->sh < g->h ? g->sh : g->h;
     d->phases_x = g->sw < g->w ? g->sw : g->w;
     d->step_y = d->step_x = 1;
-    return NAME(direct_plan)(p);
+    NAME(direct_plan)(p);
+    NAME(plane_plan)(p, 1);
+    return 1;
 }

@@ -81,16 +81,28 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
         t.x_pixel = g->sw * pixel;
         const ptrdiff_t taps = d->merged ? 1 : g->kw, run = d->merged ? g->kw * d->from : d->from;
         const ptrdiff_t most = NAME(tile_pixels)(vectors), tiles = (run + most - 1) / most;
-        REAL *sum = sums;
-        for (ptrdiff_t i = 0; i < g->kh; i++)
+        const ptrdiff_t rows = t.rows, tap_row = taps * run * vectors * LANES;
+        for (ptrdiff_t i = 0; i < g->kh; i++) {
+            /* Output rows that see padding through this kernel row would only add zeros. */
+            ptrdiff_t r0;
+            ptrdiff_t r1 = NAME(outputs_inside)(i, g->sh, g->pt, g->dh, g->h, g->oh, &r0) - first;
+            r0 = r0 > first ? r0 - first : 0;
+            r1 = NAME(min)(r1, rows);
+            REAL *sum = sums + i * tap_row;
+            if (r1 <= r0) {
+                if (t.fresh) memset(sum, 0, (size_t)tap_row * sizeof(REAL));
+                continue;
+            }
+            t.rows = r1 - r0;
             for (ptrdiff_t j = 0; j < taps; j++, sum += run * vectors * LANES)
                 for (ptrdiff_t tile = 0; tile < tiles; tile++) {
                     const ptrdiff_t l = tile * run / tiles, end = (tile + 1) * run / tiles;
-                    t.x = x + i * g->dh * row + j * g->dw * pixel + l;
-                    t.dy = dy;
+                    t.x = x + r0 * t.x_row + i * g->dh * row + j * g->dw * pixel + l;
+                    t.dy = dy + r0 * t.dy_row;
                     t.sum = sum + l * vectors * LANES;
                     NAME(outers)[vectors - 1][end - l - 1](&t);
                 }
+        }
         t.fresh = 0;
     }
 }
@@ -159,10 +171,15 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->pixel_blocks = (g->n + d->images - 1) / d->images * d->row_blocks;
     d->region_rows = (d->rows - 1) * g->sh + reach;
 
-    /* Parts: 32 items for the threads, as long as adding the parts up is little work beside making them. */
+    /* Parts: 32 items for the threads, and so many that the blocks of filters find a part's pixels in the L2
+       cache, where the sums take little memory; as long as adding the parts up is little work beside making
+       them. */
     const ptrdiff_t items = d->blocks * g->groups;
     const ptrdiff_t worth = g->n * g->oh * g->ow / 512;
+    const ptrdiff_t bytes = g->n * (g->h * g->w * g->c + g->oh * g->ow * g->k) * size;
+    const ptrdiff_t cached = NAME(min)(bytes / (512 << 10), (4 << 20) / (products * g->k * size));
     ptrdiff_t parts = (32 + items - 1) / items;
+    parts = d->blocks > 1 && parts < cached ? cached : parts;
     parts = NAME(min)(NAME(min)(parts, worth), d->pixel_blocks);
     d->parts = parts < 1 ? 1 : parts;
 

@@ -31,9 +31,18 @@
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
 #endif
 
-#define LARGE (16 << 20) /* bytes of a result that a core's share of the caches does not hold */
+#define LARGE (8 << 20) /* bytes of a result that a core's share of the caches does not hold */
 #define APART(pointer)                                                                                       \
     __asm__("" : "+r"(pointer)) /* no instruction: a value of unknown origin for the compiler */
+
+/* No instruction either: the compiler must have the vector in a register here. */
+#if defined(__x86_64__)
+#define IN_REGISTER(vector) __asm__("" : "+v"(vector))
+#elif defined(__aarch64__)
+#define IN_REGISTER(vector) __asm__("" : "+w"(vector))
+#else
+#define IN_REGISTER(vector)
+#endif
 
 #define REAL      float
 #define INTEGER   int

@@ -19,6 +19,24 @@ INLINE ptrdiff_t NAME(place)(const pool *q, ptrdiff_t iy, ptrdiff_t ix, ptrdiff_
     return narrow ? (iy - top) * q->kw + ix - left : iy * q->w + ix;
 }
 
+/* LANES channels of one window, from pixel x of an image with rows of `line` numbers on; `here` is the number
+   of that pixel, `down` what a row adds to it. */
+INLINE void NAME(max_pool_window)(const REAL *x, ptrdiff_t line, ptrdiff_t c, ptrdiff_t rows,
+                                  ptrdiff_t columns, INTEGER here, INTEGER down, vec *best, ivec *where) {
+    vec most = NAME(load)(x);
+    ivec found = (ivec){0} + here;
+    for (ptrdiff_t iy = 0; iy < rows; iy++)
+        for (ptrdiff_t ix = iy == 0; ix < columns; ix++) {
+            const vec v = NAME(load)(x + iy * line + ix * c);
+            const ivec take = ~(v <= most) & (most == most),
+                       number = (ivec){0} + (here + (INTEGER)iy * down + (INTEGER)ix);
+            most = NAME(select)(take, v, most);
+            found = (take & number) | (~take & found);
+        }
+    *best = most;
+    *where = found;
+}
+
 INLINE void NAME(max_pool_row)(const plan *p, ptrdiff_t item, const int indexed, const int narrow) {
     const pool *q = &p->q;
     const ptrdiff_t image = item / q->oh, oy = item % q->oh, c = q->c, w = q->w;
@@ -30,25 +48,21 @@ INLINE void NAME(max_pool_row)(const plan *p, ptrdiff_t item, const int indexed,
     for (ptrdiff_t ox = 0; ox < q->ow; ox++) {
         const ptrdiff_t left = ox * q->sw - q->pl, x1 = NAME(window)(ox, q->sw, q->pl, q->kw, w, &x0);
         const INTEGER start = (INTEGER)NAME(place)(q, y0, x0, top, left, narrow);
+        const INTEGER down = (INTEGER)(narrow ? q->kw : w);
         const ptrdiff_t at = (item * q->ow + ox) * c;
-        ptrdiff_t i = 0;
-        for (; i + LANES <= c; i += LANES) {
-            vec best = NAME(load)(x + (y0 * w + x0) * c + i);
-            ivec where = (ivec){0} + start;
-            for (ptrdiff_t iy = y0; iy < y1; iy++)
-                for (ptrdiff_t ix = x0; ix < x1; ix++) {
-                    const vec v = NAME(load)(x + (iy * w + ix) * c + i);
-                    const ivec take = ~(v <= best) & (best == best);
-                    best = NAME(select)(take, v, best);
-                    if (indexed) {
-                        const ivec here = (ivec){0} + (INTEGER)NAME(place)(q, iy, ix, top, left, narrow);
-                        where = (take & here) | (~take & where);
-                    }
-                }
+        for (ptrdiff_t next = 0; c >= LANES && next < c; next += LANES) {
+            const ptrdiff_t i = min_of(next, c - LANES); /* the last vector overlaps the one before */
+            const REAL *pixel = x + (y0 * w + x0) * c + i;
+            vec best;
+            ivec where;
+            if (y1 - y0 == 2 && x1 - x0 == 2) /* the usual window, unrolled */
+                NAME(max_pool_window)(pixel, w * c, c, 2, 2, start, down, &best, &where);
+            else
+                NAME(max_pool_window)(pixel, w * c, c, y1 - y0, x1 - x0, start, down, &best, &where);
             NAME(store)(y + ox * c + i, best);
             if (indexed) NAME(store_numbers)(p->out2, at + i, where, narrow);
         }
-        for (; i < c; i++) {
+        for (ptrdiff_t i = 0; c < LANES && i < c; i++) {
             REAL best = x[(y0 * w + x0) * c + i];
             ptrdiff_t where = start;
             for (ptrdiff_t iy = y0; iy < y1; iy++)
@@ -92,8 +106,8 @@ INLINE void NAME(max_pool_grad_row)(const plan *p, ptrdiff_t item, const int nar
     const ptrdiff_t oy1 = NAME(windows)(iy, q->sh, q->pt, q->kh, q->oh, &oy0);
     for (ptrdiff_t ix = 0; ix < q->w; ix++) {
         const ptrdiff_t ox1 = NAME(windows)(ix, q->sw, q->pl, q->kw, q->ow, &ox0);
-        ptrdiff_t i = 0;
-        for (; i + LANES <= c; i += LANES) {
+        for (ptrdiff_t next = 0; c >= LANES && next < c; next += LANES) {
+            const ptrdiff_t i = min_of(next, c - LANES);
             vec sum = {0};
             for (ptrdiff_t oy = oy0; oy < oy1; oy++)
                 for (ptrdiff_t ox = ox0; ox < ox1; ox++) {
@@ -106,7 +120,7 @@ INLINE void NAME(max_pool_grad_row)(const plan *p, ptrdiff_t item, const int nar
                 }
             NAME(store)(gx + ix * c + i, sum);
         }
-        for (; i < c; i++) {
+        for (ptrdiff_t i = 0; c < LANES && i < c; i++) {
             REAL sum = 0;
             for (ptrdiff_t oy = oy0; oy < oy1; oy++)
                 for (ptrdiff_t ox = ox0; ox < ox1; ox++) {

@@ -91,6 +91,17 @@ INLINE void NAME(store_numbers)(void *to, ptrdiff_t at, ivec v, const int narrow
         *(NAME(words) *)((int *)to + at) = __builtin_convertvector(v, NAME(words));
 }
 
+/* Lane i becomes v[at[i]]; every at[i] is below LANES. */
+INLINE vec NAME(permute)(vec v, ivec at) {
+#if defined(__clang__)
+    vec result;
+    for (int i = 0; i < LANES; i++) result[i] = v[at[i]];
+    return result;
+#else
+    return __builtin_shuffle(v, at);
+#endif
+}
+
 /* max(0, v), lane by lane; NaN stays NaN. */
 INLINE vec NAME(positive)(vec v) {
     ivec negative = v < (vec){0};

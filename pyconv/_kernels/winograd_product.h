@@ -49,7 +49,7 @@ INLINE void NAME(product_tile)(const NAME(product) * p, const int rows, const in
     for (ptrdiff_t i = p->length; i > 0; i--) {
         vec factor[PRODUCT_VECTORS];
         UNROLL
-        for (int v = 0; v < width; v++) factor[v] = *(const vec *)(vectors + v * LANES);
+        for (int v = 0; v < width; v++) factor[v] = NAME(load)(vectors + v * LANES);
         UNROLL
         for (int r = 0; r < rows; r++) {
             UNROLL

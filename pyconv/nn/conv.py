@@ -13,7 +13,7 @@ from pyconv.shapes import ConvGeometry, Padding, Pair, PoolGeometry, conv_geomet
 
 from .activation import ReLU, check_activation
 from .layer import Layer, Parameter, Shape, Step, expect_images
-from .pooling import INDEX, MaxPool2D
+from .pooling import INDEX, NARROW, MaxPool2D
 from .run import Run
 
 
@@ -154,8 +154,9 @@ class ConvStep(Step):
             out = run.result(self.index, g.output_shape)
             self._y = run.ops.conv2d(x, self._weight, self._bias, g, activation=self._activation, out=out, **how)
             return self._y
-        self._indices = run.kept((self.index, "indices"), pg.output_shape, INDEX) if run.training else None
         fused = getattr(run.ops, "conv2d_pool", None)
+        dtype = NARROW if fused is not None and pg.kh * pg.kw <= 256 else INDEX
+        self._indices = run.kept((self.index, "indices"), pg.output_shape, dtype) if run.training else None
         if fused is not None:
             how.update(activation=self._activation, out=run.result(self.index, pg.output_shape), indices=self._indices)
             self._y = fused(x, self._weight, self._bias, g, pg, **how)
@@ -171,6 +172,8 @@ class ConvStep(Step):
         assert self._geometry is not None
         g, pg = self._geometry
         how = {"algorithm": run.algorithm, "threads": run.threads}
+        if pg is not None and not input_grad and self._sparse_backward(grad, run):
+            return None
         if self._relu:
             grad = run.ops.relu_grad(grad, self._y, threads=run.threads, out=grad)
         if "bias" in self.names:  # pooling hands each number to one pixel, so the sum is the same before it
@@ -182,6 +185,18 @@ class ConvStep(Step):
         if not input_grad:
             return None
         return run.ops.conv2d_input_grad(grad, self._weight, g, out=run.passing(g.input_shape), **how)
+
+    def _sparse_backward(self, grad: np.ndarray, run: Run) -> bool:
+        """The filters' and the bias's gradients straight from the pooled errors, where the backend has a way."""
+        assert self._geometry is not None
+        sparse = getattr(run.ops, "conv2d_pool_weight_grad", None)
+        if sparse is None or run.algorithm not in ("auto", "direct"):
+            return False
+        how = {"activation": self._activation, "threads": run.threads, "out": run.gradients[self.names["weight"]]}
+        found = sparse(self._x, grad, self._indices, self._y, *self._geometry, **how)
+        if found is not None and "bias" in self.names:
+            run.gradients[self.names["bias"]][...] = found[1]
+        return found is not None
 
     def forget(self) -> None:
         """Drop the input: of the first step it is the caller's."""

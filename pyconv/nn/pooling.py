@@ -13,6 +13,8 @@ from .layer import Layer, Shape, Step, expect_images
 from .run import Run
 
 INDEX = np.dtype(np.int32)
+#: The same as the place in the window, where a backend takes that and the window has no more pixels.
+NARROW = np.dtype(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,55 @@
+"""Whether `auto` chooses well: every algorithm against the one that the cost estimate takes, layer by layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from bench_peers import ours
+from harness.layers import ALL, PASSES, Layer
+from harness.verify import relative_error
+
+import pyconv
+from pyconv.errors import InputError
+
+EXPERIMENT = "auto"
+ALGORITHMS = [name for name in pyconv.algorithms("serial") if name not in ("naive", "winograd")]
+
+#: By layer and pass: seconds of `auto` over those of the best algorithm.
+FOUND: dict[str, float] = {}
+
+
+def candidates(one: Layer, operation: str, arrays: tuple) -> dict:
+    """`auto`, and every algorithm that does this layer, verified against it."""
+    found = {"auto": ours(one, operation, arrays, backend="serial")}
+    expected = found["auto"]()
+    for algorithm in ALGORITHMS:
+        run = ours(one, operation, arrays, backend="serial", algorithm=algorithm)
+        try:
+            relative_error(run(), expected)
+        except InputError:  # the algorithm does not do this layer
+            continue
+        found[algorithm] = run
+    return found
+
+
+@pytest.mark.parametrize("operation", PASSES)
+@pytest.mark.parametrize("one", [one for _, one in ALL], ids=[one.id for _, one in ALL])
+def test_auto(one: Layer, operation: str, measure, rng: np.random.Generator) -> None:
+    """One layer: `auto` among its algorithms; a layer with only one is no choice."""
+    one = one.cut(16)
+    contest = candidates(one, operation, one.arrays(rng))
+    if len(contest) < 3:
+        pytest.skip("one algorithm only")
+    times = measure(contest, experiment=EXPERIMENT, case=one.name, operation=operation, flops=one.geometry.flops)
+    best = min(taken.median for column, taken in times.items() if column != "auto")
+    FOUND[f"{one.name}, {operation}"] = times["auto"].median / best
+
+
+def test_nine_in_ten(measure) -> None:
+    """Over the layers above: at least nine choices in ten are within a tenth of the best."""
+    if not FOUND:
+        pytest.skip("no layer was measured in this run")
+    within = measure.once(lambda: sum(ratio <= 1.1 for ratio in FOUND.values()) / len(FOUND))
+    what = {"experiment": EXPERIMENT, "case": f"{len(FOUND)} choices", "operation": "share within 10 % of the best"}
+    measure.add(**what, column="auto", ratio=within, beyond={k: v for k, v in FOUND.items() if v > 1.1})
+    assert within >= 0.9, f"{within:.0%}; beyond: {[(k, round(v, 2)) for k, v in FOUND.items() if v > 1.1]}"

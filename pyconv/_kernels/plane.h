@@ -1,0 +1,221 @@
+/* plane.h: direct convolution for few filters and few channels, forward and input gradient, stride 1.
+
+       out[oy, ox, k] = act(b[k] + sum over taps i, j and channels c of in[oy + i, ox + j tj, c] w[i, j, c,
+   k])
+
+   as in direct.h, but lanes are neighbouring pixels of a row: one 7x7 filter over one gray image would leave
+   15 of 16 lanes idle there. The channels are copied apart first, each to a plane with its padding. A
+   register tile is R rows x 2 vectors of the result for one filter: a vector of input, at some shift j, is
+   loaded once for all the rows that see it through one of their kernel rows, and a weight once for both
+   vectors:
+
+       input row r meets kernel row r - p of the tile's row p, where there is one:  0 <= r - p < taps
+
+   so per shift there are 2 loads of input and R of weights for 2 R multiply-adds.
+
+   Stage 0 copies the weights as [k][c][i][j]. Stage 1, an item: a block of rows of one image. */
+
+enum {
+    NAME(PLANE_ROWS) = 6,
+    NAME(PLANE_BYTES) = 256 << 10 /* of the planes of an item: part of an L2 cache */
+};
+
+typedef struct NAME(plane) {
+    ptrdiff_t grad;         /* the input gradient, not the forward pass */
+    ptrdiff_t ih, iw, from; /* input size and channels */
+    ptrdiff_t oh, ow, to;   /* result size and filters */
+    ptrdiff_t tile_rows;    /* R */
+    ptrdiff_t rows, row_blocks;
+    ptrdiff_t region_rows, width; /* of a plane */
+} NAME(plane);
+
+typedef struct NAME(plane_tile) {
+    const REAL *x, *w; /* the planes at the tile's first pixel and tap; the filter */
+    REAL *sums;        /* (R, 2 LANES) */
+    ptrdiff_t planes, plane, row, taps, columns, column;
+} NAME(plane_tile);
+
+/* One input row for the tile's rows first ... end - 1; `filter` is the kernel row that row 0 meets. */
+INLINE void NAME(plane_row)(const NAME(plane_tile) * t, const REAL *x, const REAL *filter, vec sum[][2],
+                            const int first, const int end) {
+    const ptrdiff_t columns = t->columns, column = t->column;
+    for (ptrdiff_t j = 0; j < columns; j++, x += column) {
+        vec left = NAME(load)(x), right = NAME(load)(x + LANES);
+        IN_REGISTER(left); /* loads that cross a cache line cost two: do not repeat them */
+        IN_REGISTER(right);
+        UNROLL
+        for (int p = first; p < end; p++) {
+            const vec weight = filter[j - p * columns] - (vec){0};
+            sum[p][0] += left * weight;
+            sum[p][1] += right * weight;
+        }
+    }
+}
+
+/* R rows; there are at least R kernel rows. */
+INLINE void NAME(plane_body)(const NAME(plane_tile) * t, const int R) {
+    vec sum[NAME(PLANE_ROWS)][2];
+    UNROLL
+    for (int p = 0; p < R; p++) sum[p][0] = sum[p][1] = (vec){0};
+    const REAL *w = t->w, *x = t->x;
+    for (ptrdiff_t c = 0; c < t->planes; c++, w += t->taps * t->columns, x += t->plane) {
+        UNROLL
+        for (int r = 0; r < R - 1; r++) NAME(plane_row)(t, x + r * t->row, w + r * t->columns, sum, 0, r + 1);
+        for (ptrdiff_t r = R - 1; r < t->taps; r++)
+            NAME(plane_row)(t, x + r * t->row, w + r * t->columns, sum, 0, R);
+        UNROLL
+        for (int p = 1; p < R; p++) {
+            const ptrdiff_t r = t->taps - 1 + p;
+            NAME(plane_row)(t, x + r * t->row, w + r * t->columns, sum, p, R);
+        }
+    }
+    UNROLL
+    for (int p = 0; p < R; p++) {
+        *(vec *)(t->sums + 2 * p * LANES) = sum[p][0];
+        *(vec *)(t->sums + (2 * p + 1) * LANES) = sum[p][1];
+    }
+}
+
+static void NAME(plane_1)(const NAME(plane_tile) * t) {
+    NAME(plane_body)(t, 1);
+}
+
+static void NAME(plane_2)(const NAME(plane_tile) * t) {
+    NAME(plane_body)(t, 2);
+}
+
+static void NAME(plane_4)(const NAME(plane_tile) * t) {
+    NAME(plane_body)(t, 4);
+}
+
+static void NAME(plane_6)(const NAME(plane_tile) * t) {
+    NAME(plane_body)(t, 6);
+}
+
+INLINE NAME(axis) NAME(plane_axis)(const plan *p, int across) {
+    const NAME(plane) *d = (const void *)p->own;
+    const conv *g = &p->g;
+    if (d->grad)
+        return across ? NAME(axis_grad)(g->w, g->kw, 1, g->pl, g->dw, 0)
+                      : NAME(axis_grad)(g->h, g->kh, 1, g->pt, g->dh, 0);
+    return across ? NAME(axis_forward)(d->ow, g->kw, 1, g->pl, g->dw)
+                  : NAME(axis_forward)(d->oh, g->kh, 1, g->pt, g->dh);
+}
+
+/* Stage 0: [k][c][i][j]. The gradient's filters are the weight's channels, and it runs over the kernel
+ * backwards. */
+static void NAME(plane_filters)(const plan *p, REAL *to) {
+    const NAME(plane) *d = (const void *)p->own;
+    const NAME(axis) y = NAME(plane_axis)(p, 0), x = NAME(plane_axis)(p, 1);
+    for (ptrdiff_t k = 0; k < d->to; k++)
+        for (ptrdiff_t c = 0; c < d->from; c++)
+            for (ptrdiff_t i = 0; i < y.taps; i++)
+                for (ptrdiff_t j = 0; j < x.taps; j++) {
+                    const ptrdiff_t tap =
+                        (y.kernel0 + i * y.kernel_step) * p->g.kw + x.kernel0 + j * x.kernel_step;
+                    const ptrdiff_t pair = d->grad ? k * p->g.k + c : c * p->g.k + k;
+                    *to++ = ((const REAL *)p->b)[tap * p->g.c * p->g.k + pair];
+                }
+}
+
+/* Input rows from y0 on, columns from x0 on, to one zero-padded plane a channel. */
+static void NAME(copy_planes)(const plan *p, const REAL *image, ptrdiff_t y0, ptrdiff_t x0, REAL *planes) {
+    const NAME(plane) *d = (const void *)p->own;
+    const ptrdiff_t first = max_of(-x0, 0), end = min_of(d->iw - x0, d->width);
+    for (ptrdiff_t c = 0; c < d->from; c++)
+        for (ptrdiff_t r = 0; r < d->region_rows; r++, planes += d->width) {
+            const ptrdiff_t y = y0 + r;
+            if (y < 0 || y >= d->ih || end <= first) {
+                memset(planes, 0, (size_t)d->width * sizeof(REAL));
+                continue;
+            }
+            memset(planes, 0, (size_t)first * sizeof(REAL));
+            memset(planes + end, 0, (size_t)(d->width - end) * sizeof(REAL));
+            const REAL *from = image + (y * d->iw + x0) * d->from + c;
+            if (d->from == 1)
+                memcpy(planes + first, from + first, (size_t)(end - first) * sizeof(REAL));
+            else
+                for (ptrdiff_t s = first; s < end; s++) planes[s] = from[s * d->from];
+        }
+}
+
+/* `count` sums, with bias and ReLU, to pixels `step` numbers apart. */
+INLINE void NAME(write_pixels)(REAL *sums, REAL bias, int relu, ptrdiff_t count, REAL *to, ptrdiff_t step) {
+    for (int v = 0; v < 2; v++) {
+        vec *const sum = (vec *)(sums + v * LANES);
+        *sum += bias - (vec){0};
+        if (relu) *sum = NAME(positive)(*sum);
+    }
+    if (step == 1 && count == 2 * LANES) {
+        NAME(store)(to, *(const vec *)sums);
+        NAME(store)(to + LANES, *(const vec *)(sums + LANES));
+        return;
+    }
+    for (ptrdiff_t i = 0; i < count; i++) to[i * step] = sums[i];
+}
+
+static void NAME(plane_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
+    const NAME(plane) *d = (const void *)p->own;
+    if (stage == 0) {
+        NAME(plane_filters)(p, shared);
+        return;
+    }
+    static void (*const tiles[])(const NAME(plane_tile) *) = {
+        NULL, NAME(plane_1), NAME(plane_2), NULL, NAME(plane_4), NULL, NAME(plane_6)};
+    const NAME(axis) y = NAME(plane_axis)(p, 0), x = NAME(plane_axis)(p, 1);
+    const ptrdiff_t image = item / d->row_blocks, first = item % d->row_blocks * d->rows;
+    const ptrdiff_t last = min_of(first + d->rows, d->oh);
+    REAL *planes = scratch;
+    NAME(copy_planes)(p, (const REAL *)p->a + image * d->ih * d->iw * d->from, first + y.in0, x.in0, planes);
+    REAL *out = (REAL *)p->out + image * d->oh * d->ow * d->to;
+    REAL sums[2 * NAME(PLANE_ROWS) * LANES] __attribute__((aligned(VECTOR_BYTES)));
+    NAME(plane_tile)
+    t = {.sums = sums, .planes = d->from, .plane = d->region_rows * d->width, .row = d->width};
+    t.taps = y.taps, t.columns = x.taps, t.column = x.tap_step;
+    for (ptrdiff_t r = first; r < last; r += d->tile_rows)
+        for (ptrdiff_t s = 0; s < d->ow; s += 2 * LANES)
+            for (ptrdiff_t k = 0; k < d->to; k++) {
+                t.x = planes + (r - first) * d->width + s;
+                t.w = (const REAL *)shared + k * d->from * y.taps * x.taps;
+                tiles[d->tile_rows](&t);
+                const REAL bias = p->bias ? ((const REAL *)p->bias)[k] : 0;
+                const ptrdiff_t count = min_of(2 * LANES, d->ow - s);
+                for (ptrdiff_t row = 0; row < min_of(d->tile_rows, last - r); row++)
+                    NAME(write_pixels)(sums + 2 * row * LANES, bias, p->relu, count,
+                                       out + ((r + row) * d->ow + s) * d->to + k, d->to);
+            }
+}
+
+/* Completes the plan if this costs less than its present estimate. */
+static int NAME(plane_plan)(plan *p, int grad) {
+    const conv *g = &p->g;
+    plan tried = *p;
+    NAME(plane) *d = (void *)tried.own;
+    const ptrdiff_t size = sizeof(REAL);
+    if (g->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1) return 0;
+    *d = (NAME(plane)){.grad = grad};
+    d->ih = grad ? g->oh : g->h, d->iw = grad ? g->ow : g->w, d->from = grad ? g->k : g->c;
+    d->oh = grad ? g->h : g->oh, d->ow = grad ? g->w : g->ow, d->to = grad ? g->c : g->k;
+    d->tile_rows = g->kh >= 6 ? 6 : g->kh >= 4 ? 4 : g->kh >= 2 ? 2 : 1;
+    d->width = round_up(round_up(d->ow, 2 * LANES) + (g->kw - 1) * g->dw, LANES);
+    ptrdiff_t rows = NAME(PLANE_BYTES) / (d->from * d->width * size) - g->kh;
+    rows = min_of(rows, ceil_div(d->oh * g->n, 16));
+    d->rows = min_of(round_up(max_of(rows, 1), d->tile_rows), round_up(d->oh, d->tile_rows));
+    d->row_blocks = ceil_div(d->oh, d->rows);
+    d->region_rows = d->rows + g->kh - 1;
+    /* Per two vectors and filter: multiply-adds, and the scattered write-out; and the copy to planes. */
+    const double taps = (double)(g->kh * g->kw * d->from);
+    const double pairs = (double)(g->n * d->oh * ceil_div(d->ow, 2 * LANES));
+    const double copied = (double)(g->n * d->row_blocks * d->region_rows * d->width * d->from);
+    tried.cycles = cost_direct(2 * pairs * (double)d->to * taps) +
+                   pairs * (double)(d->to * (d->to == 1 ? 8 : 2 * LANES)) + (d->from == 1 ? 0.1 : 1) * copied;
+    if (tried.cycles >= p->cycles) return 0;
+    tried.stages = 2;
+    tried.items[0] = 1;
+    tried.items[1] = g->n * d->row_blocks;
+    tried.shared_bytes = (size_t)(d->to * d->from * g->kh * g->kw * size);
+    tried.scratch_bytes = (size_t)round_up(d->from * d->region_rows * d->width * size, 64);
+    tried.run = NAME(plane_run);
+    *p = tried;
+    return 1;
+}
