@@ -9,7 +9,7 @@ EXTRAS ?= test
 
 SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*/*.pyx pyconv/_kernels/*.[ch])
 
-.PHONY: help train test bench docs lint format clean
+.PHONY: help train test chaos bench docs lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ train: $(VENV)/.installed-run  ## train on synthetic faces with the model fer: t
 
 test: $(VENV)/.installed-$(EXTRAS)  ## run the tests
 	$(BIN)/python -m pytest tests $(ARGS)
+
+chaos: $(VENV)/.installed-$(EXTRAS)  ## 100 parallel training runs, each with several failures at random moments
+	PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
 bench: $(VENV)/.installed-test,peers  ## run the benchmarks
 	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)

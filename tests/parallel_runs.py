@@ -8,6 +8,7 @@ import dataclasses
 import gc
 import multiprocessing
 import os
+import resource
 import signal
 import tempfile
 import time
@@ -170,6 +171,9 @@ def suffer(fault: str) -> None:
         _once(lambda loss, gradient: gradient.fill(np.nan))
     elif fault == "slow":
         _always(lambda: time.sleep(0.2))
+    elif fault == "memory":
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 28, resource.RLIM_INFINITY))
+        bytearray(1 << 29)
 
 
 def _once(spoil: Any) -> None:

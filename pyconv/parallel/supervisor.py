@@ -126,7 +126,8 @@ class Supervisor:
 
     def pids(self) -> list[int]:
         """Process ids of the workers that are there."""
-        return [member.process.pid for member in self._members.values() if member.process.pid is not None]
+        members = list(self._members.values())  # the watching thread may change them meanwhile
+        return [member.process.pid for member in members if member.process.pid is not None]
 
     def end(self, grace_s: float) -> None:
         """Tell the workers to stop, kill those that have not after `grace_s`, and wait until all are gone."""
