@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from multiprocessing.shared_memory import SharedMemory
-from typing import Any
 
 import numpy as np
 
@@ -17,13 +14,12 @@ from ..backends import backends
 from ..costmodel.link import Messages, provide
 from ..errors import WorkerError
 from ..threads import usable_cpus
+from .memory import Segment
 
 SIZES = (0, 1 << 12, 1 << 15, 1 << 18, 1 << 20, 1 << 22, 1 << 24)
 TURNS = 15
 COMPANY_S = 0.4
 PATIENCE_S = 30.0
-# Attaching is not owning. Before Python 3.13 there is no flag, and a spawned child shares its parent's tracker.
-_UNTRACKED: dict[str, Any] = {"track": False} if sys.version_info >= (3, 13) else {}
 
 
 def time_messages() -> Messages:
@@ -42,10 +38,10 @@ def time_messages() -> Messages:
         If the other process dies or does not answer.
     """
     context = multiprocessing.get_context("spawn")
-    memory = SharedMemory(create=True, size=max(SIZES))
+    memory = Segment(max(SIZES), "timing messages between processes")
     here, there = context.Pipe()
-    other = context.Process(target=_echo, args=(memory.name, there), daemon=True)
-    own = _bytes_of(memory, max(SIZES)).copy()  # touched, so that no page of it is new when it is timed
+    other = context.Process(target=_echo, args=(memory, there), daemon=True)
+    own = memory.array((max(SIZES),), np.uint8).copy()  # touched, so that no page of it is new when it is timed
     try:
         other.start()
         there.close()
@@ -63,14 +59,12 @@ def time_messages() -> Messages:
             other.kill()
             other.join()
         here.close()
-        memory.close()
-        memory.unlink()
     return Messages(SIZES, seconds, slowdown)
 
 
-def _round_trip(pipe: Connection, memory: SharedMemory, own: np.ndarray, size: int) -> float:
+def _round_trip(pipe: Connection, memory: Segment, own: np.ndarray, size: int) -> float:
     """Seconds of the shortest round trip of `size` bytes."""
-    shared = _bytes_of(memory, size)
+    shared = memory.array((size,), np.uint8)
     best = np.inf
     for _ in range(TURNS):
         start = time.perf_counter()
@@ -81,7 +75,6 @@ def _round_trip(pipe: Connection, memory: SharedMemory, own: np.ndarray, size: i
         pipe.recv_bytes()
         own[:size] = shared
         best = min(best, time.perf_counter() - start)
-    del shared
     return float(best)
 
 
@@ -121,9 +114,8 @@ def _timed(work: Callable[[], object], seconds: float) -> list[float]:
     return samples
 
 
-def _echo(name: str, pipe: Connection) -> None:
+def _echo(memory: Segment, pipe: Connection) -> None:
     """The other process: copies each message out of shared memory and back into it; computes for a while when told."""
-    memory = SharedMemory(name, **_UNTRACKED)
     own = np.empty(max(SIZES), np.uint8)
     own[...] = 0
     while (message := pipe.recv_bytes()) != b"end":
@@ -134,16 +126,10 @@ def _echo(name: str, pipe: Connection) -> None:
             pipe.send_bytes(b"done")
             continue
         size = int.from_bytes(message, "little")
-        shared = _bytes_of(memory, size)
+        shared = memory.array((size,), np.uint8)
         own[:size] = shared
         shared[...] = own[:size]
-        del shared
         pipe.send_bytes(message)
-    memory.close()
-
-
-def _bytes_of(memory: SharedMemory, size: int) -> np.ndarray:
-    return np.ndarray((size,), np.uint8, memory.buf)
 
 
 provide(time_messages)

@@ -220,7 +220,8 @@ class Supervisor:
                 member.slow, member.slow_at = member.slow + 1, batches
             elif warm and batches != member.slow_at:
                 member.slow, member.slow_at = 0, batches
-            if member.slow >= 2 or (running > SLOW * median + 2e9):
+            patience = SLOW * median + (2e9 if warm else 10e9)
+            if member.slow >= 2 or running > patience:
                 member.named_slow = True
                 took = max(last[index], running) / 1e9
                 together = "all wait for it" if self._rule.lockstep else "the others go on"
