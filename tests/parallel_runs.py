@@ -171,6 +171,8 @@ def suffer(fault: str) -> None:
         _once(lambda loss, gradient: gradient.fill(np.nan))
     elif fault == "slow":
         _always(lambda: time.sleep(0.2))
+    elif fault == "stuck":
+        _always(lambda: time.sleep(1000))
     elif fault == "memory":
         resource.setrlimit(resource.RLIMIT_AS, (1 << 28, resource.RLIM_INFINITY))
         bytearray(1 << 29)

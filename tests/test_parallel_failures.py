@@ -16,7 +16,7 @@ import pytest
 from parallel_runs import Faults, Leavings, data, job, small_model, train
 
 from pyconv.errors import DivergedError, InputError, WorkerError
-from pyconv.parallel import RULES
+from pyconv.parallel import RULES, supervisor
 from pyconv.parallel.server import ParameterServer
 
 pytestmark = pytest.mark.timeout(120)
@@ -86,6 +86,20 @@ def test_a_slow_worker_is_named_and_kept(tmp_path, caplog):
     result = train(job("async", schedule=faults(tmp_path, _5="slow"), epochs=4))
     assert "is slow" in caplog.text and "the others go on" in caplog.text
     assert result.restarts == 0
+
+
+def test_a_worker_that_is_stuck_is_replaced(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(supervisor, "STUCK_S", 2.0)
+    result = train(job("sync", schedule=faults(tmp_path, _5="stuck")))
+    assert "has been at one mini-batch for" in caplog.text and result.restarts == 1
+    assert sum(result.images) == 2 * 240
+
+
+def test_the_stacks_of_a_crash_are_logged_with_the_worker(tmp_path, caplog, capfd):
+    train(job("sync", schedule=faults(tmp_path, _5="segfault")))
+    crash = next(record for record in caplog.records if "Fatal Python error" in record.getMessage())
+    assert crash.getMessage().startswith("[worker ") and "in suffer" in crash.getMessage()
+    assert "Fatal Python error" not in capfd.readouterr().err
 
 
 def test_nan_that_comes_back_is_divergence():
