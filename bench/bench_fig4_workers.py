@@ -24,7 +24,7 @@ from pyconv.parallel import Engine, Job, engine_for
 EXPERIMENT, BESIDE = "fig4", "parallel"  # the figure; and what is measured beside it
 BATCH = 64
 #: Images of an epoch: seconds of work, and whole steps of 16 workers.
-MODELS = {"fer": 3072, "5-50-100-10": 20480}
+MODELS = {"fer": 2048, "5-50-100-10": 12288}
 #: Rules and numbers of workers, as in the paper's figure; without a rule it is one process.
 RUNS = [("", 1), ("sync", 2), ("hogwild", 2), ("local", 2), ("sync", 4), ("sync", 8), ("sync", 16), ("local", 16)]
 
@@ -56,12 +56,12 @@ def column(update: str, workers: int) -> str:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_epoch(name: str, measure, two_cpus: None, quick: bool) -> None:
-    images = MODELS[name] // (3 if quick else 1)
+    images = MODELS[name] // (2 if quick else 1)
     with contextlib.ExitStack() as stack:
         candidates = {column(*run): Epochs(name, *run, images) for run in RUNS}
         for run in candidates.values():
             stack.callback(run.engine.close)
-        times, disturbed = measure.once(lambda: in_turns(candidates, 2 if quick else 5))
+        times, disturbed = measure.once(lambda: in_turns(candidates, 2 if quick else 5, 1.4))
         spent = {key: run.engine.statistics() for key, run in candidates.items()}
     alone = times["1 worker"].median
     rules = list(dict.fromkeys(update for update, _ in RUNS if update))
@@ -94,7 +94,7 @@ def test_peers(name: str, measure, two_cpus: None, quick: bool) -> None:
                 stack.callback(peer.close)
                 assert np.isfinite(peer.steps(1))
                 candidates[f"torch {how} {layout}"] = lambda peer=peer: peer.steps(steps)
-        times, disturbed = measure.once(lambda: in_turns(candidates, 2 if quick else 3))
+        times, disturbed = measure.once(lambda: in_turns(candidates, 2 if quick else 3, 1.4))
     for key, taken in times.items():
         measure.add(
             experiment=BESIDE, case=name, operation=f"{images} images, 2 processes", column=key, x=2,
@@ -137,7 +137,7 @@ def test_start_of_16_workers(measure, two_cpus: None, quick: bool) -> None:
     seconds = []
 
     def start() -> None:
-        for _ in range(1 if quick else 5):
+        for _ in range(1 if quick else 3):
             began = time.perf_counter()
             run = Epochs("5-50-100-10", "sync", 16, 16 * BATCH)
             next(iter(run.engine.epoch(0)))

@@ -13,7 +13,7 @@ from .timing import Times
 QUIET = 0.15
 
 
-def in_turns(candidates: Mapping[str, Callable[[], object]], rounds: int, patience: int = 2) -> tuple[dict, int]:
+def in_turns(candidates: Mapping[str, Callable[[], object]], rounds: int, patience: float = 2) -> tuple[dict, int]:
     """Let the candidates take turns, one call each, until there are `rounds` quiet rounds.
 
     Parameters
@@ -22,7 +22,7 @@ def in_turns(candidates: Mapping[str, Callable[[], object]], rounds: int, patien
         Each does the whole work once; every one is called once before, to warm up.
     rounds : int
         Quiet rounds to have.
-    patience : int
+    patience : float
         How many times `rounds` to play at most; then the quietest rounds count.
 
     Returns
