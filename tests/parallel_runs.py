@@ -109,14 +109,16 @@ class Leavings:
     def assert_nothing_new(self) -> None:
         """Compare with what is there now. Other programs' files are held open by them, and are no leavings."""
         gc.collect()
-        assert workers_of(psutil.Process()) == set()
+        workers = workers_of(psutil.Process())
+        assert workers == set(), f"worker processes {workers} are left"
         for _ in range(20):
             left = {path for path in self._places() - self._names if not _held_by_another(path)}
             if not left:
                 break
             time.sleep(0.1)
-        assert left == set()
-        assert len(list(Path("/proc/self/fd").iterdir())) <= self._descriptors + 4  # the tracker's pipe, once
+        assert left == set(), f"{left} are left"
+        more = len(list(Path("/proc/self/fd").iterdir())) - self._descriptors
+        assert more <= 4, f"{more} descriptors are left open"  # the tracker's pipe, once
 
 
 def _held_by_another(path: Path) -> bool:

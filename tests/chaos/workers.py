@@ -56,11 +56,12 @@ def play(plan: Plan, folder: str) -> str:
     logger.addHandler(said)
     propagate, logger.propagate = logger.propagate, False
     try:
-        return _play(plan, folder, said)
+        outcome = _play(plan, folder, said)
     finally:
         logger.removeHandler(said)
         logger.propagate = propagate
-        leavings.assert_nothing_new()
+    leavings.assert_nothing_new()
+    return outcome
 
 
 def _play(plan: Plan, folder: str, said: Said) -> str:
