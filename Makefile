@@ -13,7 +13,7 @@ SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*
 C_SOURCES := $(wildcard pyconv/_kernels/*.[ch] pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
   tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/planted/*.cu)
 
-.PHONY: help train test test-gpu bench bench-gpu gpu docs lint format clean
+.PHONY: help train test test-gpu chaos bench bench-gpu gpu docs lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ train: $(VENV)/.installed-run  ## train on synthetic faces with the model fer: t
 
 test: $(VENV)/.installed-$(EXTRAS)  ## run the tests
 	$(BIN)/python -m pytest tests $(ARGS)
+
+chaos: $(VENV)/.installed-$(EXTRAS)  ## 100 parallel training runs, each with several failures at random moments
+	PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
 bench: $(VENV)/.installed-test,peers  ## run the benchmarks
 	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)

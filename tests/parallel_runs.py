@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
+import gc
 import multiprocessing
 import os
+import resource
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from pyconv import nn, optim
 from pyconv.parallel import Job, Rule
@@ -78,6 +83,57 @@ def train(plan: Job, model: nn.Sequential | None = None, each: Any = None) -> Re
         engine.close()
 
 
+def workers_of(process: psutil.Process) -> set[int]:
+    """Worker processes of a process that are there; multiprocessing's own tracker is not one."""
+    found = set()
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
+
+
+class Leavings:
+    """What a run could leave behind: processes, names in /dev/shm, temporary files, descriptors."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self._names = self._places()
+        self._descriptors = len(list(Path("/proc/self/fd").iterdir()))
+
+    @staticmethod
+    def _places() -> set[Path]:
+        temporary = Path(tempfile.gettempdir())
+        return {*Path("/dev/shm").iterdir(), *temporary.glob("pymp-*"), *temporary.glob("pyconv*")}
+
+    def assert_nothing_new(self) -> None:
+        """Compare with what is there now. Other programs' files are held open by them, and are no leavings."""
+        gc.collect()
+        workers = workers_of(psutil.Process())
+        assert workers == set(), f"worker processes {workers} are left"
+        for _ in range(20):
+            left = {path for path in self._places() - self._names if not _held_by_another(path)}
+            if not left:
+                break
+            time.sleep(0.1)
+        assert left == set(), f"{left} are left"
+        more = len(list(Path("/proc/self/fd").iterdir())) - self._descriptors
+        assert more <= 4, f"{more} descriptors are left open"  # the tracker's pipe, once
+
+
+def _held_by_another(path: Path) -> bool:
+    """Whether a process that is no relative of this one has the file open, or the file is gone by now."""
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            for entry in Path(f"/proc/{process.pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if entry.readlink() == path:
+                        return True
+    return not path.exists()
+
+
 @dataclasses.dataclass
 class Faults:
     """A constant learning-rate schedule; the first worker that asks at a step of `plan` suffers the fault there.
@@ -117,6 +173,11 @@ def suffer(fault: str) -> None:
         _once(lambda loss, gradient: gradient.fill(np.nan))
     elif fault == "slow":
         _always(lambda: time.sleep(0.2))
+    elif fault == "stuck":
+        _always(lambda: time.sleep(1000))
+    elif fault == "memory":
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 28, resource.RLIM_INFINITY))
+        bytearray(1 << 29)
 
 
 def _once(spoil: Any) -> None:

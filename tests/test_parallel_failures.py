@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import subprocess
@@ -14,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from parallel_runs import Faults, data, job, small_model, train
+from parallel_runs import Faults, Leavings, data, job, small_model, train
 
 from pyconv.errors import DivergedError, InputError, WorkerError
-from pyconv.parallel import RULES
+from pyconv.parallel import RULES, supervisor
 from pyconv.parallel.server import ParameterServer
 
 pytestmark = pytest.mark.timeout(120)
@@ -25,26 +24,11 @@ pytestmark = pytest.mark.timeout(120)
 ROOT = Path(__file__).parent.parent
 
 
-def processes() -> set[int]:
-    """Workers of this process that are there; multiprocessing's own tracker is not one."""
-    found = set()
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if child.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(child.cmdline()):
-                found.add(child.pid)
-    return found
-
-
 @pytest.fixture(autouse=True)
 def _nothing_is_left():
-    before = set(Path("/dev/shm").iterdir())
-    gc.collect()
-    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    before = Leavings()
     yield
-    gc.collect()
-    assert processes() == set()
-    assert set(Path("/dev/shm").iterdir()) <= before
-    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors + 4  # the tracker's pipe, once
+    before.assert_nothing_new()
 
 
 def faults(tmp_path, **plan) -> Faults:
@@ -104,6 +88,20 @@ def test_a_slow_worker_is_named_and_kept(tmp_path, caplog):
     assert result.restarts == 0
 
 
+def test_a_worker_that_is_stuck_is_replaced(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(supervisor, "STUCK_S", 2.0)
+    result = train(job("sync", schedule=faults(tmp_path, _5="stuck")))
+    assert "has been at one mini-batch for" in caplog.text and result.restarts == 1
+    assert sum(result.images) == 2 * 240
+
+
+def test_the_stacks_of_a_crash_are_logged_with_the_worker(tmp_path, caplog, capfd):
+    train(job("sync", schedule=faults(tmp_path, _5="segfault")))
+    crash = next(record for record in caplog.records if "Fatal Python error" in record.getMessage())
+    assert crash.getMessage().startswith("[worker ") and "in suffer" in crash.getMessage()
+    assert "Fatal Python error" not in capfd.readouterr().err
+
+
 def test_nan_that_comes_back_is_divergence():
     x, y = data()
     x = x.copy()
@@ -136,7 +134,8 @@ def test_the_longest_wait_for_a_boundary_is_a_step():
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 sys.path.insert(0, {tests!r})
 from parallel_runs import *
 def slowly(step, total):
@@ -156,7 +155,7 @@ def script(tmp_path, update="sync", guard="__name__ == '__main__'") -> subproces
     path = tmp_path / "script.py"
     path.write_text(SCRIPT.format(tests=str(ROOT / "tests"), update=update, guard=guard))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
+    run = subprocess.Popen(
         [sys.executable, str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -164,6 +163,21 @@ def script(tmp_path, update="sync", guard="__name__ == '__main__'") -> subproces
         env=environment,
         start_new_session=True,
     )
+    _running.append(run)
+    return run
+
+
+_running: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_script_outlives_its_test():
+    yield
+    while _running:
+        run = _running.pop()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
 
 
 def gone(pids, seconds) -> bool:

@@ -10,6 +10,7 @@ is used exactly once, and the numbers are those of an undisturbed run or of the 
 from __future__ import annotations
 
 import functools
+import sys
 from unittest import mock
 
 import numpy as np
@@ -202,7 +203,8 @@ def check(run: Simulation) -> None:
         again, state = run.start.copy(), OPTIMIZER.init(N)
         replay_pushes(record, again, state, OPTIMIZER, run.gradient, lambda unit, _: 0.1 / (1 + unit // LANES))
         np.testing.assert_array_equal(run.result(), again)
-        np.testing.assert_array_equal(store.state["momentum"], state["momentum"])
+        for name, vector in state.items():
+            np.testing.assert_array_equal(store.state[name], vector)
     if not run.rule.lockstep:
         # Each mini-batch was one lane's turn, and each turn is in the running statistics exactly once.
         turns = [store.get(lane, s.TURN) for lane in range(LANES)]
@@ -270,3 +272,22 @@ def test_a_death_at_every_single_move_loses_nothing(name):
         check(run)
         deaths += 1
     assert deaths > 50
+
+
+@pytest.mark.parametrize("optimizer", optim.OPTIMIZERS)
+@pytest.mark.parametrize("name", RULES)
+def test_every_optimizer_survives_deaths_under_every_rule(name, optimizer):
+    plan = optim.by_name(optimizer, lr=0.01)
+    with mock.patch.object(sys.modules[__name__], "OPTIMIZER", plan):
+        undisturbed.cache_clear()
+        for deaths in range(0, 200, 17):
+            run = Simulation(name)
+            run.order(0)
+            for move in range(deaths):
+                run.move(move % LANES)
+            run.die(deaths % LANES)
+            run.finish()
+            check(run)
+            moved = np.abs(run.result() - run.start)
+            assert (moved > 0).all(), "every parameter has been stepped"
+    undisturbed.cache_clear()

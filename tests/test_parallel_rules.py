@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from parallel_runs import MajorityVote, data, job, small_model, train
 
-from pyconv import optim
+import pyconv
+from pyconv import optim, threads
 from pyconv.errors import CheckpointError, InputError, UnknownNameError
 from pyconv.parallel import RULES, InProcess, SharedMemoryError, engine_for, memory, share
 from pyconv.parallel.replay import replay
@@ -179,6 +180,29 @@ def _warn(step: int, total: int) -> float:
     if step == 3:
         logging.getLogger("pyconv.test").warning("a step to %s", "remember")
     return 1.0
+
+
+def test_auto_takes_as_many_workers_as_are_advised_and_says_why(caplog, monkeypatch):
+    x, y = data()
+    with caplog.at_level(logging.INFO, "pyconv"):
+        history = pyconv.fit(small_model(), x, y, epochs=1, batch_size=10, workers="auto", progress="off")
+    assert 1 <= history[0]["workers"] <= threads.usable_cpus()
+    assert f"workers auto: {history[0]['workers']}; " in caplog.text
+    monkeypatch.setattr(threads, "usable_cpus", lambda: 1)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "pyconv"):
+        options = {"workers": "auto", "update": "ssp", "update_options": {"staleness": 1}}
+        history = pyconv.fit(small_model(), x, y, epochs=1, progress="off", **options)
+    assert history[0]["workers"] == 1
+    assert "there is one CPU" in caplog.text and "staleness left aside" in caplog.text
+
+
+def test_auto_continues_with_as_many_workers_as_the_run_has(tmp_path):
+    x, y = data()
+    how = {"batch_size": 10, "out": tmp_path / "run", "progress": "off"}
+    pyconv.fit(small_model(), x, y, epochs=1, workers=3, **how)
+    history = pyconv.fit(small_model(), x, y, epochs=2, workers="auto", resume=True, **how)
+    assert [line["workers"] for line in history] == [3, 3]
 
 
 def test_bad_settings_are_refused_before_anything_is_started(monkeypatch):

@@ -7,6 +7,7 @@ validation, metrics, checkpoints, signals, progress. Algorithm 1 of the paper is
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,10 @@ from ..datasets import Split, normalization
 from ..errors import InputError, unknown_name
 from ..optim import Adam, Optimizer
 from ..optim import schedule as named_schedule
-from ..parallel import Job, Rule, check_main_guard, worker_count
+from ..parallel import Job, Rule, advised_workers, check_main_guard, worker_count
 from ..shapes import integer
 from . import inputs
+from .folder import holds_run, read_config
 from .progress import Progress, choose
 from .signals import StopSignals
 from .training import Training
@@ -76,7 +78,8 @@ def fit(
     optimizer : Optimizer, optional
         ``optim.Adam(1e-3)`` by default.
     workers : int or "auto"
-        Training processes.
+        Training processes; "auto" times the network for some seconds and takes as many as the cost model advises, at
+        most one for each CPU that the process may use.
     update : {"sync", "async", "ssp", "hogwild", "local", "easgd"} or Rule
         How workers' gradients or parameters meet; one worker is plain SGD.
     threads_per_worker : int, optional
@@ -163,6 +166,7 @@ def fit(
         raise InputError(f"schedule must be callable, such as optim.schedule('cosine'), not {schedule!r}")
     if normalize not in ("auto", True, False):
         raise unknown_name("normalize", normalize, ("auto", "True", "False"))
+    count = worker_count(workers)
     job = Job(
         optimizer=Adam(1e-3) if optimizer is None else optimizer,
         batch_size=integer(batch_size, "batch_size", minimum=1),
@@ -172,7 +176,7 @@ def fit(
         augment=dict(augment) if augment else None,
         backend=backend,
         threads_per_worker=threads_per_worker,
-        workers=worker_count(workers),
+        workers=count or 1,
         update=update,
         options=dict(update_options or {}),
         on_worker_failure=on_worker_failure,
@@ -182,12 +186,28 @@ def fit(
     if normalize is True or (normalize == "auto" and x.dtype == np.uint8 and model.normalization.identity):
         _normalize(model, x, labels)
     every = inputs.positive(checkpoint_every, "checkpoint_every")
+    job, why = (job, "") if count is not None else _advised(model, len(x), job, Path(out) if resume and out else None)
     with contextlib.ExitStack() as stack:
         stack.enter_context(show.shown())
         signals = stack.enter_context(StopSignals())
         training = Training(model, x, labels, validation, job, show, signals, target_accuracy, every)
+        training.why = why
         training.open(stack, None if out is None else Path(out), resume, description or {})
         return training.go()
+
+
+def _advised(model: Sequential, images: int, job: Job, resumed: Path | None) -> tuple[Job, str]:
+    """The job with as many workers as pay here, or as the run that is resumed has; and the reason, for the log."""
+    if resumed is not None and holds_run(resumed):
+        return dataclasses.replace(job, workers=int(read_config(resumed)["training"]["workers"])), ""
+    workers, reason = advised_workers(model, images, job)
+    why = f"workers auto: {workers}; {reason}"
+    if workers > 1 or not (job.options or job.trace):
+        return dataclasses.replace(job, workers=workers), why
+    given = ", ".join([*job.options, *(["trace"] if job.trace else [])])
+    return dataclasses.replace(
+        job, workers=1, options={}, trace=None
+    ), f"{why}; {given} left aside: for several workers"
 
 
 def _pair(model: Sequential, pair: tuple[Any, Any], x_name: str, y_name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -79,6 +79,7 @@ class Training:
         self.settings = _settings(job, x, labels)
         self.names: dict[str, str] = {}
         self.changes: list[str] = []
+        self.why = ""  # the number of workers is what it is, where the user left it to pyconv
         self.engine: Engine
         self._session_began = self._checkpointed = time.monotonic()
 
@@ -294,6 +295,8 @@ class Training:
         )
         for line in f"runs on   {self.engine.describe()}".splitlines():
             _log.info(line)
+        if self.why:
+            _log.info(f"          {self.why}")
         batch = getattr(self.engine, "effective_batch", job.batch_size)
         _log.info(f"training  {texts.recipe(job)}")
         _log.info(

@@ -1,7 +1,7 @@
 """Parallel training: who runs the steps, and how workers meet (the paper's §3A, Algorithm 4)."""
 
 from . import messages as messages  # lends the cost model its measurement
-from .choose import engine_for, worker_count
+from .choose import advised_workers, engine_for, worker_count
 from .engine import Engine, InProcess, Job, StepReport
 from .guard import check_main_guard
 from .memory import SharedMemoryError, share
@@ -18,6 +18,7 @@ __all__ = [
     "Rule",
     "SharedMemoryError",
     "StepReport",
+    "advised_workers",
     "check_main_guard",
     "engine_for",
     "rule_for",

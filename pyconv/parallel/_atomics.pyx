@@ -130,15 +130,6 @@ cdef extern from *:
     }
     PYCONV_FINITE(float, pyconv_finite_f)
     PYCONV_FINITE(double, pyconv_finite_d)
-
-    /* Hogwild's addition: no lock and no compare-and-swap, so that it runs at the speed of memory. Two workers
-       that add to one element within the same nanoseconds can lose one of the additions, as in Niu et al. */
-    #define PYCONV_ADD(T, NAME)                                                                        \\
-    static void NAME(T *shared, const T *delta, ptrdiff_t n) {                                         \\
-        for (ptrdiff_t i = 0; i < n; i++) shared[i] += delta[i];                                       \\
-    }
-    PYCONV_ADD(float, pyconv_hogwild_f)
-    PYCONV_ADD(double, pyconv_hogwild_d)
     """
     void pyconv_relax() noexcept nogil
     void pyconv_sleep(int64_t *word, int32_t seen, double seconds) noexcept nogil
@@ -156,8 +147,6 @@ cdef extern from *:
                          Py_ssize_t n) noexcept nogil
     int pyconv_finite_f(const float *x, Py_ssize_t n) noexcept nogil
     int pyconv_finite_d(const double *x, Py_ssize_t n) noexcept nogil
-    void pyconv_hogwild_f(float *shared, const float *delta, Py_ssize_t n) noexcept nogil
-    void pyconv_hogwild_d(double *shared, const double *delta, Py_ssize_t n) noexcept nogil
 
 ctypedef fused real:
     float
@@ -272,19 +261,6 @@ def finite(const real[::1] x):
             else:
                 answer = pyconv_finite_d(&x[0], n)
     return bool(answer)
-
-
-def add_in_place(real[::1] shared, const real[::1] delta):
-    """``shared += delta`` without a lock, while others may do the same."""
-    cdef Py_ssize_t n = shared.shape[0]
-    if delta.shape[0] != n:
-        raise ValueError("shared and delta do not fit together")
-    if n:
-        with nogil:
-            if real is float:
-                pyconv_hogwild_f(&shared[0], &delta[0], n)
-            else:
-                pyconv_hogwild_d(&shared[0], &delta[0], n)
 
 
 def die_with_parent():

@@ -19,17 +19,47 @@ UPDATES = tuple(RULES)
 ON_FAILURE = ("restart", "drop", "abort")
 
 
-def worker_count(workers: int | str) -> int:
-    """`workers` as a number; "auto" chooses it for this machine.
-
-    In one process every operation runs on all cores, so one worker leaves none idle.
+def worker_count(workers: int | str) -> int | None:
+    """`workers` as a number, or None where it is "auto", which :func:`advised_workers` then chooses.
 
     Raises
     ------
     InputError
         If it is neither a positive integer nor "auto".
     """
-    return 1 if workers == "auto" else integer(workers, "workers", minimum=1)
+    return None if isinstance(workers, str) and workers == "auto" else integer(workers, "workers", minimum=1)
+
+
+def advised_workers(model: Sequential, images: int, job: Job) -> tuple[int, str]:
+    """How many workers train fastest here, by the cost model's measurement of this machine and network, and why.
+
+    Never more than there are CPUs that the process may use; a GPU is kept busy by one.
+
+    Parameters
+    ----------
+    model : Sequential
+        Timed at its gradient for about a second; its parameters stay as they are.
+    images : int
+        In an epoch.
+    job : Job
+        Its batch size, update rule, backend and threads count.
+    """
+    from ..costmodel import advise, calibrate
+    from ..threads import usable_cpus
+
+    backend = get(job.backend).name
+    threads = integer(job.threads_per_worker or 1, "threads_per_worker", minimum=1)
+    room = min(usable_cpus() // threads, images)
+    if backend == "cuda":
+        return 1, "one process keeps a GPU busy"
+    if room < 2:
+        return 1, "there is one CPU for workers: they would take turns on it"
+    rule = rule_for(job.update, job.options).name
+    known = rule if rule in RULES else "sync"  # a rule of the user's own is taken to meet as often
+    advice = advise(
+        model, job.batch_size, known, images=images, backend=backend, calibration=calibrate(backend, seconds=0.01)
+    )
+    return min(advice.workers, room), advice.reason
 
 
 def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -> Engine:

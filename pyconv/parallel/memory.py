@@ -110,6 +110,10 @@ class Segment:
     def __reduce__(self) -> Any:
         return _attach, (reduction.DupFd(self._descriptor), self.size)
 
+    def fileno(self) -> int:
+        """Descriptor of the memory as a file, for what writes to files only; it stays the segment's."""
+        return self._descriptor
+
     def array(self, shape: tuple[int, ...], dtype: Any, offset: int = 0) -> np.ndarray:
         """An array in the segment, `offset` bytes from its start. It keeps the memory alive."""
         return np.ndarray(shape, dtype, buffer=self._mapping, offset=offset)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-import sys
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from multiprocessing.shared_memory import SharedMemory
-from typing import Any
 
 import numpy as np
 
@@ -17,13 +16,12 @@ from ..backends import backends
 from ..costmodel.link import Messages, provide
 from ..errors import WorkerError
 from ..threads import usable_cpus
+from .memory import Segment
 
 SIZES = (0, 1 << 12, 1 << 15, 1 << 18, 1 << 20, 1 << 22, 1 << 24)
 TURNS = 15
-COMPANY_S = 0.4
+ROUNDS, COMPANY_S = 5, 0.15
 PATIENCE_S = 30.0
-# Attaching is not owning. Before Python 3.13 there is no flag, and a spawned child shares its parent's tracker.
-_UNTRACKED: dict[str, Any] = {"track": False} if sys.version_info >= (3, 13) else {}
 
 
 def time_messages() -> Messages:
@@ -42,10 +40,10 @@ def time_messages() -> Messages:
         If the other process dies or does not answer.
     """
     context = multiprocessing.get_context("spawn")
-    memory = SharedMemory(create=True, size=max(SIZES))
+    memory = Segment(max(SIZES), "timing messages between processes")
     here, there = context.Pipe()
-    other = context.Process(target=_echo, args=(memory.name, there), daemon=True)
-    own = _bytes_of(memory, max(SIZES)).copy()  # touched, so that no page of it is new when it is timed
+    other = context.Process(target=_echo, args=(memory, there), daemon=True)
+    own = memory.array((max(SIZES),), np.uint8).copy()  # touched, so that no page of it is new when it is timed
     try:
         other.start()
         there.close()
@@ -63,14 +61,12 @@ def time_messages() -> Messages:
             other.kill()
             other.join()
         here.close()
-        memory.close()
-        memory.unlink()
     return Messages(SIZES, seconds, slowdown)
 
 
-def _round_trip(pipe: Connection, memory: SharedMemory, own: np.ndarray, size: int) -> float:
+def _round_trip(pipe: Connection, memory: Segment, own: np.ndarray, size: int) -> float:
     """Seconds of the shortest round trip of `size` bytes."""
-    shared = _bytes_of(memory, size)
+    shared = memory.array((size,), np.uint8)
     best = np.inf
     for _ in range(TURNS):
         start = time.perf_counter()
@@ -81,7 +77,6 @@ def _round_trip(pipe: Connection, memory: SharedMemory, own: np.ndarray, size: i
         pipe.recv_bytes()
         own[:size] = shared
         best = min(best, time.perf_counter() - start)
-    del shared
     return float(best)
 
 
@@ -90,14 +85,32 @@ def _slowdown(pipe: Connection) -> float:
     if usable_cpus() < 2 or backends()["serial"] is not None:
         return 1.0  # taking turns on one CPU is counted apart
     gradient = _gradient()
-    alone = np.median(_timed(gradient, COMPANY_S))
-    pipe.send_bytes(b"work")
-    pipe.recv_bytes()
-    together = np.median(_timed(gradient, COMPANY_S))
-    if not pipe.poll(PATIENCE_S):
-        raise TimeoutError
-    pipe.recv_bytes()
-    return float(np.clip(together / alone, 1.0, 2.0))
+    alone, together = [], []
+    with _pinned(0):
+        for _ in range(ROUNDS):
+            alone.append(np.median(_timed(gradient, COMPANY_S)))
+            pipe.send_bytes(b"work")
+            pipe.recv_bytes()
+            together.append(np.median(_timed(gradient, COMPANY_S)))
+            if not pipe.poll(PATIENCE_S):
+                raise TimeoutError
+            pipe.recv_bytes()
+    # Of each the best round: a third program that takes one of the CPUs for a while slows some of them down.
+    return float(np.clip(min(together) / min(alone), 1.0, 2.0))
+
+
+@contextlib.contextmanager
+def _pinned(which: int) -> Iterator[None]:
+    """This process on one of its CPUs for a while: two that have just sent messages may share one for a second."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(before)[which]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _gradient() -> Callable[[], object]:
@@ -121,29 +134,23 @@ def _timed(work: Callable[[], object], seconds: float) -> list[float]:
     return samples
 
 
-def _echo(name: str, pipe: Connection) -> None:
+def _echo(memory: Segment, pipe: Connection) -> None:
     """The other process: copies each message out of shared memory and back into it; computes for a while when told."""
-    memory = SharedMemory(name, **_UNTRACKED)
     own = np.empty(max(SIZES), np.uint8)
     own[...] = 0
     while (message := pipe.recv_bytes()) != b"end":
         if message == b"work":
             gradient = _gradient()
-            pipe.send_bytes(b"working")
-            _timed(gradient, 1.5 * COMPANY_S)
+            with _pinned(-1):
+                pipe.send_bytes(b"working")
+                _timed(gradient, 1.5 * COMPANY_S)
             pipe.send_bytes(b"done")
             continue
         size = int.from_bytes(message, "little")
-        shared = _bytes_of(memory, size)
+        shared = memory.array((size,), np.uint8)
         own[:size] = shared
         shared[...] = own[:size]
-        del shared
         pipe.send_bytes(message)
-    memory.close()
-
-
-def _bytes_of(memory: SharedMemory, size: int) -> np.ndarray:
-    return np.ndarray((size,), np.uint8, memory.buf)
 
 
 provide(time_messages)

@@ -21,7 +21,7 @@ from .engine import Job, StepReport
 from .guard import check_main_guard
 from .kernels import undo_vectors
 from .logs import WorkerLog
-from .memory import share
+from .memory import Segment, share
 from .progress import Progress
 from .rules import Rule, rule_for
 from .supervisor import Supervisor
@@ -394,13 +394,14 @@ class ParameterServer:
                 ) from None
         return setup
 
-    def _tell_worker(self, index: int, log: WorkerLog) -> Setup:
+    def _tell_worker(self, index: int, log: WorkerLog, last_words: Segment) -> Setup:
         return Setup(
             index=index,
             segment=self._store.segment,
             x=self._x,
             labels=self._labels,
             log=log.sender,
+            last_words=last_words,
             **self._setup,
         )
 

@@ -26,6 +26,7 @@ from ..errors import DivergedError, InputError, PyconvError, WorkerError
 from . import guard
 from . import store as s
 from .logs import WorkerLog
+from .memory import Segment
 from .program import recover
 from .rules import Rule
 from .worker import PARENTS_SIGNALS, Setup, main
@@ -40,6 +41,8 @@ STOPPED_S = 2.0  # without a heartbeat, in the stopped state
 SILENT_S = 30.0  # without a heartbeat, in any state
 START_S = 120.0  # for a process to begin its work
 SLOW = 5.0  # times the others' median
+STUCK_S, STUCK = 120.0, 100.0  # in one mini-batch; and so many times the others' median
+LAST_WORDS = 16384  # bytes: the stacks of a few threads
 ATTEMPTS = 3  # deaths of a worker that has not finished a mini-batch in between
 
 #: What numerical libraries read when they are loaded, for how many threads they start.
@@ -72,7 +75,8 @@ class Supervisor:
     policy : {"restart", "drop", "abort"}
         What to do about a death.
     setup : callable
-        ``setup(index, sender)``: what worker `index` is told, with the sending end of its log.
+        ``setup(index, log, last_words)``: what worker `index` is told, with the sending end of its log and the memory
+        for its last words.
     threads : int
         Of each worker.
     where : callable
@@ -94,7 +98,7 @@ class Supervisor:
         rule: Rule,
         optimizer: Optimizer,
         policy: str,
-        setup: Callable[[int, WorkerLog], Setup],
+        setup: Callable[[int, WorkerLog, Segment], Setup],
         threads: int,
         where: Callable[[int], str],
         on_event: Callable[[int, str], None],
@@ -104,6 +108,8 @@ class Supervisor:
         self._store, self._rule, self._optimizer, self._policy = store, rule, optimizer, policy
         self._setup, self._threads, self._where, self._on_event = setup, threads, where, on_event
         self._members: dict[int, Member] = {}
+        # Made once: a restart must not need memory that somebody else may have taken by then.
+        self._last_words = [Segment(LAST_WORDS, "the last words of a worker") for _ in range(store.plan.lanes)]
         self._not_finite: set[tuple[int, int]] = set()
         self._kills = _out_of_memory_kills()
         self._last_look = time.monotonic()
@@ -126,7 +132,8 @@ class Supervisor:
 
     def pids(self) -> list[int]:
         """Process ids of the workers that are there."""
-        return [member.process.pid for member in self._members.values() if member.process.pid is not None]
+        members = list(self._members.values())  # the watching thread may change them meanwhile
+        return [member.process.pid for member in members if member.process.pid is not None]
 
     def end(self, grace_s: float) -> None:
         """Tell the workers to stop, kill those that have not after `grace_s`, and wait until all are gone."""
@@ -142,7 +149,7 @@ class Supervisor:
             _kill(member)
         self._members.clear()
         # The engine that these belong to, and the memory that it holds, need not wait for the garbage collector.
-        del self._setup, self._where, self._on_event
+        del self._setup, self._where, self._on_event, self._last_words
 
     # ---- the watching thread ----------------------------------------------------------------------
 
@@ -203,23 +210,30 @@ class Supervisor:
         self._look_for_slow()
 
     def _look_for_slow(self) -> None:
-        """Name a worker that takes many times as long as the others; it is left to go on."""
+        """Name a worker that takes many times as long as the others; replace one that is stuck."""
         last = {index: int(self._store.worker(index)[s.LAST_NS]) for index in self._members}
         for index, member in self._members.items():
             others = [ns for other, ns in last.items() if other != index and ns]
             words = self._store.worker(index)
             batches = int(words[s.BATCHES])
-            if not others or member.named_slow:
+            if not others:
                 continue
             median = statistics.median(others)
-            # The first mini-batch of a process pays for the start of everything.
             running = time.monotonic_ns() - int(words[s.STARTED]) if words[s.STARTED] else 0
+            if running > max(STUCK_S * 1e9, STUCK * median):
+                _kill(member)
+                self._lost(index, f"has been at one mini-batch for {running / 1e9:.0f} s and does not come to an end")
+                return
+            if member.named_slow:
+                continue
+            # The first mini-batch of a process pays for the start of everything.
             warm = batches > member.batches + 1
             if warm and batches != member.slow_at and last[index] > SLOW * median:
                 member.slow, member.slow_at = member.slow + 1, batches
             elif warm and batches != member.slow_at:
                 member.slow, member.slow_at = 0, batches
-            if member.slow >= 2 or (running > SLOW * median + 2e9):
+            patience = SLOW * median + (2e9 if warm else 10e9)
+            if member.slow >= 2 or running > patience:
                 member.named_slow = True
                 took = max(last[index], running) / 1e9
                 together = "all wait for it" if self._rule.lockstep else "the others go on"
@@ -265,6 +279,8 @@ class Supervisor:
         """A worker is dead: bring the store in order, say so, and do what the policy says."""
         member = self._members.pop(index)
         self._close_log(member)
+        if stacks := _stacks(self._last_words[index]):
+            _log.error("[worker %d] %s", index, stacks)
         words = self._store.worker(index)
         state, unit = int(words[s.STATE]), int(words[s.FAILED_UNIT])
         pid = member.process.pid
@@ -356,9 +372,10 @@ class Supervisor:
                 words[s.STATE] = s.STARTING
                 words[s.STARTED] = 0
                 self._store.messages[index, 0] = 0
-                log = WorkerLog(index)
+                log, last_words = WorkerLog(index), self._last_words[index]
+                last_words.array((LAST_WORDS,), np.uint8)[:] = 0
                 process = context.Process(
-                    target=main, args=(self._setup(index, log),), name=f"pyconv-worker-{index}", daemon=True
+                    target=main, args=(self._setup(index, log, last_words),), name=f"pyconv-worker-{index}", daemon=True
                 )
                 process.start()
                 log.sender.close()
@@ -374,6 +391,12 @@ class Supervisor:
 
     def _close_log(self, member: Member) -> None:
         member.log.close()
+
+
+def _stacks(last_words: Segment) -> str:
+    """What the interpreter of a killed worker wrote: the stacks of its threads, without the list of its modules."""
+    text = last_words.array((LAST_WORDS,), np.uint8).tobytes().partition(b"\0")[0].decode(errors="replace")
+    return text.partition("\nExtension modules:")[0].rstrip()
 
 
 def _kill(member: Member) -> None:

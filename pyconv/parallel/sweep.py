@@ -110,10 +110,6 @@ class Chunk:
         """Let the optimizer do its step, in place."""
         self._optimizer.update(parameters, gradient, state, self.step, lr=self.lr)
 
-    def add(self, shared: np.ndarray, delta: np.ndarray) -> None:
-        """``shared += delta`` without a lock, while others may do the same."""
-        atomics.add_in_place(shared, delta)
-
 
 def _written(store: s.Store, lane: int, writes: tuple[str, ...]) -> list[np.ndarray]:
     """The whole vectors that a kernel changes."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from . import _atomics as atomics
+from . import store as s
 
 if TYPE_CHECKING:
     from ..nn import Sequential
@@ -42,7 +43,7 @@ class Recorder:
         assert store.events is not None and store.event_counts is not None
         kind = KINDS.index(what) if what in KINDS else KINDS.index(_KERNELS.get(what, "update"))
         count = int(store.event_counts[lane, 0])
-        store.events[lane, count % RING] = (kind, began, ended, store.get(lane, 5))
+        store.events[lane, count % RING] = (kind, began, ended, store.get(lane, s.TURN))
         store.event_counts[lane, 0] = count + 1
 
     def watch(self, lane: int, model: Sequential) -> Any:

@@ -60,6 +60,7 @@ class Setup:
     threads: int
     spin: float
     log: Connection
+    last_words: Segment  # where the interpreter writes its stacks when a signal kills it
     log_level: int
 
 
@@ -203,7 +204,7 @@ def main(setup: Setup) -> None:
     if os.getppid() != setup.parent:  # it died before the kernel was asked
         os._exit(EXIT_FAILED)
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        faulthandler.enable()
+        faulthandler.enable(setup.last_words)  # the parent logs it, with the worker's number
     send_logs(setup.index, setup.log, setup.log_level)
     store = s.Store(setup.plan, setup.segment)
     words = store.worker(setup.index)

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..kernels import kernel
 from .base import Rule
 
@@ -18,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hogwild(Rule):
-    """Compute at the shared parameters while others change them, and add the step to them without a lock.
+    """Compute at the shared parameters while others change them, and step them in place without a lock.
 
     There is no copy of the parameters and no waiting. The optimizer's state is shared and changed in place as
-    well. Where two workers add to the same number within nanoseconds one addition can be lost; on dense
-    networks that is rare beside the noise of the gradients.
+    well. Every number is read, changed and written within nanoseconds, and where two workers do so at once, one
+    of the changes is lost; on dense networks that is rare beside the noise of the gradients.
 
     References
     ----------
@@ -37,9 +35,4 @@ class Hogwild(Rule):
 
     @kernel(gradient=True, push=True, racy=True)
     def add(self, c: Chunk) -> None:
-        before, step = c.scratch(0), c.scratch(1)
-        before[...] = c.centre
-        step[...] = before
-        c.optimise(step, c.gradient, c.state)
-        np.subtract(step, before, out=step)
-        c.add(c.centre, step)
+        c.optimise(c.centre, c.gradient, c.state)

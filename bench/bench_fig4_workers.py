@@ -1,0 +1,152 @@
+"""Fig. 4 of the paper: time against the number of workers; and what workers cost beside the gradients.
+
+Workers have one thread each. The candidates take turns at the same images in one run; rounds that others disturb
+are played again, and the record says how many of those that count were disturbed none the less. Use both of two idle
+cores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness import torch_peer
+from harness.torch_workers import TorchWorkers
+from harness.turns import in_turns
+
+from pyconv import nn, optim
+from pyconv.parallel import Engine, Job, engine_for
+
+EXPERIMENT, BESIDE = "fig4", "parallel"  # the figure; and what is measured beside it
+BATCH = 64
+#: Images of an epoch: seconds of work, and whole steps of 16 workers.
+MODELS = {"fer": 2048, "5-50-100-10": 12288}
+#: Rules and numbers of workers, as in the paper's figure; without a rule it is one process.
+RUNS = [("", 1), ("sync", 2), ("hogwild", 2), ("local", 2), ("sync", 4), ("sync", 8), ("sync", 16), ("local", 16)]
+
+
+class Epochs:
+    """An engine that runs one epoch after the other when it is called."""
+
+    def __init__(self, name: str, update: str, workers: int, images: int) -> None:
+        model = nn.build(name)
+        rng = np.random.default_rng()
+        x = rng.integers(0, 256, (images, *model.input_shape)).astype(np.uint8)
+        labels = rng.integers(0, model.output_shape[0], images)
+        optimizer = optim.SGD(1e-4, momentum=0.9)
+        how = {"threads_per_worker": 1, "backend": "serial", "workers": workers, "update": update or "sync"}
+        self.engine: Engine = engine_for(model, x, labels, Job(optimizer, BATCH, 1000, **how))
+        self._images, self._epoch = images, 0
+
+    def __call__(self) -> None:
+        reports = list(self.engine.epoch(self._epoch))
+        assert sum(report.images for report in reports) == self._images, "each image once"
+        assert all(np.isfinite(report.loss) for report in reports)
+        self._epoch += 1
+
+
+def column(update: str, workers: int) -> str:
+    """A run's name."""
+    return f"{update}, {workers} workers" if update else "1 worker"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_epoch(name: str, measure, two_cpus: None, quick: bool) -> None:
+    images = MODELS[name] // (2 if quick else 1)
+    with contextlib.ExitStack() as stack:
+        candidates = {column(*run): Epochs(name, *run, images) for run in RUNS}
+        for run in candidates.values():
+            stack.callback(run.engine.close)
+        times, disturbed = measure.once(lambda: in_turns(candidates, 2 if quick else 5, 1.4))
+        spent = {key: run.engine.statistics() for key, run in candidates.items()}
+    alone = times["1 worker"].median
+    rules = list(dict.fromkeys(update for update, _ in RUNS if update))
+    # One worker is plain SGD, whatever the rule: each curve begins with it.
+    for update, workers in [*((rule, 1) for rule in rules), *RUNS[1:]]:
+        key = column(update, workers) if workers > 1 else "1 worker"
+        ratios = [one / many for one, many in zip(times["1 worker"].samples, times[key].samples, strict=True)]
+        measure.add(
+            experiment=EXPERIMENT, case=name, operation=f"epoch of {images} images", column=f"{name} {update}",
+            x=workers, **times[key].as_record(), threads=1, images=images, images_per_s=images / times[key].median,
+            speedup=alone / times[key].median, median_of_speedups=float(np.median(ratios)), disturbed_rounds=disturbed,
+            compute_s=spent[key]["compute_s"], communication_s=spent[key]["communication_s"],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_peers(name: str, measure, two_cpus: None, quick: bool) -> None:
+    """Two processes of one thread: PyTorch's DistributedDataParallel and Hogwild in the better layout of the two."""
+    torch_peer.import_torch()
+    images = MODELS[name] // (12 if quick else 2)
+    steps = images // (2 * BATCH)
+    with contextlib.ExitStack() as stack:
+        candidates = {}
+        for update in ("sync", "hogwild"):
+            candidates[column(update, 2)] = run = Epochs(name, update, 2, images)
+            stack.callback(run.engine.close)
+        for how in ("ddp", "hogwild"):
+            for layout in torch_peer.LAYOUTS:
+                peer = TorchWorkers(how, name, layout, 2, BATCH)
+                stack.callback(peer.close)
+                assert np.isfinite(peer.steps(1))
+                candidates[f"torch {how} {layout}"] = lambda peer=peer: peer.steps(steps)
+        times, disturbed = measure.once(lambda: in_turns(candidates, 2 if quick else 3, 1.4))
+    for key, taken in times.items():
+        measure.add(
+            experiment=BESIDE, case=name, operation=f"{images} images, 2 processes", column=key, x=2,
+            **taken.as_record(), threads=1, images=images, images_per_s=images / taken.median,
+            disturbed_rounds=disturbed,
+        )  # fmt: skip
+
+
+def test_update_of_4_megabytes(measure, two_cpus: None, tmp_path: Path, quick: bool) -> None:
+    """From the moment that the first of 4 workers begins to reduce until the last has updated its share."""
+    model = nn.Sequential([nn.Flatten(), nn.Dense(1024), nn.Dense(10)], input_shape=(32, 32, 1), seed=0)
+    rng = np.random.default_rng()
+    x, labels = rng.standard_normal((800, 32, 32, 1), dtype=np.float32), rng.integers(0, 10, 800)
+    trace = tmp_path / "trace.json"
+    how = {"threads_per_worker": 1, "backend": "serial", "workers": 4, "trace": str(trace)}
+    engine = engine_for(model, x, labels, Job(optim.SGD(1e-4, momentum=0.9), 2, 10, **how))
+
+    def train() -> None:
+        for epoch in range(1 if quick else 4):
+            list(engine.epoch(epoch))
+        engine.close()
+
+    measure.once(train)
+    spans: dict[int, list[float]] = {}
+    for event in json.loads(trace.read_text()):
+        if event["name"] == "update":
+            first, last = event["ts"], event["ts"] + event["dur"]
+            span = spans.setdefault(event["args"]["mini-batch"], [first, last])
+            span[:] = min(span[0], first), max(span[1], last)
+    seconds = [(last - first) / 1e6 for first, last in spans.values()]
+    low, middle, high = np.percentile(seconds, [25, 50, 75]).tolist()
+    measure.add(
+        experiment=BESIDE, case=f"{model.flat.nbytes / 2**20:.1f} MB of parameters", operation="reduce and update",
+        column="sync, 4 workers", x=4, median_s=middle, q1_s=low, q3_s=high, rounds=len(seconds), threads=1,
+    )  # fmt: skip
+
+
+def test_start_of_16_workers(measure, two_cpus: None, quick: bool) -> None:
+    """From the call until the report of the first step."""
+    seconds = []
+
+    def start() -> None:
+        for _ in range(1 if quick else 3):
+            began = time.perf_counter()
+            run = Epochs("5-50-100-10", "sync", 16, 16 * BATCH)
+            next(iter(run.engine.epoch(0)))
+            seconds.append(time.perf_counter() - began)
+            run.engine.close()
+
+    measure.once(start)
+    low, middle, high = np.percentile(seconds, [25, 50, 75]).tolist()
+    measure.add(
+        experiment=BESIDE, case="5-50-100-10", operation="start to the first step", column="sync, 16 workers", x=16,
+        median_s=middle, q1_s=low, q3_s=high, rounds=len(seconds), threads=1,
+    )  # fmt: skip

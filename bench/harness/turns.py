@@ -1,0 +1,61 @@
+"""Contests of calls that take seconds and use every CPU: rounds that other programs disturb are played again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import psutil
+
+from .timing import Times
+
+#: CPUs that other programs may use, on average over a round, without disturbing it.
+QUIET = 0.15
+
+
+def in_turns(candidates: Mapping[str, Callable[[], object]], rounds: int, patience: float = 2) -> tuple[dict, int]:
+    """Let the candidates take turns, one call each, until there are `rounds` quiet rounds.
+
+    Parameters
+    ----------
+    candidates : mapping of str to callable
+        Each does the whole work once; every one is called once before, to warm up.
+    rounds : int
+        Quiet rounds to have.
+    patience : float
+        How many times `rounds` to play at most; then the quietest rounds count.
+
+    Returns
+    -------
+    times : dict of str to Times
+        Seconds of a call by candidate, over the rounds that count.
+    disturbed : int
+        How many of these were not quiet.
+    """
+    for call in candidates.values():
+        call()
+    played: list[tuple[float, dict[str, float]]] = []
+    while sum(others < QUIET for others, _ in played) < rounds and len(played) < patience * rounds:
+        busy, began, seconds = _others(), time.perf_counter(), {}
+        for name, call in candidates.items():
+            start = time.perf_counter()
+            call()
+            seconds[name] = time.perf_counter() - start
+        played.append(((_others() - busy) / (time.perf_counter() - began), seconds))
+    best = sorted(played, key=lambda each: each[0])[:rounds]
+    times = {name: Times(tuple(seconds[name] for _, seconds in best)) for name in candidates}
+    return times, sum(others >= QUIET for others, _ in best)
+
+
+def _others() -> float:
+    """CPU seconds that processes other than this one and its children have used."""
+    spent = psutil.cpu_times()
+    total = spent.user + spent.nice + spent.system + spent.irq + spent.softirq + spent.steal
+    this = psutil.Process()
+    for process in (this, *this.children(recursive=True)):
+        try:
+            own = process.cpu_times()
+            total -= own.user + own.system
+        except psutil.Error:
+            continue
+    return total
