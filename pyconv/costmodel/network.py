@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import nn
 from ..backends import get as get_backend
+from ..shapes import ConvGeometry
 from .calibration import Calibration
 
 
@@ -65,6 +67,17 @@ def workload(model: nn.Sequential) -> Workload:
     return Workload(flops[True], flops[False], values * itemsize, calls, model.flat.size, itemsize)
 
 
+def _convolutions(model: nn.Sequential) -> Iterator[tuple[ConvGeometry, int]]:
+    """Each convolution on one image, and its passes in training: the first parameters need no input's gradient."""
+    shape: tuple[int, ...] = tuple(model.input_shape)
+    first = True
+    for layer in model.layers:
+        if isinstance(layer, nn.Conv2D):
+            yield layer.geometry(1, shape), 2 if first else 3
+        first = first and not layer.parameters(shape)
+        shape = tuple(layer.output_shape(shape))
+
+
 def estimated_seconds(
     model: nn.Sequential, batch: int, calibration: Calibration, *, backend: str = "auto", algorithm: str = "auto",
     threads: int = 1,
@@ -72,7 +85,8 @@ def estimated_seconds(
     """Seconds of one gradient of a batch, from the network's operations and bytes alone.
 
     Convolutions cost their operations at t_c and a start-up each; what is not a convolution costs its operations at
-    the best t_c; every layer's result is written and read again in each direction at the speed of a copy.
+    the t_c of direct convolution; every layer's result is written and read again in each direction at the speed of a
+    copy.
 
     Notes
     -----
@@ -81,10 +95,12 @@ def estimated_seconds(
     """
     name = get_backend(backend).name
     work = workload(model)
-    best = calibration.rate(name, algorithm)
     start = min((fit.value for fit in calibration.start_up[name].values()), default=0.0)
-    convolutions = batch * work.convolution_flops * best.value + work.calls * start
-    others = batch * work.other_flops * calibration.rate(name).value
+    convolutions = work.calls * start
+    for g, passes in _convolutions(model):
+        convolutions += batch * passes * g.flops * calibration.rate(name, algorithm, g).value
+    plain = {algorithm: fit.value for algorithm, fit in calibration.t_c[name].items() if "winograd" not in algorithm}
+    others = batch * work.other_flops * min(plain.values())  # one multiplication for each, as in direct convolution
     traffic = 4 * batch * work.activation_bytes * calibration.t_copy.value
     share = calibration.parallel_share.get(name, 0.0)
     # t_c is of all threads together where a backend has several: scale from those to the threads asked for.
