@@ -103,6 +103,28 @@ def test_every_update_rule_of_training_has_a_cost() -> None:
         costmodel.cost("hogwold", workers=2, parameters=1, itemsize=4, t_s=0, t_b=0, t_u=0)
 
 
+def test_meetings_are_as_rare_as_in_training_by_default() -> None:
+    from pyconv.costmodel.rules import EVERY
+    from pyconv.parallel import OPTIONS
+
+    defaults = OPTIONS["sync_every"].default
+    assert {rule: 0 if math.isinf(steps) else steps for rule, steps in EVERY.items()} == defaults
+    how = {"workers": 4, "parameters": 10**6, "itemsize": 4, "t_s": 1e-5, "t_b": 1e-10, "t_u": 5e-10}
+    assert costmodel.cost("local", **how).busy_s == pytest.approx(5e-4)
+    assert costmodel.cost("local", every=10, **how).busy_s > 5e-4
+
+
+@needs_kernels
+def test_an_epoch_of_local_has_one_meeting(machine: costmodel.Calibration) -> None:
+    model = nn.build("lenet")
+    how = {"images": 6400, "threads": 1, "calibration": machine, "gradient_s": 1e-3}
+    one, often = (costmodel.predict(model, 64, 4, "local", every=every, **how) for every in (None, 1))
+    bytes_ = 4 * model.flat.size
+    meeting_s = 2 * (2 * 1e-5) + 2 * 1e-10 * bytes_
+    assert one.communication_s == pytest.approx(25 * 5e-10 * model.flat.size + meeting_s)
+    assert often.communication_s == pytest.approx(25 * (5e-10 * model.flat.size + meeting_s))
+
+
 @needs_kernels
 def test_prediction_divides_computation_and_adds_communication(machine: costmodel.Calibration) -> None:
     model = nn.build("5-50-100-10")

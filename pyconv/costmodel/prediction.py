@@ -103,7 +103,7 @@ def predict(
         Standard deviation of a step's time over its mean, from worker to worker: what meetings wait for. By
         default what was seen from step to step where the gradient is measured (at most 0.1), else 0.
     every : float, optional
-        Steps between meetings, for ``local`` and ``easgd``.
+        Steps between meetings, for ``local`` (once an epoch by default) and ``easgd`` (4 by default).
 
     Returns
     -------
@@ -151,6 +151,9 @@ def _predict(
     calibration: Calibration, gradient_s: float, spread: float, every: float | None,
 ) -> Prediction:  # fmt: skip
     work = workload(model)
+    steps = images / (workers * batch)  # a short last step costs its share
+    if every is None and update == "local":
+        every = max(1.0, steps)
     own = cost(
         update, workers=workers, parameters=work.parameters, itemsize=work.itemsize, t_s=calibration.t_s.value,
         t_b=calibration.t_b.value, t_u=calibration.t_u.value, every=every,
@@ -160,10 +163,10 @@ def _predict(
     gradient_s *= 1 + company * (calibration.slowdown - 1)
     crowding = max(1.0, workers * threads / calibration.cpus)
     gradient_s *= crowding
-    waiting = own.meets * spread * gradient_s * expected_lead(workers)
+    # Between two meetings are 1 / meets steps, whose deviations add as squares do.
+    waiting = math.sqrt(own.meets) * spread * gradient_s * expected_lead(workers)
     beside = own.busy_s * crowding + waiting
     step_s = max(gradient_s + beside, workers * own.exclusive_s)
-    steps = images / (workers * batch)  # a short last step costs its share
     compute_s, epoch_s = steps * gradient_s, steps * step_s
     return Prediction(
         workers, threads, update, batch, images, gradient_s, step_s, compute_s, epoch_s - compute_s, epoch_s, 1.0
