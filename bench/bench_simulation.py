@@ -6,11 +6,10 @@ time varies by a tenth, and one in a hundred is a straggler of three times that.
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from pyconv import costmodel, nn
-from pyconv.costmodel.network import measured_seconds
+from pyconv.costmodel.network import measure as measured
 from pyconv.costmodel.simulation import UPDATES
 
 EXPERIMENT = "simulation"
@@ -22,11 +21,11 @@ BATCH = 64
 def cluster() -> costmodel.Cluster:
     """Nodes of 16 workers that compute as one thread does here."""
     model = nn.build("fer")
-    calibration = costmodel.calibrate("serial", seconds=0.01, messages=False)
+    steps = measured(model, BATCH, backend="serial")
     return costmodel.Cluster(
-        gradient_s=float(np.median(measured_seconds(model, BATCH, backend="serial"))),
+        gradient_s=steps.gradient_s,
         parameter_bytes=model.flat.nbytes,
-        update_s=calibration.t_u.value * model.flat.size,
+        update_s=steps.update_s,
         t_s=50e-6,
         t_b=8e-10,
         workers_per_node=16,

@@ -55,6 +55,8 @@ def everything() -> dict:
         rows.append(record("simulation", "sync", "fer", None, x=workers, speedup=workers**0.5, bends_at=4))
         rows.append(record("simulation", "local", "fer", None, x=workers, speedup=workers, bends_at=None))
         rows.append(record("prediction", "pyconv", "fer", 10 / workers, x=workers, predicted_s=9 / workers))
+    constant = {"value": 1e-11, "low": 9e-12, "high": 1.2e-11, "unit": "s/operation", "points": 15}
+    rows.append(record("constants", "pyconv", "t_c serial direct", None, **constant))
     return measured(*rows)
 
 
@@ -75,6 +77,7 @@ def test_every_table_and_figure_comes_from_results(tmp_path: Path) -> None:
     assert "14549" in text and "826" in text and "494" in text, "the paper's figures stand beside"
     assert "lost first by sync: sync at 4, local not at all" in text
     assert "| fer | forward | 2 | 5 s | 4.5 s | -10 % |" in text
+    assert "| t_c serial direct | 1e-11 | s/operation | 9e-12 to 1.2e-11 | 15 |" in text
     assert "1→32 \\| 5×5" in text, "a bar in a name does not break the table"
     for name in ("fig1", "fig2", "fig3", "fig4"):
         assert f"pictures/{name}.png" in text

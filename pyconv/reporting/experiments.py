@@ -23,6 +23,7 @@ def experiment_sections(results: Results) -> list[Section]:
         *(figure.section(name, results.of(name)) for name, figure in _FIGURES.items()),
         *_simulated(results.of("simulation")),
         *_predictions(results.of("prediction")),
+        *_constants(results.of("constants")),
         Section("Where the paper's tables disagree", list(paper.SLIPS)),
     ]
 
@@ -236,10 +237,23 @@ def _predictions(records: list[dict[str, Any]]) -> list[Section]:
     """Predicted beside measured epochs; nothing where none was measured."""
     rows = []
     for record in records:
-        ratio = record["predicted_s"] / record["median_s"]
-        seconds = (f"{record[key]:.3g} s" for key in ("median_s", "predicted_s"))
+        least = record.get("least_s") or record["median_s"]
+        ratio = record["predicted_s"] / least
+        seconds = (f"{value:.3g} s" for value in (least, record["predicted_s"]))
         rows.append((record["case"], record["operation"], str(record["x"]), *seconds, f"{100 * (ratio - 1):+.0f} %"))
     if not rows:
         return []
     header = ("network", "what", "workers", "measured", "predicted", "error")
     return [Section("The cost model against the clock", [Table(header, rows, "Predicted and measured epochs")])]
+
+
+def _constants(records: list[dict[str, Any]]) -> list[Section]:
+    """The calibrated constants with their confidence intervals; nothing where there are none."""
+    rows = []
+    for record in records:
+        interval = f"{record['low']:.3g} to {record['high']:.3g}" if "low" in record else "–"
+        rows.append((record["case"], f"{record['value']:.3g}", record["unit"], interval, str(record["points"])))
+    if not rows:
+        return []
+    header = ("constant", "value", "unit", "95 % interval", "points")
+    return [Section("The machine's constants", [Table(header, rows, "Constants of the cost model")])]
