@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +36,7 @@ def everything(folder: Path) -> None:
         (folder / f"{command}.txt").write_text(done.stdout)
     (folder / "rounding.txt").write_text(rounding())
     trace(folder)
+    (folder / "peers.inc").write_text(peers(json.loads((RESULTS / "peers.json").read_text())))
     results = read_results(RESULTS / f"{name}.json" for name in SECTIONS)
     sections = {section.title: section for section in experiment_sections(results)}
     machine = f"Measured on: {results.machine['cpu']}, {results.machine['usable_cpus']} CPUs, "
@@ -52,6 +55,37 @@ def _markdown(section: Section, folder: Path, machine: str) -> str:
         else:
             lines += [block, ""]
     return "\n".join([*lines, machine, ""])
+
+
+def peers(content: dict[str, Any]) -> str:
+    """Ratios of the best peer's time to pyconv's: geometric means by group of layers, and each whole task's."""
+    times: dict[tuple[str | None, str, str], dict[str, float]] = {}
+    for record in content["records"]:
+        if record["median_s"] is not None and not record.get("isa"):
+            key = record.get("group"), record["case"], record["operation"]
+            times.setdefault(key, {})[record["column"]] = record["median_s"]
+    ratios: dict[str, dict[str, list[float]]] = {}
+    rows = []
+    for (group, case, operation), by in times.items():
+        others = {column: seconds for column, seconds in by.items() if not column.startswith("pyconv")}
+        if "pyconv" not in by or not others:
+            continue
+        best = min(others, key=others.__getitem__)
+        if group is None:
+            cells = (f"{case}, {operation}", f"{1e3 * by['pyconv']:.3g} ms", f"{1e3 * others[best]:.3g} ms, {best}")
+            rows.append((*cells, f"{others[best] / by['pyconv']:.2f}"))
+        else:
+            ratios.setdefault(group, {}).setdefault(operation, []).append(others[best] / by["pyconv"])
+    passes = ("forward", "input_grad", "weight_grad")
+    means = {group: [np.exp(np.mean(np.log(by[name]))) for name in passes] for group, by in ratios.items()}
+    layers = [(group, *(f"{mean:.2f}" for mean in by)) for group, by in means.items()]
+    machine, versions = content["machine"], content["versions"]
+    where = f"{machine['cpu']}, {machine['instruction_set']}, one thread, float32; PyTorch {versions['torch']} in the "
+    where += f"better of its two memory layouts, SciPy {versions['scipy']}. Above 1 pyconv is faster."
+    header = ("layers", "forward", "input gradient", "weight gradient")
+    tables = markdown_table(Table(header, layers, "The best peer's time over pyconv's, geometric means"))
+    tables += markdown_table(Table(("task", "pyconv", "best peer", "ratio"), rows, "Whole tasks"))
+    return "\n".join([*tables, where, ""])
 
 
 def trace(folder: Path) -> None:
