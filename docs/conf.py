@@ -27,7 +27,14 @@ extensions = [
 html_theme = "furo"
 html_title = f"pyconv {release}"
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_templates", "**/*.inc", "tutorials/*.py", "tutorials/README.rst"]
+exclude_patterns = [
+    "_build",
+    "_templates",
+    "**/*.inc",
+    "reference/generated/report/report.md",
+    "tutorials/*.py",
+    "tutorials/README.rst",
+]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 suppress_warnings = ["config.cache"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import pyconv
-from pyconv.reporting import Picture, Section, Table, experiment_sections, read_results
+from pyconv.reporting import Picture, Section, Table, experiment_sections, read_results, write
 from pyconv.reporting.page import markdown_table
 
 COMMANDS = ("train", "predict", "info", "report")
@@ -37,8 +37,10 @@ def everything(folder: Path) -> None:
     (folder / "rounding.txt").write_text(rounding())
     trace(folder)
     (folder / "peers.inc").write_text(peers(json.loads((RESULTS / "peers.json").read_text())))
-    results = read_results(RESULTS / f"{name}.json" for name in SECTIONS)
-    sections = {section.title: section for section in experiment_sections(results)}
+    results = read_results(sorted(RESULTS.glob("*.json")))
+    found = experiment_sections(results)
+    write(folder / "report", "What was measured", found)
+    sections = {section.title: section for section in found}
     machine = f"Measured on: {results.machine['cpu']}, {results.machine['usable_cpus']} CPUs, "
     machine += f"{results.machine['instruction_set']}, pyconv {results.versions['pyconv']}."
     for name, title in SECTIONS.items():

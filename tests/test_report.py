@@ -79,7 +79,7 @@ def test_every_table_and_figure_comes_from_results(tmp_path: Path) -> None:
     assert "| fer | forward | 2 | 5 s | 4.5 s | -10 % |" in text
     assert "| t_c serial direct | 1e-11 | s/operation | 9e-12 to 1.2e-11 | 15 |" in text
     assert "1→32 \\| 5×5" in text, "a bar in a name does not break the table"
-    for name in ("fig1", "fig2", "fig3", "fig4"):
+    for name in ("table2", "fig1", "fig2", "fig3", "fig4"):
         assert f"pictures/{name}.png" in text
         header = (tmp_path / "out" / "pictures" / f"{name}.png").read_bytes()[:24]
         width, height = struct.unpack(">II", header[16:])
@@ -92,7 +92,7 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     run_report(results, "-o", tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', page)
-    assert len(sources) == 5 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert len(sources) == 6 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     assert "<script" not in page and "@media print" in page
     assert all(re.search(r'<img alt="[^"]{20,}', figure) for figure in page.split("<figure>")[1:])
     first = page

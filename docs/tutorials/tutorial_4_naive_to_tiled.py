@@ -72,8 +72,8 @@ print(f"Python: {1e3 * rate['Python loops']:.1f} MFLOP/s")
 # -------------------------
 #
 # ``algorithm="naive"`` is the same nest in Cython, compiled and nothing else. Python's part of every addition, some
-# hundred nanoseconds, is gone. From here on the layer is the second convolution of the network ``fer``: 32 channels to
-# 64 filters, 3×3, on 24×24 pixels.
+# hundred nanoseconds, is gone. From here on the layer is the second convolution of the network ``fer``: 32 channels
+# to 64 filters, 3×3, on 24×24 pixels.
 
 x = rng.standard_normal((8, 24, 24, 32), dtype=np.float32)
 weight = rng.standard_normal((3, 3, 32, 64), dtype=np.float32)
@@ -110,9 +110,9 @@ measure("compiled loops", "naive")
 #   vectors of filters each number that is loaded is used several times.
 #
 # The picture shows pyconv's tile where there are 32 vector registers: 14 pixels × 2 vectors of filters, 28 vectors of
-# sums that stay in registers from first to last. For each window position and channel a pixel's number is broadcast to
-# all lanes of a vector and multiplied with 2 vectors of weights. That is 28 multiply-adds of vectors for 14 + 2 loads,
-# where the naive loop has one of a number for 2.
+# sums that stay in registers from first to last. For each window position and channel a pixel's number is broadcast
+# to all lanes of a vector and multiplied with 2 vectors of weights. That is 28 multiply-adds of vectors for 14 + 2
+# loads, where the naive loop has one of a number for 2.
 
 fig, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
 titles = {left: "input: 14 pixels, one channel", middle: "weights: 2 vectors of filters", right: "sums in registers"}
@@ -143,8 +143,8 @@ measure("register tiles", "direct")
 # Step 3: fewer multiplications
 # -----------------------------
 #
-# Multiply-adds alone have an upper end, two vectors of them a cycle, and the tile comes near it. Beyond that only other
-# arithmetic helps. Winograd's minimal filtering computes a tile of 4×4 outputs of a 3×3 convolution with 36
+# Multiply-adds alone have an upper end, two vectors of them a cycle, and the tile comes near it. Beyond that only
+# other arithmetic helps. Winograd's minimal filtering computes a tile of 4×4 outputs of a 3×3 convolution with 36
 # multiplications a channel instead of 144: the image's tiles and the filters are transformed by small matrices of
 # constants, multiplied point by point, and the sum over channels is transformed back.
 #
@@ -238,5 +238,5 @@ for count, taken in zip(counts, times, strict=True):
 print("the same bits:", all(np.array_equal(results[0], other) for other in results))
 
 # %%
-# The same steps on a GPU are the next tutorial; what the compiled kernels look like inside is in the explanation pages.
-# ``pytest --benchmark-only bench/bench_table1_variants.py`` measures them all on the paper's layers.
+# The same steps on a GPU are the next tutorial; what the compiled kernels look like inside is in the explanation
+# pages. ``pytest --benchmark-only bench/bench_table1_variants.py`` measures them all on the paper's layers.
