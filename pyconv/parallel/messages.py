@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
@@ -91,16 +93,31 @@ def _slowdown(pipe: Connection) -> float:
         return 1.0  # taking turns on one CPU is counted apart
     gradient = _gradient()
     alone, together = [], []
-    for _ in range(ROUNDS):
-        alone.append(np.median(_timed(gradient, COMPANY_S)))
-        pipe.send_bytes(b"work")
-        pipe.recv_bytes()
-        together.append(np.median(_timed(gradient, COMPANY_S)))
-        if not pipe.poll(PATIENCE_S):
-            raise TimeoutError
-        pipe.recv_bytes()
+    with _pinned(0):
+        for _ in range(ROUNDS):
+            alone.append(np.median(_timed(gradient, COMPANY_S)))
+            pipe.send_bytes(b"work")
+            pipe.recv_bytes()
+            together.append(np.median(_timed(gradient, COMPANY_S)))
+            if not pipe.poll(PATIENCE_S):
+                raise TimeoutError
+            pipe.recv_bytes()
     # Of each the best round: a third program that takes one of the CPUs for a while slows some of them down.
     return float(np.clip(min(together) / min(alone), 1.0, 2.0))
+
+
+@contextlib.contextmanager
+def _pinned(which: int) -> Iterator[None]:
+    """This process on one of its CPUs for a while: two that have just sent messages may share one for a second."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(before)[which]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _gradient() -> Callable[[], object]:
@@ -132,8 +149,9 @@ def _echo(name: str, pipe: Connection) -> None:
     while (message := pipe.recv_bytes()) != b"end":
         if message == b"work":
             gradient = _gradient()
-            pipe.send_bytes(b"working")
-            _timed(gradient, 1.5 * COMPANY_S)
+            with _pinned(-1):
+                pipe.send_bytes(b"working")
+                _timed(gradient, 1.5 * COMPANY_S)
             pipe.send_bytes(b"done")
             continue
         size = int.from_bytes(message, "little")
