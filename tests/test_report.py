@@ -41,6 +41,8 @@ def everything() -> dict:
         case = f"{number}: 1→32 | 5×5"
         rows += [record("table1", "serial naive", case, 0.1 * number), record("table1", "serial best", case, 1e-3)]
         rows.append(record("table1", "cuda naive", case, None, unavailable="no driver"))
+        cannot = {"seconds": None, "unavailable": "3×3 only"} if number == 1 else {}
+        rows.append(record("table1", "serial winograd", case, **cannot))
     for size in (16, 32, 64):
         for column, factor in (("serial naive", 1), ("serial best", 40)):
             seconds = size * size * 1e-5 / factor
@@ -72,6 +74,7 @@ def test_every_table_and_figure_comes_from_results(tmp_path: Path) -> None:
     for title in ("Table I:", "Table II:", "Fig. 1:", "Fig. 2:", "Fig. 3:", "Fig. 4:", "disagree"):
         assert f"## {title}" in text or title == "disagree"
     assert "Could not run here: cuda naive (no driver)." in text
+    assert "Could not run on 1: 1→32 | 5×5: serial winograd (3×3 only)." in text
     assert "| serial naive | 100 [90, 120] | 200 [180, 240] |" in text
     assert "| 1500 |" in text, "the total of the five layers in ms"
     assert "14549" in text and "826" in text and "494" in text, "the paper's figures stand beside"

@@ -57,13 +57,19 @@ def _columns(records: list[dict[str, Any]]) -> list[str]:
 
 
 def _cannot(records: list[dict[str, Any]]) -> list[str]:
-    """A sentence for each column that could not run, with its reason."""
+    """A sentence for each reason for which columns could not run, or not in all rows."""
     ran = {record["column"] for record in records if record["median_s"] is not None}
-    reasons = {r["column"]: r["unavailable"] for r in records if r["unavailable"] and r["column"] not in ran}
-    by_reason: dict[str, list[str]] = {}
-    for column, reason in reasons.items():
-        by_reason.setdefault(reason, []).append(column)
-    return [f"Could not run here: {', '.join(columns)} ({reason})." for reason, columns in by_reason.items()]
+    by_reason: dict[tuple[str, bool], dict[str, list[str]]] = {}
+    for record in records:
+        if record["unavailable"]:
+            missing = by_reason.setdefault((record["unavailable"], record["column"] in ran), {})
+            missing.setdefault(record["column"], []).append(record["case"])
+    sentences = []
+    for (reason, elsewhere), columns in by_reason.items():
+        rows = dict.fromkeys(case for cases in columns.values() for case in cases)
+        where = f"on {', '.join(rows)}" if elsewhere else "here"
+        sentences.append(f"Could not run {where}: {', '.join(columns)} ({reason}).")
+    return sentences
 
 
 def milliseconds(seconds: float | None) -> str:
