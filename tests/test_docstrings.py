@@ -9,7 +9,7 @@ import inspect
 import pytest
 from numpydoc.validate import validate
 
-MODULES = ("pyconv", "pyconv.nn", "pyconv.optim", "pyconv.datasets")
+MODULES = ("pyconv", *(f"pyconv.{name}" for name in ("nn", "optim", "datasets", "costmodel", "reporting")))
 
 # No docstring, or arguments in it that the signature does not have.
 METHOD = {"GL08", "PR02"}

@@ -46,7 +46,16 @@ class Workload:
 
 
 def workload(model: nn.Sequential) -> Workload:
-    """Count the work of a training step from the network's own layers."""
+    """Count the work of a training step from the network's own layers.
+
+    Parameters
+    ----------
+    model : Sequential
+
+    Returns
+    -------
+    Workload
+    """
     shape: tuple[int, ...] = tuple(model.input_shape)
     flops = {True: 0, False: 0}
     calls = values = 0
@@ -160,6 +169,10 @@ def measure(
         To measure for; at least three steps are timed after one that is not.
     data : int
         Random images that batches are drawn from, so that the cost of gathering a batch is part of it.
+
+    Returns
+    -------
+    Measured
 
     Notes
     -----

@@ -116,6 +116,10 @@ def cost(update: str, *, workers: int, parameters: int, itemsize: int, t_s: floa
         Steps between meetings of ``local`` and ``easgd``; by default 4 for ``easgd``, and infinite for ``local``,
         which meets once an epoch: give the steps of an epoch.
 
+    Returns
+    -------
+    Cost
+
     Raises
     ------
     UnknownNameError

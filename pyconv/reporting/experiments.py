@@ -15,7 +15,18 @@ EPOCH_IMAGES = 60_000  # as MNIST has
 
 
 def experiment_sections(results: Results) -> list[Section]:
-    """Everything that a report of benchmarks has."""
+    """Everything that a report of benchmarks has.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    list of Section
+        Tables I and II, Figs. 1 to 4, what was simulated and predicted, and where the paper's tables disagree; what was
+        not measured says which benchmark measures it.
+    """
     return [
         _about(results),
         _table_1(results.of("table1")),

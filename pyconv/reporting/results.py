@@ -39,6 +39,15 @@ class Results:
 def read_results(paths: Iterable[str | Path]) -> Results:
     """Read one file or several; of the same figure the last one read counts.
 
+    Parameters
+    ----------
+    paths : iterable of path
+        Files of ``bench/results/``, or of pytest-benchmark's ``--benchmark-json``.
+
+    Returns
+    -------
+    Results
+
     Raises
     ------
     DataError
