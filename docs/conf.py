@@ -49,7 +49,7 @@ sphinx_gallery_conf = {
     "examples_dirs": ["tutorials"],
     "gallery_dirs": ["auto_tutorials"],
     "filename_pattern": r"/tutorial_",
-    "ignore_pattern": r"/my_",  # modules that a tutorial's workers import
+    "ignore_pattern": r"(^|/)my_",  # modules that a tutorial's workers import
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "download_all_examples": False,

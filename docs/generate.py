@@ -19,7 +19,7 @@ from pyconv.reporting.page import markdown_table
 COMMANDS = ("train", "predict", "info", "report")
 RESULTS = Path(__file__).parent.parent / "bench" / "results"
 
-#: Sections of the report that pages show, and the file that each becomes.
+#: Sections of the report that pages show, by the experiment that each is of.
 SECTIONS = {
     "prediction": "The cost model against the clock",
     "simulation": "Beyond this machine: a simulated cluster",
