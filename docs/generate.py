@@ -39,7 +39,7 @@ def everything(folder: Path) -> None:
     (folder / "peers.inc").write_text(peers(json.loads((RESULTS / "peers.json").read_text())))
     results = read_results(sorted(RESULTS.glob("*.json")))
     found = experiment_sections(results)
-    write(folder / "report", "What was measured", found)
+    write(folder / "report", "Tables and figures", found)
     sections = {section.title: section for section in found}
     machine = f"Measured on: {results.machine['cpu']}, {results.machine['usable_cpus']} CPUs, "
     machine += f"{results.machine['instruction_set']}, pyconv {results.versions['pyconv']}."

@@ -78,7 +78,7 @@ def test_every_table_and_figure_comes_from_results(tmp_path: Path) -> None:
     assert "| serial naive | 100 [90, 120] | 200 [180, 240] |" in text
     assert "| 1500 |" in text, "the total of the five layers in ms"
     assert "14549" in text and "826" in text and "494" in text, "the paper's figures stand beside"
-    assert "lost first by sync: sync at 4, local not at all" in text
+    assert "speed-up is lost by sync at 4 workers; not by local up to 4 workers." in text
     assert "| fer | forward | 2 | 5 s | 4.5 s | -10 % |" in text
     assert "| t_c serial direct | 1e-11 | s/operation | 9e-12 to 1.2e-11 | 15 |" in text
     assert "1→32 \\| 5×5" in text, "a bar in a name does not break the table"
@@ -122,6 +122,13 @@ def test_later_files_replace_figures_and_reasons_do_not_replace_measurements(tmp
     second.write_text(json.dumps(measured(record("table1", "multicore", "1: x", 0.4), cpu="Another")))
     with pytest.raises(DataError, match="another machine"):
         read_results([first, second])
+
+
+def test_the_highest_measured_peak_is_the_machines(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.json" for number in range(3)]
+    for path, gflops in zip(paths, (150.0, 200.0, 120.0)):
+        path.write_text(json.dumps({**measured(), "peak": {"gflops": gflops, "source": "FMA loop"}}))
+    assert read_results(paths).peak["gflops"] == 200
 
 
 @pytest.mark.parametrize(

@@ -249,16 +249,25 @@ def _simulated(records: list[dict[str, Any]]) -> list[Section]:
     """Clusters that the simulation has played; nothing where there was none."""
     if not records:
         return []
-    bends = {record["column"]: record["bends_at"] for record in records}
-    order = sorted(bends, key=lambda column: bends[column] or float("inf"))
-    words = [f"{column} at {bends[column]}" if bends[column] else f"{column} not at all" for column in order]
-    text = f"Half of the ideal speed-up is lost first by {order[0]}: {', '.join(words)} (workers)."
+    by_count: dict[int | None, list[str]] = {}
+    for column, bends_at in {record["column"]: record["bends_at"] for record in records}.items():
+        by_count.setdefault(bends_at, []).append(column)
+    most = max(record["x"] for record in records)
+    words = [f"{_and(by_count[count])} at {count} workers" for count in sorted(filter(None, by_count))]
+    text = f"Half of the ideal speed-up is lost by {', then by '.join(words)}" if words else "No curve bends"
+    if None in by_count:
+        text += f"; not by {_and(by_count[None])} up to {most} workers"
     caption = (
         f"Simulated speed-up against workers on a cluster ({records[0]['case']}), under each update rule; the grey "
-        "line is ideal."
+        "line is ideal. Where only the server's link counts, curves coincide."
     )
     picture = Picture("simulation", figures.simulated(records), caption)
-    return [Section("Beyond this machine: a simulated cluster", [picture, text])]
+    return [Section("Beyond this machine: a simulated cluster", [picture, f"{text}."])]
+
+
+def _and(names: list[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _predictions(records: list[dict[str, Any]]) -> list[Section]:

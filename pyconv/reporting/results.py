@@ -57,8 +57,10 @@ def read_results(paths: Iterable[str | Path]) -> Results:
     about: dict[str, dict[str, Any]] = {"machine": {}, "versions": {}, "peak": {}}
     for path in map(Path, paths):
         content = _read(path)
-        for key in about:
+        for key in ("machine", "versions"):
             about[key] = about[key] or content.get(key) or {}
+        # What runs beside only lowers a measured peak.
+        about["peak"] = max(about["peak"], content.get("peak") or {}, key=lambda peak: peak.get("gflops", 0.0))
         other = content.get("machine") or {}
         if other and (other.get("cpu"), other.get("gpu")) != (about["machine"].get("cpu"), about["machine"].get("gpu")):
             raise DataError(f"{path}: was measured on another machine ({other.get('cpu')}); report on each apart")
