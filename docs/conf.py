@@ -63,6 +63,13 @@ linkcheck_anchors = False
 doctest_global_setup = "import numpy as np\nimport pyconv"
 
 
+def _generate(app) -> None:
+    """Make the generated parts for the pages; the builders that only check take those that are there."""
+    folder = Path(app.srcdir) / "reference" / "generated"
+    if app.builder.format == "html" or not folder.is_dir():
+        generate.everything(folder)
+
+
 def setup(app) -> None:
     """Register what runs before the pages are read."""
-    app.connect("builder-inited", lambda app: generate.everything(Path(app.srcdir) / "reference" / "generated"))
+    app.connect("builder-inited", _generate)

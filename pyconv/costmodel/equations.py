@@ -158,7 +158,7 @@ def speedup(p: int, n: int, m: int, *, t_c: float, t_s: float, t_b: float, s: fl
     >>> costmodel.speedup(4, 48, 5, t_c=1e-9, t_s=0, t_b=0)
     4.0
     >>> round(costmodel.speedup(16, 48, 5, t_c=1e-9, t_s=1e-6, t_b=1e-9), 2)
-    12.55
+    12.32
     """
     _positive(p=p, n=n, m=m)
     if p == 1:
