@@ -14,7 +14,7 @@ from pyconv import costmodel, nn, optim, threads
 
 EXPERIMENT = "prediction"
 MODELS = {"fer": 640, "lenet": 6400, "5-50-100-10": 6400, "3-20-50-10": 9600}
-ROUNDS, EPOCHS = 3, 7
+ROUNDS, EPOCHS = 2, 7
 BATCH = 64
 
 
