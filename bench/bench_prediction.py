@@ -69,13 +69,18 @@ def test_epoch(name: str, workers: int, update: str, measure, machine, quick: bo
             lines.extend(train()[1:])  # the first epoch warms up
 
     measure.once(in_turns)
+    for line in lines:  # an epoch that left something out would have no speed
+        assert line["images"] == images and np.isfinite(line["train_loss"]) and line["workers"] == workers
     best = min(predicted, key=lambda one: one.epoch_s)
     fastest = min(lines, key=lambda line: line["seconds"])
     seconds = [line["seconds"] for line in lines]
+    flops = model.flops(BATCH, training=True) * images / BATCH
+    rate = flops / fastest["seconds"] / 1e9
     low, middle, high = (float(value) for value in np.percentile(seconds, [25, 50, 75]))
     measure.add(
         experiment=EXPERIMENT, case=name, operation=f"epoch of {images} images, {update}", column="pyconv", x=workers,
         median_s=middle, q1_s=low, q3_s=high, least_s=fastest["seconds"], rounds=len(seconds), threads=1,
         predicted_s=best.epoch_s, communication_s=fastest["communication_s"],
-        predicted_communication_s=best.communication_s,
+        predicted_communication_s=best.communication_s, flops=flops, gflops=rate,
+        share_of_peak=rate / measure.peak(workers).gflops,
     )  # fmt: skip

@@ -6,6 +6,8 @@ time varies by a tenth, and one in a hundred is a straggler of three times that.
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from pyconv import costmodel, nn
@@ -35,9 +37,20 @@ def cluster() -> costmodel.Cluster:
     )
 
 
+def agrees_with_the_closed_form(cluster: costmodel.Cluster) -> None:
+    """Verification: with even workers that average in a tree, a step takes what Algorithm 4's cost says."""
+    even = dataclasses.replace(cluster, spread=0.0, straggler_share=0.0, workers_per_node=1, tree=True)
+    for workers in (16, 256):
+        average_s = costmodel.averaging_time(workers, even.parameter_bytes, t_s=even.t_s, t_b=even.t_b)
+        step_s = even.gradient_s + average_s + even.update_s / workers
+        made = costmodel.simulate(even, workers, "sync", steps=3).steps_per_s
+        assert made == pytest.approx(workers / step_s), "the simulation is wrong and is not recorded"
+
+
 @pytest.mark.parametrize("update", UPDATES)
 def test_curve(update: str, measure, cluster: costmodel.Cluster, quick: bool) -> None:
     pytest.importorskip("simpy", reason="SimPy is not installed: pip install 'pyconv[simulate]'")
+    agrees_with_the_closed_form(cluster)
     counts = COUNTS[::3] if quick else COUNTS
     points = measure.once(lambda: costmodel.curve(cluster, update, list(counts), steps=5 if quick else 40))
     for point in points:
