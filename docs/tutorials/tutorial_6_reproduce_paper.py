@@ -79,18 +79,19 @@ if __name__ == "__main__":
 #
 # The paper's Table II gives Table I as ratios, but does not follow from it:
 
-print(f"{'serial over':24} {'printed':>8} {'from Table I':>13}")
-for variant, printed in paper.TABLE_2.items():
-    print(f"{variant:24} {printed:8g} {paper.ratio(variant):13.0f}")
+if __name__ == "__main__":
+    print(f"{'serial over':24} {'printed':>8} {'from Table I':>13}")
+    for variant, printed in paper.TABLE_2.items():
+        print(f"{variant:24} {printed:8g} {paper.ratio(variant):13.0f}")
 
-fig, axis = plt.subplots(figsize=(8, 3), layout="constrained")
-places = np.arange(len(paper.TABLE_2))
-axis.bar(places - 0.2, list(paper.TABLE_2.values()), 0.38, label="printed in Table II")
-axis.bar(places + 0.2, [paper.ratio(variant) for variant in paper.TABLE_2], 0.38, label="from the printed Table I")
-axis.set_xticks(places, list(paper.TABLE_2))
-axis.set_ylabel("serial over variant")
-axis.legend(frameon=False)
-plt.show()
+    fig, axis = plt.subplots(figsize=(8, 3), layout="constrained")
+    places = np.arange(len(paper.TABLE_2))
+    axis.bar(places - 0.2, list(paper.TABLE_2.values()), 0.38, label="printed in Table II")
+    axis.bar(places + 0.2, [paper.ratio(variant) for variant in paper.TABLE_2], 0.38, label="from the printed Table I")
+    axis.set_xticks(places, list(paper.TABLE_2))
+    axis.set_ylabel("serial over variant")
+    axis.legend(frameon=False)
+    plt.show()
 
 # %%
 # Two more things to keep in mind before you compare such ratios with yours. The serial loop is the base line, and a
@@ -98,8 +99,9 @@ plt.show()
 # loop, before any parallelism. And on the paper's GPU sharing the input was no faster than the naive kernel, because
 # the kernel is small beside the image; on a GPU with caches it may turn out either way.
 
-for slip in paper.SLIPS:
-    print("-", slip)
+if __name__ == "__main__":
+    for slip in paper.SLIPS:
+        print("-", slip)
 
 # %%
 # The cost model: equations 5 to 8
