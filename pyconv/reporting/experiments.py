@@ -273,7 +273,8 @@ def _and(names: list[str]) -> str:
 def _predictions(records: list[dict[str, Any]]) -> list[Section]:
     """Predicted beside measured epochs; nothing where none was measured."""
     rows = []
-    for record in records:
+    cases = list(dict.fromkeys(record["case"] for record in records))
+    for record in sorted(records, key=lambda record: (cases.index(record["case"]), record["x"])):
         least = record.get("least_s") or record["median_s"]
         ratio = record["predicted_s"] / least
         seconds = (f"{value:.3g} s" for value in (least, record["predicted_s"]))
