@@ -5,4 +5,14 @@ from .fitting import fit
 from .folder import RunFolder, default_folder, holds_run, read_config, resume_command, write_test
 from .progress import Progress
 
-__all__ = ["Progress", "RunFolder", "default_folder", "evaluate", "fit", "holds_run", "read_config", "resume_command", "write_test"]
+__all__ = [
+    "Progress",
+    "RunFolder",
+    "default_folder",
+    "evaluate",
+    "fit",
+    "holds_run",
+    "read_config",
+    "resume_command",
+    "write_test",
+]
