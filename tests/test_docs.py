@@ -57,6 +57,21 @@ def test_every_error_and_its_status_is_listed() -> None:
         assert statuses.get(error.__name__) == str(error.exit_status), error
 
 
+def test_every_environment_variable_is_explained() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    package = Path(importlib.import_module("pyconv").__file__ or "").parent
+    used = {
+        name
+        for pattern in ("*.py", "*.pyx")
+        for path in package.rglob(pattern)
+        for name in re.findall(r"environ[^\n]*\"(PYCONV_\w+)\"", path.read_text(encoding="utf-8"))
+    }
+    assert {"PYCONV_ISA", "PYCONV_GPUS"} <= used
+    inner = {"PYCONV_CUDA_DEVICE"}  # for tests: another device behind the same door
+    missing = sorted(name for name in used - inner if name not in text)
+    assert not missing, f"no page, such as reference/commands.md, has {', '.join(missing)}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_examples_parse(page: Path, tmp_path: Path) -> None:
     for block in blocks(page, "python"):
