@@ -57,6 +57,10 @@ def everything() -> dict:
         rows.append(record("simulation", "sync", "fer", None, x=workers, speedup=workers**0.5, bends_at=4))
         rows.append(record("simulation", "local", "fer", None, x=workers, speedup=workers, bends_at=None))
         rows.append(record("prediction", "pyconv", "fer", 10 / workers, x=workers, predicted_s=9 / workers))
+    for update, workers, to_target in (("one worker", 1, 30.5), ("local", 2, None)):
+        more = {"best_accuracy": 0.9123, "to_target_s": to_target, "target_accuracy": 0.9, "images_per_s": 2000.4}
+        case = f"Fashion-MNIST, 5-50-100-10, {workers} workers"
+        rows.append(record("update_rules", update, case, 60.0, x=workers, staleness_mean=0.5, **more))
     constant = {"value": 1e-11, "low": 9e-12, "high": 1.2e-11, "unit": "s/operation", "points": 15}
     rows.append(record("constants", "pyconv", "t_c serial direct", None, **constant))
     return measured(*rows)
@@ -80,6 +84,8 @@ def test_every_table_and_figure_comes_from_results(tmp_path: Path) -> None:
     assert "14549" in text and "826" in text and "494" in text, "the paper's figures stand beside"
     assert "speed-up is lost by sync at 4 workers; not by local up to 4 workers." in text
     assert "| fer | forward | 2 | 5 s | 4.5 s | -10 % |" in text
+    assert "| one worker | 1 | 91.23 % | 30.5 s | 2000 | 0.50 |" in text and "| time to 90 % |" in text
+    assert "| local | 2 | 91.23 % | – | 2000 | 0.50 |" in text and "**Fashion-MNIST, 5-50-100-10, forward**" in text
     assert "| t_c serial direct | 1e-11 | s/operation | 9e-12 to 1.2e-11 | 15 |" in text
     assert "1→32 \\| 5×5" in text, "a bar in a name does not break the table"
     for name in ("fig1", "fig2", "fig3", "fig4"):
