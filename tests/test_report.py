@@ -130,6 +130,17 @@ def test_later_files_replace_figures_and_reasons_do_not_replace_measurements(tmp
         read_results([first, second])
 
 
+def test_another_machine_of_the_same_name_is_told(tmp_path: Path) -> None:
+    first, second = measured(record("fig1", "serial", x=16)), measured(record("fig3", "serial", images=64))
+    second["machine"] = {**second["machine"], "caches": {"L2": "2M"}}
+    paths = [tmp_path / "1.json", tmp_path / "2.json"]
+    for path, content in zip(paths, (first, second)):
+        path.write_text(json.dumps(content))
+    assert read_results(paths).elsewhere == ("fig3",) and read_results(paths[:1]).elsewhere == ()
+    run_report(*paths, "-o", tmp_path / "out")
+    assert "other caches: fig3." in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
 def test_the_highest_measured_peak_is_the_machines(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.json" for number in range(3)]
     for path, gflops in zip(paths, (150.0, 200.0, 120.0)):

@@ -51,7 +51,13 @@ def _about(results: Results) -> Section:
         "error bars and brackets are the quartiles. Dotted curves are what the cost model (the paper's section 4) "
         "predicts from constants that were calibrated on other layers."
     )
-    return Section("What was measured, and where", [text, Table(("machine", ""), rows, text=True)])
+    blocks: list[str | Table] = [text, Table(("machine", ""), rows, text=True)]
+    if results.elsewhere:
+        blocks.append(
+            f"On another machine, whose processor has this name but other caches: {', '.join(results.elsewhere)}. Do "
+            "not compare its times with the others'."
+        )
+    return Section("What was measured, and where", blocks)
 
 
 def _plain(value: Any) -> str:
