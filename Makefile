@@ -59,7 +59,7 @@ bench-gpu: gpu $(VENV)/.installed-test,peers,cuda  ## measure all that needs a G
 docs: $(VENV)/.installed-docs  ## build the documentation into docs/_build/html; warnings are errors
 	MPLBACKEND=agg $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python -m sphinx -W -q -b doctest docs docs/_build/doctest
-	$(BIN)/python -m sphinx -W -q -b linkcheck -D linkcheck_ignore='https?://.*' docs docs/_build/linkcheck
+	$(BIN)/python -m sphinx -W -q -b linkcheck -D linkcheck_ignore='https?://.*' docs docs/_build/linkcheck  # no network
 
 lint: $(VENV)/.installed-lint  ## check style, types and the layer rules
 	$(BIN)/ruff check .

@@ -66,8 +66,8 @@ def test_convolution(size: int, operation: str, measure, rng, quick: bool, calib
     say_what_cannot(measure, what)
     flops = one.geometry.flops * (1 if operation == "forward" else 2)
     calls = 1 if operation == "forward" else 2
-    measure(candidates, **what, flops=flops, relative_error=error,
-            predicted={name: predicted_seconds(calibration, name, flops, calls) for name in candidates})  # fmt: skip
+    predicted = {name: predicted_seconds(calibration, name, one.geometry, flops, calls) for name in candidates}
+    measure(candidates, **what, flops=flops, relative_error=error, predicted=predicted)
 
 
 @pytest.mark.parametrize("operation", ["forward", "backward"])

@@ -51,5 +51,5 @@ def test_speedup(size: int, measure, rng, quick: bool, calibration) -> None:
     what = {"experiment": EXPERIMENT, "case": "convolution 16→32 5×5, one image", "operation": "forward", "x": size}
     say_what_cannot(measure, what)
     flops = one.geometry.flops
-    measure(candidates, **what, flops=flops, relative_error=error,
-            predicted={name: predicted_seconds(calibration, name, flops) for name in candidates})  # fmt: skip
+    predicted = {name: predicted_seconds(calibration, name, one.geometry, flops) for name in candidates}
+    measure(candidates, **what, flops=flops, relative_error=error, predicted=predicted)

@@ -6,11 +6,12 @@ time varies by a tenth, and one in a hundred is a straggler of three times that.
 
 from __future__ import annotations
 
-import numpy as np
+import dataclasses
+
 import pytest
 
 from pyconv import costmodel, nn
-from pyconv.costmodel.network import measured_seconds
+from pyconv.costmodel.network import measure as measured
 from pyconv.costmodel.simulation import UPDATES
 
 EXPERIMENT = "simulation"
@@ -22,11 +23,11 @@ BATCH = 64
 def cluster() -> costmodel.Cluster:
     """Nodes of 16 workers that compute as one thread does here."""
     model = nn.build("fer")
-    calibration = costmodel.calibrate("serial", seconds=0.01, messages=False)
+    steps = measured(model, BATCH, backend="serial")
     return costmodel.Cluster(
-        gradient_s=float(np.median(measured_seconds(model, BATCH, backend="serial"))),
+        gradient_s=steps.gradient_s,
         parameter_bytes=model.flat.nbytes,
-        update_s=calibration.t_u.value * model.flat.size,
+        update_s=steps.update_s,
         t_s=50e-6,
         t_b=8e-10,
         workers_per_node=16,
@@ -36,9 +37,20 @@ def cluster() -> costmodel.Cluster:
     )
 
 
+def agrees_with_the_closed_form(cluster: costmodel.Cluster) -> None:
+    """Verification: with even workers that average in a tree, a step takes what Algorithm 4's cost says."""
+    even = dataclasses.replace(cluster, spread=0.0, straggler_share=0.0, workers_per_node=1, tree=True)
+    for workers in (16, 256):
+        average_s = costmodel.averaging_time(workers, even.parameter_bytes, t_s=even.t_s, t_b=even.t_b)
+        step_s = even.gradient_s + average_s + even.update_s / workers
+        made = costmodel.simulate(even, workers, "sync", steps=3).steps_per_s
+        assert made == pytest.approx(workers / step_s), "the simulation is wrong and is not recorded"
+
+
 @pytest.mark.parametrize("update", UPDATES)
 def test_curve(update: str, measure, cluster: costmodel.Cluster, quick: bool) -> None:
     pytest.importorskip("simpy", reason="SimPy is not installed: pip install 'pyconv[simulate]'")
+    agrees_with_the_closed_form(cluster)
     counts = COUNTS[::3] if quick else COUNTS
     points = measure.once(lambda: costmodel.curve(cluster, update, list(counts), steps=5 if quick else 40))
     for point in points:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import pytest
 from harness import cuda_columns, torch_peer
 from harness.layers import FER, Layer
@@ -43,7 +44,7 @@ def test_layer(number: int, measure, rng, quick: bool) -> None:
         candidates[f"multicore best, {count} threads"] = lambda: run(x, weight, bias, backend="multicore")
     else:
         measure.cannot("this process may use one CPU only", **what, column="multicore best")
-    expected = candidates["serial best"]()
+    expected = run(*(array.astype(np.float64) for array in (x, weight, bias)), backend="serial", algorithm="direct")
     error = max(relative_error(call(), expected) for call in candidates.values())
     reason = cuda_columns.unavailable()
     for variant in cuda_columns.VARIANTS:
@@ -56,6 +57,8 @@ def test_layer(number: int, measure, rng, quick: bool) -> None:
         error = max(error, relative_error(candidates[f"cuda {variant} with copies"](), expected))
     add_torch(candidates, one, arrays, measure, what)
     measure(candidates, **what, flops=one.geometry.flops, relative_error=error)
+    if refusal:
+        measure.cannot(refusal, **what, column="serial winograd")
 
 
 def add_torch(candidates: dict, one: Layer, arrays: tuple, measure, what: dict) -> None:

@@ -108,7 +108,6 @@ class Measure:
             What the cost model says, by column: seconds a call.
         """
         times = timing.play_under(self._benchmark, candidates, self._pace)
-        info = self._benchmark.extra_info
         common = {"experiment": experiment, "case": case, "operation": operation, "threads": threads, **fields}
         rows = []
         for column, taken in times.items():
@@ -125,10 +124,16 @@ class Measure:
             elif flops is not None:
                 record |= {"flops": flops, "gflops": flops / taken.median / 1e9}
             rows.append(self._records.add(record))
-        info["machine"], info["versions"] = machine.describe(), machine.versions()
-        info["peak"] = dataclasses.asdict(self.peak(threads))
-        info["records"] = rows
+        self._note(rows, threads)
         return times
+
+    def _note(self, rows: list[dict[str, Any]], threads: int = 1) -> None:
+        """Add records to pytest-benchmark's extra_info, with where they were measured."""
+        info = self._benchmark.extra_info
+        info.setdefault("machine", machine.describe())
+        info.setdefault("versions", machine.versions())
+        info.setdefault("peak", dataclasses.asdict(self.peak(threads)))
+        info.setdefault("records", []).extend(rows)
 
     def once(self, work: Callable[[], Any]) -> Any:
         """Do `work` once under pytest-benchmark, for a figure that is no time of a contest; returns its result."""
@@ -150,7 +155,7 @@ class Measure:
         """Record a figure that is no time of a contest."""
         base = {"experiment": experiment, "case": case, "operation": operation, "column": column}
         record = self._records.add({**base, "median_s": None, "unavailable": None, **fields})
-        self._benchmark.extra_info.setdefault("records", []).append(record)
+        self._note([record])
 
     def cannot(self, reason: str, *, experiment: str, case: str, operation: str, column: str, **fields: Any) -> None:
         """Record that a column cannot run here, and why."""

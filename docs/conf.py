@@ -1,11 +1,12 @@
 """Sphinx configuration: `make docs` builds with warnings as errors; the tutorials are run at build time."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pyconv
+
+sys.path.insert(0, str(Path(__file__).parent))
+import generate
 
 project = "pyconv"
 author = "the pyconv developers"
@@ -25,7 +26,15 @@ extensions = [
 
 html_theme = "furo"
 html_title = f"pyconv {release}"
-exclude_patterns = ["_build", "tutorials/*.py", "tutorials/README.rst"]
+templates_path = ["_templates"]
+exclude_patterns = [
+    "_build",
+    "_templates",
+    "**/*.inc",
+    "reference/generated/report/report.md",
+    "tutorials/*.py",
+    "tutorials/README.rst",
+]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 suppress_warnings = ["config.cache"]
@@ -40,6 +49,7 @@ sphinx_gallery_conf = {
     "examples_dirs": ["tutorials"],
     "gallery_dirs": ["auto_tutorials"],
     "filename_pattern": r"/tutorial_",
+    "ignore_pattern": r"(^|/)my_",  # modules that a tutorial's workers import
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "download_all_examples": False,
@@ -53,16 +63,13 @@ linkcheck_anchors = False
 doctest_global_setup = "import numpy as np\nimport pyconv"
 
 
-def _write_help(app) -> None:
-    """Put each command's --help beside the page that shows it, so that the page is never out of date."""
+def _generate(app) -> None:
+    """Make the generated parts for the pages; the builders that only check take those that are there."""
     folder = Path(app.srcdir) / "reference" / "generated"
-    folder.mkdir(parents=True, exist_ok=True)
-    for command in ("train", "predict", "info", "report"):
-        call = [sys.executable, "-m", f"pyconv.{command}", "--help"]
-        done = subprocess.run(call, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "100"})
-        (folder / f"{command}.txt").write_text(done.stdout)
+    if app.builder.format == "html" or not folder.is_dir():
+        generate.everything(folder)
 
 
 def setup(app) -> None:
     """Register what runs before the pages are read."""
-    app.connect("builder-inited", _write_help)
+    app.connect("builder-inited", _generate)

@@ -17,6 +17,7 @@ from pyconv.costmodel import fits
 from pyconv.costmodel.network import estimated_seconds
 from pyconv.costmodel.prediction import expected_lead
 from pyconv.errors import CheckpointError, InputError, UnknownNameError
+from pyconv.shapes import conv_geometry
 
 SIZES = st.integers(3, 300)
 TIMES = st.floats(1e-12, 1e-3)
@@ -102,6 +103,28 @@ def test_every_update_rule_of_training_has_a_cost() -> None:
         costmodel.cost("hogwold", workers=2, parameters=1, itemsize=4, t_s=0, t_b=0, t_u=0)
 
 
+def test_meetings_are_as_rare_as_in_training_by_default() -> None:
+    from pyconv.costmodel.rules import EVERY
+    from pyconv.parallel import OPTIONS
+
+    defaults = OPTIONS["sync_every"].default
+    assert {rule: 0 if math.isinf(steps) else steps for rule, steps in EVERY.items()} == defaults
+    how = {"workers": 4, "parameters": 10**6, "itemsize": 4, "t_s": 1e-5, "t_b": 1e-10, "t_u": 5e-10}
+    assert costmodel.cost("local", **how).busy_s == pytest.approx(5e-4)
+    assert costmodel.cost("local", every=10, **how).busy_s > 5e-4
+
+
+@needs_kernels
+def test_an_epoch_of_local_has_one_meeting(machine: costmodel.Calibration) -> None:
+    model = nn.build("lenet")
+    how = {"images": 6400, "threads": 1, "calibration": machine, "gradient_s": 1e-3}
+    one, often = (costmodel.predict(model, 64, 4, "local", every=every, **how) for every in (None, 1))
+    bytes_ = 4 * model.flat.size
+    meeting_s = 2 * (2 * 1e-5) + 2 * 1e-10 * bytes_
+    assert one.communication_s == pytest.approx(25 * 5e-10 * model.flat.size + meeting_s)
+    assert often.communication_s == pytest.approx(25 * (5e-10 * model.flat.size + meeting_s))
+
+
 @needs_kernels
 def test_prediction_divides_computation_and_adds_communication(machine: costmodel.Calibration) -> None:
     model = nn.build("5-50-100-10")
@@ -175,7 +198,7 @@ def test_advice_is_one_worker_where_more_do_not_pay(machine: costmodel.Calibrati
 @pytest.mark.timeout(120)
 def test_calibration_measures_saves_and_loads(tmp_path: Path) -> None:
     made = costmodel.calibrate("serial", seconds=0.002)
-    assert set(made.t_c["serial"]) == {name for name in pyconv.algorithms("serial") if "winograd" not in name}
+    assert set(made.t_c["serial"]) == set(pyconv.algorithms("serial"))
     assert made.rate("serial", "naive").value > made.rate("serial").value > 1e-13
     assert 0 < made.t_b.value < 1e-7
     assert 1 <= made.slowdown <= 2
@@ -188,6 +211,25 @@ def test_calibration_measures_saves_and_loads(tmp_path: Path) -> None:
         made.rate("serial", "fastest")
     estimate = estimated_seconds(nn.build("lenet"), 16, made, backend="serial")
     assert math.isfinite(estimate) and estimate > 0
+
+
+@needs_kernels
+def test_the_fastest_is_chosen_among_those_that_do_the_convolution(machine: costmodel.Calibration) -> None:
+    rates = {"direct": fit(2e-11), "winograd": fit(5e-12)}
+    fast = dataclasses.replace(machine, t_c={"serial": rates})
+    three, five, strided = (
+        conv_geometry((1, 12, 12, 4), (size, size, 4, 8), padding="same", stride=stride)
+        for size, stride in ((3, 1), (5, 1), (3, 2))
+    )
+    assert fast.rate("serial").value == fast.rate("serial", geometry=three).value == 5e-12
+    assert fast.rate("serial", geometry=five).value == fast.rate("serial", geometry=strided).value == 2e-11
+    slow = dataclasses.replace(machine, t_c={"serial": {"direct": fit(2e-11)}})
+    with_fives, with_threes = (nn.build(name) for name in ("5-20-50-10", "3-20-50-10"))
+    same, less = (
+        estimated_seconds(model, 64, fast, backend="serial") / estimated_seconds(model, 64, slow, backend="serial")
+        for model in (with_fives, with_threes)
+    )
+    assert same == 1 and less < 0.9, "only 3×3 filters profit from Winograd's transforms"
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', '{"format": 1, "t_s": 3}', "[1]"])

@@ -9,7 +9,7 @@ import inspect
 import pytest
 from numpydoc.validate import validate
 
-MODULES = ("pyconv", "pyconv.nn", "pyconv.optim", "pyconv.datasets")
+MODULES = ("pyconv", *(f"pyconv.{name}" for name in ("nn", "optim", "datasets", "costmodel", "reporting")))
 
 # No docstring, or arguments in it that the signature does not have.
 METHOD = {"GL08", "PR02"}
@@ -48,7 +48,7 @@ def test_docstring_is_complete(name: str) -> None:
     assert not found, [text for code, text in report["errors"] if code in found]
 
 
-@pytest.mark.parametrize("module_name", (*MODULES, "pyconv.ops.convolution"))
+@pytest.mark.parametrize("module_name", (*MODULES, "pyconv.ops.convolution", "pyconv.costmodel.equations"))
 def test_examples_in_docstrings_run(module_name: str) -> None:
     result = doctest.testmod(importlib.import_module(module_name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0

@@ -41,6 +41,8 @@ def everything() -> dict:
         case = f"{number}: 1→32 | 5×5"
         rows += [record("table1", "serial naive", case, 0.1 * number), record("table1", "serial best", case, 1e-3)]
         rows.append(record("table1", "cuda naive", case, None, unavailable="no driver"))
+        cannot = {"seconds": None, "unavailable": "3×3 only"} if number == 1 else {}
+        rows.append(record("table1", "serial winograd", case, **cannot))
     for size in (16, 32, 64):
         for column, factor in (("serial naive", 1), ("serial best", 40)):
             seconds = size * size * 1e-5 / factor
@@ -55,6 +57,12 @@ def everything() -> dict:
         rows.append(record("simulation", "sync", "fer", None, x=workers, speedup=workers**0.5, bends_at=4))
         rows.append(record("simulation", "local", "fer", None, x=workers, speedup=workers, bends_at=None))
         rows.append(record("prediction", "pyconv", "fer", 10 / workers, x=workers, predicted_s=9 / workers))
+    for update, workers, to_target in (("one worker", 1, 30.5), ("local", 2, None)):
+        more = {"best_accuracy": 0.9123, "to_target_s": to_target, "target_accuracy": 0.9, "images_per_s": 2000.4}
+        case = f"Fashion-MNIST, 5-50-100-10, {workers} workers"
+        rows.append(record("update_rules", update, case, 60.0, x=workers, staleness_mean=0.5, **more))
+    constant = {"value": 1e-11, "low": 9e-12, "high": 1.2e-11, "unit": "s/operation", "points": 15}
+    rows.append(record("constants", "pyconv", "t_c serial direct", None, **constant))
     return measured(*rows)
 
 
@@ -70,11 +78,15 @@ def test_every_table_and_figure_comes_from_results(tmp_path: Path) -> None:
     for title in ("Table I:", "Table II:", "Fig. 1:", "Fig. 2:", "Fig. 3:", "Fig. 4:", "disagree"):
         assert f"## {title}" in text or title == "disagree"
     assert "Could not run here: cuda naive (no driver)." in text
+    assert "Could not run on 1: 1→32 | 5×5: serial winograd (3×3 only)." in text
     assert "| serial naive | 100 [90, 120] | 200 [180, 240] |" in text
     assert "| 1500 |" in text, "the total of the five layers in ms"
     assert "14549" in text and "826" in text and "494" in text, "the paper's figures stand beside"
-    assert "lost first by sync: sync at 4, local not at all" in text
+    assert "speed-up is lost by sync at 4 workers; not by local up to 4 workers." in text
     assert "| fer | forward | 2 | 5 s | 4.5 s | -10 % |" in text
+    assert "| one worker | 1 | 91.23 % | 30.5 s | 2000 | 0.50 |" in text and "| time to 90 % |" in text
+    assert "| local | 2 | 91.23 % | – | 2000 | 0.50 |" in text and "**Fashion-MNIST, 5-50-100-10, forward**" in text
+    assert "| t_c serial direct | 1e-11 | s/operation | 9e-12 to 1.2e-11 | 15 |" in text
     assert "1→32 \\| 5×5" in text, "a bar in a name does not break the table"
     for name in ("fig1", "fig2", "fig3", "fig4"):
         assert f"pictures/{name}.png" in text
@@ -89,7 +101,7 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     run_report(results, "-o", tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', page)
-    assert len(sources) == 5 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert len(sources) == 6 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     assert "<script" not in page and "@media print" in page
     assert all(re.search(r'<img alt="[^"]{20,}', figure) for figure in page.split("<figure>")[1:])
     first = page
@@ -116,6 +128,24 @@ def test_later_files_replace_figures_and_reasons_do_not_replace_measurements(tmp
     second.write_text(json.dumps(measured(record("table1", "multicore", "1: x", 0.4), cpu="Another")))
     with pytest.raises(DataError, match="another machine"):
         read_results([first, second])
+
+
+def test_another_machine_of_the_same_name_is_told(tmp_path: Path) -> None:
+    first, second = measured(record("fig1", "serial", x=16)), measured(record("fig3", "serial", images=64))
+    second["machine"] = {**second["machine"], "caches": {"L2": "2M"}}
+    paths = [tmp_path / "1.json", tmp_path / "2.json"]
+    for path, content in zip(paths, (first, second)):
+        path.write_text(json.dumps(content))
+    assert read_results(paths).elsewhere == ("fig3",) and read_results(paths[:1]).elsewhere == ()
+    run_report(*paths, "-o", tmp_path / "out")
+    assert "other caches: fig3." in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_highest_measured_peak_is_the_machines(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.json" for number in range(3)]
+    for path, gflops in zip(paths, (150.0, 200.0, 120.0)):
+        path.write_text(json.dumps({**measured(), "peak": {"gflops": gflops, "source": "FMA loop"}}))
+    assert read_results(paths).peak["gflops"] == 200
 
 
 @pytest.mark.parametrize(

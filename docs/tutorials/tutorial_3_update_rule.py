@@ -37,7 +37,8 @@ if __name__ == "__main__":
 #   the optimizer's state; ``c.optimise`` takes a step with whatever optimizer the user chose. ``writes`` names what is
 #   changed in place: if the worker dies in the middle, those numbers are put back and the chunk is done again.
 #
-# The class lives in a module of its own, ``my_rules.py``: workers are new interpreters and import it from there.
+# The class lives in a module of its own, :download:`my_rules.py <../tutorials/my_rules.py>`: workers are new
+# interpreters and import it from there.
 #
 # Using it
 # --------

@@ -19,7 +19,7 @@ from .equations import (
 )
 from .fits import Fit
 from .link import Messages
-from .network import Workload, workload
+from .network import Measured, Workload, measure, workload
 from .prediction import Prediction, predict
 from .rules import Cost, cost
 from .simulation import Cluster, Simulated, bend, curve, simulate
@@ -30,6 +30,7 @@ __all__ = [
     "Cluster",
     "Cost",
     "Fit",
+    "Measured",
     "Messages",
     "Prediction",
     "Simulated",
@@ -43,6 +44,7 @@ __all__ = [
     "cost",
     "curve",
     "epoch_time",
+    "measure",
     "operations",
     "parallel_time",
     "predict",

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from .. import nn
 from ..backends import get as get_backend
 from .calibration import Calibration
-from .network import measured_seconds
+from .network import measure
 from .prediction import Prediction, predict, this_machine
 
 #: A gain that is not worth the memory, the start and the other learning rate of more workers.
@@ -70,15 +68,18 @@ def advise(
     choices = [(workers, cpus // workers if many else 1) for workers in range(1, cpus + 1) if cpus % workers == 0]
     if not many:
         choices = [(workers, 1) for workers in range(1, cpus + 1)]
-    times = {
-        threads: float(np.median(measured_seconds(model, batch, backend=backend, threads=threads, seconds=seconds)))
+    steps = {
+        threads: measure(model, batch, backend=backend, threads=threads, seconds=seconds)
         for threads in dict.fromkeys(threads for _, threads in choices)
     }
     how: dict[str, Any] = {"images": images, "backend": backend, "calibration": calibration}
     predicted = [
-        predict(model, batch, workers, update, threads=threads, gradient_s=times[threads], **how)
+        predict(
+            model, batch, workers, update, threads=threads, gradient_s=steps[threads].gradient_s,
+            update_s=steps[threads].update_s, spread=steps[threads].spread, **how,
+        )
         for workers, threads in choices
-    ]
+    ]  # fmt: skip
     considered = sorted(predicted, key=lambda prediction: prediction.epoch_s)
     best = considered[0]
     alone = next(prediction for prediction in considered if prediction.workers == 1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,7 @@ import numpy as np
 from .. import optim
 from ..backends import algorithms, backends
 from ..backends import get as get_backend
-from ..errors import CheckpointError, unknown_name
+from ..errors import CheckpointError, InputError, unknown_name
 from ..shapes import ConvGeometry, conv_geometry
 from ..threads import usable_cpus
 from .fits import Fit, line, median_of
@@ -26,6 +29,7 @@ LAYERS = ((16, 28, 1, 16, 5), (8, 24, 16, 32, 3), (8, 12, 64, 64, 3), (16, 12, 3
 #: The same for algorithms that are slow by design: the literal loops of the paper.
 SMALL_LAYERS = ((1, 14, 1, 8, 5), (1, 12, 4, 8, 3), (1, 12, 8, 16, 3), (2, 12, 8, 16, 3), (2, 14, 16, 16, 3))
 SLOW = ("naive", "literal")
+FEWEST = 3  # measurements that a line with an interval needs
 FORMAT = 1
 
 
@@ -65,8 +69,17 @@ class Calibration:
     parallel_share: Mapping[str, float]
     slowdown: float = 1.0
 
-    def rate(self, backend: str, algorithm: str = "auto") -> Fit:
-        """t_c of a backend's algorithm; "auto" is the fastest that was measured.
+    def rate(self, backend: str, algorithm: str = "auto", geometry: ConvGeometry | None = None) -> Fit:
+        """t_c of a backend's algorithm.
+
+        Parameters
+        ----------
+        backend : str
+            Its name.
+        algorithm : str
+            Its name; "auto" is the fastest that was measured.
+        geometry : ConvGeometry, optional
+            "auto" is the fastest of those that do this convolution: Winograd's transforms are for 3×3 filters only.
 
         Raises
         ------
@@ -77,7 +90,8 @@ class Calibration:
         if not known:
             raise unknown_name("calibrated backend", backend, self.t_c)
         if algorithm == "auto":
-            return min(known.values(), key=lambda fit: fit.value)
+            able = [fit for name, fit in known.items() if geometry is None or takes(backend, name, geometry)]
+            return min(able or known.values(), key=lambda fit: fit.value)
         if algorithm not in known:
             raise unknown_name(f"calibrated algorithm of backend {backend}", algorithm, ("auto", *known))
         return known[algorithm]
@@ -150,11 +164,9 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
     starts: dict[str, dict[str, Fit]] = {}
     shares: dict[str, float] = {}
     for name in names:
-        # Winograd refuses some of the operations measured here, so that its times would not compare.
-        names_ = [algorithm for algorithm in algorithms(name) if not algorithm.startswith("winograd")]
-        measured = {algorithm: _operations(name, algorithm, seconds) for algorithm in names_}
-        starts[name] = {algorithm: start for algorithm, (start, _) in measured.items()}
-        rates[name] = {algorithm: rate for algorithm, (_, rate) in measured.items()}
+        measured = {algorithm: _operations(name, algorithm, seconds) for algorithm in algorithms(name)}
+        starts[name] = {algorithm: fits[0] for algorithm, fits in measured.items() if fits is not None}
+        rates[name] = {algorithm: fits[1] for algorithm, fits in measured.items() if fits is not None}
         shares[name] = _parallel_share(name, seconds)
     copy = _copies(seconds)
     t_s, t_b, slowdown = Fit(0.0, 0.0, 0.0, "s", 0), copy, 1.0
@@ -183,16 +195,48 @@ def _passes(backend: Any, g: ConvGeometry, algorithm: str, threads: int) -> list
     ]
 
 
-def _operations(name: str, algorithm: str, seconds: float) -> tuple[Fit, Fit]:
-    """Start-up of a call and t_c of one algorithm, from three passes over several layers."""
+def _operations(name: str, algorithm: str, seconds: float) -> tuple[Fit, Fit] | None:
+    """Start-up of a call and t_c of one algorithm, from three passes over several layers.
+
+    Of those it is measured on what it does; None for an algorithm that does too few of them for a line.
+    """
     backend = get_backend(name)
     amounts, times = [], []
     for layer in SMALL_LAYERS if algorithm in SLOW else LAYERS:
         g = _probe(layer)
         for run in _passes(backend, g, algorithm, backend.threads(None)):
-            amounts.append(g.flops)
-            times.append(median_seconds(run, budget=seconds))
-    return line(amounts, times, "operation")
+            with contextlib.suppress(InputError):  # it refuses this operation
+                times.append(median_seconds(run, budget=seconds))
+                amounts.append(g.flops)
+    return line(amounts, times, "operation") if len(times) >= FEWEST else None
+
+
+def takes(backend: str, algorithm: str, g: ConvGeometry) -> bool:
+    """Whether an algorithm of a backend does convolutions like `g`: it is asked for one, of a small image.
+
+    Parameters
+    ----------
+    backend, algorithm : str
+        Their names.
+    g : ConvGeometry
+        Kernel size, stride, dilation, groups and channels count; the numbers and sizes of images do not.
+    """
+    return _takes(backend, algorithm, (g.kh, g.kw), (g.sh, g.sw), (g.dh, g.dw), g.groups, g.c, g.k)
+
+
+@functools.cache
+def _takes(
+    backend: str, algorithm: str, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int],
+    groups: int, channels: int, filters: int,
+) -> bool:  # fmt: skip
+    size = (1, *(d * (k - 1) + 1 for k, d in zip(kernel, dilation)), channels)
+    shape = (*kernel, channels // groups, filters)
+    g = conv_geometry(size, shape, stride=stride, dilation=dilation, groups=groups)
+    try:
+        _passes(get_backend(backend), g, algorithm, 1)[0]()
+    except InputError:
+        return False
+    return True
 
 
 def _parallel_share(name: str, seconds: float) -> float:
@@ -218,9 +262,16 @@ def _copies(seconds: float) -> Fit:
 
 
 def _updates(seconds: float) -> Fit:
-    """Seconds a parameter of an update of a million of them by SGD with momentum."""
+    """Seconds a parameter of an update of a million of them by SGD with momentum, which finds them in no cache."""
     optimizer = optim.SGD(lr=1e-3, momentum=0.9)
     flat, gradient = np.random.default_rng().standard_normal((2, 1 << 20), dtype=np.float32)
     state = optimizer.init(flat.size, flat.dtype)
-    samples = seconds_of(lambda: optimizer.update(flat, gradient, state, 1), budget=seconds, turns=9)
+    between = np.ones(1 << 23, np.float32)
+    samples: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(samples) < 9 or time.perf_counter() < end:
+        between += 1  # what a gradient's computation does to the caches
+        start = time.perf_counter()
+        optimizer.update(flat, gradient, state, 1)
+        samples.append(time.perf_counter() - start)
     return median_of([sample / flat.size for sample in samples], "s/parameter")

@@ -33,24 +33,62 @@ def operations(n: int, m: int, k: int) -> float:
         Height and width of a kernel in pixels.
     k : int
         K, number of kernels.
+
+    Returns
+    -------
+    float
+        Their number.
+
+    Raises
+    ------
+    InputError
+        If a size is below 1.
     """
     _positive(n=n, m=m, k=k)
     return float((2 * m * m + 1) * n * n * k)
 
 
 def serial_time(n: int, m: int, k: int, *, t_c: float) -> float:
-    """T_1: seconds of one layer on one process; `t_c` is in seconds an operation."""
+    """T_1: the time of one layer on one process.
+
+    Parameters
+    ----------
+    n, m, k : int
+        As in :func:`operations`.
+    t_c : float
+        Seconds an operation.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
     return t_c * operations(n, m, k)
 
 
 def computation_time(p: int, n: int, m: int, k: int, *, t_c: float) -> float:
-    """Eq. (5): seconds that each of `p` processes computes."""
+    """Eq. (5): the time that each of `p` processes computes.
+
+    Parameters
+    ----------
+    p : int
+        Processes.
+    n, m, k : int
+        As in :func:`operations`.
+    t_c : float
+        Seconds an operation.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
     _positive(p=p)
     return serial_time(n, m, k, t_c=t_c) / p
 
 
 def communication_time(n: int, m: int, k: int, *, t_s: float, t_b: float, s: float = 1) -> float:
-    """Eq. (6): seconds that each process communicates, the same for every number of them.
+    """Eq. (6): the time that each process communicates, the same for every number of them.
 
     Parameters
     ----------
@@ -62,13 +100,35 @@ def communication_time(n: int, m: int, k: int, *, t_s: float, t_b: float, s: flo
         Seconds a byte.
     s : float
         S, messages sent at once. The equation counts a pixel as a byte; for float32 give 4 times the messages.
+
+    Returns
+    -------
+    float
+        Seconds.
     """
     _positive(n=n, m=m, k=k)
     return 2 * k * (t_s + t_b * s * n * (m - 1) / 2)
 
 
 def parallel_time(p: int, n: int, m: int, k: int, *, t_c: float, t_s: float, t_b: float, s: float = 1) -> float:
-    """Eq. (7): seconds of one layer on `p` processes. On one process nothing is sent."""
+    """Eq. (7): the time of one layer on `p` processes. On one process nothing is sent.
+
+    Parameters
+    ----------
+    p : int
+        Processes.
+    n, m, k : int
+        As in :func:`operations`.
+    t_c, t_s, t_b : float
+        Seconds an operation, to start a message, a byte.
+    s : float
+        Messages sent at once, as in :func:`communication_time`.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
     alone = computation_time(p, n, m, k, t_c=t_c)
     return alone if p == 1 else alone + communication_time(n, m, k, t_s=t_s, t_b=t_b, s=s)
 
@@ -87,12 +147,18 @@ def speedup(p: int, n: int, m: int, *, t_c: float, t_s: float, t_b: float, s: fl
     s : float
         Messages sent at once.
 
+    Returns
+    -------
+    float
+        T_1 over T_par; at most `p`.
+
     Examples
     --------
-    >>> speedup(4, 48, 5, t_c=1e-9, t_s=0, t_b=0)
+    >>> from pyconv import costmodel
+    >>> costmodel.speedup(4, 48, 5, t_c=1e-9, t_s=0, t_b=0)
     4.0
-    >>> round(speedup(16, 48, 5, t_c=1e-9, t_s=1e-6, t_b=1e-9), 2)
-    12.55
+    >>> round(costmodel.speedup(16, 48, 5, t_c=1e-9, t_s=1e-6, t_b=1e-9), 2)
+    12.32
     """
     _positive(p=p, n=n, m=m)
     if p == 1:
@@ -101,7 +167,7 @@ def speedup(p: int, n: int, m: int, *, t_c: float, t_s: float, t_b: float, s: fl
 
 
 def averaging_time(workers: int, parameter_bytes: float, *, t_s: float, t_b: float) -> float:
-    """Seconds of the average of Algorithm 4: an all-to-one reduction and a broadcast, ``⌈log2 k⌉`` rounds each.
+    """The time of the average of Algorithm 4: an all-to-one reduction and a broadcast, ``⌈log2 k⌉`` rounds each.
 
     Parameters
     ----------
@@ -111,15 +177,32 @@ def averaging_time(workers: int, parameter_bytes: float, *, t_s: float, t_b: flo
         n, bytes of one worker's parameters.
     t_s, t_b : float
         Seconds to start a message, and a byte.
+
+    Returns
+    -------
+    float
+        Seconds.
     """
     _positive(workers=workers)
     return 2 * math.ceil(math.log2(workers)) * (t_s + t_b * parameter_bytes)
 
 
 def epoch_time(workers: int, compute_s: float, parameter_bytes: float, *, t_s: float, t_b: float) -> float:
-    """Seconds of an epoch of parallel SGD (Algorithm 4): local computation, then one average.
+    """The time of an epoch of parallel SGD (Algorithm 4): local computation, then one average.
 
-    `compute_s` is the seconds that one worker would compute for the whole epoch.
+    Parameters
+    ----------
+    workers : int
+        k, workers that share the epoch.
+    compute_s : float
+        Seconds that one worker would compute for the whole epoch.
+    parameter_bytes, t_s, t_b : float
+        As in :func:`averaging_time`.
+
+    Returns
+    -------
+    float
+        Seconds.
     """
     return compute_s / workers + averaging_time(workers, parameter_bytes, t_s=t_s, t_b=t_b)
 

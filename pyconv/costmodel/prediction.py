@@ -7,14 +7,13 @@ import functools
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from .. import nn
 from ..backends import get as get_backend
 from ..shapes import integer
 from ..threads import split
 from .calibration import Calibration, calibrate
-from .network import estimated_seconds, measured_seconds, workload
+from .network import estimated_seconds, workload
+from .network import measure as measured
 from .rules import cost
 
 
@@ -72,7 +71,8 @@ def this_machine() -> Calibration:
 def predict(
     model: nn.Sequential, batch: int = 64, workers: int = 1, update: str = "sync", *, images: int = 28709,
     threads: int | None = None, backend: str = "auto", calibration: Calibration | None = None, measure: bool = True,
-    gradient_s: float | None = None, spread: float | None = None, every: float | None = None,
+    gradient_s: float | None = None, update_s: float | None = None, spread: float | None = None,
+    every: float | None = None,
 ) -> Prediction:  # fmt: skip
     """Predict an epoch of data-parallel training.
 
@@ -95,15 +95,18 @@ def predict(
     calibration : Calibration, optional
         Constants of the machine; by default measured, once a process.
     measure : bool
-        Time the network's gradient for a second, which gives its own t_c (seconds over its FLOPs). Without it the
+        Train a copy of the network for a second, which gives its own t_c (seconds over its FLOPs). Without it the
         gradient's time is estimated from the FLOPs and bytes and the calibration's t_c.
     gradient_s : float, optional
         Seconds of a worker's gradient when it has the CPUs to itself, known already: nothing is measured.
+    update_s : float, optional
+        Seconds of one update of all parameters, known already. By default measured beside the gradient, else the
+        calibration's t_u for each parameter.
     spread : float, optional
         Standard deviation of a step's time over its mean, from worker to worker: what meetings wait for. By
         default what was seen from step to step where the gradient is measured (at most 0.1), else 0.
     every : float, optional
-        Steps between meetings, for ``local`` and ``easgd``.
+        Steps between meetings, for ``local`` (once an epoch by default) and ``easgd`` (4 by default).
 
     Returns
     -------
@@ -126,16 +129,19 @@ def predict(
     calibration = this_machine() if calibration is None else calibration
     threads = _threads(backend, workers, threads, calibration.cpus)
     if gradient_s is None and measure:
-        samples = measured_seconds(model, batch, backend=backend, threads=threads)
-        low, gradient_s, high = (float(value) for value in np.percentile(samples, [25, 50, 75]))
-        if spread is None:  # of a normal distribution the quartiles are 1.35 deviations apart
-            spread = min((high - low) / 1.35 / gradient_s, 0.1)
+        found = measured(model, batch, backend=backend, threads=threads)
+        gradient_s = found.gradient_s
+        update_s = found.update_s if update_s is None else update_s
+        spread = found.spread if spread is None else spread
     if gradient_s is None:
         gradient_s = estimated_seconds(model, batch, calibration, backend=backend, threads=threads)
-    alone = _predict(model, batch, 1, update, images, threads, calibration, gradient_s, 0.0, every)
+    if update_s is None:
+        update_s = calibration.t_u.value * model.flat.size
+    how = (model, batch, update, images, threads, calibration, gradient_s, update_s, spread or 0.0, every)
+    alone = _predict(1, *how)
     if workers == 1:
         return alone
-    made = _predict(model, batch, workers, update, images, threads, calibration, gradient_s, spread or 0.0, every)
+    made = _predict(workers, *how)
     return dataclasses.replace(made, speedup=alone.epoch_s / made.epoch_s)
 
 
@@ -147,23 +153,26 @@ def _threads(backend: str, workers: int, threads: int | None, cpus: int) -> int:
 
 
 def _predict(
-    model: nn.Sequential, batch: int, workers: int, update: str, images: int, threads: int,
-    calibration: Calibration, gradient_s: float, spread: float, every: float | None,
+    workers: int, model: nn.Sequential, batch: int, update: str, images: int, threads: int, calibration: Calibration,
+    gradient_s: float, update_s: float, spread: float, every: float | None,
 ) -> Prediction:  # fmt: skip
     work = workload(model)
+    steps = images / (workers * batch)  # a short last step costs its share
+    if every is None and update == "local":
+        every = max(1.0, steps)
     own = cost(
         update, workers=workers, parameters=work.parameters, itemsize=work.itemsize, t_s=calibration.t_s.value,
-        t_b=calibration.t_b.value, t_u=calibration.t_u.value, every=every,
+        t_b=calibration.t_b.value, t_u=update_s / max(1, work.parameters), every=every,
     )  # fmt: skip
     # Workers share caches and memory; those that together ask for more CPUs than there are take turns on them.
     company = min(workers, max(1, calibration.cpus // threads)) - 1
     gradient_s *= 1 + company * (calibration.slowdown - 1)
     crowding = max(1.0, workers * threads / calibration.cpus)
     gradient_s *= crowding
-    waiting = own.meets * spread * gradient_s * expected_lead(workers)
+    # Between two meetings are 1 / meets steps, whose deviations add as squares do.
+    waiting = math.sqrt(own.meets) * spread * gradient_s * expected_lead(workers)
     beside = own.busy_s * crowding + waiting
     step_s = max(gradient_s + beside, workers * own.exclusive_s)
-    steps = images / (workers * batch)  # a short last step costs its share
     compute_s, epoch_s = steps * gradient_s, steps * step_s
     return Prediction(
         workers, threads, update, batch, images, gradient_s, step_s, compute_s, epoch_s - compute_s, epoch_s, 1.0

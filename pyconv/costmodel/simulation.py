@@ -118,6 +118,10 @@ def simulate(
     seed : int
         The same seed gives the same run.
 
+    Returns
+    -------
+    Simulated
+
     Raises
     ------
     BackendUnavailable
@@ -283,10 +287,38 @@ class _Run:
 
 
 def curve(cluster: Cluster, update: str, workers: list[int], **options: Any) -> list[Simulated]:
-    """Simulate each number of `workers`."""
+    """Simulate each number of workers.
+
+    Parameters
+    ----------
+    cluster, update
+        As in :func:`simulate`.
+    workers : list of int
+        Numbers of workers.
+    **options
+        Of :func:`simulate`: steps, every, staleness, seed.
+
+    Returns
+    -------
+    list of Simulated
+        One for each number.
+    """
     return [simulate(cluster, count, update, **options) for count in workers]
 
 
 def bend(points: list[Simulated], share: float = 0.5) -> int | None:
-    """The first number of workers at which the speed-up is below `share` of the ideal one; None if at none."""
+    """Where a curve bends: the first number of workers at which the speed-up is below a share of the ideal one.
+
+    Parameters
+    ----------
+    points : list of Simulated
+        By increasing numbers of workers.
+    share : float
+        Of the number of workers.
+
+    Returns
+    -------
+    int or None
+        The number of workers; None if the curve does not bend so far.
+    """
     return next((point.workers for point in points if point.speedup < share * point.workers), None)

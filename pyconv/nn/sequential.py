@@ -280,7 +280,7 @@ class Sequential:
 
         Returns
         -------
-        (N, *output_shape) ndarray
+        (N, ...) ndarray
             The logits, ``(N, classes)``, of a classifier.
 
         Raises

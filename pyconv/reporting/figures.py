@@ -38,6 +38,22 @@ def _errors(records: Records, scale: float) -> np.ndarray:
     ).clip(0)
 
 
+def ratios(groups: dict[str, dict[str, float]]) -> Figure:
+    """Horizontal bars of ratios, a colour for each group."""
+    names = [(group, name) for group, own in groups.items() for name in own]
+    figure, (axes,) = drawing.figure(1, width=7.5, height=1.1 + 0.28 * len(names))
+    for index, (group, own) in enumerate(groups.items()):
+        at = [names.index((group, name)) for name in own]
+        bars = axes.barh(at, list(own.values()), color=drawing.COLOURS[index], label=group)
+        axes.bar_label(bars, [f"{ratio:.3g}" for ratio in own.values()], padding=3, fontsize=8)
+    axes.set_yticks(range(len(names)), [name for _, name in names], fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlabel="times faster than the serial loop")
+    axes.set_xlim(1, 3 * max(ratio for own in groups.values() for ratio in own.values()))
+    drawing.legend(axes)
+    return figure
+
+
 def layers(records: Records) -> Figure:
     """Fig. 1: a panel for each kind of layer; forward solid, backward dashed."""
     cases = _split(_measured(records), "case")
@@ -148,7 +164,9 @@ def simulated(records: Records) -> Figure:
     counts = sorted({record["x"] for record in records})
     for index, (column, own) in enumerate(_split(records, "column").items()):
         points = _sorted(own)
-        axes.plot([p["x"] for p in points], [p["speedup"] for p in points], label=column, **drawing.style(index))
+        width = 3.2 - 0.45 * index  # one curve shows beneath another
+        axes.plot([p["x"] for p in points], [p["speedup"] for p in points], label=column, linewidth=width,
+                  **drawing.style(index))  # fmt: skip
     axes.plot(counts, counts, color="#999", linewidth=0.8, label="ideal")
     axes.set(xlabel="workers", ylabel="speed-up", xscale="log", yscale="log")
     drawing.ticks(axes, counts)

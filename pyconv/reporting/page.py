@@ -28,11 +28,14 @@ class Table:
         Each as long as the header.
     caption : str
         A sentence above the table.
+    text : bool
+        Whether the cells are words, which begin at the left, rather than numbers, which end at the right.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+    text: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,15 @@ class Section:
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a;
        background: #fff; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; margin: .5rem 0 1rem; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; margin: .5rem 0 1rem; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; }
-th:first-child, td:first-child { text-align: left; }
+td { white-space: nowrap; } .text td { white-space: normal; }
+th:first-child, td:first-child, .text td { text-align: left; }
 figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; } figcaption { font-size: .9rem; color: #444; }
 @media print { body { max-width: none; margin: 0; font-size: 10pt; } h2 { break-after: avoid; }
                figure, table { break-inside: avoid; } .wide { overflow: visible; } }
@@ -149,7 +153,7 @@ def markdown_table(table: Table) -> list[str]:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
-    rule = "|---|" + "---:|" * (len(table.header) - 1)
+    rule = "|---|" + ("---|" if table.text else "---:|") * (len(table.header) - 1)
     caption = [f"**{table.caption}**", ""] if table.caption else []
     return [*caption, line(table.header), rule, *map(line, table.rows), ""]
 
@@ -185,4 +189,5 @@ def _html_table(table: Table) -> str:
     caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
     rows = "\n".join(row(cells, "td") for cells in table.rows)
     head = f"{caption}<thead>{row(table.header, 'th')}</thead>"
-    return f'<div class="wide"><table>{head}\n<tbody>{rows}</tbody></table></div>'
+    kind = ' class="text"' if table.text else ""
+    return f'<div class="wide"><table{kind}>{head}\n<tbody>{rows}</tbody></table></div>'

@@ -24,12 +24,15 @@ class Results:
         ``experiment, case, operation, column, median_s, q1_s, q3_s, unavailable`` and more; seconds.
     machine, versions, peak : dict
         As the benchmarks describe them; empty where the file does not say.
+    elsewhere : tuple of str
+        Experiments measured on a machine whose processor has the same name but other caches, as virtual machines have.
     """
 
     records: list[dict[str, Any]]
     machine: dict[str, Any]
     versions: dict[str, str]
     peak: dict[str, Any]
+    elsewhere: tuple[str, ...] = ()
 
     def of(self, experiment: str) -> list[dict[str, Any]]:
         """Records of one experiment."""
@@ -39,6 +42,15 @@ class Results:
 def read_results(paths: Iterable[str | Path]) -> Results:
     """Read one file or several; of the same figure the last one read counts.
 
+    Parameters
+    ----------
+    paths : iterable of path
+        Files of ``bench/results/``, or of pytest-benchmark's ``--benchmark-json``.
+
+    Returns
+    -------
+    Results
+
     Raises
     ------
     DataError
@@ -46,19 +58,24 @@ def read_results(paths: Iterable[str | Path]) -> Results:
     """
     found: dict[tuple, dict[str, Any]] = {}
     about: dict[str, dict[str, Any]] = {"machine": {}, "versions": {}, "peak": {}}
+    elsewhere: dict[str, None] = {}
     for path in map(Path, paths):
         content = _read(path)
-        for key in about:
+        for key in ("machine", "versions"):
             about[key] = about[key] or content.get(key) or {}
+        # What runs beside only lowers a measured peak.
+        about["peak"] = max(about["peak"], content.get("peak") or {}, key=lambda peak: peak.get("gflops", 0.0))
         other = content.get("machine") or {}
         if other and (other.get("cpu"), other.get("gpu")) != (about["machine"].get("cpu"), about["machine"].get("gpu")):
             raise DataError(f"{path}: was measured on another machine ({other.get('cpu')}); report on each apart")
+        if other and other.get("caches") != about["machine"].get("caches"):
+            elsewhere |= dict.fromkeys(record["experiment"] for record in content["records"])
         for record in content["records"]:
             figure = tuple(record.get(name) for name in (*_NEEDED, "x", "threads"))
             if record.get("unavailable") and any(known[:5] == figure[:5] for known in found):
                 continue  # it could run in another session
             found[figure] = record
-    return Results(list(found.values()), about["machine"], about["versions"], about["peak"])
+    return Results(list(found.values()), about["machine"], about["versions"], about["peak"], tuple(elsewhere))
 
 
 def _read(path: Path) -> dict[str, Any]:

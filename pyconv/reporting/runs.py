@@ -76,6 +76,10 @@ def read_run(folder: str | Path, *, evaluate: bool = True) -> Run:
     evaluate : bool
         Whether to run the saved model on the validation data, for its scores by class.
 
+    Returns
+    -------
+    Run
+
     Raises
     ------
     InputError
@@ -139,7 +143,17 @@ def common_target(runs: Sequence[Run]) -> float | None:
 
 
 def summary(runs: Sequence[Run]) -> Table:
-    """One row a run: what it was, how good, how fast, and the speed-up over the first."""
+    """One row a run: what it was, how good, how fast, and the speed-up over the first.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        At least one.
+
+    Returns
+    -------
+    Table
+    """
     target = common_target(runs)
     first = runs[0]
     rows = []
@@ -165,7 +179,18 @@ def summary(runs: Sequence[Run]) -> Table:
 
 
 def run_sections(runs: Sequence[Run]) -> list[Section]:
-    """Everything that a comparison of runs has."""
+    """Everything that a comparison of runs has.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        At least one.
+
+    Returns
+    -------
+    list of Section
+        The runs, their curves, and each one's confusion matrix and scores by class.
+    """
     runs = distinct(runs)
     sections = [
         Section("The runs", [summary(runs), *_time_split(runs)]),

@@ -1,0 +1,117 @@
+"""Parts of pages that are made when the pages are: help texts, tables and pictures from bench/results."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pyconv
+from pyconv.reporting import Picture, Section, Table, experiment_sections, read_results, write
+from pyconv.reporting.page import markdown_table
+
+COMMANDS = ("train", "predict", "info", "report")
+RESULTS = Path(__file__).parent.parent / "bench" / "results"
+
+#: Sections of the report that pages show, by the experiment that each is of.
+SECTIONS = {
+    "prediction": "The cost model against the clock",
+    "simulation": "Beyond this machine: a simulated cluster",
+    "constants": "The machine's constants",
+}
+
+
+def everything(folder: Path) -> None:
+    """Write all parts into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for command in COMMANDS:
+        call = [sys.executable, "-m", f"pyconv.{command}", "--help"]
+        done = subprocess.run(call, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "100"})
+        (folder / f"{command}.txt").write_text(done.stdout)
+    (folder / "rounding.txt").write_text(rounding())
+    trace(folder)
+    (folder / "peers.inc").write_text(peers(json.loads((RESULTS / "peers.json").read_text())))
+    results = read_results(sorted(RESULTS.glob("*.json")))
+    found = experiment_sections(results)
+    write(folder / "report", "Tables and figures", found)
+    sections = {section.title: section for section in found}
+    machine = f"Measured on: {results.machine['cpu']}, {results.machine['usable_cpus']} CPUs, "
+    machine += f"{results.machine['instruction_set']}, pyconv {results.versions['pyconv']}."
+    for name, title in SECTIONS.items():
+        (folder / f"{name}.inc").write_text(_markdown(sections[title], folder, machine))
+
+
+def _markdown(section: Section, folder: Path, machine: str) -> str:
+    lines = []
+    for block in section.blocks:
+        if isinstance(block, Table):
+            lines += markdown_table(block)
+        elif isinstance(block, Picture):
+            block.figure.savefig(folder / f"{block.name}.png", dpi=150)
+        else:
+            lines += [block, ""]
+    return "\n".join([*lines, machine, ""])
+
+
+def peers(content: dict[str, Any]) -> str:
+    """Ratios of the best peer's time to pyconv's: geometric means by group of layers, and each whole task's."""
+    times: dict[tuple[str | None, str, str], dict[str, float]] = {}
+    for record in content["records"]:
+        if record["median_s"] is not None and not record.get("isa"):
+            key = record.get("group"), record["case"], record["operation"]
+            times.setdefault(key, {})[record["column"]] = record["median_s"]
+    ratios: dict[str, dict[str, list[float]]] = {}
+    rows = []
+    for (group, case, operation), by in times.items():
+        others = {column: seconds for column, seconds in by.items() if not column.startswith("pyconv")}
+        if "pyconv" not in by or not others:
+            continue
+        best = min(others, key=others.__getitem__)
+        if group is None:
+            cells = (f"{case}, {operation}", f"{1e3 * by['pyconv']:.3g} ms", f"{1e3 * others[best]:.3g} ms, {best}")
+            rows.append((*cells, f"{others[best] / by['pyconv']:.2f}"))
+        else:
+            ratios.setdefault(group, {}).setdefault(operation, []).append(others[best] / by["pyconv"])
+    passes = ("forward", "input_grad", "weight_grad")
+    means = {group: [np.exp(np.mean(np.log(by[name]))) for name in passes] for group, by in ratios.items()}
+    layers = [(group, *(f"{mean:.2f}" for mean in by)) for group, by in means.items()]
+    machine, versions = content["machine"], content["versions"]
+    where = f"{machine['cpu']}, {machine['instruction_set']}, one thread, float32; PyTorch {versions['torch']} in the "
+    where += f"better of its two memory layouts, SciPy {versions['scipy']}. Above 1 pyconv is faster."
+    header = ("layers", "forward", "input gradient", "weight gradient")
+    tables = markdown_table(Table(header, layers, "The best peer's time over pyconv's, geometric means"))
+    tables += markdown_table(Table(("task", "pyconv", "best peer", "ratio"), rows, "Whole tasks"))
+    return "\n".join([*tables, where, ""])
+
+
+def trace(folder: Path) -> None:
+    """Run the commands of the page about traces."""
+    script = Path(__file__).parent / "how-to" / "draw_trace.py"
+    with tempfile.TemporaryDirectory() as place:
+        training = "--model lenet --limit 1000 --epochs 2 --workers 2 --update ssp"
+        train = ["-m", "pyconv.train", *training.split(), "--progress", "off", "--trace", "timeline.json"]
+        subprocess.run([sys.executable, *train], cwd=place, check=True, stdout=subprocess.DEVNULL)
+        draw = [sys.executable, str(script), "timeline.json", str(folder / "trace.png")]
+        done = subprocess.run(draw, cwd=place, check=True, capture_output=True, text=True)
+    (folder / "trace.txt").write_text(done.stdout)
+
+
+def rounding() -> str:
+    """Relative error of every algorithm on a 3×3 layer in float32, against the same in float64."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((4, 24, 24, 64)), rng.standard_normal((3, 3, 64, 64))
+    exact = pyconv.conv2d(x, weight, padding=1, backend="serial", algorithm="direct")
+    narrow = x.astype(np.float32), weight.astype(np.float32)
+    lines = ["3×3, 64 → 64 channels, sums of 576 products of standard normal numbers; relative errors"]
+    lines += ["algorithm      largest    root mean square"]
+    for algorithm in pyconv.algorithms("serial"):
+        error = pyconv.conv2d(*narrow, padding=1, backend="serial", algorithm=algorithm) - exact
+        largest, mean = np.abs(error).max() / np.abs(exact).max(), np.sqrt((error**2).mean() / (exact**2).mean())
+        lines.append(f"{algorithm:<14} {largest:<10.1e} {mean:.1e}")
+    return "\n".join(lines) + "\n"

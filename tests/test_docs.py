@@ -1,0 +1,91 @@
+"""The pages keep up with the code: every public name, error and flag has its place, and examples are valid."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from pyconv import nn, train
+from pyconv.errors import Interrupted, PyconvError
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(page for page in DOCS.rglob("*.md") if not {"_build", "generated"} & set(page.parts))
+MODULES = ("pyconv", "pyconv.nn", "pyconv.optim", "pyconv.datasets", "pyconv.costmodel", "pyconv.parallel",
+           "pyconv.parallel.rules", "pyconv.cuda", "pyconv.reporting")  # fmt: skip
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The page's code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("module_name", MODULES)
+def test_reference_has_every_public_name(module_name: str) -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
+    module = importlib.import_module(module_name)
+    names = [name for name in module.__all__ if not name.startswith("__")]
+    missing = [name for name in names if not re.search(rf"\b{name}\b", text)]
+    assert not missing, f"docs/reference does not mention {', '.join(missing)} of {module_name}"
+
+
+@pytest.mark.parametrize("module_name", MODULES)
+def test_reference_lists_only_what_there_is(module_name: str) -> None:
+    module = importlib.import_module(module_name)
+    for page in (DOCS / "reference").glob("*.md"):
+        current = ""
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if found := re.match(r"\.\. currentmodule:: (\S+)", line):
+                current = found[1]
+            elif current == module_name and (found := re.match(r"   (\w+)$", line)):
+                assert hasattr(module, found[1]), f"{page.name}: {module_name} has no {found[1]}"
+
+
+def subclasses(kind: type) -> set[type]:
+    return {kind} | {found for child in kind.__subclasses__() for found in subclasses(child)}
+
+
+def test_every_error_and_its_status_is_listed() -> None:
+    importlib.import_module("pyconv.cuda.errors")
+    text = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
+    statuses = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| (\d+) \|", text, re.MULTILINE))
+    private = {PyconvError, importlib.import_module("pyconv.parallel.worker").NotFinite}
+    for error in (subclasses(PyconvError) | {Interrupted}) - private:
+        assert statuses.get(error.__name__) == str(error.exit_status), error
+
+
+def test_every_environment_variable_is_explained() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    package = Path(importlib.import_module("pyconv").__file__ or "").parent
+    used = {
+        name
+        for pattern in ("*.py", "*.pyx")
+        for path in package.rglob(pattern)
+        for name in re.findall(r"environ[^\n]*\"(PYCONV_\w+)\"", path.read_text(encoding="utf-8"))
+    }
+    assert {"PYCONV_ISA", "PYCONV_GPUS"} <= used
+    inner = {"PYCONV_CUDA_DEVICE"}  # for tests: another device behind the same door
+    missing = sorted(name for name in used - inner if name not in text)
+    assert not missing, f"no page, such as reference/commands.md, has {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_examples_parse(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page, "python"):
+        if ">>>" not in block:  # those are run by sphinx.ext.doctest
+            ast.parse(block)
+    for number, block in enumerate(blocks(page, "toml")):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(block, encoding="utf-8")
+        assert nn.from_toml(path).flat.size > 0
+
+
+@pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.name)
+def test_commands_on_pages_have_flags_that_exist(page: Path) -> None:
+    known = {flag for action in train.parser()._actions for flag in action.option_strings}
+    for command in re.findall(r"python -m pyconv\.train(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        for flag in re.findall(r"(?<!\S)--[a-z-]+", command):
+            assert flag in known, f"{page.name}: there is no flag {flag}"
