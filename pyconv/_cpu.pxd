@@ -7,9 +7,6 @@ cdef extern from "plan.h" nogil:
     ctypedef struct pool:
         ptrdiff_t n, h, w, c, kh, kw, sh, sw, pt, pb, pl, pr, oh, ow
 
-    ctypedef struct matrix:
-        ptrdiff_t m, n, k, a_turned, b_turned
-
     enum:
         MAX_STAGES
         ISA_COUNT
@@ -19,7 +16,6 @@ cdef extern from "plan.h" nogil:
     ctypedef struct plan:
         conv g
         pool q
-        matrix m
         ptrdiff_t rows, channels
         double eps
         int relu, narrow
@@ -54,7 +50,7 @@ cdef extern from "plan.h" nogil:
         plan_fn max_pool, max_pool_grad, avg_pool, avg_pool_grad
         plan_fn relu, relu_grad, scale_shift, bias_grad
         plan_fn softmax, batch_norm, batch_norm_grad
-        plan_fn pooled_weight_grad, matrix_product
+        plan_fn pooled_weight_grad
 
     const char *pyconv_isa_name(int isa)
     int pyconv_isa_available(int isa)

@@ -108,7 +108,7 @@ def _openmp() -> str:
 
 
 def _blas() -> str:
-    import scipy.linalg.blas  # noqa: F401 - loads the BLAS of SciPy, beside that of NumPy
+    import scipy.linalg.blas  # noqa: F401 - loads the BLAS that dense layers use
 
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     return ", ".join(f"{p['internal_api']} {p['version']} ({p.get('architecture', '?')})" for p in pools) or "unknown"

@@ -13,7 +13,6 @@
 #include "outer.h"
 #include "direct_weight_grad.h"
 #include "winograd.h"
-#include "matrix.h"
 #include "pooled_weight_grad.h"
 
 #include "elementwise.h"
@@ -44,7 +43,6 @@ const kernels NAME(kernels) = {
     .batch_norm = NAME(batch_norm),
     .batch_norm_grad = NAME(batch_norm_grad),
     .pooled_weight_grad = NAME(pooled_weight_grad),
-    .matrix_product = NAME(matrix_product),
 };
 
 #undef vec

@@ -36,11 +36,6 @@ typedef struct pool {
     ptrdiff_t kh, kw, sh, sw, pt, pb, pl, pr, oh, ow;
 } pool;
 
-/* A product of matrices, (m, n) = (m, k) (k, n); either operand may be stored as its transpose. */
-typedef struct matrix {
-    ptrdiff_t m, n, k, a_turned, b_turned;
-} matrix;
-
 enum { MAX_STAGES = 4, OWN_NUMBERS = 96 };
 
 typedef struct plan plan;
@@ -50,7 +45,6 @@ struct plan {
     /* Filled by the caller before the plan function is called; each operation looks at its own. */
     conv g;
     pool q;
-    matrix m;
     ptrdiff_t rows, channels; /* what is not an image: a matrix */
     double eps;
     int relu;   /* forward: apply max(0, .) after the bias; max_pool_grad, bias_grad: and its gradient */
@@ -92,7 +86,6 @@ typedef struct kernels {
     plan_fn relu, relu_grad, scale_shift, bias_grad;          /* elementwise.h */
     plan_fn softmax, batch_norm, batch_norm_grad;             /* statistics.h */
     plan_fn pooled_weight_grad;                               /* pooled_weight_grad.h */
-    plan_fn matrix_product;                                   /* matrix.h */
 } kernels;
 
 /* dispatch.c */
