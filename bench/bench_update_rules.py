@@ -21,11 +21,11 @@ TARGET = 0.9
 #: Learning rate with W workers, momentum, options of the rule.
 SETTINGS = {
     "sync": (lambda workers: 0.02 * workers, 0.9, {}),
-    "async": (lambda workers: 0.04, 0.8, {}),
-    "ssp": (lambda workers: 0.04, 0.8, {"staleness": 3}),
+    "async": (lambda workers: 0.02, 0.9, {}),
+    "ssp": (lambda workers: 0.02, 0.9, {"staleness": 3}),
     "hogwild": (lambda workers: 0.04, 0.8, {}),
-    "local": (lambda workers: 0.03, 0.9, {"sync_every": 20}),
-    "easgd": (lambda workers: 0.03, 0.9, {"sync_every": 4}),
+    "local": (lambda workers: 0.02 * workers, 0.9, {"sync_every": 10}),
+    "easgd": (lambda workers: 0.02 * workers, 0.9, {"sync_every": 4}),
 }
 
 
