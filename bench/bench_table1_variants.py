@@ -16,6 +16,7 @@ from harness.verify import relative_error
 
 import pyconv
 from pyconv import threads
+from pyconv.errors import InputError
 
 EXPERIMENT = "table1"
 
