@@ -59,6 +59,8 @@ def test_layer(number: int, measure, rng, quick: bool) -> None:
         error = max(error, relative_error(candidates[f"cuda {variant} with copies"](), expected))
     add_torch(candidates, one, arrays, measure, what)
     measure(candidates, **what, flops=one.geometry.flops, relative_error=error)
+    if refusal:
+        measure.cannot(refusal, **what, column="serial winograd")
 
 
 def add_torch(candidates: dict, one: Layer, arrays: tuple, measure, what: dict) -> None:
