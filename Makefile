@@ -23,13 +23,21 @@ $(BIN)/python:
 	  || { echo "pyconv needs Python 3.11 or newer; choose one with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp a set of extras: pip runs again when the sources or the set change.
-$(VENV)/.installed-%: $(BIN)/python $(SOURCES)
+# pyconv is built again when its sources change; a set of extras is only looked at then.
+$(VENV)/.built: $(BIN)/python $(SOURCES)
 	@echo "setting up $(VENV) and building pyconv (a minute or two the first time)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable $(if $(filter run,$*),.,'.[$*]')
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-train: $(VENV)/.installed-run  ## train on synthetic faces with the model fer: the main job
+# What pyproject.toml requires in a table, one a line: $(call requirements,TABLE,KEYS)
+requirements = $(BIN)/python -c 'import tomllib; table = tomllib.load(open("pyproject.toml", "rb"))$(1); \
+  print(*(line for key in "$(2)".split(",") for line in table[key]), sep="\n")'
+$(VENV)/.installed-%: $(VENV)/.built pyproject.toml
+	needs=$$($(call requirements,["project"]["optional-dependencies"],$*)) \
+	  && echo "$$needs" | $(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement /dev/stdin
+	@touch $@
+
+train: $(VENV)/.built  ## train on synthetic faces with the model fer: the main job
 	$(BIN)/python -m pyconv.train $(ARGS)
 
 test: $(VENV)/.installed-$(EXTRAS)  ## run the tests
@@ -81,8 +89,8 @@ format: $(VENV)/.installed-lint  ## put the sources into the house's style
 SANITIZED := build/sanitize/lib
 SANITIZE_TESTS ?= tests/test_ops.py tests/test_cpu.py tests/test_winograd.py
 sanitize: $(VENV)/.installed-$(EXTRAS)  ## run the tests of the operations under ASan and UBSan
-	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
-	  | $(BIN)/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	needs=$$($(call requirements,["build-system"],requires)) \
+	  && echo "$$needs" | $(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement /dev/stdin
 	PYCONV_SANITIZE=address,undefined $(BIN)/python setup.py --quiet build --build-base build/sanitize --build-lib $(SANITIZED)
 	cp -R tests conftest.py pyproject.toml $(SANITIZED)
 	cd $(SANITIZED) && env PYTHONPATH= PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
