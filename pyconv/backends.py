@@ -152,7 +152,7 @@ def _loaded(name: str) -> Backend:
 def _auto() -> Backend:
     """The best backend for arrays in main memory: all cores, or one where OpenMP is missing."""
     try:
-        chosen, why = _loaded("multicore"), f"{_threads.default()} threads"
+        chosen, why = _loaded("multicore"), f"up to {_threads.counted(_threads.default(), 'thread')}"
     except BackendUnavailable as reason:
         chosen, why = _loaded("serial"), f"one thread: {reason}"
     _log.info("backend auto: %s (%s)", chosen.name, why)

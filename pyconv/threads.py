@@ -75,6 +75,11 @@ def _cgroup_folders(root: Path, self_cgroup: Path) -> list[Path]:
     return folders
 
 
+def counted(number: int, thing: str) -> str:
+    """`number` with its noun, in the plural where it is one: "1 thread", "2 threads"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def usable_cpus() -> int:
     """CPUs that this process may really use: affinity, cut down to the control group's quota."""
     quota = cgroup_quota()

@@ -84,8 +84,9 @@ def fits(job: Job, x: np.ndarray) -> None:
     """
     if job.batch_size * job.workers > len(x):
         several = f" of each of {job.workers} workers" if job.workers > 1 else ""
-        raise InputError(f"batch_size {job.batch_size}{several} is more than the {len(x)} training images; "
-                         f"take at most {len(x) // job.workers}")  # fmt: skip
+        most = len(x) // job.workers
+        advice = f"take at most {most}" if most else f"take at most {len(x)} workers"
+        raise InputError(f"batch_size {job.batch_size}{several} is more than the {len(x)} training images; {advice}")
     if job.backend != "auto":  # what auto chooses is said in the run's log, which is not open yet
         get_backend(job.backend)
     if job.augment:

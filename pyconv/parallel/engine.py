@@ -19,7 +19,7 @@ import numpy as np
 from ..backends import get
 from ..datasets import augment
 from ..errors import CheckpointError, InputError
-from ..threads import split, usable_cpus
+from ..threads import counted, split, usable_cpus
 from .sampler import EpochOrder
 
 if TYPE_CHECKING:
@@ -252,8 +252,7 @@ class InProcess:
         threads = backend.threads(self._model.threads)
         isa = getattr(backend, "isa", None)
         name = backend.name if isa is None else f"{backend.name} ({isa()})"
-        plural = "" if threads == 1 else "s"
-        return f"backend {name}, 1 worker of {threads} thread{plural} on {usable_cpus()} usable CPUs"
+        return f"backend {name}, 1 worker of {counted(threads, 'thread')} on {counted(usable_cpus(), 'usable CPU')}"
 
     def close(self) -> None:
         self._model.backend, self._model.threads = self._before

@@ -239,13 +239,12 @@ class ParameterServer:
     def describe(self) -> str:
         """One line for the start of a run: rule, backend, processes and threads against the usable CPUs."""
         from ..backends import get
-        from ..threads import usable_cpus
+        from ..threads import counted, usable_cpus
 
         cpus, job = usable_cpus(), self._job
-        threads = f"{self._threads} thread{'s' if self._threads > 1 else ''}"
         line = (
-            f"backend {get(self._model.backend).name}, {job.workers} workers × {threads} on {cpus} usable CPUs, "
-            f"update {self._rule.describe()}"
+            f"backend {get(self._model.backend).name}, {job.workers} workers × {counted(self._threads, 'thread')} "
+            f"on {counted(cpus, 'usable CPU')}, update {self._rule.describe()}"
         )
         if job.workers * self._threads > cpus:
             line += "; that is more than there are CPUs"
@@ -370,7 +369,7 @@ class ParameterServer:
 
     def _common_setup(self) -> dict[str, Any]:
         from ..backends import get
-        from ..threads import usable_cpus
+        from ..threads import counted, usable_cpus
 
         # What "auto" is, is decided once, here.
         job = dataclasses.replace(self._job, backend=get(self._job.backend).name)
