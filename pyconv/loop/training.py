@@ -18,6 +18,7 @@ import numpy as np
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError, DivergedError, InputError, Interrupted, RunError
 from ..parallel import Engine, Job, StepReport, engine_for, rule_for
+from ..threads import counted
 from . import inputs, texts
 from .evaluation import evaluate, merge_statistics
 from .folder import RunFolder, holds_run, resume_command
@@ -300,7 +301,7 @@ class Training:
         batch = getattr(self.engine, "effective_batch", job.batch_size)
         _log.info(f"training  {texts.recipe(job)}")
         _log.info(
-            f"          effective batch {batch}, {steps} steps and {len(self.x)} samples an epoch, {job.epochs} epochs"
+            f"          effective batch {batch}, {steps} steps and {len(self.x)} samples an epoch, {counted(job.epochs, 'epoch')}"
         )
         for line in getattr(self.engine, "advice", list)():
             _log.info(f"          {line}")

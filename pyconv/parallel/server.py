@@ -369,7 +369,7 @@ class ParameterServer:
 
     def _common_setup(self) -> dict[str, Any]:
         from ..backends import get
-        from ..threads import counted, usable_cpus
+        from ..threads import usable_cpus
 
         # What "auto" is, is decided once, here.
         job = dataclasses.replace(self._job, backend=get(self._job.backend).name)
