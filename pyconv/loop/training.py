@@ -301,7 +301,8 @@ class Training:
         batch = getattr(self.engine, "effective_batch", job.batch_size)
         _log.info(f"training  {texts.recipe(job)}")
         _log.info(
-            f"          effective batch {batch}, {steps} steps and {len(self.x)} samples an epoch, {counted(job.epochs, 'epoch')}"
+            f"          effective batch {batch}, {steps} steps and {len(self.x)} samples an epoch, "
+            f"{counted(job.epochs, 'epoch')}"
         )
         for line in getattr(self.engine, "advice", list)():
             _log.info(f"          {line}")
