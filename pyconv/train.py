@@ -169,6 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     given = {name: value for name, value in vars(args).items() if value is not None and value is not SUPPRESS}
     if "gpus" in given:  # for this process and the workers that it starts
+        if given.get("backend", "cuda" if "resume" in given else "auto") != "cuda":
+            raise InputError("--gpus chooses among GPUs: add --backend cuda, or leave it out")
         os.environ["PYCONV_GPUS"] = given.pop("gpus")
     plan = _continued(given) if "resume" in given else _new(given)
     data: datasets.Dataset = plan.pop("data")

@@ -468,6 +468,7 @@ TRAIN_ERRORS: list[tuple[list[str], str]] = [
     (["--optimizer", "adam", "--momentum", "0.9"], "unknown setting of Adam 'momentum'"),
     (["--target-accuracy", "90"], "at most 1, not '90'"),
     (["--workers", "0"], "--workers"),
+    (["--gpus", "0"], "--gpus chooses among GPUs"),
     (["--workers", "many"], "--workers"),
     (["--threads-per-worker", "0"], "--threads-per-worker"),
     (["--checkpoint-every", "0"], "--checkpoint-every"),
