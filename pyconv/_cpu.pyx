@@ -36,6 +36,7 @@ cdef extern from *:
     const int PYCONV_OPENMP
 
 has_openmp = bool(PYCONV_OPENMP)
+narrow_indices = True       # fused max pooling takes indices of one byte, places in the window
 
 
 # Which kernels ------------------------------------------------------------------------------------------------------

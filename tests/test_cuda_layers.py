@@ -214,10 +214,13 @@ def test_the_fused_first_block(device: str, case: object, seed: int, pool: tuple
             chosen = np.take_along_axis(at, indices.reshape(g.n, -1, g.k).astype(np.int64), axis=1)
             near(y.reshape(chosen.shape), chosen)
             if BACKEND.fuses_pool(g, pg):
-                grad = rng.standard_normal(pg.output_shape).astype(np.float32) * (y > 0)
-                spread = twin.max_pool2d_input_grad(grad.astype(np.float64), indices, pg)
-                expected = twin.conv2d_weight_grad(x.astype(np.float64), spread, g)
-                near(BACKEND.conv2d_pool_weight_grad(x, grad, indices, g, pg), expected)
+                grad = rng.standard_normal(pg.output_shape).astype(np.float32)
+                spread = twin.max_pool2d_input_grad((grad * (y > 0)).astype(np.float64), indices, pg)
+                dw, db = BACKEND.conv2d_pool_weight_grad(x, grad, indices, y, g, pg, activation="relu")
+                near(dw, twin.conv2d_weight_grad(x.astype(np.float64), spread, g))
+                near(db, spread.sum(axis=(0, 1, 2)))
+            else:
+                assert BACKEND.conv2d_pool_weight_grad(x, y, indices, y, g, pg) is None
 
 
 @on_every_device

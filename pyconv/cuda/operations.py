@@ -139,15 +139,28 @@ def conv2d_pool(
 
 def _where(call: _Call, indices: Any, pg: PoolGeometry) -> DeviceArray | None:
     """Where to write the positions of the maxima, if they are wanted."""
-    return None if indices is None else call.result(pg.output_shape, np.int32, indices)
+    if indices is None:
+        return None
+    if indices.dtype != np.int32:  # the kernel would write past the end of anything narrower
+        raise DtypeError(f"indices must be int32, not {indices.dtype}")
+    return call.result(pg.output_shape, np.int32, indices)
 
 
-def conv2d_pool_weight_grad(x, grad_out, indices, g: ConvGeometry, pg: PoolGeometry, *, threads=1, out=None):
-    """Gradient of the filters from the errors of :func:`conv2d_pool`'s result, where :func:`fuses_pool` holds."""
+def conv2d_pool_weight_grad(
+    x, grad_out, indices, y, g: ConvGeometry, pg: PoolGeometry, *, activation=None, threads=1, out=None
+):
+    """Gradients of filters and bias from the errors of :func:`conv2d_pool`'s result `y`.
+
+    None where :func:`fuses_pool` does not hold. `grad_out` may be written over.
+    """
+    if not fuses_pool(g, pg):
+        return None
+    if activation == "relu":
+        grad_out = relu_grad(grad_out, y, out=grad_out if isinstance(grad_out, DeviceArray) else None)
     call = _Call(x, grad_out, out=out)
     dw = call.result(g.weight_shape, x.dtype, out)
     _FUSED.pooled_weight_grad(Problem.forward(g), (pg.kh, pg.kw), call(x), call(grad_out), call(indices), dw)
-    return call.give(dw, out)
+    return call.give(dw, out), bias_grad(grad_out)
 
 
 def max_pool2d(x, pg: PoolGeometry, *, threads=1, out=None, indices=None):

@@ -155,7 +155,8 @@ class ConvStep(Step):
             self._y = run.ops.conv2d(x, self._weight, self._bias, g, activation=self._activation, out=out, **how)
             return self._y
         fused = getattr(run.ops, "conv2d_pool", None)
-        dtype = NARROW if fused is not None and pg.kh * pg.kw <= 256 else INDEX
+        narrow = getattr(run.ops, "narrow_indices", False) and pg.kh * pg.kw <= 256
+        dtype = NARROW if fused is not None and narrow else INDEX
         self._indices = run.kept((self.index, "indices"), pg.output_shape, dtype) if run.training else None
         if fused is not None:
             how.update(activation=self._activation, out=run.result(self.index, pg.output_shape), indices=self._indices)
