@@ -10,7 +10,7 @@ from cuda_on_cpu import toolchain
 from cuda_on_cpu.device import EmulatedDevice
 
 from pyconv import cuda
-from pyconv.backends import Backend
+from pyconv.backends import Backend, _loaded
 from pyconv.cuda import operations
 
 NO_GPU = cuda.unavailable()
@@ -23,6 +23,15 @@ DEVICES = [
 
 #: The operations as a backend, whatever device they run on.
 BACKEND = Backend("cuda", operations, many_threads=False)
+
+
+@pytest.fixture
+def fresh_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Load the backend anew for the test's own device, with kernels that are compiled once for all sizes."""
+    monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
+    _loaded.cache_clear()
+    yield
+    _loaded.cache_clear()
 
 
 @contextlib.contextmanager

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-from cuda_devices import NO_EMULATOR
+from cuda_devices import NO_EMULATOR, fresh_backend  # noqa: F401 - a fixture
 from cuda_on_cpu.device import EmulatedDevice
 from cuda_on_cpu.late import LateDevice
 
 import pyconv
 from pyconv import cuda, nn, optim
-from pyconv.backends import _loaded
 
-pytestmark = pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR))
+pytestmark = [
+    pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR)),
+    pytest.mark.usefixtures("fresh_backend"),
+]
 
 LAYERS = [
     nn.Conv2D(4, 3, activation="relu"),
@@ -25,14 +25,6 @@ LAYERS = [
     nn.Flatten(),
     nn.Dense(3),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _fresh_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
-    _loaded.cache_clear()
-    yield
-    _loaded.cache_clear()
 
 
 def fitted(device: cuda.Device) -> np.ndarray:

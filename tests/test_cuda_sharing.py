@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from cuda_devices import DEVICES, NO_GPU, running_on
+from cuda_devices import DEVICES, NO_GPU, fresh_backend, running_on  # noqa: F401 - a fixture
 
 import pyconv
 from pyconv import cuda
-from pyconv.backends import _loaded
 from pyconv.cuda.array import DeviceArray, to_device
 from pyconv.errors import DtypeError, InputError, ShapeError
 
+pytestmark = pytest.mark.usefixtures("fresh_backend")
 on_every_device = pytest.mark.parametrize("device", DEVICES)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
-    _loaded.cache_clear()
-    yield
-    _loaded.cache_clear()
 
 
 class Foreign:

@@ -83,12 +83,9 @@ def write_test(folder: str | os.PathLike[str], loss: float, accuracy: float, ima
     RunError
         If the file cannot be written.
     """
-    path = Path(folder) / TEST
     figures = {"test_loss": loss, "test_accuracy": accuracy, "images": images}
-    try:
-        write_atomically(path, (json.dumps(figures) + "\n").encode())
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror or error}; make room and resume the run") from None
+    with _written(Path(folder), TEST):
+        write_atomically(Path(folder) / TEST, (json.dumps(figures) + "\n").encode())
 
 
 class RunFolder:
@@ -166,7 +163,7 @@ class RunFolder:
         """Write ``config.toml``; None is left out, for TOML has no word for it."""
         head = f"# A run of pyconv. To continue it, or to see that it is done:\n#     {resume_command(self.path)}\n"
         text = head + tomli_w.dumps(_without_none({"format": CONFIG_FORMAT, **config}))
-        with self._written(CONFIG):
+        with _written(self.path, CONFIG):
             write_atomically(self.path / CONFIG, text.encode())
 
     def load_checkpoint(self) -> Checkpoint | None:
@@ -176,7 +173,7 @@ class RunFolder:
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint; when that fails the last good one stays."""
-        with self._written(CHECKPOINT, " (the checkpoint before it is kept)"):
+        with _written(self.path, CHECKPOINT, " (the checkpoint before it is kept)"):
             checkpoint.save(self.path / CHECKPOINT)
 
     def save_model(self, model: Sequential) -> None:
@@ -188,19 +185,19 @@ class RunFolder:
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add a line to ``metrics.jsonl``."""
-        with self._written(METRICS), (self.path / METRICS).open("a", encoding="utf-8") as file:
+        with _written(self.path, METRICS), (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewrite_metrics(self, history: list[dict[str, Any]]) -> None:
         """Make ``metrics.jsonl`` say what the checkpoint says: a killed run may have written a line more."""
-        with self._written(METRICS):
+        with _written(self.path, METRICS):
             write_atomically(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in history).encode())
 
     def draw_curves(self, history: list[dict[str, Any]]) -> None:
         """Draw ``curves.png``."""
         from .curves import draw
 
-        with self._written(CURVES):
+        with _written(self.path, CURVES):
             draw(history, self.path / CURVES)
 
     @contextlib.contextmanager
@@ -227,17 +224,6 @@ class RunFolder:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    @contextlib.contextmanager
-    def _written(self, name: str | Path, consequence: str = "") -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise RunError(
-                f"{self.path / name}: cannot be written: {error.strerror or error}{consequence}; make room "
-                "or mend the folder, then continue with "
-                f"`{resume_command(self.path)}`"
-            ) from None
-
 
 class _LogFile(logging.FileHandler):
     """``log.txt``. A full disk stops the run where results are written, not here with a traceback on the terminal."""
@@ -254,6 +240,18 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say nothing."""
+
+
+@contextlib.contextmanager
+def _written(folder: Path, name: str | Path, consequence: str = "") -> Iterator[None]:
+    """Within it, the file `name` of a run folder is written; where that fails, say what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{folder / name}: cannot be written: {error.strerror or error}{consequence}; make room "
+            f"or mend the folder, then continue with `{resume_command(folder)}`"
+        ) from None
 
 
 def _unusable(path: Path, error: OSError) -> InputError:
