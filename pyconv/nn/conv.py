@@ -156,7 +156,7 @@ class ConvStep(Step):
             return self._y
         fused = getattr(run.ops, "conv2d_pool", None)
         narrow = getattr(run.ops, "narrow_indices", False) and pg.kh * pg.kw <= 256
-        dtype = NARROW if fused is not None and narrow else INDEX
+        dtype = NARROW if narrow else INDEX
         self._indices = run.kept((self.index, "indices"), pg.output_shape, dtype) if run.training else None
         if fused is not None:
             how.update(activation=self._activation, out=run.result(self.index, pg.output_shape), indices=self._indices)
