@@ -21,7 +21,7 @@ def _held(tree: list[psutil.Process]) -> int:
 
 
 def _held_in_training(folder: Path, images: int) -> float:
-    """Bytes that ``python -m pyconv.train`` and its workers hold together while they train, the middle of many looks."""
+    """Bytes that ``python -m pyconv.train`` and its workers hold together in training, by the median of looks."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (images, 32, 32, 1), dtype=np.uint8)
     np.savez(folder / "data.npz", x=x, y=np.arange(images) % 3, x_val=x[:90], y_val=np.arange(90) % 3)
