@@ -79,7 +79,7 @@ def test_every_table_and_figure_comes_from_results(tmp_path: Path) -> None:
         assert f"## {title}" in text or title == "disagree"
     assert "Could not run here: cuda naive (no driver)." in text
     assert "Could not run on 1: 1→32 | 5×5: serial winograd (3×3 only)." in text
-    assert "| serial naive | 100 [90, 120] | 200 [180, 240] |" in text
+    assert "| serial naive | 100 [90.0, 120] | 200 [180, 240] |" in text
     assert "| 1500 |" in text, "the total of the five layers in ms"
     assert "14549" in text and "826" in text and "494" in text, "the paper's figures stand beside"
     assert "speed-up is lost by sync at 4 workers; not by local up to 4 workers." in text
