@@ -32,7 +32,7 @@ QUICK_RUNS = RUNS[:5]
 
 
 #: Steps this small leave the mean loss of an epoch where it was, however many workers take them.
-LEARNING_RATE, LOSS_TOLERANCE = 1e-4, 0.02
+LEARNING_RATE, LOSS_TOLERANCE = 1e-6, 5e-3
 
 
 def data_for(name: str, images: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,10 +49,8 @@ class Epochs:
     def __init__(self, name: str, update: str, workers: int, x: np.ndarray, labels: np.ndarray) -> None:
         optimizer = optim.SGD(LEARNING_RATE, momentum=0.9)
         how = {"threads_per_worker": 1, "backend": "serial", "workers": workers, "update": update or "sync"}
-        model, channels = nn.build(name, seed=0), x.shape[-1]
-        model.normalization = nn.Normalization(
-            [float(x.mean())] * channels, [float(x.std())] * channels
-        )  # as in training
+        model, channels = nn.build(name, seed=0), x.shape[-1]  # normalised, as in training
+        model.normalization = nn.Normalization([float(x.mean())] * channels, [float(x.std())] * channels)
         self.engine: Engine = engine_for(model, x, labels, Job(optimizer, BATCH, 1000, **how))
         self._images, self._epoch = len(x), 0
 
