@@ -136,7 +136,7 @@ def test_prediction_divides_computation_and_adds_communication(machine: costmode
     assert 3.5 < four.speedup < 4
     sixteen = costmodel.predict(model, 64, 16, "sync", **how)
     assert sixteen.gradient_s == pytest.approx(0.2), "16 workers take turns on 8 CPUs"
-    assert "16 workers × 1 threads, sync" in str(sixteen)
+    assert "16 workers × 1 thread, sync" in str(sixteen)
 
 
 @needs_kernels

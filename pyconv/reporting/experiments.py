@@ -44,6 +44,11 @@ def experiment_sections(results: Results) -> list[Section]:
 _NAMES = {"cpu": "CPU", "usable_cpus": "usable CPUs", "memory_gib": "memory, GiB", "gpu": "GPU"}
 
 
+#: What the report shows, by experiment.
+_LABELS = {"table1": "Tables I and II"} | {f"fig{number}": f"Fig. {number}" for number in range(1, 5)}
+_LABELS |= {name: name.replace("_", " ") for name in ("update_rules", "simulation", "prediction", "constants")}
+
+
 def _about(results: Results) -> Section:
     machine = results.machine
     rows = [(_NAMES.get(name, name.replace("_", " ")), _plain(value)) for name, value in machine.items()]
@@ -61,14 +66,14 @@ def _about(results: Results) -> Section:
             f"On another machine, whose processor has this name but other caches: {', '.join(results.elsewhere)}. Do "
             "not compare its times with the others'."
         )
-    when = [row for name in results.machines if (row := _when(results, name))]
+    when = [row for name, label in _LABELS.items() if (row := _when(results, name, label))]
     if when:
         header = ("experiment", "measured, UTC", "usable CPUs", "machine")
         blocks.append(Table(header, when, "When and where", text=True))
     return Section("What was measured, and where", blocks)
 
 
-def _when(results: Results, experiment: str) -> tuple[str, ...] | None:
+def _when(results: Results, experiment: str, label: str) -> tuple[str, ...] | None:
     """A line on an experiment: from when to when, and how its machine differs from the first file's."""
     times = sorted(record["when"] for record in results.of(experiment) if record.get("when"))
     if not times:
@@ -80,7 +85,8 @@ def _when(results: Results, experiment: str) -> tuple[str, ...] | None:
     if start[:10] == end[:10]:
         end = end[11:]
     span = start if start.endswith(end) else f"{start} to {end}"
-    return experiment, span, str(machine.get("usable_cpus", "–")), f"another: {words}" if words else "as above"
+    span = span.replace(" ", "\N{NO-BREAK SPACE}")
+    return label, span, str(machine.get("usable_cpus", "–")), f"another: {words}" if words else "as above"
 
 
 def _plain(value: Any) -> str:
