@@ -107,7 +107,7 @@ def test_epoch(name: str, measure, process_calibration, two_cpus: None, quick: b
             x=workers, **times[key].as_record(), threads=1, images=images, images_per_s=images / times[key].median,
             speedup=one_s / times[key].median, median_of_speedups=float(np.median(ratios)), disturbed_rounds=disturbed,
             compute_s=spent[key]["compute_s"], communication_s=spent[key]["communication_s"],
-            predicted_s=predicted.epoch_s, predicted_speedup=predicted.speedup, flops=flops, gflops=rate,
+            predicted_s=predicted.epoch_s, flops=flops, gflops=rate,
             share_of_peak=rate / measure.peak(min(workers, threads.usable_cpus())).gflops,
         )  # fmt: skip
 

@@ -57,8 +57,8 @@ class Prediction:
     def __str__(self) -> str:
         return (
             f"{counted(self.workers, 'worker')} × {counted(self.threads, 'thread')}, {self.update}: "
-            f"{self.epoch_s:.3g} s an epoch ({self.images_per_s:.0f} images/s; compute {self.compute_s:.3g} s, communication "
-            f"{self.communication_s:.3g} s), {self.speedup:.2f} times one worker"
+            f"{self.epoch_s:.3g} s an epoch ({self.images_per_s:.0f} images/s; compute {self.compute_s:.3g} s, "
+            f"communication {self.communication_s:.3g} s), {self.speedup:.2f} times one worker"
         )
 
 
