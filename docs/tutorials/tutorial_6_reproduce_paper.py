@@ -159,5 +159,5 @@ if __name__ == "__main__":
 
 # %%
 # Measured epochs belong beside it: ``pytest --benchmark-only bench/bench_fig4_workers.py`` trains with real workers
-# and records the prediction for each point, and ``bench/bench_prediction.py`` holds the prediction against the clock. :doc:`/explanation/cost-model` has such a
-# comparison, and goes on to clusters of 1024 workers.
+# and records the prediction for each point, and ``bench/bench_prediction.py`` holds the prediction against the clock.
+# :doc:`/explanation/cost-model` has such a comparison, and goes on to clusters of 1024 workers.
