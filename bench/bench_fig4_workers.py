@@ -32,7 +32,7 @@ QUICK_RUNS = RUNS[:5]
 
 
 #: Steps this small leave the mean loss of an epoch where it was, however many workers take them.
-LEARNING_RATE, LOSS_TOLERANCE = 1e-6, 5e-3
+LEARNING_RATE, LOSS_TOLERANCE = 1e-8, 5e-3
 
 
 def data_for(name: str, images: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +87,7 @@ def test_epoch(name: str, measure, process_calibration, two_cpus: None, quick: b
         candidates = {column(*run): Epochs(name, *run, *data) for run in runs}
         for run in candidates.values():
             stack.callback(run.engine.close)
-        times, disturbed = measure.once(lambda: in_turns(candidates, *((1, 1) if quick else (4, 1.5)), same_losses))
+        times, disturbed = measure.once(lambda: in_turns(candidates, *((1, 1) if quick else (4, 1.25)), same_losses))
         spent = {key: run.engine.statistics() for key, run in candidates.items()}
     # What else runs only ever adds time.
     steps = min(before, alone(name, seconds), key=lambda found: found.gradient_s)
@@ -118,7 +118,7 @@ def test_peers(name: str, measure, two_cpus: None, quick: bool) -> None:
     torch_peer.import_torch()
     if quick and name == "fer":
         pytest.skip("left out by --quick")
-    images = MODELS[name] // (8 if quick else 2)
+    images = MODELS[name] // (8 if quick else 4)
     data, flops = data_for(name, images), nn.build(name).flops(BATCH, training=True) * images / BATCH
     steps = images // (2 * BATCH)
     with contextlib.ExitStack() as stack:
