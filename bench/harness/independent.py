@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pyconv import nn, optim
-from pyconv.parallel import Job, engine_for
+from .epochs import Epochs
 
 
 class IndependentProcesses:
@@ -21,18 +20,18 @@ class IndependentProcesses:
     ----------
     name : str
         Of the network.
-    workers, batch : int
-        Processes, and images of a step of each.
+    workers : int
+        Processes.
     x, labels : ndarray
         Dealt out to the processes.
     """
 
-    def __init__(self, name: str, workers: int, batch: int, x: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(self, name: str, workers: int, x: np.ndarray, labels: np.ndarray) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipes, self._processes = [], []
         for rank in range(workers):
             here, there = context.Pipe()
-            mine = (name, batch, x[rank::workers], labels[rank::workers], there)
+            mine = (name, x[rank::workers], labels[rank::workers], there)
             process = context.Process(target=_work, args=mine, daemon=True)
             process.start()
             there.close()
@@ -53,11 +52,7 @@ class IndependentProcesses:
             process.join()
 
 
-def _work(name: str, batch: int, x: np.ndarray, labels: np.ndarray, pipe: Any) -> None:
-    optimizer = optim.SGD(1e-4, momentum=0.9)
-    engine = engine_for(nn.build(name), x, labels, Job(optimizer, batch, 1000, backend="serial", threads_per_worker=1))
-    epoch = 0
+def _work(name: str, x: np.ndarray, labels: np.ndarray, pipe: Any) -> None:
+    epochs = Epochs(name, "", 1, x, labels)
     while pipe.recv():
-        reports = list(engine.epoch(epoch))
-        epoch += 1
-        pipe.send(sum(report.loss * report.images for report in reports) / len(x))
+        pipe.send(epochs())
