@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from harness.layers import FER, GROUPS, Layer
 from pyconv import cuda
 from pyconv.cuda import first_layer, implicit_gemm, source
 from pyconv.cuda.problem import Problem
+from pyconv.threads import usable_cpus
 
 EXPERIMENT = "cuda_registers"
 #: Architecture: multiprocessors of a card that has it (T4, A100, H100).
@@ -30,7 +32,7 @@ def compiled(folder: Path, name: str, architecture: str, options: tuple[str, ...
     text = folder / name
     text.write_text(source.text(name))
     command = ["nvcc", f"-arch={architecture}", "--cubin", "-O3", "-std=c++17", "-Xptxas", "-v", *options]
-    done = subprocess.run([*command, str(text), "-o", str(folder / "out.cubin")], capture_output=True, text=True)
+    done = subprocess.run([*command, str(text), "-o", f"{text}.cubin"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found, kernel, spilled = {}, "", 0
     for line in done.stderr.splitlines():
@@ -84,12 +86,16 @@ def test_registers(one: Layer, architecture: str, measure, tmp_path: Path) -> No
     p = Problem.forward(g)
 
     def all_of() -> list[tuple]:
-        rows = []
         with cuda.use(described):  # type: ignore[arg-type]
-            for name, macros, words, threads in files_of(p, CARDS[architecture]):
-                options = tuple(source.defines({**p.macros("float32"), **macros}))
-                rows.append((name, words, threads, compiled(tmp_path, name, architecture, options)["convolve"]))
-        return rows
+            files = files_of(p, CARDS[architecture])
+
+        def row(file: tuple[str, dict, str, int]) -> tuple:
+            name, macros, words, threads = file
+            options = tuple(source.defines({**p.macros("float32"), **macros}))
+            return name, words, threads, compiled(tmp_path, name, architecture, options)["convolve"]
+
+        with ThreadPoolExecutor(usable_cpus()) as pool:  # nvcc takes a second for each
+            return list(pool.map(row, files))
 
     for name, words, threads, (registers, spilled, shared) in measure.once(all_of):
         measure.add(

@@ -4,12 +4,13 @@ size."""
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
 from harness import cuda_columns
 from harness.layers import Layer, layer
-from harness.prediction import predicted_seconds
+from harness.prediction import predicted_dense_seconds, predicted_seconds
 from harness.verify import relative_error
 
 import pyconv
@@ -27,6 +28,19 @@ def backends() -> dict[str, dict]:
     if threads.usable_cpus() > 1:
         found[f"multicore, {threads.usable_cpus()} threads"] = {"backend": "multicore"}
     return found
+
+
+def pairs(candidates: dict, expected: tuple) -> list[tuple]:
+    """Every array that a candidate computes, and what it has to be."""
+    return [pair for call in candidates.values() for pair in zip(call(), expected, strict=True)]
+
+
+def on_gpu(run: functools.partial, arrays: tuple, expected: tuple, candidates: dict) -> float:
+    """Add the GPU's column where there is one; its largest error."""
+    if cuda_columns.unavailable() is not None:
+        return 0.0
+    candidates["cuda"] = cuda_columns.alone(run, *arrays)
+    return max(relative_error(part.get(), whole) for part, whole in zip(candidates["cuda"](), expected, strict=True))
 
 
 def say_what_cannot(measure, what: dict) -> None:
@@ -49,20 +63,17 @@ def test_convolution(size: int, operation: str, measure, rng, quick: bool, calib
     def run(x, weight, bias, grad, **how):
         how = {**one.arguments, **how}
         if operation == "forward":
-            return pyconv.conv2d(x, weight, bias, **how)
+            return (pyconv.conv2d(x, weight, bias, **how),)
         gx = pyconv.conv2d_input_grad(grad, weight, one.shape, **how)
-        pyconv.conv2d_weight_grad(x, grad, one.kernel, **how)
-        return gx
+        return gx, pyconv.conv2d_weight_grad(x, grad, one.kernel, **how)
 
     what = {"experiment": EXPERIMENT, "case": f"convolution {CHANNELS}→{FILTERS} {KERNEL}×{KERNEL}, batch {BATCH}",
             "operation": operation, "x": size}  # fmt: skip
     candidates = {name: functools.partial(run, x, weight, bias, grad, **how) for name, how in backends().items()}
     wide = (array.astype(np.float64) for array in (x, weight, bias, grad))
     expected = run(*wide, backend="serial")
-    error = max(relative_error(call(), expected) for call in candidates.values())
-    if cuda_columns.unavailable() is None:
-        on_gpu = functools.partial(run, backend="cuda")
-        candidates["cuda"] = cuda_columns.alone(on_gpu, x, weight, bias, grad)
+    error = max(itertools.starmap(relative_error, pairs(candidates, expected)))
+    error = max(error, on_gpu(functools.partial(run, backend="cuda"), (x, weight, bias, grad), expected, candidates))
     say_what_cannot(measure, what)
     flops = one.geometry.flops * (1 if operation == "forward" else 2)
     calls = 1 if operation == "forward" else 2
@@ -83,19 +94,18 @@ def test_fully_connected(size: int, operation: str, measure, rng, quick: bool, c
 
     def run(x, weight, bias, grad, **how):
         if operation == "forward":
-            return pyconv.dense(x, weight, bias, **how)
-        gx = pyconv.dense_input_grad(grad, weight, **how)
-        pyconv.dense_weight_grad(x, grad, **how)
-        return gx
+            return (pyconv.dense(x, weight, bias, **how),)
+        return pyconv.dense_input_grad(grad, weight, **how), pyconv.dense_weight_grad(x, grad, **how)
 
     what = {"experiment": EXPERIMENT, "case": f"fully connected, {CHANNELS} channels to {UNITS} units, batch {BATCH}",
             "operation": operation, "x": size}  # fmt: skip
     candidates = {name: functools.partial(run, x, weight, bias, grad, **how) for name, how in backends().items()}
-    expected = x.astype(np.float64) @ weight + bias if operation == "forward" else grad.astype(np.float64) @ weight.T
-    error = max(relative_error(call(), expected) for call in candidates.values())
-    if cuda_columns.unavailable() is None:
-        on_gpu = functools.partial(run, backend="cuda")
-        candidates["cuda"] = cuda_columns.alone(on_gpu, x, weight, bias, grad)
+    wide, errors = x.astype(np.float64), grad.astype(np.float64)
+    expected = (wide @ weight + bias,) if operation == "forward" else (errors @ weight.T, wide.T @ errors)
+    error = max(itertools.starmap(relative_error, pairs(candidates, expected)))
+    error = max(error, on_gpu(functools.partial(run, backend="cuda"), (x, weight, bias, grad), expected, candidates))
     say_what_cannot(measure, what)
-    flops = 2 * BATCH * inputs * UNITS * (1 if operation == "forward" else 2)
-    measure(candidates, **what, flops=flops, relative_error=error)
+    calls = 1 if operation == "forward" else 2
+    flops = calls * 2 * BATCH * inputs * UNITS
+    predicted = {name: predicted_dense_seconds(calibration, name, flops, weight.nbytes, calls) for name in candidates}
+    measure(candidates, **what, flops=flops, relative_error=error, predicted=predicted)

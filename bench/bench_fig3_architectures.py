@@ -36,35 +36,38 @@ def test_architecture(name: str, measure, rng, quick: bool, calibration) -> None
         columns["cuda"] = ("cuda", None)
     models = {column: nn.build(name) for column in columns}
     x, labels = training.batch_for(models["serial"], BATCH, rng)
-    candidates, losses, predicted = {}, [], {}
+    candidates, found, predicted = {}, [], {}
     for column, (backend, count) in columns.items():
         model = models[column]
         model.backend, model.threads = backend, count
-        losses.append(model.loss_and_gradient(x, labels)[0])
+        loss, gradient = model.loss_and_gradient(x, labels)
+        found.append((loss, np.linalg.norm(gradient.astype(np.float64))))
         step = training.gpu_step if backend == "cuda" else training.train_step
         candidates[column] = step(model, x, labels)
         if backend in calibration.t_c:
             used = count or threads.usable_cpus()
             predicted[column] = estimated_seconds(model, BATCH, calibration, backend=backend, threads=used)
             predicted[column] += calibration.t_u.value * model.flat.size
-    error = relative_error(np.array(losses), np.full(len(losses), losses[0]))
-    add_torch(candidates, models["serial"], x, labels, losses[0], measure, what)
+    error = max(relative_error(np.array(one), np.array(found[0])) for one in found)
+    error = max(error, add_torch(candidates, models["serial"], x, labels, found[0], measure, what))
     say_what_cannot(measure, what)
     flops = models["serial"].flops(BATCH, training=True)
     measure(candidates, **what, flops=flops, images=BATCH, relative_error=error, predicted=predicted)
 
 
-def add_torch(candidates: dict, model: nn.Sequential, x, labels, loss: float, measure, what: dict) -> None:
-    """PyTorch on one thread, in both layouts."""
+def add_torch(candidates: dict, model: nn.Sequential, x, labels, expected: tuple, measure, what: dict) -> float:
+    """PyTorch on one thread, in both layouts; the largest error of loss and gradient's norm."""
     try:
         import torch
     except ModuleNotFoundError:
         measure.cannot("PyTorch is not installed", **what, column="torch")
-        return
+        return 0.0
     torch.set_num_threads(1)
-    targets = torch.from_numpy(labels)
+    targets, error = torch.from_numpy(labels), 0.0
     for layout in torch_peer.LAYOUTS:
         twin = Twin(torch, nn.from_config(model.config()), layout)
         images = twin.images(x)
-        relative_error(np.array([twin.loss(images, targets).item()]), np.array([loss]))
+        theirs = twin.loss(images, targets).item(), twin.gradient_norm(images, targets)
+        error = max(error, relative_error(np.array(theirs), np.array(expected)))
         candidates[f"torch {layout}"] = functools.partial(twin.train_step, images, targets)
+    return error

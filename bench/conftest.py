@@ -65,6 +65,12 @@ def calibration(quick: bool) -> costmodel.Calibration:
     return costmodel.calibrate(seconds=0.01 if quick else 0.03, messages=False)
 
 
+@pytest.fixture(scope="session")
+def process_calibration(quick: bool) -> costmodel.Calibration:
+    """The constants of one thread, those of messages between processes included."""
+    return costmodel.calibrate("serial", seconds=0.01 if quick else 0.03)
+
+
 @pytest.fixture
 def two_cpus() -> None:
     """Skip where a second thread would have no CPU of its own."""

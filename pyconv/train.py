@@ -6,6 +6,7 @@ import json
 import os
 from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from .errors import InputError
 from .loop import default_folder, evaluate, fit, read_config, write_test
 from .loop.progress import CHOICES
 from .loop.texts import summary
-from .parallel import OPTIONS
+from .parallel import OPTIONS, SharedMemoryError, share
 from .parallel.choose import ON_FAILURE, UPDATES
 
 DEFAULTS: dict[str, Any] = {
@@ -173,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InputError("--gpus chooses among GPUs: add --backend cuda, or leave it out")
         os.environ["PYCONV_GPUS"] = given.pop("gpus")
     plan = _continued(given) if "resume" in given else _new(given)
-    data: datasets.Dataset = plan.pop("data")
+    data = _in_memory_once(plan.pop("data"), plan["workers"])
     model: nn.Sequential = plan.pop("model")
     shown = given.get("progress", "auto")
     history = fit(model, *data.train, validation=data.validation, progress=shown, normalize=True, **plan)
@@ -218,6 +219,16 @@ def _new(given: dict[str, Any]) -> dict[str, Any]:
             "model": {"name": args.model, "classes": list(data.classes)},
         },
     }
+
+
+def _in_memory_once(data: datasets.Dataset, workers: int | str) -> datasets.Dataset:
+    """The data with its training images where workers find them, so that nobody keeps a copy beside those."""
+    if workers == 1:
+        return data
+    try:
+        return replace(data, train=datasets.Split(share(data.train.x), share(data.train.y)))
+    except SharedMemoryError:
+        return data  # "auto" may come to one worker; else the engine says what is too small, and for what
 
 
 def _continued(given: dict[str, Any]) -> dict[str, Any]:

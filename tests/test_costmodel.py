@@ -136,7 +136,7 @@ def test_prediction_divides_computation_and_adds_communication(machine: costmode
     assert 3.5 < four.speedup < 4
     sixteen = costmodel.predict(model, 64, 16, "sync", **how)
     assert sixteen.gradient_s == pytest.approx(0.2), "16 workers take turns on 8 CPUs"
-    assert "16 workers × 1 threads, sync" in str(sixteen)
+    assert "16 workers × 1 thread, sync" in str(sixteen)
 
 
 @needs_kernels
@@ -217,6 +217,9 @@ def test_calibration_measures_saves_and_loads(tmp_path: Path) -> None:
 def test_the_fastest_is_chosen_among_those_that_do_the_convolution(machine: costmodel.Calibration) -> None:
     rates = {"direct": fit(2e-11), "winograd": fit(5e-12)}
     fast = dataclasses.replace(machine, t_c={"serial": rates})
+    flat = costmodel.Fit(0.0, 0.0, 1e-10, "s", 9)
+    noisy = dataclasses.replace(machine, t_c={"serial": {**rates, "naive": flat}})
+    assert noisy.rate("serial").value == 5e-12, "a line that may be flat is not the fastest"
     three, five, strided = (
         conv_geometry((1, 12, 12, 4), (size, size, 4, 8), padding="same", stride=stride)
         for size, stride in ((3, 1), (5, 1), (3, 2))

@@ -14,7 +14,7 @@ import pytest
 import pyconv
 from pyconv import datasets, nn, optim, report
 from pyconv.errors import DataError, ShapeError
-from pyconv.reporting import paper, read_results
+from pyconv.reporting import figures, paper, read_results
 from pyconv.reporting.scores import scores
 
 needs_kernels = pytest.mark.skipif(pyconv.backends()["serial"] is not None, reason="the compiled module is missing")
@@ -79,7 +79,7 @@ def test_every_table_and_figure_comes_from_results(tmp_path: Path) -> None:
         assert f"## {title}" in text or title == "disagree"
     assert "Could not run here: cuda naive (no driver)." in text
     assert "Could not run on 1: 1→32 | 5×5: serial winograd (3×3 only)." in text
-    assert "| serial naive | 100 [90, 120] | 200 [180, 240] |" in text
+    assert "| serial naive | 100 [90.0, 120] | 200 [180, 240] |" in text
     assert "| 1500 |" in text, "the total of the five layers in ms"
     assert "14549" in text and "826" in text and "494" in text, "the paper's figures stand beside"
     assert "speed-up is lost by sync at 4 workers; not by local up to 4 workers." in text
@@ -93,6 +93,24 @@ def test_every_table_and_figure_comes_from_results(tmp_path: Path) -> None:
         header = (tmp_path / "out" / "pictures" / f"{name}.png").read_bytes()[:24]
         width, height = struct.unpack(">II", header[16:])
         assert width > 800 and height > 400
+
+
+def test_every_figure_draws_its_predictions_over_bars_of_quartiles() -> None:
+    records = everything()["records"]
+    by = {name: [r for r in records if r["experiment"] == name] for name in ("fig1", "fig2", "fig4")}
+    for name, draw in (("fig1", figures.layers), ("fig2", figures.speedups), ("fig4", figures.workers)):
+        axes = draw(by[name]).axes[0]
+        assert axes.get_legend().get_texts()[-1].get_text() == "cost model"
+        assert any(line.get_linestyle() == ":" and len(line.get_xdata()) == 3 for line in axes.get_lines())
+        assert axes.containers, "points have error bars"
+        bare = [{key: value for key, value in r.items() if key != "predicted_s"} for r in by[name]]
+        texts = [text.get_text() for text in draw(bare).axes[0].get_legend().get_texts()]
+        assert "cost model" not in texts
+    speed = figures.workers(by["fig4"]).axes[-1]
+    predicted = next(line for line in speed.get_lines() if line.get_linestyle() == ":")
+    assert list(predicted.get_ydata()) == [1, 2, 4]
+    bars = figures.architectures([r for r in records if r["experiment"] == "fig3"], 60_000).axes[0]
+    assert [text.get_text() for text in bars.get_legend().get_texts()].count("cost model") == 1
 
 
 def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
@@ -131,14 +149,23 @@ def test_later_files_replace_figures_and_reasons_do_not_replace_measurements(tmp
 
 
 def test_another_machine_of_the_same_name_is_told(tmp_path: Path) -> None:
-    first, second = measured(record("fig1", "serial", x=16)), measured(record("fig3", "serial", images=64))
+    first, second = (
+        measured(*(record(name, "serial", x=size, images=64, when=when) for size, when in zip((16, 32), times)))
+        for name, times in (
+            ("fig1", ("2026-11-24T10:05:01Z", "2026-11-24T09:59:59Z")),
+            ("fig3", ("2026-11-23T23:59:59Z", "2026-11-24T00:01:01Z")),
+        )
+    )
     second["machine"] = {**second["machine"], "caches": {"L2": "2M"}}
     paths = [tmp_path / "1.json", tmp_path / "2.json"]
     for path, content in zip(paths, (first, second)):
         path.write_text(json.dumps(content))
     assert read_results(paths).elsewhere == ("fig3",) and read_results(paths[:1]).elsewhere == ()
     run_report(*paths, "-o", tmp_path / "out")
-    assert "other caches: fig3." in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    assert "other caches: fig3." in text
+    assert "| Fig. 1 | 2026-11-24 09:59 to 10:05 | – | as above |" in text
+    assert "| Fig. 3 | 2026-11-23 23:59 to 2026-11-24 00:01 | – | another: caches L2 2M |" in text
 
 
 def test_the_highest_measured_peak_is_the_machines(tmp_path: Path) -> None:

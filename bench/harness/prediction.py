@@ -24,8 +24,29 @@ def predicted_seconds(
     if algorithm not in calibration.t_c[backend]:
         algorithm = "auto"
     rate = calibration.rate(backend, algorithm, g)
-    start = min(fit.value for fit in calibration.start_up[backend].values())
+    return calls * _start(calibration, backend) + flops * rate.value * _scale(calibration, backend)
+
+
+def predicted_dense_seconds(
+    calibration: Calibration, column: str, flops: float, weight_bytes: float, calls: int = 1
+) -> float | None:
+    """The same for a fully connected layer: operations at the t_c of direct convolution, and in each of `calls` passes
+    all weights once at the speed of a copy, which one thread's time is whatever the number of threads."""
+    backend = column.partition(",")[0]
+    if "direct" not in calibration.t_c.get(backend, {}):
+        return None
+    seconds = flops * calibration.rate(backend, "direct").value * _scale(calibration, backend)
+    return calls * (_start(calibration, backend) + weight_bytes * calibration.t_copy.value) + seconds
+
+
+def _start(calibration: Calibration, backend: str) -> float:
+    """Seconds of a call whatever its size."""
+    return min(fit.value for fit in calibration.start_up[backend].values())
+
+
+def _scale(calibration: Calibration, backend: str) -> float:
+    """From the threads that t_c was measured on to those that run here."""
+    if backend != "multicore":
+        return 1.0
     share = calibration.parallel_share.get(backend, 0.0)
-    used = threads.usable_cpus() if backend == "multicore" else 1
-    whole = calibration.cpus if backend == "multicore" else 1
-    return calls * start + flops * rate.value * amdahl(share, used) / amdahl(share, whole)
+    return amdahl(share, threads.usable_cpus()) / amdahl(share, calibration.cpus)

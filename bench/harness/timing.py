@@ -77,7 +77,7 @@ class Pace:
     contest_s: float
 
 
-FULL = Pace(turn_s=0.02, rounds=(5, 15), contest_s=1.2)
+FULL = Pace(turn_s=0.02, rounds=(5, 15), contest_s=0.8)
 QUICK = Pace(turn_s=0.003, rounds=(3, 5), contest_s=0.1)
 
 

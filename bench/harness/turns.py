@@ -13,7 +13,12 @@ from .timing import Times
 QUIET = 0.15
 
 
-def in_turns(candidates: Mapping[str, Callable[[], object]], rounds: int, patience: float = 2) -> tuple[dict, int]:
+def in_turns(
+    candidates: Mapping[str, Callable[[], object]],
+    rounds: int,
+    patience: float = 2,
+    verify: Callable[[dict[str, object]], None] | None = None,
+) -> tuple[dict, int]:
     """Let the candidates take turns, one call each, until there are `rounds` quiet rounds.
 
     Parameters
@@ -24,6 +29,8 @@ def in_turns(candidates: Mapping[str, Callable[[], object]], rounds: int, patien
         Quiet rounds to have.
     patience : float
         How many times `rounds` to play at most; then the quietest rounds count.
+    verify : callable, optional
+        Given what each candidate returned when it warmed up; raises where that is wrong, and nothing is timed.
 
     Returns
     -------
@@ -32,8 +39,9 @@ def in_turns(candidates: Mapping[str, Callable[[], object]], rounds: int, patien
     disturbed : int
         How many of these were not quiet.
     """
-    for call in candidates.values():
-        call()
+    warmed = {name: call() for name, call in candidates.items()}
+    if verify is not None:
+        verify(warmed)
     played: list[tuple[float, dict[str, float]]] = []
     while sum(others < QUIET for others, _ in played) < rounds and len(played) < patience * rounds:
         busy, began, seconds = _others(), time.perf_counter(), {}

@@ -158,6 +158,6 @@ if __name__ == "__main__":
     plt.show()
 
 # %%
-# Measured epochs belong beside it: ``pytest --benchmark-only bench/bench_fig4_workers.py`` trains with real workers,
-# and ``bench/bench_prediction.py`` holds the prediction against the clock. :doc:`/explanation/cost-model` has such a
-# comparison, and goes on to clusters of 1024 workers.
+# Measured epochs belong beside it: ``pytest --benchmark-only bench/bench_fig4_workers.py`` trains with real workers
+# and records the prediction for each point, and ``bench/bench_prediction.py`` holds the prediction against the clock.
+# :doc:`/explanation/cost-model` has such a comparison, and goes on to clusters of 1024 workers.

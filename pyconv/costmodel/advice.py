@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import nn
 from ..backends import get as get_backend
+from ..threads import counted
 from .calibration import Calibration
 from .network import measure
 from .prediction import Prediction, predict, this_machine
@@ -38,7 +39,7 @@ class Advice:
     considered: tuple[Prediction, ...]
 
     def __str__(self) -> str:
-        return f"{self.workers} workers × {self.threads} threads: {self.reason}"
+        return f"{counted(self.workers, 'worker')} × {counted(self.threads, 'thread')}: {self.reason}"
 
 
 def advise(
@@ -87,7 +88,8 @@ def advise(
     if best.workers == 1 or gain < WORTH:
         reason = _why_alone(alone, considered, cpus)
         return Advice(1, alone.threads, update, reason, tuple(considered))
-    reason = f"{gain:.2f} times as fast as one worker with {alone.threads} threads ({best.epoch_s:.3g} s an epoch)"
+    one = f"one worker with {counted(alone.threads, 'thread')}"
+    reason = f"{gain:.2f} times as fast as {one} ({best.epoch_s:.3g} s an epoch)"
     return Advice(best.workers, best.threads, update, reason, tuple(considered))
 
 

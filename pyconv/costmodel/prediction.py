@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .. import nn
 from ..backends import get as get_backend
 from ..shapes import integer
-from ..threads import split
+from ..threads import counted, split
 from .calibration import Calibration, calibrate
 from .network import estimated_seconds, workload
 from .network import measure as measured
@@ -56,9 +56,9 @@ class Prediction:
 
     def __str__(self) -> str:
         return (
-            f"{self.workers} workers × {self.threads} threads, {self.update}: {self.epoch_s:.3g} s an epoch "
-            f"({self.images_per_s:.0f} images/s; compute {self.compute_s:.3g} s, communication "
-            f"{self.communication_s:.3g} s), {self.speedup:.2f} times one worker"
+            f"{counted(self.workers, 'worker')} × {counted(self.threads, 'thread')}, {self.update}: "
+            f"{self.epoch_s:.3g} s an epoch ({self.images_per_s:.0f} images/s; compute {self.compute_s:.3g} s, "
+            f"communication {self.communication_s:.3g} s), {self.speedup:.2f} times one worker"
         )
 
 

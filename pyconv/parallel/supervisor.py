@@ -27,6 +27,7 @@ from . import guard
 from . import store as s
 from .logs import WorkerLog
 from .memory import Segment
+from .pace import Paces, Reading
 from .program import recover
 from .rules import Rule
 from .worker import PARENTS_SIGNALS, Setup, main
@@ -40,7 +41,6 @@ LOOK_S = 0.25  # between two looks at heartbeats; a death is noticed at once
 STOPPED_S = 2.0  # without a heartbeat, in the stopped state
 SILENT_S = 30.0  # without a heartbeat, in any state
 START_S = 120.0  # for a process to begin its work
-SLOW = 5.0  # times the others' median
 STUCK_S, STUCK = 120.0, 100.0  # in one mini-batch; and so many times the others' median
 LAST_WORDS = 16384  # bytes: the stacks of a few threads
 ATTEMPTS = 3  # deaths of a worker that has not finished a mini-batch in between
@@ -59,8 +59,6 @@ class Member:
     batches: int = 0  # done by this worker when its process was started
     attempts: int = 0
     silent_since: float | None = None
-    slow: int = 0
-    slow_at: int = -1
     named_slow: bool = False
 
 
@@ -111,6 +109,7 @@ class Supervisor:
         # Made once: a restart must not need memory that somebody else may have taken by then.
         self._last_words = [Segment(LAST_WORDS, "the last words of a worker") for _ in range(store.plan.lanes)]
         self._not_finite: set[tuple[int, int]] = set()
+        self._paces = Paces()
         self._kills = _out_of_memory_kills()
         self._last_look = time.monotonic()
         self._ending = threading.Event()
@@ -211,36 +210,37 @@ class Supervisor:
 
     def _look_for_slow(self) -> None:
         """Name a worker that takes many times as long as the others; replace one that is stuck."""
-        last = {index: int(self._store.worker(index)[s.LAST_NS]) for index in self._members}
-        for index, member in self._members.items():
-            others = [ns for other, ns in last.items() if other != index and ns]
-            words = self._store.worker(index)
-            batches = int(words[s.BATCHES])
-            if not others:
-                continue
-            median = statistics.median(others)
-            running = time.monotonic_ns() - int(words[s.STARTED]) if words[s.STARTED] else 0
-            if running > max(STUCK_S * 1e9, STUCK * median):
-                _kill(member)
-                self._lost(index, f"has been at one mini-batch for {running / 1e9:.0f} s and does not come to an end")
+        now = time.monotonic()
+        readings = {index: self._reading(index, now) for index in self._members}
+        for index, reading in readings.items():
+            others = [other.last_s for who, other in readings.items() if who != index and other.last_s]
+            if others and reading.running_s > max(STUCK_S, STUCK * statistics.median(others)):
+                _kill(self._members[index])
+                self._lost(
+                    index, f"has been at one mini-batch for {reading.running_s:.0f} s and does not come to an end"
+                )
                 return
-            if member.named_slow:
-                continue
-            # The first mini-batch of a process pays for the start of everything.
-            warm = batches > member.batches + 1
-            if warm and batches != member.slow_at and last[index] > SLOW * median:
-                member.slow, member.slow_at = member.slow + 1, batches
-            elif warm and batches != member.slow_at:
-                member.slow, member.slow_at = 0, batches
-            patience = SLOW * median + (2e9 if warm else 10e9)
-            if member.slow >= 2 or running > patience:
+        for index, (took, others_took) in self._paces.slow(now, readings).items():
+            member = self._members[index]
+            if not member.named_slow:
                 member.named_slow = True
-                took = max(last[index], running) / 1e9
                 together = "all wait for it" if self._rule.lockstep else "the others go on"
                 self._tell(
                     index,
-                    f"is slow: {took:.2f} s for a mini-batch, where the others take {median / 1e9:.2f} s; {together}",
+                    f"is slow: {_duration(took)} for a mini-batch, where the others take {_duration(others_took)}; "
+                    f"{together}",
                 )
+
+    def _reading(self, index: int, now: float) -> Reading:
+        words, batches = self._store.worker(index), self._members[index].batches
+        started = int(words[s.STARTED])
+        return Reading(
+            batches=int(words[s.BATCHES]),
+            work_s=int(words[s.DATA_NS] + words[s.COMPUTE_NS]) / 1e9,
+            last_s=int(words[s.LAST_NS]) / 1e9,
+            running_s=now - started / 1e9 if started else 0.0,
+            warm=int(words[s.BATCHES]) > batches + 1,
+        )
 
     # ---- what to do about a death -----------------------------------------------------------------
 
@@ -405,6 +405,10 @@ def _kill(member: Member) -> None:
         member.process.kill()
     member.process.join()
     member.log.close()
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def _process_state(pid: int | None) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 #: Okabe and Ito's colours.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8a8a00")
 MARKERS = "osD^vPX*"
+PREDICTED = "cost model"
 
 
 def figure(panels: int = 1, *, width: float = 8.5, height: float = 3.8) -> tuple[Figure, list[Axes]]:
@@ -50,7 +51,19 @@ def plain_ordinate(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
 
 
+def dotted(axes: Axes, x: list[float], y: list[float], index: int) -> None:
+    """What the cost model predicts for the `index`-th curve; the legend has one line for all of these."""
+    if x:
+        axes.plot(x, y, ":", linewidth=1.2, color=COLOURS[index % len(COLOURS)], label=f"_{PREDICTED}")
+
+
 def legend(axes: Axes) -> None:
     """A legend where there is something to explain."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8)
+    from matplotlib.lines import Line2D
+
+    handles, labels = axes.get_legend_handles_labels()
+    if any(line.get_label() == f"_{PREDICTED}" for line in axes.get_lines()):
+        handles.append(Line2D([], [], linestyle=":", linewidth=1.2, color="#444"))
+        labels.append(PREDICTED)
+    if handles:
+        axes.legend(handles, labels, frameon=False, fontsize=8)

@@ -40,16 +40,25 @@ def experiment_sections(results: Results) -> list[Section]:
     ]
 
 
+#: Keys of a machine's description as a reader writes them.
+_NAMES = {"cpu": "CPU", "usable_cpus": "usable CPUs", "memory_gib": "memory, GiB", "gpu": "GPU"}
+
+
+#: What the report shows, by experiment.
+_LABELS = {"table1": "Tables I and II"} | {f"fig{number}": f"Fig. {number}" for number in range(1, 5)}
+_LABELS |= {name: name.replace("_", " ") for name in ("update_rules", "simulation", "prediction", "constants")}
+
+
 def _about(results: Results) -> Section:
     machine = results.machine
-    rows = [(name.replace("_", " "), _plain(value)) for name, value in machine.items()]
+    rows = [(_NAMES.get(name, name.replace("_", " ")), _plain(value)) for name, value in machine.items()]
     if results.peak:
         rows.append(("peak, measured", f"{results.peak['gflops']:.0f} GFLOP/s a thread ({results.peak['source']})"))
     rows.append(("versions", ", ".join(f"{name} {version}" for name, version in results.versions.items())))
     text = (
         "Points are medians of turns that the candidates took in one run, each after its result had been verified; "
         "error bars and brackets are the quartiles. Dotted curves are what the cost model (the paper's section 4) "
-        "predicts from constants that were calibrated on other layers."
+        "predicts: for layers from constants that were calibrated on others, for workers from the gradient of one."
     )
     blocks: list[str | Table] = [text, Table(("machine", ""), rows, text=True)]
     if results.elsewhere:
@@ -57,7 +66,27 @@ def _about(results: Results) -> Section:
             f"On another machine, whose processor has this name but other caches: {', '.join(results.elsewhere)}. Do "
             "not compare its times with the others'."
         )
+    when = [row for name, label in _LABELS.items() if (row := _when(results, name, label))]
+    if when:
+        header = ("experiment", "measured, UTC", "usable CPUs", "machine")
+        blocks.append(Table(header, when, "When and where", text=True))
     return Section("What was measured, and where", blocks)
+
+
+def _when(results: Results, experiment: str, label: str) -> tuple[str, ...] | None:
+    """A line on an experiment: from when to when, and how its machine differs from the first file's."""
+    times = sorted(record["when"] for record in results.of(experiment) if record.get("when"))
+    if not times:
+        return None
+    machine, first = results.machines[experiment], results.machine
+    differs = [key for key in machine if key != "usable_cpus" and machine[key] != first.get(key)]
+    words = "; ".join(f"{_NAMES.get(key, key.replace('_', ' '))} {_plain(machine[key])}" for key in differs)
+    start, end = (time[:16].replace("T", " ") for time in (times[0], times[-1]))
+    if start[:10] == end[:10]:
+        end = end[11:]
+    span = start if start.endswith(end) else f"{start} to {end}"
+    span = span.replace(" ", "\N{NO-BREAK SPACE}")
+    return label, span, str(machine.get("usable_cpus", "–")), f"another: {words}" if words else "as above"
 
 
 def _plain(value: Any) -> str:
@@ -95,7 +124,7 @@ def milliseconds(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     value = 1e3 * seconds
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if value >= 99.95 else f"{value:#.3g}"
 
 
 def _by_layer(records: list[dict[str, Any]]) -> tuple[list[str], dict[str, dict[str, dict[str, Any]]]]:
@@ -131,7 +160,11 @@ def _table_1(records: list[dict[str, Any]]) -> Section:
         cells = [_with_quartiles(by.get(case)) for case in cases]
         rows.append((column, *cells, milliseconds(totals.get(column))))
     printed = [
-        (name, *(f"{value:g}" for value in values), f"{paper.TABLE_1_TOTALS.get(name, sum(values)):.5g}")
+        (
+            name,
+            *(f"{value:.2f}" if value < 100 else f"{value:g}" for value in values),
+            f"{paper.TABLE_1_TOTALS.get(name, sum(values)):.5g}",
+        )
         for name, values in paper.TABLE_1.items()
     ]
     layers = [f"layer {number + 1}" for number in range(5)]
@@ -145,6 +178,11 @@ def _table_1(records: list[dict[str, Any]]) -> Section:
             ),
         ],
     )
+
+
+def _as_printed(value: float) -> str:
+    """Milliseconds as the paper writes them."""
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
 def _with_quartiles(record: dict[str, Any] | None) -> str:
@@ -220,7 +258,8 @@ _FIGURES = {
         "bench_fig1_layers.py",
         figures.layers,
         "Time of a convolutional and of a fully connected layer against the image's side; error bars are quartiles, "
-        "dotted curves the cost model.",
+        "dotted curves the cost model. For a fully connected layer that is operations at t_c, and weights that come at "
+        "the speed of a copy in the cache: too low where they come from main memory.",
         "The paper plots the same for its CPU: convolution dominates, and the backward pass, which computes two "
         "gradients, costs about twice the forward pass.",
     ),
@@ -246,7 +285,8 @@ _FIGURES = {
         "bench_fig4_workers.py",
         figures.workers,
         "Seconds of an epoch, and speed-up over one worker, against the number of workers under each update rule; "
-        "dotted curves are the cost model, the grey line is ideal.",
+        "error bars are quartiles, dotted curves the cost model, the grey line is ideal. Beyond the usable CPUs "
+        "workers take turns, and their curve is flat.",
         "The paper measures 2 to 16 cores of a cloud node.",
     ),
 }
@@ -320,7 +360,9 @@ def _predictions(records: list[dict[str, Any]]) -> list[Section]:
     if not rows:
         return []
     header = ("network", "what", "workers", "measured", "predicted", "error")
-    return [Section("The cost model against the clock", [Table(header, rows, "Predicted and measured epochs")])]
+    worst = max(rows, key=lambda row: abs(float(row[-1].split()[0])))
+    text = f"The largest error: {worst[-1]}, for {worst[0]} with {worst[2]} worker{'s' * (worst[2] != '1')}."
+    return [Section("The cost model against the clock", [Table(header, rows, "Predicted and measured epochs"), text])]
 
 
 def _constants(records: list[dict[str, Any]]) -> list[Section]:

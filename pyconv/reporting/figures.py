@@ -79,9 +79,7 @@ def layers(records: Records) -> Figure:
 
 def _predicted(axes: Axes, points: Records, scale: float, index: int) -> None:
     known = [p for p in points if p.get("predicted_s") is not None]
-    if known:
-        axes.plot([p["x"] for p in known], [scale * p["predicted_s"] for p in known], ":", linewidth=1.2,
-                  color=drawing.COLOURS[index % len(drawing.COLOURS)])  # fmt: skip
+    drawing.dotted(axes, [p["x"] for p in known], [scale * p["predicted_s"] for p in known], index)
 
 
 def speedups(records: Records) -> Figure:
@@ -100,9 +98,8 @@ def speedups(records: Records) -> Figure:
         axes.errorbar(x, ratio, np.array([ratio - low, high - ratio]).clip(0), label=column, capsize=2,
                       **drawing.style(index))  # fmt: skip
         known = [p for p in points if p.get("predicted_s") and base[p["x"]].get("predicted_s")]
-        if known:
-            values = [base[p["x"]]["predicted_s"] / p["predicted_s"] for p in known]
-            axes.plot([p["x"] for p in known], values, ":", color=drawing.COLOURS[index % len(drawing.COLOURS)])
+        values = [base[p["x"]]["predicted_s"] / p["predicted_s"] for p in known]
+        drawing.dotted(axes, [p["x"] for p in known], values, index)
     axes.axhline(1, color="#999", linewidth=0.8)
     axes.set(xlabel="image side, pixels", ylabel="times faster than the serial loop", xscale="log", yscale="log")
     drawing.ticks(axes, sorted(base))
@@ -126,7 +123,9 @@ def architectures(records: Records, images: int) -> Figure:
                  color=drawing.COLOURS[index % len(drawing.COLOURS)], error_kw={"linewidth": 0.8})  # fmt: skip
         known = [(x, s * r["predicted_s"]) for x, s, r in zip(at, scale, own) if r.get("predicted_s") is not None]
         if known:
-            axes.plot(*zip(*known), "D", color="white", markeredgecolor="black", markersize=4, markeredgewidth=0.8)
+            first = drawing.PREDICTED not in axes.get_legend_handles_labels()[1]
+            axes.plot(*zip(*known), "D", color="white", markeredgecolor="black", markersize=4, markeredgewidth=0.8,
+                      label=drawing.PREDICTED if first else None)  # fmt: skip
     axes.set_xticks(range(len(cases)), cases, rotation=20, ha="right")
     axes.set(ylabel="seconds an epoch", yscale="log")
     drawing.plain_ordinate(axes)
@@ -135,27 +134,43 @@ def architectures(records: Records, images: int) -> Figure:
 
 
 def workers(records: Records) -> Figure:
-    """Fig. 4: seconds of an epoch, and the speed-up, against workers."""
-    cases = _split(_measured(records), "column")
-    figure, (time, speed) = drawing.figure(2, height=4.2)
+    """Fig. 4: seconds of an epoch against workers, a panel for each network; and the speed-up of all."""
+    networks = _split(_measured(records), "case")
+    figure, (*panels, speed) = drawing.figure(len(networks) + 1, width=4.2 * (len(networks) + 1), height=4.2)
     counts = sorted({record["x"] for record in _measured(records)})
-    for index, (column, own) in enumerate(cases.items()):
-        points = _sorted(own)
-        x = [p["x"] for p in points]
-        time.errorbar(x, [p["median_s"] for p in points], _errors(points, 1.0), label=column, capsize=2,
-                      **drawing.style(index))  # fmt: skip
-        _predicted(time, points, 1.0, index)
-        base = next((p["median_s"] for p in points if p["x"] == min(counts)), None)
-        if base is not None:
-            speed.plot(x, [min(counts) * base / p["median_s"] for p in points], label=column, **drawing.style(index))
+    colours = iter(range(len(records)))
+    for time, (network, theirs) in zip(panels, networks.items()):
+        for column, own in _split(theirs, "column").items():
+            index, points = next(colours), _sorted(own)
+            x, rule = [p["x"] for p in points], column.removeprefix(f"{network} ")
+            time.errorbar(x, [p["median_s"] for p in points], _errors(points, 1.0), label=rule, capsize=2,
+                          **drawing.style(index))  # fmt: skip
+            _predicted(time, points, 1.0, index)
+            _speedup(speed, points, column, index)
+        time.set(title=network, xlabel="workers", ylabel="seconds an epoch", xscale="log", yscale="log")
     speed.plot(counts, counts, color="#999", linewidth=0.8, label="ideal")
-    time.set(xlabel="workers", ylabel="seconds an epoch", xscale="log", yscale="log")
-    speed.set(xlabel="workers", ylabel="speed-up", xscale="log", yscale="log")
-    for axes in (time, speed):
+    speed.set(title="over one worker", xlabel="workers", ylabel="speed-up", xscale="log", yscale="log")
+    for axes in (*panels, speed):
+        axes.title.set_fontsize(9)
         drawing.ticks(axes, counts)
         drawing.plain_ordinate(axes)
         drawing.legend(axes)
     return figure
+
+
+def _speedup(axes: Axes, points: Records, column: str, index: int) -> None:
+    """One curve of speed-ups over the fewest workers, its bars from the quartiles of its own times."""
+    base = points[0]
+    scale = base["x"] * base["median_s"]
+    values = np.array([scale / p["median_s"] for p in points])
+    low, high = (np.array([scale / p[key] for p in points]) for key in ("q3_s", "q1_s"))
+    bars = np.array([values - low, high - values]).clip(0)
+    bars[:, 0] = 0  # what the others are compared with
+    axes.errorbar([p["x"] for p in points], values, bars, label=column, capsize=2, **drawing.style(index))
+    known = [p for p in points if p.get("predicted_s")]
+    if known and known[0] is base:
+        predicted = [base["x"] * base["predicted_s"] / p["predicted_s"] for p in known]
+        drawing.dotted(axes, [p["x"] for p in known], predicted, index)
 
 
 def simulated(records: Records) -> Figure:

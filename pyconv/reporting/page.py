@@ -74,7 +74,7 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; }
 td { white-space: nowrap; } .text td { white-space: normal; }
-th:first-child, td:first-child, .text td { text-align: left; }
+th:first-child, td:first-child, .text th, .text td { text-align: left; }
 figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; } figcaption { font-size: .9rem; color: #444; }
 @media print { body { max-width: none; margin: 0; font-size: 10pt; } h2 { break-after: avoid; }
                figure, table { break-inside: avoid; } .wide { overflow: visible; } }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class Results:
         As the benchmarks describe them; empty where the file does not say.
     elsewhere : tuple of str
         Experiments measured on a machine whose processor has the same name but other caches, as virtual machines have.
+    machines : dict of str to dict
+        The machine of each experiment, as the file with its latest records describes it.
     """
 
     records: list[dict[str, Any]]
@@ -33,6 +35,7 @@ class Results:
     versions: dict[str, str]
     peak: dict[str, Any]
     elsewhere: tuple[str, ...] = ()
+    machines: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def of(self, experiment: str) -> list[dict[str, Any]]:
         """Records of one experiment."""
@@ -59,6 +62,7 @@ def read_results(paths: Iterable[str | Path]) -> Results:
     found: dict[tuple, dict[str, Any]] = {}
     about: dict[str, dict[str, Any]] = {"machine": {}, "versions": {}, "peak": {}}
     elsewhere: dict[str, None] = {}
+    machines: dict[str, dict[str, Any]] = {}
     for path in map(Path, paths):
         content = _read(path)
         for key in ("machine", "versions"):
@@ -75,7 +79,9 @@ def read_results(paths: Iterable[str | Path]) -> Results:
             if record.get("unavailable") and any(known[:5] == figure[:5] for known in found):
                 continue  # it could run in another session
             found[figure] = record
-    return Results(list(found.values()), about["machine"], about["versions"], about["peak"], tuple(elsewhere))
+            machines[record["experiment"]] = other
+    abouts = about["machine"], about["versions"], about["peak"]
+    return Results(list(found.values()), *abouts, tuple(elsewhere), machines)
 
 
 def _read(path: Path) -> dict[str, Any]:
