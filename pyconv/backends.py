@@ -26,8 +26,8 @@ _log = logging.getLogger("pyconv")
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 BUILD_HINT = (
-    "pyconv's compiled module pyconv._cpu is missing: build it with `pip install .`, or with "
-    "`python setup.py build_ext --inplace` to work in the source folder"
+    "pyconv's compiled module pyconv._cpu is missing: build it with `pip install .` and leave the source folder, or "
+    "with `pip install -e .` to work in it"
 )
 
 

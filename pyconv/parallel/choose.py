@@ -89,7 +89,7 @@ def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -
         from .server import ParameterServer
     except ImportError as error:
         raise InputError(
-            f"workers={job.workers} needs the compiled modules ({error}); build them with "
-            "`python setup.py build_ext --inplace` or `pip install .`, or use workers=1"
+            f"workers={job.workers} needs the compiled modules ({error}); build them with `pip install -e .`, "
+            "or use workers=1"
         ) from None
     return ParameterServer(model, x, labels, job)
