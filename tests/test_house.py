@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "pyconv"
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "interrupts", "shapes", "threads"),
     ("reference", "_cpu", "cuda"),
-    ("backends",),
+    ("backends", "arrays"),
     ("ops",),
     ("nn", "optim", "datasets", "costmodel", "checkpoint"),
     ("parallel",),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from pyconv.backends import Backend
 from pyconv.backends import get as get_backend
 from pyconv.errors import DtypeError, ShapeError, unknown_name
@@ -42,6 +44,11 @@ class Door:
 
     def filters_out(self, array: Any) -> Any:
         return self.backend.permute(array, _FILTERS_TO_NCHW) if self.nchw else array
+
+
+def rank(value: Any) -> int:
+    """The number of dimensions of an array wherever it is, for operations that take any."""
+    return np.ndim(value)
 
 
 def same_dtype(**arrays: Any) -> None:
