@@ -1,11 +1,13 @@
-"""The types of the arrays that operations take and give: NumPy's in main memory, any library's on a GPU."""
+"""Arrays from outside: their types, NumPy's in main memory or any library's on a GPU, and how they are read."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import InputError, PyconvError
 
 if TYPE_CHECKING:
     from .cuda.array import DeviceArray
@@ -25,3 +27,24 @@ AnyArray: TypeAlias = "NDArray[np.floating] | GPUArray"
 #: The first array of an operation and its result, which is where that array is: NumPy's beside NumPy's, a
 #: :class:`pyconv.cuda.DeviceArray` beside one, and one again for another library's array on a GPU.
 Array = TypeVar("Array", NDArray[np.floating], NDArray[np.float64], "DeviceArray", GPUArray)
+
+
+def as_array(value: ArrayLike, name: str) -> np.ndarray:
+    """`value` as a NumPy array of whatever it holds.
+
+    Raises
+    ------
+    InputError
+        If it is none, as a list of rows of different lengths; `name` is the argument's in the message.
+    """
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise no_array(name, error) from None
+
+
+def no_array(name: str, error: ValueError) -> PyconvError:
+    """The error for an argument that NumPy cannot read, for NumPy's reason; pyconv's own errors stay as they are."""
+    if isinstance(error, PyconvError):
+        return error
+    return InputError(f"{name} cannot be read as an array: {' '.join(str(error).split())}")

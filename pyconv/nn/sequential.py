@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from pyconv.arrays import as_array
 from pyconv.backends import DTYPES
 from pyconv.backends import get as get_backend
 from pyconv.errors import DtypeError, InputError, PyconvError, ShapeError
@@ -461,7 +462,7 @@ class Sequential:
 
     def _examples(self, x: ArrayLike, *, empty: bool = False) -> np.ndarray:
         """`x` as a batch of this network's input shape, of any memory layout."""
-        array = np.asarray(x)
+        array = as_array(x, "x")
         if array.dtype != np.uint8 and not (array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)):
             raise DtypeError(f"x has dtype {array.dtype}; convert it to uint8, float32 or float64 first")
         shape = self.input_shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pyconv.arrays import AnyArray, Array
+from pyconv.arrays import AnyArray, Array, as_array
 from pyconv.errors import DtypeError, InputError, ShapeError
 
 from .door import Door, check_activation, expect_shape, rank, same_dtype
@@ -24,7 +24,7 @@ def relu(x: Array, *, backend: str = "auto", threads: int | None = None) -> Arra
     array, shape and dtype of `x`
     """
     door = Door(backend, "NHWC", threads)
-    return door.backend.relu(door.backend.admit(x, "x", rank(x)), threads=door.threads)
+    return door.backend.relu(door.backend.admit(x, "x", rank(x, "x")), threads=door.threads)
 
 
 def relu_grad(grad_out: Array, y: AnyArray, *, backend: str = "auto", threads: int | None = None) -> Array:
@@ -43,8 +43,8 @@ def relu_grad(grad_out: Array, y: AnyArray, *, backend: str = "auto", threads: i
     array, shape and dtype of `y`
     """
     door = Door(backend, "NHWC", threads)
-    errors = door.backend.admit(grad_out, "grad_out", rank(grad_out))
-    result = door.backend.admit(y, "y", rank(y))
+    errors = door.backend.admit(grad_out, "grad_out", rank(grad_out, "grad_out"))
+    result = door.backend.admit(y, "y", rank(y, "y"))
     same_dtype(grad_out=errors, y=result)
     expect_shape(errors, result.shape, "grad_out")
     return door.backend.relu_grad(errors, result, threads=door.threads)
@@ -155,9 +155,13 @@ def softmax_cross_entropy(
     ------
     InputError
         If a label is not an integer from 0 to classes - 1; the message names its position.
+    ShapeError
+        If there are no examples, or not as many labels.
     """
     door = Door(backend, "NHWC", threads)
     scores = door.backend.admit(logits, "logits", 2)
+    if not len(scores):
+        raise ShapeError(f"logits holds no examples, which have no mean loss: got shape {scores.shape}")
     classes = check_labels(labels, len(scores), scores.shape[1])
     losses, gradient = door.backend.softmax_cross_entropy(scores, classes, threads=door.threads)
     gradient /= len(scores)
@@ -166,7 +170,7 @@ def softmax_cross_entropy(
 
 def check_labels(labels: ArrayLike, examples: int, classes: int) -> np.ndarray:
     """`labels` as int64, or an error that names the first wrong one."""
-    array = np.asarray(labels)
+    array = as_array(labels, "labels")
     if array.ndim != 1 or len(array) != examples:
         raise ShapeError(f"labels must have shape ({examples},), not {array.shape}")
     if array.dtype.kind not in "iu":
