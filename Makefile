@@ -109,5 +109,8 @@ arm: $(VENV)/.installed-$(EXTRAS)  ## cross-compile the kernels for 64-bit ARM a
 	  || { echo "needs: apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"; exit 1; }
 	$(BIN)/python -m pytest tests/test_kernel_driver.py -k arm $(ARGS)
 
+# The C that Cython wrote lies beside its source; the C in pyconv/_kernels is ours.
+CYTHONIZED := $(patsubst %.pyx,%.c,$(wildcard pyconv/*.pyx pyconv/*/*.pyx))
 clean:  ## remove the environment and what was built
-	rm -rf $(VENV) build pyconv/*.so pyconv/_cpu.c *.egg-info
+	rm -rf $(VENV) build $(CYTHONIZED) pyconv/*.so pyconv/*/*.so *.egg-info
+	rm -rf docs/_build docs/auto_tutorials docs/reference/generated docs/sg_execution_times.rst

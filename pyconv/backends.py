@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import threads as _threads
+from .arrays import no_array
 from .errors import BackendUnavailable, DtypeError, ShapeError, unknown_name
 
 _log = logging.getLogger("pyconv")
@@ -26,8 +27,8 @@ _log = logging.getLogger("pyconv")
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 BUILD_HINT = (
-    "pyconv's compiled module pyconv._cpu is missing: build it with `pip install .`, or with "
-    "`python setup.py build_ext --inplace` to work in the source folder"
+    "pyconv's compiled module pyconv._cpu is missing: build it with `pip install .` and leave the source folder, or "
+    "with `pip install -e .` to work in it"
 )
 
 
@@ -73,7 +74,10 @@ class Backend:
     def admit(self, value: Any, name: str, ndim: int) -> Any:
         """`value` as an array that operations here take: float32 or float64, aligned, C-contiguous."""
         admit = getattr(self._module, "admit", admit_numpy)
-        return admit(value, name, ndim)
+        try:
+            return admit(value, name, ndim)
+        except ValueError as error:
+            raise no_array(name, error) from None
 
     def permute(self, array: Any, axes: tuple[int, ...]) -> Any:
         """`array` with its axes reordered, contiguous."""

@@ -69,6 +69,8 @@ class Interrupted(KeyboardInterrupt):
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Build the error for a name that is not known, with the nearest known one and the list of all."""
     names = list(known)
+    if not names:
+        return UnknownNameError(f"unknown {kind} {name!r}; there is none")
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     return UnknownNameError(f"unknown {kind} {name!r}{hint} known: {', '.join(names)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from pyconv import datasets
 from pyconv.errors import InputError
 
 PIXELS = 48 * 48
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+#: Skips a test on real images where there are none, unless CI says that they have to be there.
+on_real_images = pytest.mark.skipif(
+    not FASHION.is_dir() and os.environ.get("PYCONV_TEST_REAL_DATA") != "required",
+    reason="Debian's dataset-fashion-mnist is not installed",
+)
 
 
 def refused(source: str | Path, *fragments: object, error: type[InputError] = InputError, **options: object) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_files import images_of, labels_of, pixel_field, write_csv
+from data_files import FASHION, images_of, labels_of, on_real_images, pixel_field, write_csv
 from PIL import Image
 from safetensors import safe_open
 
@@ -435,10 +435,7 @@ def test_plain_lines_on_a_terminal_that_cannot(
     assert "\x1b" not in text
 
 
-FASHION = Path("/usr/share/datasets/fashion-mnist")
-
-
-@pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+@on_real_images
 def test_real_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A short form of the README's command: a tenth of the images, and the accuracy that this gives."""
     options = ["--data", str(FASHION), "--model", "5-50-100-10", "--limit", "6000", "--epochs", "4"]

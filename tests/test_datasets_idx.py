@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import idx_bytes, images_of, labels_of, refused, write_idx
+from data_files import FASHION, idx_bytes, images_of, labels_of, on_real_images, refused, write_idx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +15,6 @@ from pyconv import datasets
 from pyconv.datasets.idx import FASHION_MNIST, read_idx
 from pyconv.errors import DataError
 
-FASHION = Path("/usr/share/datasets/fashion-mnist")
 PACKED = [pytest.param("", id="plain"), pytest.param(".gz", id="gzip")]
 
 
@@ -182,7 +181,7 @@ def test_gzip_under_a_plain_name(tmp_path: Path, rng: np.random.Generator) -> No
     refused(tmp_path, path, ".gz", error=DataError)
 
 
-@pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+@on_real_images
 def test_real_fashion_mnist() -> None:
     data = datasets.load(FASHION)
     assert data.train.x.shape == (60_000, 28, 28, 1)

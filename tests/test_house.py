@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "pyconv"
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "interrupts", "shapes", "threads"),
     ("reference", "_cpu", "cuda"),
-    ("backends",),
+    ("backends", "arrays"),
     ("ops",),
     ("nn", "optim", "datasets", "costmodel", "checkpoint"),
     ("parallel",),
@@ -81,6 +81,22 @@ def test_only_the_commands_print() -> None:
         if " print(" in path.read_text() and path.relative_to(PACKAGE).parts[0].removesuffix(".py") not in commands
     ]
     assert guilty == []
+
+
+def test_make_clean_removes_what_was_built_and_no_source(tmp_path: Path) -> None:
+    folders = {path.parent.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.pyx")}
+    sources = [path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py*") if path.suffix in (".pyx", ".pyi")]
+    sources += [path.relative_to(PACKAGE.parent) for path in (PACKAGE / "_kernels").glob("*.c")]
+    built = [path.with_suffix(".c") for path in sources if path.suffix == ".pyx"]
+    built += [folder / "module.cpython-311-x86_64-linux-gnu.so" for folder in folders]
+    assert len(built) >= 5
+    shutil.copy(PACKAGE.parent / "Makefile", tmp_path)
+    for path in (*sources, *built):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    subprocess.run(["make", "--silent", "clean"], cwd=tmp_path, check=True)
+    assert [path for path in built if (tmp_path / path).exists()] == []
+    assert [path for path in sources if not (tmp_path / path).exists()] == []
 
 
 def test_an_import_without_the_compiled_module_says_how_to_build_it(tmp_path: Path) -> None:

@@ -240,6 +240,11 @@ X, W = np.zeros((2, 8, 8, 4), np.float32), np.zeros((3, 3, 4, 6), np.float32)
         (lambda: pyconv.softmax_cross_entropy(X[0, 0], [0] * 7), ShapeError, "labels must have shape (8,)"),
         (lambda: pyconv.softmax_cross_entropy(X[0, 0], [0] * 7 + [4]), InputError, "label 4 at position 7"),
         (lambda: pyconv.softmax_cross_entropy(X[0, 0], [0.0] * 8), DtypeError, "labels must be integers"),
+        (lambda: pyconv.softmax_cross_entropy(X[0, 0, :0], np.zeros(0, int)), ShapeError, "no examples"),
+        (lambda: pyconv.softmax_cross_entropy(X[0, 0], [[0], [1, 2]]), InputError, "labels cannot be read as an array"),
+        (lambda: pyconv.conv2d([[1.0], [1.0, 2.0]], W), InputError, "x cannot be read as an array"),
+        (lambda: pyconv.relu([[1.0], [1.0, 2.0]]), InputError, "x cannot be read as an array"),
+        (lambda: pyconv.conv2d_input_grad(X, W, 8), ShapeError, "input_shape must be four integers"),
     ],
 )
 def test_wrong_arguments_get_one_clear_line(call, error: type[Exception], words: str) -> None:

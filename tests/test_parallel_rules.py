@@ -12,7 +12,7 @@ from parallel_runs import MajorityVote, data, job, small_model, train
 import pyconv
 from pyconv import optim, threads
 from pyconv.errors import CheckpointError, InputError, UnknownNameError
-from pyconv.parallel import RULES, InProcess, SharedMemoryError, engine_for, memory, share
+from pyconv.parallel import RULES, InProcess, SharedMemoryError, engine_for, memory, rule_for, share
 from pyconv.parallel.replay import replay
 from pyconv.parallel.server import ParameterServer
 
@@ -230,3 +230,8 @@ def test_shared_data_is_not_copied_again():
     assert engine._x.segment is shared.segment
     engine.close()
     np.testing.assert_array_equal(shared, x)
+
+
+def test_a_rule_without_options_says_so() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown option of update 'sync' 'nix'; there is none"):
+        rule_for("sync", {"nix": 1})

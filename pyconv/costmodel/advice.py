@@ -50,10 +50,11 @@ def advise(
 
     Parameters
     ----------
-    model, batch, update, images, backend, calibration
+    model, batch, update, images, backend
         As in :func:`predict`.
     cpus : int, optional
         CPUs to use at most; by default all that the process may use.
+    calibration : see :func:`predict`
     seconds : float
         To measure the network's gradient for, with each number of threads that is considered.
 

@@ -81,6 +81,11 @@ class Calibration:
         geometry : ConvGeometry, optional
             "auto" is the fastest of those that do this convolution: Winograd's transforms are for 3×3 filters only.
 
+        Returns
+        -------
+        Fit
+            Seconds an operation.
+
         Raises
         ------
         UnknownNameError
@@ -99,13 +104,27 @@ class Calibration:
         return known[algorithm]
 
     def save(self, path: str | Path) -> None:
-        """Write the constants to `path` as JSON."""
+        """Write the constants as JSON.
+
+        Parameters
+        ----------
+        path : path
+            Written over if it is there.
+        """
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
     def load(path: str | Path) -> Calibration:
         """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path
+
+        Returns
+        -------
+        Calibration
 
         Raises
         ------

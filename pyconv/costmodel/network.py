@@ -163,8 +163,10 @@ def measure(
         Its parameters and buffers stay as they are.
     batch : int
         Images.
-    backend, threads
-        Where and on how many threads.
+    backend : str
+        Where; see :func:`pyconv.backends`.
+    threads : int
+        On how many threads.
     seconds : float
         To measure for; at least three steps are timed after one that is not.
     data : int

@@ -286,7 +286,7 @@ class _Run:
             heapq.heappop(self.held)[2].succeed()
 
 
-def curve(cluster: Cluster, update: str, workers: list[int], **options: Any) -> list[Simulated]:
+def curve(cluster: Cluster, update: str, workers: list[int], **options: int) -> list[Simulated]:
     """Simulate each number of workers.
 
     Parameters
@@ -295,7 +295,7 @@ def curve(cluster: Cluster, update: str, workers: list[int], **options: Any) -> 
         As in :func:`simulate`.
     workers : list of int
         Numbers of workers.
-    **options
+    **options : int
         Of :func:`simulate`: steps, every, staleness, seed.
 
     Returns

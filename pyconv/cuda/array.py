@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, InputError, ShapeError
 from . import device as door
@@ -18,12 +20,21 @@ class DeviceArray:
     Other libraries take it without a copy through ``__cuda_array_interface__``: ``cupy.asarray(a)``,
     ``torch.as_tensor(a, device="cuda")``. Nothing is copied to main memory unless :meth:`get` is called.
 
-    Attributes
+    Parameters
     ----------
     shape : tuple of int
     dtype : dtype
     address : int
         Of the first element, on the device.
+    owner : object
+        Kept while the array is: it holds the memory.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    address, size : int
+        Of the first element, on the device; and the number of elements.
     """
 
     __slots__ = ("_owner", "address", "dtype", "shape", "size")
@@ -31,9 +42,9 @@ class DeviceArray:
     #: NumPy leaves mixed arithmetic to us, and we offer none: an error beats a silent copy.
     __array_ufunc__ = None
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, address: int, owner: Any) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, address: int, owner: object) -> None:
         self.shape = tuple(shape)
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype = np.dtype(dtype)
         self.address = address
         self.size = math.prod(self.shape)
         self._owner = owner  # keeps the memory alive
@@ -70,7 +81,23 @@ class DeviceArray:
         return f"<DeviceArray {self.shape} {self.dtype}>"
 
     def get(self, out: np.ndarray | None = None) -> np.ndarray:
-        """A copy in main memory, after everything that was started before; in `out` if given, C-contiguous."""
+        """A copy in main memory, after everything that was started before.
+
+        Parameters
+        ----------
+        out : ndarray, optional
+            Where it goes: C-contiguous, of this shape and dtype.
+
+        Returns
+        -------
+        ndarray
+            `out`, or a fresh array.
+
+        Raises
+        ------
+        InputError
+            If `out` does not fit.
+        """
         host = np.empty(self.shape, self.dtype) if out is None else out
         if host.shape != self.shape or host.dtype != self.dtype or not host.flags.c_contiguous:
             raise InputError(f"out must be a C-contiguous array of shape {self.shape} and dtype {self.dtype}")
@@ -78,8 +105,19 @@ class DeviceArray:
             door.current().copy_out(host, self.address)
         return host
 
-    def set(self, value: Any) -> None:
-        """Overwrite with `value`, an array of this shape on the device or in main memory."""
+    def set(self, value: DeviceArray | np.ndarray) -> None:
+        """Overwrite all elements.
+
+        Parameters
+        ----------
+        value : DeviceArray or ndarray
+            Of this shape and dtype.
+
+        Raises
+        ------
+        ShapeError
+            If `value` does not fit.
+        """
         if tuple(value.shape) != self.shape or value.dtype != self.dtype:
             raise ShapeError(f"{value.dtype} {tuple(value.shape)} does not fit into {self.dtype} {self.shape}")
         if not self.size:
@@ -104,9 +142,24 @@ class DeviceArray:
         shape = (max(stop - start, 0), *self.shape[1:])
         return DeviceArray(shape, self.dtype, self.address + start * row * self.dtype.itemsize, self._owner)
 
-    def reshape(self, *shape: Any) -> DeviceArray:
-        """The same memory in another shape; one size may be -1."""
-        sizes = list(shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+    def reshape(self, *shape: int | Sequence[int]) -> DeviceArray:
+        """The same memory in another shape.
+
+        Parameters
+        ----------
+        *shape : int, or one tuple of int
+            One size may be -1: what is left.
+
+        Returns
+        -------
+        DeviceArray
+
+        Raises
+        ------
+        ShapeError
+            If the sizes do not multiply to this array's.
+        """
+        sizes: list[Any] = list(shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
         if -1 in sizes:
             at = sizes.index(-1)
             rest = math.prod(sizes[:at] + sizes[at + 1 :])
@@ -115,13 +168,27 @@ class DeviceArray:
             raise ShapeError(f"an array of shape {self.shape} cannot become one of shape {tuple(sizes)}")
         return DeviceArray(tuple(map(operator.index, sizes)), self.dtype, self.address, self._owner)
 
-    def view(self, dtype: Any) -> DeviceArray:
-        """The same bytes as a vector of another dtype."""
+    def view(self, dtype: DTypeLike) -> DeviceArray:
+        """The same bytes as a vector of another dtype.
+
+        Parameters
+        ----------
+        dtype : dtype
+
+        Returns
+        -------
+        (n,) DeviceArray
+        """
         dtype = np.dtype(dtype)
         return DeviceArray((self.nbytes // dtype.itemsize,), dtype, self.address, self._owner)
 
     def copy(self) -> DeviceArray:
-        """Another array with the same values."""
+        """Another array with the same values.
+
+        Returns
+        -------
+        DeviceArray
+        """
         other = empty(self.shape, self.dtype)
         other.set(self)
         return other

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import BackendUnavailable
 from .source import Macros
@@ -75,58 +76,193 @@ class Device(Protocol):
     shared_bytes: int
 
     def allocate(self, nbytes: int) -> Memory:
-        """Memory for `nbytes` bytes, holding garbage; raises `DeviceMemoryError` where there is not enough."""
+        """Take memory, which holds garbage.
+
+        Parameters
+        ----------
+        nbytes : int
+
+        Returns
+        -------
+        Memory
+            Given back when the last reference to it goes.
+
+        Raises
+        ------
+        DeviceMemoryError
+            Where there is not enough.
+        """
 
     def wrap(self, address: int, nbytes: int, stream: int | None) -> None:
-        """Make sure that foreign memory may be used from here on: wait for its `stream` where that is not ours."""
+        """Make sure that foreign memory may be used from here on.
+
+        Parameters
+        ----------
+        address : int
+            On the device.
+        nbytes : int
+        stream : int or None
+            What its owner computes on, as in the CUDA array interface: waited for where that is not ours.
+        """
 
     def copy_in(self, address: int, host: np.ndarray) -> None:
-        """Copy a C-contiguous array to the device. It may be changed as soon as this returns."""
+        """Copy to the device.
 
-    def copy_in_async(self, address: int, host: np.ndarray) -> Any:
-        """Copy from a page-locked array beside the computation; gives a ticket for :meth:`after`.
-
-        Nothing that was started before may still use the memory at `address`: take two buffers in turn.
+        Parameters
+        ----------
+        address : int
+            On the device.
+        host : ndarray, C-contiguous
+            May be changed as soon as this returns.
         """
 
-    def copy_out_async(self, host: np.ndarray, address: int) -> Any:
-        """Copy to a page-locked array, after everything started before and beside what is started from here on.
+    def copy_in_async(self, address: int, host: np.ndarray) -> object:
+        """Copy to the device beside the computation.
+
+        Parameters
+        ----------
+        address : int
+            On the device.
+            Nothing that was started before may still use the memory there: take two buffers in turn.
+        host : ndarray, C-contiguous, page-locked
+            Not to be changed until the copy is done.
+
+        Returns
+        -------
+        object
+            A ticket for :meth:`after`.
+        """
+
+    def copy_out_async(self, host: np.ndarray, address: int) -> object:
+        """Copy from the device, after everything started before and beside what is started from here on.
 
         Nothing that is started before the ticket has been waited for with :meth:`after` may write to the memory.
+
+        Parameters
+        ----------
+        host : ndarray, C-contiguous, page-locked
+            Overwritten.
+        address : int
+            On the device.
+
+        Returns
+        -------
+        object
+            A ticket for :meth:`after`.
         """
 
-    def after(self, ticket: Any) -> None:
-        """Wait for the copy of `ticket`: what is started from here on finds it done, and so does the host."""
+    def after(self, ticket: object) -> None:
+        """Wait for a copy: what is started from here on finds it done, and so does the host.
+
+        Parameters
+        ----------
+        ticket : object
+            Of :meth:`copy_in_async` or :meth:`copy_out_async`.
+        """
 
     def copy_out(self, host: np.ndarray, address: int) -> None:
-        """Copy to a C-contiguous array, after everything started before."""
+        """Copy from the device, after everything started before.
+
+        Parameters
+        ----------
+        host : ndarray, C-contiguous
+            Overwritten.
+        address : int
+            On the device.
+        """
 
     def copy(self, to: int, address: int, nbytes: int) -> None:
-        """Copy within the device."""
+        """Copy within the device.
+
+        Parameters
+        ----------
+        to, address : int
+            Where to and where from.
+        nbytes : int
+        """
 
     def clear(self, address: int, nbytes: int) -> None:
-        """Fill with zero bytes."""
+        """Fill with zero bytes.
 
-    def page_locked(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Host memory that copies can run beside the computation from."""
+        Parameters
+        ----------
+        address : int
+            On the device.
+        nbytes : int
+        """
+
+    def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+        """Host memory that copies can run beside the computation from.
+
+        Parameters
+        ----------
+        shape : tuple of int
+        dtype : dtype
+
+        Returns
+        -------
+        ndarray
+            It holds garbage.
+        """
 
     def compile(self, name: str, macros: Macros) -> Program:
-        """Compile a .cu file of this folder."""
+        """Compile a .cu file of this folder.
+
+        Parameters
+        ----------
+        name : str
+            The file's, without its ending.
+        macros : Macros
+            What the file's parameters are defined as.
+
+        Returns
+        -------
+        Program
+
+        Raises
+        ------
+        CompileError
+            If nvcc refuses it.
+        """
 
     def synchronise(self) -> None:
         """Wait until everything started is done; errors of kernels come up here at the latest."""
 
     def timer(self) -> contextlib.AbstractContextManager[Timer]:
-        """Time what is started in a ``with`` block, by events on the device: ``.milliseconds`` is set at its end."""
+        """Time what is started in a ``with`` block, by events on the device.
+
+        Returns
+        -------
+        context manager of Timer
+            Its ``milliseconds`` is set at the block's end.
+        """
 
     def hold(self, milliseconds: float) -> None:
-        """Keep the device busy for about so long: what is started meanwhile queues up behind."""
+        """Keep the device busy: what is started meanwhile queues up behind.
+
+        Parameters
+        ----------
+        milliseconds : float
+            For about so long.
+        """
 
     def memory(self) -> tuple[int, int]:
-        """Free and total bytes."""
+        """The device's memory.
+
+        Returns
+        -------
+        free, total : int
+            Bytes.
+        """
 
     def limit_memory(self, nbytes: int | None) -> None:
-        """Take no more than `nbytes` from the device from here on: the share of one of several workers."""
+        """Take no more from the device from here on: the share of one of several workers.
+
+        Parameters
+        ----------
+        nbytes : int or None
+            None is all that there is.
+        """
 
 
 _chosen: Device | None = None
@@ -137,6 +273,10 @@ _worker = 0
 
 def current() -> Device:
     """The device of this process, made at the first call.
+
+    Returns
+    -------
+    Device
 
     Raises
     ------
@@ -194,10 +334,21 @@ def ordinal() -> int:
 
 
 def join(worker: int, workers: int) -> Device:
-    """Make this process the `worker`-th, from 0 on, of `workers` that share the GPUs, before it first uses one.
+    """Make this process one of several that share the GPUs, before it first uses one.
 
     Each GPU's memory is shared out evenly to its workers, so that a worker that needs more than its part gets an error
     with a name instead of starving another.
+
+    Parameters
+    ----------
+    worker : int
+        Its number, from 0 on: workers are dealt out to the GPUs in turn.
+    workers : int
+        How many there are.
+
+    Returns
+    -------
+    Device
 
     Raises
     ------
@@ -221,7 +372,17 @@ CONTEXT_BYTES = 512 << 20
 
 @contextlib.contextmanager
 def use(device: Device) -> Iterator[Device]:
-    """Let `device` be the device of this process for the length of a ``with`` block."""
+    """Let another device be that of this process for the length of a ``with`` block.
+
+    Parameters
+    ----------
+    device : Device
+
+    Yields
+    ------
+    Device
+        The same.
+    """
     global _chosen
     before, _chosen = _chosen, device
     try:
@@ -231,9 +392,12 @@ def use(device: Device) -> Iterator[Device]:
 
 
 def unavailable() -> str | None:
-    """Why the GPU cannot be used here, in one line with what to do, or None if it can.
+    """Why the GPU cannot be used here. Asking makes no context and compiles nothing.
 
-    Asking makes no context and compiles nothing.
+    Returns
+    -------
+    str or None
+        One line with what to do; None if it can be used.
     """
     if _chosen is not None or _made is not None or os.environ.get("PYCONV_CUDA_DEVICE"):
         return None

@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import RunError
 from ..shapes import ConvGeometry
@@ -19,6 +20,9 @@ from . import device as door
 from . import timing
 from .array import DeviceArray, empty
 from .problem import Problem
+
+if TYPE_CHECKING:
+    from .block_tuned import Tile
 
 #: Tiles that are timed, the likeliest first in the estimate.
 TRIES = 24
@@ -83,7 +87,7 @@ def milliseconds(run: Callable[[], None], *, repeats: int = 5) -> float:
     return 1e3 * min(timing.kernels(run, 2) for _ in range(repeats))
 
 
-def tune(g: ConvGeometry, dtype: Any = np.float32, *, tries: int = TRIES) -> dict[str, list[tuple[Any, float]]]:
+def tune(g: ConvGeometry, dtype: DTypeLike = np.float32, *, tries: int = TRIES) -> dict[str, list[tuple[Tile, float]]]:
     """Find the fastest tiles of `block_tuned` for a layer's forward pass and input gradient, and remember them.
 
     Parameters

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..datasets import Split, normalization
 from ..errors import InputError, unknown_name
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 
 def fit(
     model: Sequential,
-    x: Any,
-    labels: Any,
+    x: ArrayLike,
+    labels: ArrayLike,
     *,
-    validation: tuple[Any, Any] | None = None,
+    validation: tuple[ArrayLike, ArrayLike] | None = None,
     epochs: int = 5,
     batch_size: int = 64,
     optimizer: Optimizer | None = None,
@@ -210,7 +211,9 @@ def _advised(model: Sequential, images: int, job: Job, resumed: Path | None) -> 
     ), f"{why}; {given} left aside: for several workers"
 
 
-def _pair(model: Sequential, pair: tuple[Any, Any], x_name: str, y_name: str) -> tuple[np.ndarray, np.ndarray]:
+def _pair(
+    model: Sequential, pair: tuple[ArrayLike, ArrayLike], x_name: str, y_name: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels, checked against the model."""
     try:
         x, y = pair

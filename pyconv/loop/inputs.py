@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays import as_array
 from ..backends import get as get_backend
 from ..datasets import augment
 from ..errors import DtypeError, InputError, ShapeError
@@ -31,7 +32,7 @@ def images(x: Any, model: Sequential, name: str) -> np.ndarray:
     InputError
         If there are none, or a pixel is NaN or infinite.
     """
-    array = np.asarray(x)
+    array = as_array(x, name)
     if array.dtype.name not in DTYPES:
         raise DtypeError(f"{name} has dtype {array.dtype}; convert the images to uint8, float32 or float64 first")
     shape = tuple(model.input_shape)
@@ -61,7 +62,7 @@ def labels(y: Any, count: int, classes: int, name: str) -> np.ndarray:
     InputError
         If they are not integers from 0 to ``classes - 1``, one for each image; the first wrong one is named.
     """
-    array = np.asarray(y)
+    array = as_array(y, name)
     if array.dtype.kind not in "iu":
         raise DtypeError(f"{name} has dtype {array.dtype}; labels are integers from 0 to {classes - 1}")
     if array.shape != (count,):

@@ -34,15 +34,11 @@ class ReLU(Layer):
     """
 
     def flops(self, input_shape: Shape) -> int:
-        """One comparison for each number."""
         return math.prod(input_shape)
 
     def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
-        """A step of its own, or one with a following MaxPool2D.
-
-        The largest of a window after ReLU is the ReLU of the largest, so the ReLU is done on the pooled result, which
-        is smaller. The gradients are the same too: they go to the first largest pixel if it is above 0, else nowhere.
-        """
+        # The largest of a window after ReLU is the ReLU of the largest, so the ReLU is done on the pooled result, which
+        # is smaller. The gradients are the same too: they go to the first largest pixel if it is above 0, else nowhere.
         if following and isinstance(following[0], MaxPool2D):
             return PoolStep(index, following[0], relu=True, layers=2)
         return ReLUStep(index)

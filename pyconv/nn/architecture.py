@@ -68,7 +68,12 @@ class Architecture:
         return self.shapes[-1]
 
     def steps(self) -> list[Step]:
-        """Fresh steps that compute the layers, those that belong together fused."""
+        """Fresh steps that compute the layers, those that belong together fused.
+
+        Returns
+        -------
+        list of Step
+        """
         steps: list[Step] = []
         index = 0
         while index < len(self.layers):
@@ -87,6 +92,11 @@ class Architecture:
         training : bool
             Count the backward pass too: as much again for the parameters' gradients and for the input's gradient of
             each layer, except before the first layer with parameters, where none is computed.
+
+        Returns
+        -------
+        int
+            A multiply-add counts as two.
         """
         total, trained = 0, False
         for layer, shape in zip(self.layers, self.shapes):
@@ -99,7 +109,13 @@ class Architecture:
         return total * integer(batch, "batch", minimum=1)
 
     def summary(self) -> Summary:
-        """A table of the layers: output shape, parameters, and floating-point operations of one example."""
+        """A table of the layers: output shape, parameters, and floating-point operations of one example.
+
+        Returns
+        -------
+        Summary
+            A str, which an interactive session shows as a table.
+        """
         rows = [("layer", "", "output", "parameters", "MFLOP"), ("", "input", _by(self.input_shape), "", "")]
         for index, (layer, before, after) in enumerate(zip(self.layers, self.shapes, self.shapes[1:])):
             count = sum(math.prod(parameter.shape) for parameter in layer.parameters(before).values())

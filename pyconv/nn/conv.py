@@ -27,10 +27,12 @@ class Conv2D(Layer):
         Output channels.
     kernel_size : int or (int, int)
         Height and width of a filter, in pixels.
-    stride, dilation : int or (int, int)
+    stride : int or (int, int)
         Down and across, in pixels.
     padding : int, (int, int), ((int, int), (int, int)), "same" or "valid"
         Zero padding, as in :func:`pyconv.conv2d`.
+    dilation : int or (int, int)
+        Distance between the pixels that neighbouring weights meet, down and across.
     groups : int
         Groups of channels convolved apart; as many as there are input channels is depthwise convolution.
     activation : None or "relu"
@@ -63,7 +65,23 @@ class Conv2D(Layer):
         check_activation(self.activation)
 
     def weight_shape(self, input_shape: Shape) -> tuple[int, int, int, int]:
-        """``(kernel height, kernel width, channels // groups, filters)``."""
+        """Shape of the filters.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Of one example, without the batch: ``(H, W, C)`` or ``(features,)``.
+
+        Returns
+        -------
+        (int, int, int, int)
+            ``(kernel height, kernel width, channels // groups, filters)``.
+
+        Raises
+        ------
+        ShapeError
+            If examples are no images, or the groups do not divide their channels and the filters.
+        """
         channels = expect_images(input_shape)[2]
         if channels % self.groups or self.filters % self.groups:
             raise ShapeError(
@@ -73,7 +91,24 @@ class Conv2D(Layer):
         return kh, kw, channels // self.groups, self.filters
 
     def geometry(self, n: int, input_shape: Shape) -> ConvGeometry:
-        """The geometry of a batch of `n` examples."""
+        """Geometry of the convolution of a batch.
+
+        Parameters
+        ----------
+        n : int
+            Examples in the batch.
+        input_shape : tuple of int
+            Of one example, without the batch: ``(H, W, C)`` or ``(features,)``.
+
+        Returns
+        -------
+        ConvGeometry
+
+        Raises
+        ------
+        ShapeError
+            If the filters do not fit the images.
+        """
         return conv_geometry(
             (n, *input_shape),
             self.weight_shape(input_shape),
@@ -84,11 +119,9 @@ class Conv2D(Layer):
         )
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """``(OH, OW, filters)``."""
         return self.geometry(1, input_shape).output_shape[1:]
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
-        """``weight`` and ``bias``."""
         shape = self.weight_shape(input_shape)
         parameters = {"weight": Parameter(shape, "he", fan_in=math.prod(shape[:3]))}
         if self.bias:
@@ -96,12 +129,10 @@ class Conv2D(Layer):
         return parameters
 
     def flops(self, input_shape: Shape) -> int:
-        """Two for each multiply-add of direct convolution, and those of bias and activation."""
         g = self.geometry(1, input_shape)
         return g.flops + math.prod(g.output_shape) * (bool(self.bias) + (self.activation is not None))
 
     def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
-        """One step with a ReLU and then a MaxPool2D, where these follow."""
         rest = list(following[:2])
         relu = self.activation == "relu"
         layers = 1

@@ -21,11 +21,9 @@ class Flatten(Layer):
     """Each example as one vector: images ``(H, W, C)`` become ``(H W C,)``, rows first, channels last."""
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """``(features,)``."""
         return (math.prod(input_shape),)
 
     def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
-        """A step of its own, which moves nothing."""
         return FlattenStep(index)
 
 
@@ -83,12 +81,10 @@ class Dense(Layer):
         check_activation(self.activation)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """``(units,)``."""
         expect_vectors(input_shape)
         return (self.units,)
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
-        """``weight`` and ``bias``."""
         inputs = expect_vectors(input_shape)
         parameters = {"weight": Parameter((inputs, self.units), "he", fan_in=inputs, scale=float(self.scale))}
         if self.bias:
@@ -96,12 +92,10 @@ class Dense(Layer):
         return parameters
 
     def flops(self, input_shape: Shape) -> int:
-        """Two for each multiply-add, and those of bias and activation."""
         inputs = expect_vectors(input_shape)
         return self.units * (2 * inputs + bool(self.bias) + (self.activation is not None))
 
     def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
-        """One step with a ReLU, where that follows."""
         fused = self.activation is None and bool(following) and isinstance(following[0], ReLU)
         return DenseStep(index, self, relu=fused or self.activation == "relu", layers=1 + fused)
 

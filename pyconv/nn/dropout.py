@@ -45,11 +45,9 @@ class Dropout(Layer):
             raise InputError(f"rate must be at least 0 and below 1, not {self.rate!r}")
 
     def flops(self, input_shape: Shape) -> int:
-        """None: in inference it does nothing."""
         return 0
 
     def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
-        """A step of its own."""
         return DropoutStep(index, float(self.rate))
 
 

@@ -46,7 +46,20 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Layer:
-    """Base class of the layers: settings, and the shapes that follow from them."""
+    """Base class of the layers: settings, and the shapes that follow from them.
+
+    A subclass is a frozen dataclass: its fields are the settings. :attr:`pyconv.nn.LAYERS` lists those that files may
+    name.
+
+    Raises
+    ------
+    InputError, ShapeError
+        At once, if a setting has an impossible value.
+
+    Notes
+    -----
+    Settings are taken as Python's own numbers and tuples, so that equal layers compare equal, and never change.
+    """
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -58,6 +71,15 @@ class Layer:
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape of one example after the layer.
 
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Of one example, without the batch: ``(H, W, C)`` or ``(features,)``.
+
+        Returns
+        -------
+        tuple of int
+
         Raises
         ------
         ShapeError
@@ -66,23 +88,82 @@ class Layer:
         return input_shape
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
-        """What is trained, by name, in the order in which it lies in the flat vector."""
+        """What is trained.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Of one example, without the batch: ``(H, W, C)`` or ``(features,)``.
+
+        Returns
+        -------
+        dict of str to Parameter
+            By name, in the order in which it lies in the flat vector; empty for most layers.
+
+        Raises
+        ------
+        ShapeError
+            As :meth:`output_shape`.
+        """
         return {}
 
     def buffers(self, input_shape: Shape) -> dict[str, Parameter]:
-        """What is kept but not trained, by name: running statistics."""
+        """What is kept but not trained: running statistics.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Of one example, without the batch: ``(H, W, C)`` or ``(features,)``.
+
+        Returns
+        -------
+        dict of str to Parameter
+            By name, in the order in which it lies in the flat vector of buffers.
+        """
         return {}
 
     def flops(self, input_shape: Shape) -> int:
-        """Floating-point operations of one example's forward pass; a multiply-add is two."""
+        """Floating-point operations of one example's forward pass, in inference.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Of one example, without the batch: ``(H, W, C)`` or ``(features,)``.
+
+        Returns
+        -------
+        int
+            A multiply-add counts as two.
+        """
         return 0
 
     def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
-        """The step that computes this layer, and with it as many of the `following` ones as it can fuse."""
+        """The step that computes this layer, and with it as many of the following ones as it can fuse.
+
+        Parameters
+        ----------
+        index : int
+            Position of the layer in the network, from 0.
+        input_shape : tuple of int
+            Of one example, without the batch: ``(H, W, C)`` or ``(features,)``.
+        following : sequence of Layer
+            The layers after this one.
+
+        Returns
+        -------
+        Step
+            Its ``layers`` says how many it computes.
+        """
         raise TypeError(f"{type(self).__name__} is not a layer of its own: it has no step")
 
     def config(self) -> dict[str, Any]:
-        """The layer as a dict that JSON and TOML can hold: its type, and every setting that is not None."""
+        """The layer as a dict that JSON and TOML can hold.
+
+        Returns
+        -------
+        dict of str to object
+            Its type, and every setting that is not None; tuples become lists.
+        """
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {"type": type(self).__name__} | {k: _plain(v) for k, v in settings.items() if v is not None}
 
@@ -133,16 +214,47 @@ class Step:
         return bool(self.names)
 
     def bind(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take the step's parameters and buffers from `arrays`, by full name."""
+        """Take the step's parameters and buffers.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray
+            Views into the flat vectors, by full name, such as ``"0.weight"``; the step keeps and reads them.
+        """
 
     def forward(self, x: np.ndarray, run: Run) -> np.ndarray:
-        """Compute the step on a batch, keeping what :meth:`backward` needs if ``run.training``."""
+        """Compute the step on a batch, keeping what :meth:`backward` needs if ``run.training``.
+
+        Parameters
+        ----------
+        x : (N, ...) ndarray, C-contiguous, of the network's dtype
+            May be written over if ``run.owned``.
+        run : Run
+            Where and how to compute, and the memory for results.
+
+        Returns
+        -------
+        (N, ...) ndarray
+            The result; valid until ``run``'s work arrays are used again.
+        """
         raise TypeError(f"{type(self).__name__} has no forward pass")
 
     def backward(self, grad: np.ndarray, run: Run, input_grad: bool) -> np.ndarray | None:
-        """Write the parameters' gradients to ``run.gradients``; give the input's if `input_grad`.
+        """Write the parameters' gradients to ``run.gradients``, and compute the input's.
 
-        `grad`, the gradient for the step's result, may be written over.
+        Parameters
+        ----------
+        grad : (N, ...) ndarray
+            Gradient of the loss with respect to the step's result; may be written over.
+        run : Run
+            Of the forward pass before.
+        input_grad : bool
+            Whether the input's gradient is asked for: of the first trained step it is not.
+
+        Returns
+        -------
+        (N, ...) ndarray or None
+            Gradient of the loss with respect to the step's input; anything where it was not asked for.
         """
         raise TypeError(f"{type(self).__name__} has no backward pass")
 

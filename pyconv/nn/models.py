@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from numpy.typing import DTypeLike
 
 from pyconv.errors import InputError, unknown_name
 from pyconv.shapes import integer
@@ -112,7 +113,7 @@ def build(
     input_shape: Sequence[int] | None = None,
     classes: int | None = None,
     seed: int = 0,
-    dtype: Any = "float32",
+    dtype: DTypeLike = "float32",
 ) -> Sequential:
     """Make a named model, or one in the paper's notation.
 

@@ -52,21 +52,17 @@ class BatchNorm(Layer):
             raise InputError("eps must be finite")
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
-        """``gamma`` and ``beta``."""
         channels = input_shape[-1:]
         return {"gamma": Parameter(channels, 1.0), "beta": Parameter(channels, 0.0)}
 
     def buffers(self, input_shape: Shape) -> dict[str, Parameter]:
-        """``running_mean`` and ``running_var``."""
         channels = input_shape[-1:]
         return {"running_mean": Parameter(channels, 0.0), "running_var": Parameter(channels, 1.0)}
 
     def flops(self, input_shape: Shape) -> int:
-        """A multiplication and an addition for each number, as in inference."""
-        return 2 * math.prod(input_shape)
+        return 2 * math.prod(input_shape)  # in inference: a multiplication and an addition
 
     def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
-        """A step of its own."""
         return BatchNormStep(index, self)
 
 

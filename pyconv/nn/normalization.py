@@ -52,7 +52,20 @@ class Normalization:
         return bool((self.mean == 0).all() and (self.std == 1).all())
 
     def apply(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Write the normalised images to `out`, in its precision."""
+        """Normalise images.
+
+        Parameters
+        ----------
+        x : (N, ..., C) ndarray of uint8, float32 or float64
+            Not changed, unless it is `out`.
+        out : ndarray of float32 or float64, shape of `x`
+            Where the result goes; computed in its precision.
+
+        Returns
+        -------
+        ndarray
+            `out`.
+        """
         dtype = out.dtype.type
         one = len(self.mean) == len(self.std) == 1
         mean, inverse = self.mean, 1 / self.std
@@ -61,12 +74,33 @@ class Normalization:
         return out
 
     def config(self) -> dict[str, Any]:
-        """As a dict that JSON and TOML can hold."""
+        """As a dict that JSON and TOML can hold.
+
+        Returns
+        -------
+        dict of str to list of float
+            ``mean`` and ``std``.
+        """
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Normalization:
-        """The reverse of :meth:`config`."""
+        """The reverse of :meth:`config`.
+
+        Parameters
+        ----------
+        config : mapping
+            With ``mean`` and ``std``, and nothing else.
+
+        Returns
+        -------
+        Normalization
+
+        Raises
+        ------
+        InputError
+            If something is missing, unknown or impossible.
+        """
         if not isinstance(config, Mapping) or set(config) != {"mean", "std"}:
             raise InputError(f"a normalization has mean and std, not {config!r}")
         return cls(config["mean"], config["std"])

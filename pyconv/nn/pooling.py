@@ -32,20 +32,34 @@ class _Pool2D(Layer):
             pair(self.stride, "stride")
 
     def geometry(self, n: int, input_shape: Shape) -> PoolGeometry:
-        """The geometry of a batch of `n` examples."""
+        """Geometry of the pooling of a batch.
+
+        Parameters
+        ----------
+        n : int
+            Examples in the batch.
+        input_shape : tuple of int
+            Of one example, without the batch: ``(H, W, C)`` or ``(features,)``.
+
+        Returns
+        -------
+        PoolGeometry
+
+        Raises
+        ------
+        ShapeError
+            If examples are no images, or a window does not fit them.
+        """
         expect_images(input_shape)
         return pool_geometry((n, *input_shape), self.pool_size, stride=self.stride, padding=self.padding)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """``(OH, OW, C)``."""
         return self.geometry(1, input_shape).output_shape[1:]
 
     def flops(self, input_shape: Shape) -> int:
-        """One operation for each pixel of each window."""
         return self.geometry(1, input_shape).flops
 
     def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
-        """A step of its own."""
         return PoolStep(index, self)
 
 

@@ -10,7 +10,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
+from pyconv.arrays import as_array
 from pyconv.backends import DTYPES
 from pyconv.backends import get as get_backend
 from pyconv.errors import DtypeError, InputError, PyconvError, ShapeError
@@ -74,14 +76,14 @@ class Sequential:
     """
 
     def __init__(
-        self, layers: Iterable[Layer], input_shape: Sequence[int], seed: int = 0, dtype: Any = "float32"
+        self, layers: Iterable[Layer], input_shape: Sequence[int], seed: int = 0, dtype: DTypeLike = "float32"
     ) -> None:
         self._prepare(Architecture(layers, input_shape), seed, dtype)
         for name, view in self._parameters.items():
             layer = int(name.partition(".")[0])
             fill(view, self._architecture.parameters[name], self._seed, layer)
 
-    def _prepare(self, architecture: Architecture, seed: int, dtype: Any) -> None:
+    def _prepare(self, architecture: Architecture, seed: int, dtype: DTypeLike) -> None:
         """Everything but the parameters' first values."""
         try:
             self._dtype = np.dtype(dtype)
@@ -186,7 +188,13 @@ class Sequential:
         self._classes = names
 
     def config(self) -> dict[str, Any]:
-        """Everything but the values: a dict for JSON or TOML that :func:`pyconv.nn.from_config` takes."""
+        """Everything but the values.
+
+        Returns
+        -------
+        dict of str to object
+            For JSON or TOML; :func:`pyconv.nn.from_config` makes a network of it.
+        """
         return {
             "input_shape": list(self.input_shape),
             "seed": self.seed,
@@ -195,11 +203,30 @@ class Sequential:
         }
 
     def flops(self, batch: int = 1, *, training: bool = False) -> int:
-        """Floating-point operations of a forward pass of `batch` examples, or of a `training` step of them."""
+        """Floating-point operations of a forward pass, or of a whole training step.
+
+        Parameters
+        ----------
+        batch : int
+            Examples.
+        training : bool
+            Count the backward pass too.
+
+        Returns
+        -------
+        int
+            A multiply-add of direct convolution counts as two.
+        """
         return self._architecture.flops(batch, training=training)
 
     def summary(self) -> Summary:
-        """A table of layers, output shapes, parameters and floating-point operations of one example, as text."""
+        """A table of layers, output shapes, parameters and floating-point operations of one example.
+
+        Returns
+        -------
+        Summary
+            A str, which an interactive session shows as a table.
+        """
         return self._architecture.summary()
 
     def __repr__(self) -> str:
@@ -266,7 +293,7 @@ class Sequential:
 
     # ---- what it computes -------------------------------------------------------------------------------------------
 
-    def forward(self, x: Any, training: bool = False, *, step: int = 0, first: int = 0) -> np.ndarray:
+    def forward(self, x: ArrayLike, training: bool = False, *, step: int = 0, first: int = 0) -> np.ndarray:
         """Compute the network's result.
 
         Parameters
@@ -302,7 +329,7 @@ class Sequential:
         return result
 
     def loss_and_gradient(
-        self, x: Any, labels: Any, *, out: np.ndarray | None = None, step: int = 0, first: int = 0
+        self, x: ArrayLike, labels: ArrayLike, *, out: np.ndarray | None = None, step: int = 0, first: int = 0
     ) -> tuple[float, np.ndarray]:
         """Mean cross-entropy of a batch in training, and its gradient for all parameters.
 
@@ -360,7 +387,7 @@ class Sequential:
         self._forget()
         return loss, out
 
-    def predict(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
+    def predict(self, x: ArrayLike, *, batch_size: int | None = None) -> np.ndarray:
         """The most probable class of each example.
 
         Parameters
@@ -373,20 +400,46 @@ class Sequential:
         Returns
         -------
         (N,) ndarray of int64
+
+        Raises
+        ------
+        ShapeError, DtypeError
+            If `x` is not a batch of examples for this network, or the network is no classifier.
         """
         return self._logits(x, batch_size).argmax(axis=1)
 
-    def predict_proba(self, x: Any, *, batch_size: int | None = None) -> np.ndarray:
-        """The probability of each class, ``(N, classes)``; arguments as in :meth:`predict`."""
+    def predict_proba(self, x: ArrayLike, *, batch_size: int | None = None) -> np.ndarray:
+        """The probability of each class.
+
+        Parameters
+        ----------
+        x, batch_size : see :meth:`predict`
+
+        Returns
+        -------
+        (N, classes) ndarray of the network's dtype
+            Each row adds up to 1.
+
+        Raises
+        ------
+        ShapeError, DtypeError
+            As :meth:`predict`.
+        """
         return softmax(self._logits(x, batch_size))
 
     def save(self, path: str | Path) -> None:
-        """Write the network with values, normalisation and class names to a safetensors file: see :func:`nn.load`."""
+        """Write the network with values, normalisation and class names to a safetensors file; :func:`nn.load` reads it.
+
+        Parameters
+        ----------
+        path : path
+            Written over if it is there, whole or not at all.
+        """
         from .serialize import save
 
         save(self, path)
 
-    def _logits(self, x: Any, batch_size: int | None) -> np.ndarray:
+    def _logits(self, x: ArrayLike, batch_size: int | None) -> np.ndarray:
         """The logits of all examples, chunk by chunk."""
         if len(self.output_shape) != 1:
             raise ShapeError(f"the network's result has shape {self.output_shape}: a classifier ends in a Dense layer")
@@ -407,9 +460,9 @@ class Sequential:
         self._forget()
         return logits
 
-    def _examples(self, x: Any, *, empty: bool = False) -> np.ndarray:
+    def _examples(self, x: ArrayLike, *, empty: bool = False) -> np.ndarray:
         """`x` as a batch of this network's input shape, of any memory layout."""
-        array = np.asarray(x)
+        array = as_array(x, "x")
         if array.dtype != np.uint8 and not (array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)):
             raise DtypeError(f"x has dtype {array.dtype}; convert it to uint8, float32 or float64 first")
         shape = self.input_shape
@@ -460,7 +513,17 @@ class Sequential:
         return x
 
     def on_device(self) -> OnDevice:
-        """The network's twin in the GPU's memory, whose parameters are its own: push them there, pull them back."""
+        """The network's twin in the GPU's memory, whose parameters are its own: push them there, pull them back.
+
+        Returns
+        -------
+        OnDevice
+
+        Raises
+        ------
+        BackendUnavailable
+            If there is no GPU.
+        """
         from .on_device import OnDevice
 
         if self._there is None or not self._there.valid:

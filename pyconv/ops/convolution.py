@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from pyconv.arrays import AnyArray, Array
 from pyconv.errors import ShapeError
 from pyconv.shapes import Padding, Pair, conv_geometry, integer, pair
 
@@ -11,9 +10,9 @@ from .door import Door, check_activation, expect_shape, same_dtype
 
 
 def conv2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: Array,
+    weight: AnyArray,
+    bias: AnyArray | None = None,
     *,
     stride: Pair = 1,
     padding: Padding = 0,
@@ -24,7 +23,7 @@ def conv2d(
     backend: str = "auto",
     algorithm: str = "auto",
     threads: int | None = None,
-) -> Any:
+) -> Array:
     """Convolve a batch of images with a bank of filters.
 
     Parameters
@@ -105,8 +104,8 @@ def conv2d(
 
 
 def conv2d_input_grad(
-    grad_out: Any,
-    weight: Any,
+    grad_out: Array,
+    weight: AnyArray,
     input_shape: tuple[int, int, int, int],
     *,
     stride: Pair = 1,
@@ -117,7 +116,7 @@ def conv2d_input_grad(
     backend: str = "auto",
     algorithm: str = "auto",
     threads: int | None = None,
-) -> Any:
+) -> Array:
     """Gradient of a convolution with respect to its images.
 
     Parameters
@@ -128,8 +127,7 @@ def conv2d_input_grad(
         The filters of the forward pass.
     input_shape : (int, int, int, int)
         Shape of the images, in `layout`'s order: more than one size can give the same output size.
-    stride, padding, dilation, groups, layout, backend, algorithm, threads
-        As in :func:`conv2d`.
+    stride, padding, dilation, groups, layout, backend, algorithm, threads : see :func:`conv2d`
 
     Returns
     -------
@@ -157,8 +155,8 @@ def conv2d_input_grad(
 
 
 def conv2d_weight_grad(
-    x: Any,
-    grad_out: Any,
+    x: Array,
+    grad_out: AnyArray,
     kernel_size: Pair,
     *,
     stride: Pair = 1,
@@ -169,7 +167,7 @@ def conv2d_weight_grad(
     backend: str = "auto",
     algorithm: str = "auto",
     threads: int | None = None,
-) -> Any:
+) -> Array:
     """Gradient of a convolution with respect to its filters.
 
     Parameters
@@ -180,8 +178,7 @@ def conv2d_weight_grad(
         Gradient of the loss with respect to the convolution's result.
     kernel_size : int or (int, int)
         Height and width of the filters.
-    stride, padding, dilation, groups, layout, backend, algorithm, threads
-        As in :func:`conv2d`.
+    stride, padding, dilation, groups, layout, backend, algorithm, threads : see :func:`conv2d`
 
     Returns
     -------

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
+from pyconv.arrays import AnyArray, Array, as_array
 from pyconv.errors import DtypeError, InputError, ShapeError
 
-from .door import Door, check_activation, expect_shape, same_dtype
+from .door import Door, check_activation, expect_shape, rank, same_dtype
 
 
-def relu(x: Any, *, backend: str = "auto", threads: int | None = None) -> Any:
+def relu(x: Array, *, backend: str = "auto", threads: int | None = None) -> Array:
     """``max(x, 0)``, element by element; NaN stays NaN.
 
     Parameters
     ----------
     x : array, any shape, float32 or float64
-    backend, threads
-        As in :func:`conv2d`.
+    backend, threads : see :func:`conv2d`
 
     Returns
     -------
     array, shape and dtype of `x`
     """
     door = Door(backend, "NHWC", threads)
-    return door.backend.relu(door.backend.admit(x, "x", np.ndim(x)), threads=door.threads)
+    return door.backend.relu(door.backend.admit(x, "x", rank(x, "x")), threads=door.threads)
 
 
-def relu_grad(grad_out: Any, y: Any, *, backend: str = "auto", threads: int | None = None) -> Any:
+def relu_grad(grad_out: Array, y: AnyArray, *, backend: str = "auto", threads: int | None = None) -> Array:
     """Gradient of :func:`relu`: the error where the result `y` is positive, else zero.
 
     Parameters
@@ -37,30 +36,29 @@ def relu_grad(grad_out: Any, y: Any, *, backend: str = "auto", threads: int | No
         Gradient of the loss with respect to the result.
     y : array, shape and dtype of `grad_out`
         The result of :func:`relu`.
-    backend, threads
-        As in :func:`conv2d`.
+    backend, threads : see :func:`conv2d`
 
     Returns
     -------
     array, shape and dtype of `y`
     """
     door = Door(backend, "NHWC", threads)
-    errors = door.backend.admit(grad_out, "grad_out", np.ndim(grad_out))
-    result = door.backend.admit(y, "y", np.ndim(y))
+    errors = door.backend.admit(grad_out, "grad_out", rank(grad_out, "grad_out"))
+    result = door.backend.admit(y, "y", rank(y, "y"))
     same_dtype(grad_out=errors, y=result)
     expect_shape(errors, result.shape, "grad_out")
     return door.backend.relu_grad(errors, result, threads=door.threads)
 
 
 def dense(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: Array,
+    weight: AnyArray,
+    bias: AnyArray | None = None,
     *,
     activation: str | None = None,
     backend: str = "auto",
     threads: int | None = None,
-) -> Any:
+) -> Array:
     """Fully connected layer, ``x @ weight + bias``.
 
     Parameters
@@ -69,8 +67,7 @@ def dense(
     weight : array, (inputs, units), dtype of `x`
     bias : array, (units,), dtype of `x`, optional
     activation : None or "relu"
-    backend, threads
-        As in :func:`conv2d`.
+    backend, threads : see :func:`conv2d`
 
     Returns
     -------
@@ -93,15 +90,14 @@ def dense(
     return door.backend.dense(inputs, matrix, offsets, activation=activation, threads=door.threads)
 
 
-def dense_input_grad(grad_out: Any, weight: Any, *, backend: str = "auto", threads: int | None = None) -> Any:
+def dense_input_grad(grad_out: Array, weight: AnyArray, *, backend: str = "auto", threads: int | None = None) -> Array:
     """Gradient of :func:`dense` with respect to its inputs.
 
     Parameters
     ----------
     grad_out : array, (N, units), float32 or float64
     weight : array, (inputs, units), dtype of `grad_out`
-    backend, threads
-        As in :func:`conv2d`.
+    backend, threads : see :func:`conv2d`
 
     Returns
     -------
@@ -115,15 +111,14 @@ def dense_input_grad(grad_out: Any, weight: Any, *, backend: str = "auto", threa
     return door.backend.dense_input_grad(errors, matrix, threads=door.threads)
 
 
-def dense_weight_grad(x: Any, grad_out: Any, *, backend: str = "auto", threads: int | None = None) -> Any:
+def dense_weight_grad(x: Array, grad_out: AnyArray, *, backend: str = "auto", threads: int | None = None) -> Array:
     """Gradient of :func:`dense` with respect to its weights.
 
     Parameters
     ----------
     x : array, (N, inputs), float32 or float64
     grad_out : array, (N, units), dtype of `x`
-    backend, threads
-        As in :func:`conv2d`.
+    backend, threads : see :func:`conv2d`
 
     Returns
     -------
@@ -138,8 +133,8 @@ def dense_weight_grad(x: Any, grad_out: Any, *, backend: str = "auto", threads: 
 
 
 def softmax_cross_entropy(
-    logits: Any, labels: Any, *, backend: str = "auto", threads: int | None = None
-) -> tuple[float, Any]:
+    logits: Array, labels: ArrayLike, *, backend: str = "auto", threads: int | None = None
+) -> tuple[float, Array]:
     """Mean cross-entropy of the softmax of `logits`, and its gradient.
 
     Parameters
@@ -147,8 +142,7 @@ def softmax_cross_entropy(
     logits : array, (N, classes), float32 or float64
     labels : array of integers, (N,)
         The class of each example, 0 to classes - 1.
-    backend, threads
-        As in :func:`conv2d`.
+    backend, threads : see :func:`conv2d`
 
     Returns
     -------
@@ -161,18 +155,22 @@ def softmax_cross_entropy(
     ------
     InputError
         If a label is not an integer from 0 to classes - 1; the message names its position.
+    ShapeError
+        If there are no examples, or not as many labels.
     """
     door = Door(backend, "NHWC", threads)
     scores = door.backend.admit(logits, "logits", 2)
+    if not len(scores):
+        raise ShapeError(f"logits holds no examples, which have no mean loss: got shape {scores.shape}")
     classes = check_labels(labels, len(scores), scores.shape[1])
     losses, gradient = door.backend.softmax_cross_entropy(scores, classes, threads=door.threads)
     gradient /= len(scores)
     return float(losses.mean(dtype=np.float64)), gradient
 
 
-def check_labels(labels: Any, examples: int, classes: int) -> np.ndarray:
+def check_labels(labels: ArrayLike, examples: int, classes: int) -> np.ndarray:
     """`labels` as int64, or an error that names the first wrong one."""
-    array = np.asarray(labels)
+    array = as_array(labels, "labels")
     if array.ndim != 1 or len(array) != examples:
         raise ShapeError(f"labels must have shape ({examples},), not {array.shape}")
     if array.dtype.kind not in "iu":

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
+from pyconv.arrays import no_array
 from pyconv.backends import Backend
 from pyconv.backends import get as get_backend
 from pyconv.errors import DtypeError, ShapeError, unknown_name
@@ -23,7 +27,7 @@ class Door:
             raise unknown_name("layout", layout, LAYOUTS)
         self.backend: Backend = get_backend(backend)
         self.threads = self.backend.threads(threads)
-        self.nchw = layout == "NCHW"
+        self.layout, self.nchw = layout, layout == "NCHW"
 
     def images(self, value: Any, name: str) -> Any:
         array = self.backend.admit(value, name, 4)
@@ -34,6 +38,8 @@ class Door:
         return self.backend.permute(array, _FILTERS_FROM_NCHW) if self.nchw else array
 
     def image_shape(self, shape: Any) -> tuple[int, ...]:
+        if not isinstance(shape, Iterable):
+            raise ShapeError(f"input_shape must be four integers in the order of {self.layout}, not {shape!r}")
         sizes = tuple(shape)
         return tuple(sizes[axis] for axis in _TO_NHWC) if self.nchw and len(sizes) == 4 else sizes
 
@@ -42,6 +48,14 @@ class Door:
 
     def filters_out(self, array: Any) -> Any:
         return self.backend.permute(array, _FILTERS_TO_NCHW) if self.nchw else array
+
+
+def rank(value: Any, name: str) -> int:
+    """The number of dimensions of an array wherever it is, for operations that take any."""
+    try:
+        return np.ndim(value)
+    except ValueError as error:
+        raise no_array(name, error) from None
 
 
 def same_dtype(**arrays: Any) -> None:

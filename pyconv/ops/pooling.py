@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from pyconv.arrays import AnyArray, Array
 from pyconv.shapes import Padding, Pair, PoolGeometry, pool_geometry
 
 from .door import Door, expect_shape, same_dtype
 
 
 def max_pool2d(
-    x: Any,
+    x: Array,
     pool_size: Pair,
     *,
     stride: Pair | None = None,
@@ -20,7 +21,7 @@ def max_pool2d(
     layout: str = "NHWC",
     backend: str = "auto",
     threads: int | None = None,
-) -> Any:
+) -> Array:
     """Largest pixel of each window of each channel.
 
     Parameters
@@ -31,8 +32,9 @@ def max_pool2d(
         Height and width of a window in pixels.
     stride : int or (int, int), optional
         Defaults to `pool_size`.
-    padding, layout, backend, threads
-        As in :func:`conv2d`; padded pixels never win.
+    padding : int, (int, int), ((int, int), (int, int)), "same" or "valid"
+        As :func:`conv2d`'s; padded pixels never win.
+    layout, backend, threads : see :func:`conv2d`
 
     Returns
     -------
@@ -52,7 +54,7 @@ def max_pool2d(
 
 
 def avg_pool2d(
-    x: Any,
+    x: Array,
     pool_size: Pair,
     *,
     stride: Pair | None = None,
@@ -60,13 +62,12 @@ def avg_pool2d(
     layout: str = "NHWC",
     backend: str = "auto",
     threads: int | None = None,
-) -> Any:
+) -> Array:
     """Mean of the pixels of each window that lie inside the image.
 
     Parameters
     ----------
-    x, pool_size, stride, padding, layout, backend, threads
-        As in :func:`max_pool2d`.
+    x, pool_size, stride, padding, layout, backend, threads : see :func:`max_pool2d`
 
     Returns
     -------
@@ -82,8 +83,8 @@ def avg_pool2d(
 
 
 def max_pool2d_input_grad(
-    grad_out: Any,
-    x: Any,
+    grad_out: Array,
+    x: AnyArray,
     pool_size: Pair,
     *,
     stride: Pair | None = None,
@@ -91,7 +92,7 @@ def max_pool2d_input_grad(
     layout: str = "NHWC",
     backend: str = "auto",
     threads: int | None = None,
-) -> Any:
+) -> Array:
     """Gradient of :func:`max_pool2d`: each window's error goes to the first of its largest pixels.
 
     Parameters
@@ -100,8 +101,7 @@ def max_pool2d_input_grad(
         Gradient of the loss with respect to the pooling's result.
     x : array, (N, H, W, C), dtype of `grad_out`
         The images of the forward pass.
-    pool_size, stride, padding, layout, backend, threads
-        As in :func:`max_pool2d`.
+    pool_size, stride, padding, layout, backend, threads : see :func:`max_pool2d`
 
     Returns
     -------
@@ -117,7 +117,7 @@ def max_pool2d_input_grad(
 
 
 def avg_pool2d_input_grad(
-    grad_out: Any,
+    grad_out: Array,
     input_shape: tuple[int, int, int, int],
     pool_size: Pair,
     *,
@@ -126,7 +126,7 @@ def avg_pool2d_input_grad(
     layout: str = "NHWC",
     backend: str = "auto",
     threads: int | None = None,
-) -> Any:
+) -> Array:
     """Gradient of :func:`avg_pool2d`: each window's error is shared equally by its pixels inside the image.
 
     Parameters
@@ -135,8 +135,7 @@ def avg_pool2d_input_grad(
         Gradient of the loss with respect to the pooling's result.
     input_shape : (int, int, int, int)
         Shape of the images, in `layout`'s order.
-    pool_size, stride, padding, layout, backend, threads
-        As in :func:`avg_pool2d`.
+    pool_size, stride, padding, layout, backend, threads : see :func:`avg_pool2d`
 
     Returns
     -------

@@ -7,7 +7,6 @@ Each follows PyTorch's optimiser of the same name, step by step. A new one is a 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from pyconv.errors import unknown_name
 
@@ -47,14 +46,14 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 
 
-def by_name(name: str, **options: Any) -> Optimizer:
+def by_name(name: str, **options: float) -> Optimizer:
     """Make an optimiser from its name and settings.
 
     Parameters
     ----------
     name : {"sgd", "adagrad", "adadelta", "adam", "adamw", "adamax"}
         In upper or lower case.
-    **options
+    **options : float or bool
         The optimiser's settings, such as ``lr=0.01``; those left out have their defaults.
 
     Returns

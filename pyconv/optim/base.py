@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from pyconv.errors import DtypeError, InputError, ShapeError
 
@@ -89,10 +90,16 @@ class Optimizer:
         return type(self).__name__.lower()
 
     def config(self) -> dict[str, Any]:
-        """Name and settings as a dict that JSON and TOML can hold; ``optim.by_name(**config)`` makes it anew."""
+        """Name and settings as a dict that JSON and TOML can hold.
+
+        Returns
+        -------
+        dict of str to object
+            ``optim.by_name(**config)`` makes the optimiser anew.
+        """
         return {"name": self.name, **dataclasses.asdict(self)}
 
-    def init(self, n: int, dtype: Any = np.float32) -> dict[str, np.ndarray]:
+    def init(self, n: int, dtype: DTypeLike = np.float32) -> dict[str, np.ndarray]:
         """Make the state before the first step.
 
         Parameters

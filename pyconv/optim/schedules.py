@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,16 +40,50 @@ class Schedule:
         return "constant"
 
     def config(self) -> dict[str, Any]:
-        """Name and settings; ``optim.schedule(**config)`` makes it anew."""
+        """Name and settings as a dict that JSON and TOML can hold.
+
+        Returns
+        -------
+        dict of str to object
+            ``optim.schedule(**config)`` makes the schedule anew.
+        """
         settings = dataclasses.asdict(self)
         return {"name": self.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}}
 
     def warmup_steps(self, total: int) -> int:
-        """Steps of warm-up in a run of `total` steps."""
+        """Length of the warm-up.
+
+        Parameters
+        ----------
+        total : int
+            Steps of the whole run.
+
+        Returns
+        -------
+        int
+            Steps; a share of the run is rounded up.
+        """
         return int(self.warmup) if self.warmup >= 1 else math.ceil(self.warmup * total)
 
     def __call__(self, step: int, total: int) -> float:
-        """Factor of the learning rate at `step` (from 1 on) of `total`; steps beyond the total count as the last."""
+        """Factor of the learning rate.
+
+        Parameters
+        ----------
+        step : int
+            From 1 on; steps beyond the total count as the last.
+        total : int
+            Steps of the whole run.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        InputError
+            If one of them is below 1.
+        """
         if step < 1 or total < 1:
             raise InputError(f"step and total must be at least 1, not {step} and {total}")
         warmup = self.warmup_steps(total)
@@ -129,13 +164,13 @@ class CosineSchedule(Schedule):
 SCHEDULES: dict[str, type[Schedule]] = {"constant": Schedule, "step": StepSchedule, "cosine": CosineSchedule}
 
 
-def schedule(name: str = "constant", **options: Any) -> Schedule:
+def schedule(name: str = "constant", **options: float | Sequence[float]) -> Schedule:
     """Make a schedule from its name and settings.
 
     Parameters
     ----------
     name : {"constant", "step", "cosine"}
-    **options
+    **options : float or sequence of float
         The schedule's settings, such as ``warmup=500``.
 
     Returns
@@ -157,8 +192,9 @@ def schedule(name: str = "constant", **options: Any) -> Schedule:
     """
     if name not in SCHEDULES:
         raise unknown_name("schedule", name, SCHEDULES)
-    known = [field.name for field in dataclasses.fields(SCHEDULES[name])]
+    made: Any = SCHEDULES[name]
+    known = [field.name for field in dataclasses.fields(made)]
     for option in options:
         if option not in known:
             raise unknown_name(f"setting of the {name} schedule", option, known)
-    return SCHEDULES[name](**options)
+    return made(**options)

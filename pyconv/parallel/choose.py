@@ -20,7 +20,16 @@ ON_FAILURE = ("restart", "drop", "abort")
 
 
 def worker_count(workers: int | str) -> int | None:
-    """`workers` as a number, or None where it is "auto", which :func:`advised_workers` then chooses.
+    """Check a number of workers.
+
+    Parameters
+    ----------
+    workers : int or "auto"
+
+    Returns
+    -------
+    int or None
+        None for "auto": :func:`advised_workers` then chooses.
 
     Raises
     ------
@@ -43,6 +52,12 @@ def advised_workers(model: Sequential, images: int, job: Job) -> tuple[int, str]
         In an epoch.
     job : Job
         Its batch size, update rule, backend and threads count.
+
+    Returns
+    -------
+    workers : int
+    reason : str
+        For the log.
     """
     from ..costmodel import advise, calibrate
     from ..threads import usable_cpus
@@ -63,7 +78,22 @@ def advised_workers(model: Sequential, images: int, job: Job) -> tuple[int, str]
 
 
 def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -> Engine:
-    """The engine that runs `job` on `model` and the data: in this process for one worker, else a parameter server.
+    """The engine that runs a job: in this process for one worker, else a parameter server.
+
+    Parameters
+    ----------
+    model : Sequential
+        Trained in place.
+    x : (N, ...) ndarray of uint8, float32 or float64
+        Images, C-contiguous, checked.
+    labels : (N,) ndarray of int64
+        Checked.
+    job : Job
+
+    Returns
+    -------
+    Engine
+        To be closed.
 
     Raises
     ------
@@ -89,7 +119,7 @@ def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -
         from .server import ParameterServer
     except ImportError as error:
         raise InputError(
-            f"workers={job.workers} needs the compiled modules ({error}); build them with "
-            "`python setup.py build_ext --inplace` or `pip install .`, or use workers=1"
+            f"workers={job.workers} needs the compiled modules ({error}); build them with `pip install -e .`, "
+            "or use workers=1"
         ) from None
     return ParameterServer(model, x, labels, job)

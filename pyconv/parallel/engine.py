@@ -63,7 +63,9 @@ class Job:
     workers : int
         Training processes.
     update : str or Rule
-        How their gradients or parameters meet; `options` are the rule's own, as ``{"staleness": 4}``.
+        How their gradients or parameters meet.
+    options : mapping
+        The rule's own, as ``{"staleness": 4}``.
     on_worker_failure : {"restart", "drop", "abort"}
         What to do when a worker dies.
     trace : str or None
@@ -85,7 +87,19 @@ class Job:
     trace: str | None = None
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """The learning rate of the global `step`, from 1 on, after the schedule."""
+        """The learning rate of a global step, after the schedule.
+
+        Parameters
+        ----------
+        step : int
+            From 1 on.
+        steps_per_epoch : int
+            Global steps in an epoch.
+
+        Returns
+        -------
+        float
+        """
         return self.optimizer.lr * self.schedule(step, self.epochs * steps_per_epoch)
 
 
@@ -127,28 +141,54 @@ class Engine(Protocol):
     """Global steps in an epoch, a short last one included."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[StepReport, None, None]:
-        """Run the 0-based `epoch` from its 0-based `first_step`; yields after each global step.
+        """Run an epoch or the rest of one.
 
         With ``first_step`` equal to :attr:`steps_per_epoch` there is nothing to run and nothing is yielded.
         The generator may be closed after any report; it then stops at that step's boundary: no step is half
         done or run ahead, or what was run ahead is part of :meth:`state`.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0.
+        first_step : int
+            Steps of the epoch that are done already.
+
+        Yields
+        ------
+        StepReport
+            After each global step.
         """
         ...
 
     def statistics(self) -> dict[str, Any]:
         """Figures since the last call, for a line of metrics.
 
-        At least ``compute_s`` and ``communication_s`` (seconds, mean over workers), ``staleness_mean`` and
-        ``staleness_max`` (steps), ``restarts``. All but the mean staleness add up or are maxima.
+        Returns
+        -------
+        dict of str to object
+            At least ``compute_s`` and ``communication_s`` (seconds, mean over workers), ``staleness_mean`` and
+            ``staleness_max`` (steps), ``restarts``. All but the mean staleness add up or are maxima.
         """
         ...
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that a later engine needs besides the model's parameters and buffers: arrays by name."""
+        """All that a later engine needs besides the model's parameters and buffers.
+
+        Returns
+        -------
+        dict of str to ndarray
+            By name; the caller's own once the engine runs on or is closed.
+        """
         ...
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take up a `state` that :meth:`state` gave; the model's parameters are already in place.
+        """Take up a state; the model's parameters are already in place.
+
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+            As :meth:`state` gave it.
 
         Raises
         ------
@@ -158,7 +198,13 @@ class Engine(Protocol):
         ...
 
     def describe(self) -> str:
-        """For the start of a run: backend, processes and threads against the usable CPUs; more lines for advice."""
+        """For the start of a run: backend, processes and threads against the usable CPUs.
+
+        Returns
+        -------
+        str
+            More lines for advice.
+        """
         ...
 
     def close(self) -> None:
@@ -166,7 +212,7 @@ class Engine(Protocol):
         ...
 
 
-class InProcess:
+class InProcess(Engine):
     """The engine of one worker: Algorithm 1 of the paper, mini-batch SGD, in the calling process.
 
     Parameters

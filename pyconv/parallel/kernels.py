@@ -42,6 +42,11 @@ def kernel(
         It brings the replica up to date with the centre.
     racy : bool
         Others may change the same numbers at the same time: a chunk that a death interrupts is then not repeated.
+
+    Returns
+    -------
+    callable
+        The decorator, which gives the method back.
     """
 
     def declare(method: Callable[..., None]) -> Callable[..., None]:

@@ -169,6 +169,11 @@ def share(array: np.ndarray, purpose: str = "an array") -> SharedArray:
     purpose : str
         What it is, for an error message.
 
+    Returns
+    -------
+    SharedArray
+        An ndarray that keeps its memory alive.
+
     Raises
     ------
     SharedMemoryError

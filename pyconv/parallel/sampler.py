@@ -88,17 +88,47 @@ class EpochOrder:
         self.steps = -(-len(self.order) // (workers * batch_size))
 
     def count(self, step: int) -> int:
-        """Examples of global step `step` (0-based) over all workers."""
+        """Examples of a global step over all workers.
+
+        Parameters
+        ----------
+        step : int
+            From 0.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        IndexError
+            If there is no such step.
+        """
         whole = self.workers * self.batch_size
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} is not one of the {self.steps} steps of the epoch")
         return min(whole, len(self.order) - step * whole)
 
     def span(self, step: int, worker: int) -> tuple[int, int]:
-        """Where in the global step the worker's share begins and ends, in examples.
+        """Where in the global step the worker's share begins and ends.
 
         The first number is what `first` of ``model.loss_and_gradient`` expects: with it the randomness of an example
         does not depend on the split over workers. In the last step of an epoch a share can be empty.
+
+        Parameters
+        ----------
+        step, worker : int
+            From 0.
+
+        Returns
+        -------
+        (int, int)
+            In examples.
+
+        Raises
+        ------
+        IndexError
+            If there is no such step or worker.
         """
         if not 0 <= worker < self.workers:
             raise IndexError(f"worker {worker} is not one of the {self.workers} workers")
@@ -106,7 +136,23 @@ class EpochOrder:
         return count * worker // self.workers, count * (worker + 1) // self.workers
 
     def batch(self, step: int, worker: int = 0) -> NDArray[np.int64]:
-        """Indices of the examples that worker `worker` takes in global step `step`, shape (n,) with 0 <= n <= B."""
+        """Indices of the examples that a worker takes in a global step.
+
+        Parameters
+        ----------
+        step, worker : int
+            From 0.
+
+        Returns
+        -------
+        (n,) ndarray of int64
+            With 0 <= n <= B.
+
+        Raises
+        ------
+        IndexError
+            If there is no such step or worker.
+        """
         first, last = self.span(step, worker)
         start = step * self.workers * self.batch_size
         return self.order[start + first : start + last]

@@ -58,7 +58,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it, in order."""
+    """A heading and what stands under it.
+
+    Attributes
+    ----------
+    title : str
+    blocks : sequence of str, Table or Picture
+        In order; a str is a paragraph.
+    """
 
     title: str
     blocks: Sequence[str | Table | Picture]

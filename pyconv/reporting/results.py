@@ -38,7 +38,18 @@ class Results:
     machines: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def of(self, experiment: str) -> list[dict[str, Any]]:
-        """Records of one experiment."""
+        """Records of one experiment.
+
+        Parameters
+        ----------
+        experiment : str
+            Its name, such as ``"table1"``.
+
+        Returns
+        -------
+        list of dict
+            Those of :attr:`records` that are of it; empty if it was not measured.
+        """
         return [record for record in self.records if record["experiment"] == experiment]
 
 

@@ -54,7 +54,18 @@ class Run:
         return max(known, default=None)
 
     def seconds_to(self, accuracy: float) -> float | None:
-        """Seconds from the run's start to the end of the first epoch with this validation accuracy, or None."""
+        """Time until the run had reached an accuracy.
+
+        Parameters
+        ----------
+        accuracy : float
+            On the validation split, 0 to 1.
+
+        Returns
+        -------
+        float or None
+            Seconds from the run's start to the end of the first epoch with it; None if none has it.
+        """
         reached = (line for line in self.history if (line["val_accuracy"] or 0) >= accuracy)
         return next((float(line["elapsed_s"]) for line in reached), None)
 

@@ -61,7 +61,18 @@ OPTIONS: dict[str, Option] = _options()
 
 
 def rule_for(update: str | Rule, options: Mapping[str, Any] | None = None) -> Rule:
-    """The update rule of that name with these options; a rule is given back as it is.
+    """The update rule of a name, with options.
+
+    Parameters
+    ----------
+    update : str or Rule
+        One of :data:`RULES`; a rule is given back as it is.
+    options : mapping, optional
+        The rule's options by name, such as ``{"staleness": 4}``.
+
+    Returns
+    -------
+    Rule
 
     Raises
     ------

@@ -47,10 +47,24 @@ class Async(Rule):
 
     @kernel(pull=True)
     def pull(self, c: Chunk) -> None:
+        """Copy the centre.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; the replica is written.
+        """
         c.replica[...] = c.centre
 
     @kernel(writes=("centre", "state"), gradient=True, push=True, pull=True)
     def push_and_pull(self, c: Chunk) -> None:
+        """Step the centre by the lane's gradient and copy it.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; centre, optimizer state and replica are written.
+        """
         c.optimise(c.centre, c.gradient, c.state)
         c.replica[...] = c.centre
 
@@ -88,8 +102,22 @@ class SSP(Rule):
 
     @kernel(pull=True)
     def pull(self, c: Chunk) -> None:
+        """Copy the centre.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; the replica is written.
+        """
         c.replica[...] = c.centre
 
     @kernel(writes=("centre", "state"), gradient=True, push=True)
     def push(self, c: Chunk) -> None:
+        """Step the centre by the lane's gradient.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; centre and optimizer state are written.
+        """
         c.optimise(c.centre, c.gradient, c.state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from ...errors import InputError
 if TYPE_CHECKING:
     from ..lane import Action, Lane
     from ..store import Store
+
+Default = TypeVar("Default")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,18 @@ class Rule:
     replica_state: ClassVar[bool] = False
 
     def begin(self, lane: Lane) -> Iterator[Action]:
-        """What a lane does at the start of an epoch and after a restart; not for lockstep rules, which just go on."""
+        """What a lane does at the start of an epoch and after a restart; not for lockstep rules, which just go on.
+
+        Parameters
+        ----------
+        lane : Lane
+            Makes the actions, and knows its number, step and turn.
+
+        Returns
+        -------
+        iterator of Action
+            What to do, in order.
+        """
         return iter(())
 
     def step(self, lane: Lane) -> Iterator[Action]:
@@ -70,34 +83,101 @@ class Rule:
         A lockstep rule's script must depend on nothing but its options, the number of the step and the number
         of workers: after a restart it is run again from the beginning of the step, and what had been done is
         skipped.
+
+        Parameters
+        ----------
+        lane : Lane
+            Makes the actions, and knows its number, step and turn.
+
+        Returns
+        -------
+        iterator of Action
+            What to do, in order.
         """
         raise InputError(f"{type(self).__name__} is not an update rule: it has no step()")
 
     def finish(self, lane: Lane) -> Iterator[Action]:
-        """What a lane does at the end of an epoch; lockstep rules only."""
+        """What a lane does at the end of an epoch; lockstep rules only.
+
+        Parameters
+        ----------
+        lane : Lane
+            Makes the actions, and knows its number, step and turn.
+
+        Returns
+        -------
+        iterator of Action
+            What to do, in order.
+        """
         return iter(())
 
     def learning_rate(self, lr: float, staleness: int) -> float:
-        """Learning rate of a push of a gradient to which `staleness` other pushes have come before since its pull."""
+        """Learning rate of a push of a gradient.
+
+        Parameters
+        ----------
+        lr : float
+            After the schedule.
+        staleness : int
+            Pushes of others since the pull that the gradient was computed at.
+
+        Returns
+        -------
+        float
+        """
         return lr
 
     def result(self, store: Store, out: np.ndarray) -> None:
-        """Write the parameters that the run has come to into `out`; by default the centre."""
+        """Write the parameters that the run has come to; by default the centre.
+
+        Parameters
+        ----------
+        store : Store
+            What the workers share; read.
+        out : (n,) ndarray
+            Written.
+        """
         out[...] = store.centre
 
     def options(self) -> dict[str, Any]:
-        """Its options by name."""
+        """Its options.
+
+        Returns
+        -------
+        dict of str to object
+            By name.
+        """
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def describe(self) -> str:
-        """Name and options in a few words, for the log."""
+        """Name and options in a few words, for the log.
+
+        Returns
+        -------
+        str
+            Such as ``"ssp (staleness=3)"``.
+        """
         options = ", ".join(f"{name}={value}" for name, value in self.options().items() if value is not None)
         return f"{self.name} ({options})" if options else self.name
 
 
-def option(default: Any, help: str) -> Any:
-    """A dataclass field that is an option of a rule, with the text that ``--help`` shows."""
-    return dataclasses.field(default=default, metadata={"help": help})
+def option(default: Default, help: str) -> Default:
+    """A dataclass field that is an option of a rule.
+
+    Parameters
+    ----------
+    default : int, float, bool or None
+        The value when it is not given.
+    help : str
+        What ``--help`` says of it.
+
+    Returns
+    -------
+    dataclasses.Field
+        Typed as the value that the field will hold, as :func:`dataclasses.field` is.
+    """
+    field: Any = dataclasses.field(default=default, metadata={"help": help})
+    return field
 
 
 def at_least(rule: Rule, name: str, minimum: int) -> None:

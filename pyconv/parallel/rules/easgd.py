@@ -56,10 +56,24 @@ class EASGD(Rule):
 
     @kernel(writes=("replica", "replica_state"), gradient=True)
     def descend(self, c: Chunk) -> None:
+        """Step the lane's own parameters by its own gradient.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; replica and its optimizer state are written.
+        """
         c.optimise(c.replica, c.gradient, c.replica_state)
 
     @kernel(writes=("replica", "centre"))
     def attract(self, c: Chunk) -> None:
+        """Move replica and centre towards each other.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; both are written.
+        """
         share = 0.9 / len(c.replicas) if self.elastic_rho is None else min(c.lr * self.elastic_rho, 1.0)
         difference = np.subtract(c.replica, c.centre, out=c.scratch(0))
         difference *= share

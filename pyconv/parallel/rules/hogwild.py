@@ -35,4 +35,11 @@ class Hogwild(Rule):
 
     @kernel(gradient=True, push=True, racy=True)
     def add(self, c: Chunk) -> None:
+        """Step the centre by the lane's gradient, without a lock.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; centre and optimizer state are written.
+        """
         c.optimise(c.centre, c.gradient, c.state)

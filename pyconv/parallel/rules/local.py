@@ -58,14 +58,35 @@ class Local(Rule):
 
     @kernel(writes=("replica", "replica_state"), gradient=True)
     def descend(self, c: Chunk) -> None:
+        """Step the lane's own parameters by its own gradient.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; replica and its optimizer state are written.
+        """
         c.optimise(c.replica, c.gradient, c.replica_state)
 
     @kernel()
     def average(self, c: Chunk) -> None:
+        """Average all lanes' parameters.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; the centre is written.
+        """
         c.centre[...] = c.mean(c.replicas)
 
     @kernel()
     def take(self, c: Chunk) -> None:
+        """Replace the lane's parameters by the average.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; the replica is written.
+        """
         c.replica[...] = c.centre
 
     def result(self, store: Store, out: np.ndarray) -> None:

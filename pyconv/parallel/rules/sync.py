@@ -38,4 +38,11 @@ class Sync(Rule):
 
     @kernel(writes=("centre", "state"))
     def average(self, c: Chunk) -> None:
+        """Step the centre by the mean of all lanes' gradients, weighted by their images.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; centre and optimizer state are written.
+        """
         c.optimise(c.centre, c.mean(c.gradients, c.weights), c.state)

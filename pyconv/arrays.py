@@ -1,0 +1,50 @@
+"""Arrays from outside: their types, NumPy's in main memory or any library's on a GPU, and how they are read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import InputError, PyconvError
+
+if TYPE_CHECKING:
+    from .cuda.array import DeviceArray
+
+
+class GPUArray(Protocol):
+    """An array in a GPU's memory, of pyconv, CuPy, PyTorch or another library that shares it without a copy."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Address, shape and dtype, as the CUDA array interface, version 3, lays them down."""
+
+
+#: float32 or float64 in main memory, or on a GPU.
+AnyArray: TypeAlias = "NDArray[np.floating] | GPUArray"
+
+#: The first array of an operation and its result, which is where that array is: NumPy's beside NumPy's, a
+#: :class:`pyconv.cuda.DeviceArray` beside one, and one again for another library's array on a GPU.
+Array = TypeVar("Array", NDArray[np.floating], NDArray[np.float64], "DeviceArray", GPUArray)
+
+
+def as_array(value: ArrayLike, name: str) -> np.ndarray:
+    """`value` as a NumPy array of whatever it holds.
+
+    Raises
+    ------
+    InputError
+        If it is none, as a list of rows of different lengths; `name` is the argument's in the message.
+    """
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise no_array(name, error) from None
+
+
+def no_array(name: str, error: ValueError) -> PyconvError:
+    """The error for an argument that NumPy cannot read, for NumPy's reason; pyconv's own errors stay as they are."""
+    if isinstance(error, PyconvError):
+        return error
+    return InputError(f"{name} cannot be read as an array: {' '.join(str(error).split())}")
