@@ -106,6 +106,37 @@ def test_a_training_run(environment: dict[str, str], workers: int, tmp_path: Pat
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
+OTHER = """
+import ctypes, types, numpy as np, pyconv
+from pyconv import cuda
+from pyconv.cuda.array import to_device
+driver = ctypes.CDLL("libcuda.so.1")
+def set_device(number):  # as PyTorch and CuPy do it
+    context = ctypes.c_void_p()
+    assert driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), number) == 0
+    assert driver.cuCtxSetCurrent(context) == 0
+x, w = np.ones((1, 4, 4, 1), np.float32), np.ones((3, 3, 1, 1), np.float32)
+there = to_device(x)
+set_device(1)
+address = ctypes.c_uint64()
+assert driver.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(x.nbytes)) == 0
+assert (pyconv.conv2d(there, w, backend="cuda").get() == 9).all()  # on our GPU all the same
+foreign = types.SimpleNamespace(__cuda_array_interface__={
+    "shape": x.shape, "typestr": x.dtype.str, "data": (address.value, False), "version": 3})
+try:
+    pyconv.conv2d(foreign, w, backend="cuda")
+except pyconv.errors.InputError as error:
+    print(error)
+"""
+
+
+def test_another_library_on_another_gpu(environment: dict[str, str]) -> None:
+    done = python(OTHER, environment, CUDA_ON_CPU_DEVICES="2")
+    expected = "x is on GPU 1, but this process computes on GPU 0; move it there, or set PYCONV_GPUS=1 before"
+    assert done.stdout.startswith(expected), done.stdout + done.stderr
+    assert done.stderr == ""
+
+
 POOL = """
 import numpy as np, pyconv
 from pyconv import cuda

@@ -62,6 +62,8 @@ class Device(Protocol):
     ----------
     name : str
         As the maker calls it.
+    number : int
+        Among the GPUs that this process sees.
     capability : (int, int)
         Compute capability.
     multiprocessors : int
@@ -70,12 +72,16 @@ class Device(Protocol):
     """
 
     name: str
+    number: int
     capability: tuple[int, int]
     multiprocessors: int
     shared_bytes: int
 
     def allocate(self, nbytes: int) -> Memory:
         """Memory for `nbytes` bytes, holding garbage; raises `DeviceMemoryError` where there is not enough."""
+
+    def owner(self, address: int) -> int | None:
+        """Number of the GPU whose memory `address` lies in, or None where nobody can tell."""
 
     def wrap(self, address: int, nbytes: int, stream: int | None) -> None:
         """Make sure that foreign memory may be used from here on: wait for its `stream` where that is not ours."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import fcntl
 import gc
 import hashlib
@@ -144,9 +145,10 @@ class DriverDevice:
         import pycuda.tools
 
         self._drv, self._compiler = drv, pycuda.compiler
-        device = drv.Device(number)
+        self._gpu = device = drv.Device(number)
         attribute = drv.device_attribute
         self.name: str = device.name()
+        self.number = number
         self.capability: tuple[int, int] = tuple(device.compute_capability())
         self.multiprocessors: int = device.get_attribute(attribute.MULTIPROCESSOR_COUNT)
         self.shared_bytes: int = device.get_attribute(attribute.MAX_SHARED_MEMORY_PER_BLOCK)
@@ -166,9 +168,15 @@ class DriverDevice:
         atexit.register(self._leave)
 
     def _enter(self) -> None:
-        """Make the context current in this thread: each thread has a stack of contexts of its own."""
-        if not hasattr(self._entered, "context"):
+        """Make the context current in this thread: each has its own, and ``cudaSetDevice`` elsewhere changes it."""
+        if not hasattr(self._entered, "context") or not self._is_current():
             self._entered.context = _Pushed(self._context)
+
+    def _is_current(self) -> bool:
+        try:
+            return self._drv.Context.get_device() == self._gpu
+        except self._drv.Error:
+            return False
 
     def _leave(self) -> None:
         """At exit, while PyCUDA is still whole: give the pool's memory back and let go of the context."""
@@ -252,6 +260,15 @@ class DriverDevice:
     def memory(self) -> tuple[int, int]:
         self._enter()
         return self._free_and_total()
+
+    def owner(self, address: int) -> int | None:
+        # PyCUDA does not offer this question: it is asked of the driver that it has loaded.
+        number, ordinal = ctypes.c_int(), 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        self._enter()
+        failed = ctypes.CDLL("libcuda.so.1").cuPointerGetAttribute(
+            ctypes.byref(number), ordinal, ctypes.c_uint64(address)
+        )
+        return None if failed else number.value
 
     def wrap(self, address: int, nbytes: int, stream: int | None) -> None:
         self._enter()
