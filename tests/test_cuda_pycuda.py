@@ -172,6 +172,13 @@ def test_memory_without_the_pool(environment: dict[str, str]) -> None:
         ("pyconv.conv2d(x, w, backend='cuda')", {"CUDA_ON_CPU_DEVICES": "0"}, "no NVIDIA GPU is visible"),
         ("pyconv.conv2d(x, w, backend='cuda')", {"CUDA_ON_CPU_CAPABILITY": "70"}, "compute capability 7.0"),
         ("pyconv.conv2d(x, w, backend='cuda')", {"PYCONV_GPUS": "5"}, "there is no GPU 5"),
+        (
+            "import os; pyconv.backends()\n"
+            "if os.fork() == 0: pyconv.conv2d(x, w, backend='cuda')\n"
+            "else: os._exit(os.waitstatus_to_exitcode(os.wait()[1]))",
+            {},
+            "forked from one that used the GPU, or asked for it",
+        ),
         ("pyconv.cuda.current().allocate(1 << 40)", {}, "out of memory"),
         ("[pyconv.conv2d(x, w, backend='cuda') for _ in range(3)]", {"CUDA_ON_CPU_LOST_AFTER": "1"}, "illegal memory"),
         ("pyconv.cuda.join(0, 4).allocate(1 << 29)", {}, "share of"),

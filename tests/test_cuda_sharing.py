@@ -101,7 +101,7 @@ def test_an_array_on_another_gpu_is_refused_by_name(rng: np.random.Generator, mo
         address = foreign.__cuda_array_interface__["data"][0]
         monkeypatch.setattr(device, "owner", lambda asked: 3 if asked == address else 0)
         with pytest.raises(
-            InputError, match="^x is on GPU 3, but this process computes on GPU 0; move .*PYCONV_GPUS=3"
+            InputError, match=r"^x is on GPU 3, but this process computes on GPU 0; move .*PYCONV_GPUS=3"
         ):
             pyconv.conv2d(foreign, there, backend="cuda")
 

@@ -159,10 +159,9 @@ def current() -> Device:
             raise BackendUnavailable(reason)
         _made, _made_in = _make(), os.getpid()
     elif _made_in != os.getpid():
-        raise BackendUnavailable(
-            "this process was forked from one that used the GPU, which CUDA does not allow: "
-            "start it with multiprocessing's 'spawn', or use the GPU in the child only"
-        )
+        from .driver import FORKED
+
+        raise BackendUnavailable(FORKED)
     return _made
 
 
@@ -185,7 +184,7 @@ def gpus() -> tuple[int, ...]:
 
         return tuple(range(devices()))
     try:
-        numbers = tuple(int(item) for item in text.split(","))
+        numbers = tuple(dict.fromkeys(int(item) for item in text.split(",")))  # one GPU has one share of workers
     except ValueError:
         numbers = (-1,)
     if min(numbers) < 0:

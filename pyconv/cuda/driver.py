@@ -30,6 +30,13 @@ from .source import Macros, defines, text
 #: The oldest GPUs that the kernels are compiled for and tested on: Turing.
 OLDEST = (7, 5)
 
+FORKED = (
+    "this process was forked from one that used the GPU, or asked for it, which CUDA does not allow: "
+    "start it with multiprocessing's 'spawn', or use the GPU in the child only"
+)
+
+_initialised_in: int | None = None
+
 
 def _pycuda() -> Any:
     """PyCUDA's driver module, initialised, or a `BackendUnavailable` that says what is missing."""
@@ -47,28 +54,33 @@ def _pycuda() -> Any:
                 "there is no NVIDIA driver here (libcuda.so.1 is not found): install the driver of your GPU"
             ) from None
         raise BackendUnavailable(f"PyCUDA cannot be imported: {_line(error)}: build it anew for this machine") from None
+    global _initialised_in
+    if _initialised_in not in (None, os.getpid()):
+        raise BackendUnavailable(FORKED)
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    also = "" if chosen is None else f", and CUDA_VISIBLE_DEVICES, which is {chosen!r}"
+    check = f"check what nvidia-smi says{also}"
     try:
         drv.init()
+        _initialised_in = os.getpid()
         count = drv.Device.count()
     except drv.Error as error:
-        raise BackendUnavailable(f"no usable NVIDIA GPU: {_line(error)}: check what nvidia-smi says") from None
+        raise BackendUnavailable(f"no usable NVIDIA GPU: {_line(error)}: {check}") from None
     if not count:
-        raise BackendUnavailable(
-            "no NVIDIA GPU is visible: check what nvidia-smi says, and CUDA_VISIBLE_DEVICES if it is set"
-        )
+        raise BackendUnavailable(f"no NVIDIA GPU is visible: {check}")
     return drv
 
 
 def unavailable() -> str | None:
     """Why no GPU can be used here, in one line, or None."""
-    from .device import ordinal
+    from .device import gpus, ordinal
 
     try:
         drv = _pycuda()
-        number = ordinal()
-        if number >= drv.Device.count():
-            return f"there is no GPU {number}: {drv.Device.count()} visible; set PYCONV_GPUS or CUDA_VISIBLE_DEVICES"
-        device = drv.Device(number)
+        beyond = [number for number in gpus() if number >= drv.Device.count()]  # any worker's
+        if beyond:
+            return f"there is no GPU {beyond[0]}: {drv.Device.count()} visible; set PYCONV_GPUS or CUDA_VISIBLE_DEVICES"
+        device = drv.Device(ordinal())
         capability = device.compute_capability()
         if tuple(capability) < OLDEST:
             return (

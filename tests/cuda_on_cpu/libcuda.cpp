@@ -26,6 +26,7 @@ enum {
     OK,
     INVALID_VALUE = 1,
     OUT_OF_MEMORY = 2,
+    NOT_INITIALIZED = 3,
     NO_DEVICE = 100,
     INVALID_IMAGE = 200,
     INVALID_CONTEXT = 201,
@@ -89,6 +90,8 @@ static int current() {
     if (stack.empty()) return INVALID_CONTEXT
 
 API Result cuInit(unsigned) {
+    static pid_t initialised = getpid();
+    if (initialised != getpid()) return NOT_INITIALIZED; // forked
     return getenv("CUDA_ON_CPU_NO_DEVICE") ? NO_DEVICE : OK;
 }
 API Result cuDriverGetVersion(int *version) {
