@@ -60,8 +60,11 @@ y = pyconv.conv2d(x, w, backend="cuda")
 assert isinstance(y, np.ndarray) and (y == 9).all()
 there = pyconv.conv2d(to_device(x), w, backend="cuda", layout="NHWC")
 assert isinstance(there, cuda.DeviceArray) and (there.get() == 9).all()
-with device.timer() as timer:
-    pyconv.conv2d(to_device(x), w, backend="cuda")
+try:
+    raise ValueError
+except ValueError:  # what is being handled outside is nothing to a timer
+    with device.timer() as timer:
+        pyconv.conv2d(to_device(x), w, backend="cuda")
 assert timer.milliseconds > 0
 pinned = device.page_locked((4,), np.float32); pinned[...] = 7
 target = to_device(np.zeros(4, np.float32)); device.after(device.copy_in_async(target.address, pinned))
@@ -104,6 +107,45 @@ def test_a_training_run(environment: dict[str, str], workers: int, tmp_path: Pat
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+CONVOLVE = """
+import numpy as np, pyconv
+x, w = np.ones((1, 4, 4, 1), "f"), np.ones((3, 3, 1, 1), "f")
+try:
+    assert (pyconv.conv2d(x, w, backend="cuda", algorithm="naive") == 9).all()
+    print("fine")
+except pyconv.PyconvError as error:
+    print(error)
+"""
+
+
+def test_a_damaged_program_is_made_anew_and_kept(environment: dict[str, str], tmp_path: Path) -> None:
+    cache = {"PYCONV_CACHE_DIR": str(tmp_path)}
+    assert python(CONVOLVE, environment, **cache).stdout == "fine\n"
+    (kept,) = tmp_path.rglob("*.cubin")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:9])
+    done = python(CONVOLVE, environment, **cache)
+    assert done.stdout == "fine\n", done.stdout + done.stderr
+    assert len(kept.read_bytes()) == len(whole)
+
+
+def test_a_driver_that_is_older_than_the_toolkit(environment: dict[str, str], tmp_path: Path) -> None:
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\ncase $1 in --version) echo 99;; *) echo new > kernel.cubin;; esac\n")
+    nvcc.chmod(0o755)
+    where = {"PATH": f"{tmp_path}:{environment['PATH']}", "PYCONV_CACHE_DIR": str(tmp_path)}
+    done = python(CONVOLVE, environment, **where)
+    assert "does not take what nvcc made of naive.cu" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.endswith("install a driver that is as new as the CUDA toolkit\n")
+
+
+def test_a_cache_folder_that_cannot_be_written_to(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "cuda").symlink_to("/proc")  # nobody writes there, not even root
+    done = python(CONVOLVE, environment, PYCONV_CACHE_DIR=str(tmp_path))
+    assert done.stdout.count("\n") == 1, done.stdout + done.stderr
+    assert "cannot be written to: " in done.stdout and "set PYCONV_CACHE_DIR" in done.stdout
 
 
 OTHER = """

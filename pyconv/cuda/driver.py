@@ -15,7 +15,6 @@ import hashlib
 import math
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +114,21 @@ def cache_folder() -> Path:
             f"{folder}: cannot be made: {error.strerror}; set PYCONV_CACHE_DIR to a folder that can be written to"
         ) from None
     return folder
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make `folder` where it is missing, and hold its lock."""
+    try:
+        folder.mkdir(exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise RunError(
+            f"{folder}: cannot be written to: {error.strerror}; set PYCONV_CACHE_DIR to a folder that can"
+        ) from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class DriverMemory:
@@ -360,33 +374,41 @@ class DriverDevice:
     def _module(self, name: str, options: list[str]) -> Any:
         """Compile with PyCUDA, which keeps the result in the cache folder.
 
-        Its cache is not safe for several processes at once, so a lock lets one write while the others wait, and a
-        result that does not load (its writer was killed) is made anew.
+        Its cache is not safe for several processes at once, so each program has a folder with a lock, which lets one
+        write while the others wait; and a result that does not load (its writer was killed) is made anew.
         """
-        source, folder = text(name), cache_folder()
+        source = text(name)
         digest = hashlib.sha256(repr((source, options, self.capability)).encode()).hexdigest()[:24]
-        drv = self._drv
+        folder, drv = cache_folder() / digest, self._drv
 
-        def build(cache: Any) -> Any:
-            return self._compiler.SourceModule(source, options=options, no_extern_c=True, cache_dir=cache)
+        def build() -> Any:
+            return self._compiler.SourceModule(source, options=options, no_extern_c=True, cache_dir=str(folder))
 
-        with (folder / f"{digest}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _locked(folder):
             try:
                 try:
-                    return build(str(folder))
+                    return build()
                 except drv.CompileError:
                     raise
                 except (drv.LogicError, drv.RuntimeError):
-                    return build(False)
+                    for kept in folder.glob("*.cubin"):
+                        kept.unlink()
+                    return build()
             except drv.CompileError as error:
                 lines = [line for line in (error.stderr or "").splitlines() if "error" in line or "fatal" in line]
                 found = lines[0] if lines else _line(error.msg)
                 raise CompileError(f"nvcc refused {name} with {' '.join(options)}: {found}") from None
             except drv.Error as error:
+                if "image" in _line(error):
+                    raise CompileError(
+                        f"{self.name} does not take what nvcc made of {name}: {_line(error)}; "
+                        "install a driver that is as new as the CUDA toolkit"
+                    ) from None
                 raise self._translated(error, f"loading {name}") from None
             except OSError as error:
-                raise CompileError(f"nvcc cannot be run: {_line(error)}; put the CUDA toolkit on PATH") from None
+                if error.errno is None:  # PyCUDA's, of a command
+                    raise CompileError(f"nvcc cannot be run: {_line(error)}; put the CUDA toolkit on PATH") from None
+                raise RunError(f"{name} cannot be compiled: {error}; make room there, or set TMPDIR") from None
 
     def synchronise(self) -> None:
         self._enter()
@@ -401,14 +423,11 @@ class DriverDevice:
         self._enter()
         drv, result = self._drv, DriverTimer()
         start, end = drv.Event(), drv.Event()
-        start.record()
-        try:
-            yield result
-        finally:
-            if sys.exc_info()[0] is None:
-                end.record()
-                self._call(end.synchronize, doing="running a kernel")
-                result.milliseconds = start.time_till(end)
+        self._call(start.record, doing="running a kernel")
+        yield result
+        self._call(end.record, doing="running a kernel")
+        self._call(end.synchronize, doing="running a kernel")
+        result.milliseconds = start.time_till(end)
 
 
 class DriverProgram:
