@@ -141,6 +141,19 @@ def test_a_driver_that_is_older_than_the_toolkit(environment: dict[str, str], tm
     assert done.stdout.endswith("install a driver that is as new as the CUDA toolkit\n")
 
 
+def test_a_toolkit_that_is_older_than_the_gpu(environment: dict[str, str], tmp_path: Path) -> None:
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(
+        "#!/bin/sh\n[ $1 = --version ] && echo 9 && exit\n"
+        "echo \"nvcc fatal   : Value 'sm_120' is not defined for option 'gpu-architecture'\" >&2; exit 1\n"
+    )
+    nvcc.chmod(0o755)
+    where = {"PATH": f"{tmp_path}:{environment['PATH']}", "PYCONV_CACHE_DIR": str(tmp_path)}
+    done = python(CONVOLVE, environment, **where)
+    assert done.stdout.endswith("'gpu-architecture'); install a newer CUDA toolkit\n"), done.stdout + done.stderr
+    assert done.stdout.count("\n") == 1
+
+
 def test_a_cache_folder_that_cannot_be_written_to(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "cuda").symlink_to("/proc")  # nobody writes there, not even root
     done = python(CONVOLVE, environment, PYCONV_CACHE_DIR=str(tmp_path))

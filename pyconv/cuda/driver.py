@@ -397,6 +397,8 @@ class DriverDevice:
             except drv.CompileError as error:
                 lines = [line for line in (error.stderr or "").splitlines() if "error" in line or "fatal" in line]
                 found = lines[0] if lines else _line(error.msg)
+                if "gpu-architecture" in found:
+                    found = f"it does not know {self.name} yet ({found}); install a newer CUDA toolkit"
                 raise CompileError(f"nvcc refused {name} with {' '.join(options)}: {found}") from None
             except drv.Error as error:
                 if "image" in _line(error):
