@@ -192,6 +192,21 @@ def test_another_library_on_another_gpu(environment: dict[str, str]) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("after", [1, 40, 90])
+def test_a_gpu_that_is_lost_is_one_line(environment: dict[str, str], after: int, tmp_path: Path) -> None:
+    """Nothing can be given back then, and PyCUDA would say so for each array, event and module."""
+    what = ["--data", "faces", "--limit", "40", "--model", "5-4-8-7", "--batch-size", "8", "--epochs", "3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pyconv.train", "--backend", "cuda", "--progress", "plain", "--out", str(tmp_path),
+         *what],
+        capture_output=True, text=True, timeout=250, env={**environment, "CUDA_ON_CPU_LOST_AFTER": str(after)},
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.startswith("pyconv: error: ") and "libcuda on the CPU failed, " in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
 POOL = """
 import numpy as np, pyconv
 from pyconv import cuda
@@ -258,3 +273,4 @@ def test_what_goes_wrong_is_one_line(environment: dict[str, str], program: str, 
     done = python(start + caught, environment, **variables)
     assert words in done.stdout, done.stdout + done.stderr
     assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == "", "PyCUDA says nothing of its own"

@@ -16,6 +16,7 @@ import math
 import os
 import shutil
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,17 +132,39 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def _keep_for_ever(thing: Any) -> None:
+    """Let PyCUDA's destructor never run: of a GPU that is lost it can give nothing back, and says so each time."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
 class DriverMemory:
     """Device memory from the pool."""
 
-    def __init__(self, allocation: Any, nbytes: int, account: Callable[[int], None]) -> None:
+    def __init__(self, allocation: Any, nbytes: int, device: DriverDevice) -> None:
         self._allocation = allocation
-        self._account = account
+        self._device = device
         self.address = int(allocation)
         self.nbytes = nbytes
+        device._taken += nbytes
 
     def __del__(self) -> None:
-        self._account(-self.nbytes)
+        self._device._taken -= self.nbytes
+        if self._device.lost:
+            _keep_for_ever(self._allocation)
+
+
+class _Event:
+    """A moment on a stream, by default the default one."""
+
+    event: Any = None
+
+    def __init__(self, device: DriverDevice, flags: int = 0, stream: Any = None) -> None:
+        self._device, self.event = device, device._drv.Event(flags)
+        self.event.record(stream)
+
+    def __del__(self) -> None:
+        if self._device.lost:
+            _keep_for_ever(self.event)
 
 
 class _Pushed:
@@ -171,6 +194,12 @@ class DriverDevice:
         import pycuda.tools
 
         self._drv, self._compiler = drv, pycuda.compiler
+        self.lost = False
+        self._context: Any = None
+        self._pool: Any = None
+        self._copies: Any = None
+        self._programs: dict[tuple[str, tuple[str, ...]], DriverProgram] = {}
+        self._page_locked: list[weakref.ref[np.ndarray]] = []
         self._gpu = device = drv.Device(number)
         attribute = drv.device_attribute
         self.name: str = device.name()
@@ -190,7 +219,6 @@ class DriverDevice:
         self._taken = 0
         self._limit: float = math.inf
         self._pooled = os.environ.get("PYCONV_CUDA_POOL", "1") != "0"
-        self._programs: dict[tuple[str, tuple[str, ...]], DriverProgram] = {}
         atexit.register(self._leave)
 
     def _enter(self) -> None:
@@ -206,6 +234,8 @@ class DriverDevice:
 
     def _leave(self) -> None:
         """At exit, while PyCUDA is still whole: give the pool's memory back and let go of the context."""
+        if self.lost:
+            return
         with contextlib.suppress(self._drv.Error):
             self._programs.clear()
             gc.collect()
@@ -222,10 +252,20 @@ class DriverDevice:
                 f"{self.name}: out of memory, {doing}: {free >> 20} MiB of {total >> 20} are free; "
                 "take a smaller batch, fewer workers on this GPU, or stop what else runs there"
             )
+        self._lose()
         return DeviceLostError(
             f"{self.name} failed, {doing}: {words}; start the run again with --resume, "
             "and look at nvidia-smi and the system's log if it fails again"
         )
+
+    def _lose(self) -> None:
+        """Leave what there is of PyCUDA's to the end of the process."""
+        if not self.lost:
+            self.lost = True
+            modules = [program._module for program in self._programs.values()]
+            arrays = [array() for array in self._page_locked]
+            for thing in (self._context, self._pool, self._copies, *modules, *arrays):
+                _keep_for_ever(thing)
 
     def _free_and_total(self) -> tuple[int, int]:
         try:
@@ -234,9 +274,6 @@ class DriverDevice:
             return 0, 0
 
     # ---- memory ------------------------------------------------------------------------------------------------------
-
-    def _account(self, nbytes: int) -> None:
-        self._taken += nbytes
 
     def allocate(self, nbytes: int) -> DriverMemory:
         self._enter()
@@ -260,8 +297,7 @@ class DriverDevice:
                 raise self._translated(error, f"allocating {size >> 20} MiB") from None
         except self._drv.Error as error:
             raise self._translated(error, f"allocating {size >> 20} MiB") from None
-        self._account(size)
-        return DriverMemory(allocation, size, self._account)
+        return DriverMemory(allocation, size, self)
 
     def _take(self, size: int) -> Any:
         """From the pool; with ``PYCONV_CUDA_POOL=0`` each on its own, so that compute-sanitizer sees where it ends."""
@@ -304,7 +340,9 @@ class DriverDevice:
 
     def page_locked(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         self._enter()
-        return self._call(self._drv.pagelocked_empty, shape, dtype, doing="page-locking memory")
+        array = self._call(self._drv.pagelocked_empty, shape, dtype, doing="page-locking memory")
+        self._page_locked = [other for other in self._page_locked if other() is not None] + [weakref.ref(array)]
+        return array
 
     # ---- copies ------------------------------------------------------------------------------------------------------
 
@@ -322,30 +360,24 @@ class DriverDevice:
         self._enter()
         drv = self._drv
         try:
-            ticket = drv.Event(drv.event_flags.DISABLE_TIMING)
             drv.memcpy_htod_async(address, host, self._copies)
-            ticket.record(self._copies)
+            return _Event(self, drv.event_flags.DISABLE_TIMING, self._copies)
         except drv.Error as error:
             raise self._translated(error, "copying to it") from None
-        return ticket
 
     def copy_out_async(self, host: np.ndarray, address: int) -> Any:
         self._enter()
         drv = self._drv
         try:
-            started = drv.Event(drv.event_flags.DISABLE_TIMING)
-            started.record()
-            self._copies.wait_for_event(started)
+            self._copies.wait_for_event(_Event(self, drv.event_flags.DISABLE_TIMING).event)
             drv.memcpy_dtoh_async(host, address, self._copies)
-            ticket = drv.Event(drv.event_flags.DISABLE_TIMING)
-            ticket.record(self._copies)
+            return _Event(self, drv.event_flags.DISABLE_TIMING, self._copies)
         except drv.Error as error:
             raise self._translated(error, "copying from it") from None
-        return ticket
 
     def after(self, ticket: Any) -> None:
         # PyCUDA cannot make the default stream wait for an event. The copy ran beside the step before and is done.
-        self._call(ticket.synchronize, doing="copying to it")
+        self._call(ticket.event.synchronize, doing="copying to it")
 
     def copy_out(self, host: np.ndarray, address: int) -> None:
         self._enter()
@@ -423,13 +455,12 @@ class DriverDevice:
     @contextlib.contextmanager
     def timer(self) -> Iterator[DriverTimer]:
         self._enter()
-        drv, result = self._drv, DriverTimer()
-        start, end = drv.Event(), drv.Event()
-        self._call(start.record, doing="running a kernel")
+        result = DriverTimer()
+        start = self._call(_Event, self, doing="running a kernel")
         yield result
-        self._call(end.record, doing="running a kernel")
-        self._call(end.synchronize, doing="running a kernel")
-        result.milliseconds = start.time_till(end)
+        end = self._call(_Event, self, doing="running a kernel")
+        self._call(end.event.synchronize, doing="running a kernel")
+        result.milliseconds = start.event.time_till(end.event)
 
 
 class DriverProgram:

@@ -84,6 +84,7 @@ static int current() {
 }
 // What is tidied up after the context has gone is an error on a real driver.
 #define NEEDS_LIFE                                                                                           \
+    if (lost) return ILLEGAL_ADDRESS;                                                                        \
     if (retained <= 0) return INVALID_CONTEXT
 #define NEEDS_CONTEXT                                                                                        \
     if (lost) return ILLEGAL_ADDRESS;                                                                        \
@@ -140,7 +141,7 @@ API Result cuDevicePrimaryCtxRetain(void **made, int device) {
 }
 API Result cuDevicePrimaryCtxRelease_v2(int) {
     retained--;
-    return OK;
+    return lost ? ILLEGAL_ADDRESS : OK;
 }
 API Result cuCtxPushCurrent_v2(void *which) {
     stack.push_back(which);
@@ -304,6 +305,7 @@ API Result cuModuleLoadDataEx(Module **module, const void *image, unsigned, void
     return OK; // the descriptor stays open: the loader knows a library by its name
 }
 API Result cuModuleUnload(Module *module) {
+    NEEDS_LIFE;
     delete module;
     return OK;
 }
