@@ -13,7 +13,7 @@ SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*
 C_SOURCES := $(wildcard pyconv/_kernels/*.[ch] pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
   tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/planted/*.cu)
 
-.PHONY: help train test test-gpu chaos bench bench-gpu gpu docs lint format clean
+.PHONY: help train test test-gpu test-pycuda chaos bench bench-gpu gpu docs lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,22 @@ test-gpu: gpu $(VENV)/.installed-test,cuda  ## run the tests on the GPU, then NV
 	@! command -v compute-sanitizer >/dev/null || for tool in memcheck racecheck; do \
 	  PYCONV_CUDA_POOL=0 compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/python tests/cuda_exercise.py || exit 1; \
 	done
+
+# PyCUDA itself, on a libcuda and an nvcc that run on the CPU (the tests bring them). Its build takes some minutes, CUDA's
+# headers, and a libcuda to link with, for which an empty one will do; it reads its settings in the home folder.
+PYCUDA := build/pycuda
+$(PYCUDA)/.installed: $(BIN)/python pyproject.toml
+	@command -v nvcc >/dev/null || { echo "needs the CUDA toolkit, with nvcc on PATH"; exit 1; }
+	mkdir -p $(PYCUDA)/home && echo | gcc -shared -x c - -Wl,-soname,libcuda.so.1 -o $(PYCUDA)/home/libcuda.so
+	echo "CUDA_ENABLE_CURAND = False" > $(PYCUDA)/home/.aksetup-defaults.py
+	root=$$(nvcc -dryrun -x cu -c /dev/null -o /dev/null 2>&1 | sed -n 's/^#\$$ TOP=//p') \
+	  && needs=$$($(call requirements,["project"]["optional-dependencies"],cuda)) \
+	  && export PIP_CONFIG_FILE="$${PIP_CONFIG_FILE:-$$HOME/.config/pip/pip.conf}" HOME=$(abspath $(PYCUDA)/home) \
+	  && export CUDA_ROOT="$$root" PATH="$$root/bin:$$PATH" LIBRARY_PATH="$$HOME" CFLAGS="-O0 -w" LDFLAGS=-Wl,--no-as-needed \
+	  && echo "$$needs" | $(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(PYCUDA) --requirement /dev/stdin
+	@touch $@
+test-pycuda: $(VENV)/.installed-test $(PYCUDA)/.installed  ## run the tests of the GPU through PyCUDA itself, on the CPU
+	PYTHONPATH=$(abspath $(PYCUDA)) $(BIN)/python -m pytest tests/test_cuda_pycuda.py $(ARGS)
 
 GPU_BENCHES := $(addprefix bench/bench_,cuda_peers.py table1_variants.py fig1_layers.py fig2_image_sizes.py fig3_architectures.py)
 bench-gpu: gpu $(VENV)/.installed-test,peers,cuda  ## measure all that needs a GPU, and record it in bench/results

@@ -17,10 +17,12 @@ from pyconv.shapes import conv_geometry, pool_geometry
 
 _BACKEND = Backend("cuda", operations, many_threads=False)
 
-#: One number at a time, with everything that a convolution can have; and the ways that read four at a time.
+#: One number at a time, with everything that a convolution can have; the ways that read four at a time; and more
+#: channels, and pixels, than shared memory holds at once.
 SHAPES = [
     conv_geometry((2, 7, 9, 4), (3, 3, 2, 12), stride=(2, 1), padding=((1, 2), (0, 1)), dilation=(1, 2), groups=2),
     conv_geometry((3, 6, 7, 8), (3, 2, 8, 20), padding=1),
+    conv_geometry((1, 9, 10, 40), (3, 3, 40, 8), padding=1),
 ]
 
 

@@ -50,6 +50,7 @@ def fake(*, count: int = 1, capability: tuple[int, int] = (9, 0), init: str | No
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path, module: ModuleType | None, driver_py: str = "") -> None:
     """Let ``import pycuda.driver`` give `module`, or run `driver_py`."""
+    monkeypatch.setattr(driver, "_initialised_in", None)
     for name in ("pycuda", "pycuda.driver"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     (folder / "pycuda").mkdir()
@@ -83,7 +84,7 @@ def path_with_nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
          r"no NVIDIA driver here \(libcuda.so.1 is not found\): install the driver"),
         (None, "raise ImportError('undefined symbol: x')", "cannot be imported: undefined symbol: x: build it anew"),
         ({"init": "cuInit failed: no CUDA-capable device is detected"}, "", "no usable NVIDIA GPU: cuInit failed"),
-        ({"count": 0}, "", "no NVIDIA GPU is visible: check what nvidia-smi says, and CUDA_VISIBLE_DEVICES"),
+        ({"count": 0}, "", "no NVIDIA GPU is visible: check what nvidia-smi says$"),
         ({"capability": (2, 1)}, "", "GeForce GTX 520 has compute capability 2.1: pyconv needs 7.5 or newer"),
     ],
 )  # fmt: skip
@@ -92,6 +93,7 @@ def test_the_reason_is_one_line(
 ) -> None:
     install(monkeypatch, tmp_path, None if made is None else fake(**made), text)
     monkeypatch.setattr(door, "_made", None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     reason = driver.unavailable()
     assert reason is not None and "\n" not in reason
     with pytest.raises(BackendUnavailable, match=words):
@@ -110,10 +112,36 @@ def test_a_gpu_and_all_that_it_needs(tmp_path: Path, path_with_nvcc: None, monke
     install(monkeypatch, tmp_path, fake(count=2))
     assert driver.unavailable() is None
     assert door.gpus() == (0, 1)
+    monkeypatch.setenv("PYCONV_GPUS", "1,0,1")
+    assert door.gpus() == (1, 0), "a GPU that is named twice is shared out once"
+    monkeypatch.setenv("PYCONV_GPUS", "0,2")
+    assert driver.unavailable() == "there is no GPU 2: 2 visible; set PYCONV_GPUS or CUDA_VISIBLE_DEVICES"
     monkeypatch.setenv("PYCONV_GPUS", "2")
     assert driver.unavailable() == "there is no GPU 2: 2 visible; set PYCONV_GPUS or CUDA_VISIBLE_DEVICES"
     monkeypatch.setenv("PYCONV_GPUS", "first")
     assert "must be numbers of GPUs, from 0 on, such as 0,2; not 'first'" in str(driver.unavailable())
+
+
+@pytest.mark.parametrize("made", [{"count": 0}, {"init": "cuInit failed: no CUDA-capable device is detected"}])
+@pytest.mark.parametrize("chosen", ["", "-1", "GPU-8932f937"])
+def test_gpus_that_are_hidden(
+    made: dict, chosen: str, tmp_path: Path, path_with_nvcc: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nvidia-smi shows them all the same, so the variable is named."""
+    install(monkeypatch, tmp_path, fake(**made))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert str(driver.unavailable()).endswith(f"and CUDA_VISIBLE_DEVICES, which is {chosen!r}")
+
+
+def test_a_child_of_a_process_that_asked_for_the_gpu(
+    tmp_path: Path, path_with_nvcc: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA is started by the question, and a fork does not survive that."""
+    install(monkeypatch, tmp_path, fake())
+    assert driver.unavailable() is None
+    child = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: child)
+    assert "was forked from one that used the GPU, or asked for it" in str(driver.unavailable())
 
 
 def test_no_other_backend_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

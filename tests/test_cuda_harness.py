@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cuda_devices import BACKEND, NO_EMULATOR, running_on
-from cuda_exercise import exercise, kernels_of_all_files
+from cuda_exercise import SHAPES, exercise, kernels_of_all_files
 from cuda_on_cpu import toolchain
 from cuda_on_cpu.device import EmulatedDevice, EmulatedProgram, fixed_addresses
 
 import pyconv
+import pyconv.reference as twin
 from pyconv import cuda
 from pyconv.cuda.array import empty, to_device
 from pyconv.cuda.errors import DeviceLostError
+from pyconv.cuda.source import HERE
 from pyconv.shapes import conv_geometry
 
 pytestmark = pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR))
@@ -162,8 +164,40 @@ def test_every_convolution_needs_its_barriers(monkeypatch: pytest.MonkeyPatch) -
     rng = np.random.default_rng(0)
     x, weight = rng.standard_normal(g.input_shape).astype("f"), rng.standard_normal(g.weight_shape).astype("f")
     for algorithm in cuda.algorithms[1:]:
-        with running_on("emulated", macros={"PLANTED_NO_BARRIER": 1}):
+        with running_on("emulated", macros={"PLANTED_NO_BARRIER": 0}):
             assert np.isnan(BACKEND.conv2d(x, weight, None, g, algorithm=algorithm)).any()
+
+
+def barriers(algorithm: str) -> list[int]:
+    """The lines of a variant's file that hold a barrier."""
+    lines = (HERE / f"{algorithm}.cu").read_text().splitlines()
+    return [number for number, line in enumerate(lines, 1) if "__syncthreads();" in line]
+
+
+BARRIERS = [(algorithm, line) for algorithm in cuda.algorithms for line in barriers(algorithm)]
+
+
+@pytest.mark.parametrize(("algorithm", "line"), BARRIERS)
+def test_each_barrier_of_a_convolution_is_missed(
+    algorithm: str, line: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over more channels than a tile holds, and more pixels, in three orders of the threads."""
+    monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
+    g = SHAPES[-1]
+    x, weight, grad = (
+        rng.standard_normal(shape).astype("f") for shape in (g.input_shape, g.weight_shape, g.output_shape)
+    )
+    expected = twin.conv2d(x, weight, None, g), twin.conv2d_weight_grad(x, grad, g)
+
+    def right(order: str, **macros: int) -> bool:
+        with running_on("emulated", order=order, macros=macros):
+            y = BACKEND.conv2d(x, weight, None, g, algorithm=algorithm)
+            dw = BACKEND.conv2d_weight_grad(x, grad, g, algorithm=algorithm)
+        return all(np.allclose(*pair, atol=1e-3) for pair in zip((y, dw), expected))
+
+    orders = "natural", "reversed", "shuffled"
+    assert all(map(right, orders))
+    assert not all(right(order, PLANTED_NO_BARRIER=line) for order in orders)
 
 
 def test_fibers_also_switch_by_ucontext(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,24 @@ def test_what_cannot_be_taken_is_refused_by_name(rng: np.random.Generator, devic
             np.asarray(there)
 
 
+def test_an_array_on_another_gpu_is_refused_by_name(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight, _ = arrays(rng)
+    with running_on("emulated") as device:
+        foreign, there = Foreign(x), to_device(weight)
+        address = foreign.__cuda_array_interface__["data"][0]
+        monkeypatch.setattr(device, "owner", lambda asked: 3 if asked == address else 0)
+        with pytest.raises(
+            InputError, match=r"^x is on GPU 3, but this process computes on GPU 0; move .*PYCONV_GPUS=3"
+        ):
+            pyconv.conv2d(foreign, there, backend="cuda")
+
+
+def test_an_empty_array_has_no_address(rng: np.random.Generator) -> None:
+    weight = arrays(rng)[1]
+    with running_on("emulated"), pytest.raises(ShapeError):
+        pyconv.conv2d(Foreign(np.empty((0, 6, 7, 3), "f"), data=(0, False)), weight, backend="cuda")
+
+
 def test_an_array_that_records_its_gradient_is_refused_in_one_line(rng: np.random.Generator) -> None:
     class Recording:
         @property

@@ -71,10 +71,13 @@ def test_what_the_file_says_is_taken_and_a_second_layer_keeps_the_first() -> Non
         lambda tile: {**tile, "out_p": 0},
         lambda tile: {**tile, "tile_h": "4"},
         lambda tile: {**tile, "tile_h": 1 << 20},
+        lambda tile: {**tile, "out_k": 2},
+        lambda tile: {**tile, "tile_k": tile["tile_k"] + 1},
+        lambda tile: {**tile, "out_p": [1]},
         lambda tile: {**tile, "unknown": 1},
         lambda tile: {},
     ],
-    ids=["zero", "text", "too large", "unknown", "empty"],
+    ids=["zero", "text", "too large", "no whole pack", "not aligned", "list", "unknown", "empty"],
 )
 def test_a_tile_that_cannot_be_is_not_taken(change) -> None:
     with running_on("emulated"):

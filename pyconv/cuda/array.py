@@ -242,7 +242,7 @@ def adopt(value: Any, name: str) -> DeviceArray:
     Raises
     ------
     InputError
-        If it is not C-contiguous; `name` is the argument's in the message.
+        If it is not C-contiguous, or in another GPU's memory; `name` is the argument's in the message.
     DtypeError
         If it is of no dtype that pyconv computes in.
     """
@@ -265,5 +265,13 @@ def adopt(value: Any, name: str) -> DeviceArray:
             step *= size
     address = int(interface["data"][0] or 0)
     array = DeviceArray(shape, dtype, address, value)
-    door.current().wrap(address, array.nbytes, interface.get("stream"))
+    if array.size:
+        device = door.current()
+        where = device.owner(address)
+        if where is not None and where != device.number:
+            raise InputError(
+                f"{name} is on GPU {where}, but this process computes on GPU {device.number}; move it there, "
+                f"or set PYCONV_GPUS={where} before pyconv first uses a GPU"
+            )
+        device.wrap(address, array.nbytes, interface.get("stream"))
     return array

@@ -63,6 +63,8 @@ class Device(Protocol):
     ----------
     name : str
         As the maker calls it.
+    number : int
+        Among the GPUs that this process sees.
     capability : (int, int)
         Compute capability.
     multiprocessors : int
@@ -71,6 +73,7 @@ class Device(Protocol):
     """
 
     name: str
+    number: int
     capability: tuple[int, int]
     multiprocessors: int
     shared_bytes: int
@@ -92,6 +95,9 @@ class Device(Protocol):
         DeviceMemoryError
             Where there is not enough.
         """
+
+    def owner(self, address: int) -> int | None:
+        """Number of the GPU whose memory `address` lies in, or None where nobody can tell."""
 
     def wrap(self, address: int, nbytes: int, stream: int | None) -> None:
         """Make sure that foreign memory may be used from here on.
@@ -293,10 +299,9 @@ def current() -> Device:
             raise BackendUnavailable(reason)
         _made, _made_in = _make(), os.getpid()
     elif _made_in != os.getpid():
-        raise BackendUnavailable(
-            "this process was forked from one that used the GPU, which CUDA does not allow: "
-            "start it with multiprocessing's 'spawn', or use the GPU in the child only"
-        )
+        from .driver import FORKED
+
+        raise BackendUnavailable(FORKED)
     return _made
 
 
@@ -319,7 +324,7 @@ def gpus() -> tuple[int, ...]:
 
         return tuple(range(devices()))
     try:
-        numbers = tuple(int(item) for item in text.split(","))
+        numbers = tuple(dict.fromkeys(int(item) for item in text.split(",")))  # one GPU has one share of workers
     except ValueError:
         numbers = (-1,)
     if min(numbers) < 0:

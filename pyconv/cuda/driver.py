@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import fcntl
 import gc
 import hashlib
 import math
 import os
 import shutil
-import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ from .source import Macros, defines, text
 
 #: The oldest GPUs that the kernels are compiled for and tested on: Turing.
 OLDEST = (7, 5)
+
+FORKED = (
+    "this process was forked from one that used the GPU, or asked for it, which CUDA does not allow: "
+    "start it with multiprocessing's 'spawn', or use the GPU in the child only"
+)
+
+_initialised_in: int | None = None
 
 
 def _pycuda() -> Any:
@@ -46,28 +54,33 @@ def _pycuda() -> Any:
                 "there is no NVIDIA driver here (libcuda.so.1 is not found): install the driver of your GPU"
             ) from None
         raise BackendUnavailable(f"PyCUDA cannot be imported: {_line(error)}: build it anew for this machine") from None
+    global _initialised_in
+    if _initialised_in not in (None, os.getpid()):
+        raise BackendUnavailable(FORKED)
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    also = "" if chosen is None else f", and CUDA_VISIBLE_DEVICES, which is {chosen!r}"
+    check = f"check what nvidia-smi says{also}"
     try:
         drv.init()
+        _initialised_in = os.getpid()
         count = drv.Device.count()
     except drv.Error as error:
-        raise BackendUnavailable(f"no usable NVIDIA GPU: {_line(error)}: check what nvidia-smi says") from None
+        raise BackendUnavailable(f"no usable NVIDIA GPU: {_line(error)}: {check}") from None
     if not count:
-        raise BackendUnavailable(
-            "no NVIDIA GPU is visible: check what nvidia-smi says, and CUDA_VISIBLE_DEVICES if it is set"
-        )
+        raise BackendUnavailable(f"no NVIDIA GPU is visible: {check}")
     return drv
 
 
 def unavailable() -> str | None:
     """Why no GPU can be used here, in one line, or None."""
-    from .device import ordinal
+    from .device import gpus, ordinal
 
     try:
         drv = _pycuda()
-        number = ordinal()
-        if number >= drv.Device.count():
-            return f"there is no GPU {number}: {drv.Device.count()} visible; set PYCONV_GPUS or CUDA_VISIBLE_DEVICES"
-        device = drv.Device(number)
+        beyond = [number for number in gpus() if number >= drv.Device.count()]  # any worker's
+        if beyond:
+            return f"there is no GPU {beyond[0]}: {drv.Device.count()} visible; set PYCONV_GPUS or CUDA_VISIBLE_DEVICES"
+        device = drv.Device(ordinal())
         capability = device.compute_capability()
         if tuple(capability) < OLDEST:
             return (
@@ -104,17 +117,54 @@ def cache_folder() -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make `folder` where it is missing, and hold its lock."""
+    try:
+        folder.mkdir(exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise RunError(
+            f"{folder}: cannot be written to: {error.strerror}; set PYCONV_CACHE_DIR to a folder that can"
+        ) from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _keep_for_ever(thing: Any) -> None:
+    """Let PyCUDA's destructor never run: of a GPU that is lost it can give nothing back, and says so each time."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
 class DriverMemory:
     """Device memory from the pool."""
 
-    def __init__(self, allocation: Any, nbytes: int, account: Callable[[int], None]) -> None:
+    def __init__(self, allocation: Any, nbytes: int, device: DriverDevice) -> None:
         self._allocation = allocation
-        self._account = account
+        self._device = device
         self.address = int(allocation)
         self.nbytes = nbytes
+        device._taken += nbytes
 
     def __del__(self) -> None:
-        self._account(-self.nbytes)
+        self._device._taken -= self.nbytes
+        if self._device.lost:
+            _keep_for_ever(self._allocation)
+
+
+class _Event:
+    """A moment on a stream, by default the default one."""
+
+    event: Any = None
+
+    def __init__(self, device: DriverDevice, flags: int = 0, stream: Any = None) -> None:
+        self._device, self.event = device, device._drv.Event(flags)
+        self.event.record(stream)
+
+    def __del__(self) -> None:
+        if self._device.lost:
+            _keep_for_ever(self.event)
 
 
 class _Pushed:
@@ -144,9 +194,16 @@ class DriverDevice:
         import pycuda.tools
 
         self._drv, self._compiler = drv, pycuda.compiler
-        device = drv.Device(number)
+        self.lost = False
+        self._context: Any = None
+        self._pool: Any = None
+        self._copies: Any = None
+        self._programs: dict[tuple[str, tuple[str, ...]], DriverProgram] = {}
+        self._page_locked: list[weakref.ref[np.ndarray]] = []
+        self._gpu = device = drv.Device(number)
         attribute = drv.device_attribute
         self.name: str = device.name()
+        self.number = number
         self.capability: tuple[int, int] = tuple(device.compute_capability())
         self.multiprocessors: int = device.get_attribute(attribute.MULTIPROCESSOR_COUNT)
         self.shared_bytes: int = device.get_attribute(attribute.MAX_SHARED_MEMORY_PER_BLOCK)
@@ -162,16 +219,23 @@ class DriverDevice:
         self._taken = 0
         self._limit: float = math.inf
         self._pooled = os.environ.get("PYCONV_CUDA_POOL", "1") != "0"
-        self._programs: dict[tuple[str, tuple[str, ...]], DriverProgram] = {}
         atexit.register(self._leave)
 
     def _enter(self) -> None:
-        """Make the context current in this thread: each thread has a stack of contexts of its own."""
-        if not hasattr(self._entered, "context"):
+        """Make the context current in this thread: each has its own, and ``cudaSetDevice`` elsewhere changes it."""
+        if not hasattr(self._entered, "context") or not self._is_current():
             self._entered.context = _Pushed(self._context)
+
+    def _is_current(self) -> bool:
+        try:
+            return self._drv.Context.get_device() == self._gpu
+        except self._drv.Error:
+            return False
 
     def _leave(self) -> None:
         """At exit, while PyCUDA is still whole: give the pool's memory back and let go of the context."""
+        if self.lost:
+            return
         with contextlib.suppress(self._drv.Error):
             self._programs.clear()
             gc.collect()
@@ -188,10 +252,20 @@ class DriverDevice:
                 f"{self.name}: out of memory, {doing}: {free >> 20} MiB of {total >> 20} are free; "
                 "take a smaller batch, fewer workers on this GPU, or stop what else runs there"
             )
+        self._lose()
         return DeviceLostError(
             f"{self.name} failed, {doing}: {words}; start the run again with --resume, "
             "and look at nvidia-smi and the system's log if it fails again"
         )
+
+    def _lose(self) -> None:
+        """Leave what there is of PyCUDA's to the end of the process."""
+        if not self.lost:
+            self.lost = True
+            modules = [program._module for program in self._programs.values()]
+            arrays = [array() for array in self._page_locked]
+            for thing in (self._context, self._pool, self._copies, *modules, *arrays):
+                _keep_for_ever(thing)
 
     def _free_and_total(self) -> tuple[int, int]:
         try:
@@ -200,9 +274,6 @@ class DriverDevice:
             return 0, 0
 
     # ---- memory ------------------------------------------------------------------------------------------------------
-
-    def _account(self, nbytes: int) -> None:
-        self._taken += nbytes
 
     def allocate(self, nbytes: int) -> DriverMemory:
         self._enter()
@@ -226,8 +297,7 @@ class DriverDevice:
                 raise self._translated(error, f"allocating {size >> 20} MiB") from None
         except self._drv.Error as error:
             raise self._translated(error, f"allocating {size >> 20} MiB") from None
-        self._account(size)
-        return DriverMemory(allocation, size, self._account)
+        return DriverMemory(allocation, size, self)
 
     def _take(self, size: int) -> Any:
         """From the pool; with ``PYCONV_CUDA_POOL=0`` each on its own, so that compute-sanitizer sees where it ends."""
@@ -253,6 +323,15 @@ class DriverDevice:
         self._enter()
         return self._free_and_total()
 
+    def owner(self, address: int) -> int | None:
+        # PyCUDA does not offer this question: it is asked of the driver that it has loaded.
+        number, ordinal = ctypes.c_int(), 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        self._enter()
+        failed = ctypes.CDLL("libcuda.so.1").cuPointerGetAttribute(
+            ctypes.byref(number), ordinal, ctypes.c_uint64(address)
+        )
+        return None if failed else number.value
+
     def wrap(self, address: int, nbytes: int, stream: int | None) -> None:
         self._enter()
         # None: nothing to wait for. 1: the legacy default stream, which is ours. Any other may still be writing.
@@ -261,7 +340,9 @@ class DriverDevice:
 
     def page_locked(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         self._enter()
-        return self._call(self._drv.pagelocked_empty, shape, dtype, doing="page-locking memory")
+        array = self._call(self._drv.pagelocked_empty, shape, dtype, doing="page-locking memory")
+        self._page_locked = [other for other in self._page_locked if other() is not None] + [weakref.ref(array)]
+        return array
 
     # ---- copies ------------------------------------------------------------------------------------------------------
 
@@ -279,30 +360,24 @@ class DriverDevice:
         self._enter()
         drv = self._drv
         try:
-            ticket = drv.Event(drv.event_flags.DISABLE_TIMING)
             drv.memcpy_htod_async(address, host, self._copies)
-            ticket.record(self._copies)
+            return _Event(self, drv.event_flags.DISABLE_TIMING, self._copies)
         except drv.Error as error:
             raise self._translated(error, "copying to it") from None
-        return ticket
 
     def copy_out_async(self, host: np.ndarray, address: int) -> Any:
         self._enter()
         drv = self._drv
         try:
-            started = drv.Event(drv.event_flags.DISABLE_TIMING)
-            started.record()
-            self._copies.wait_for_event(started)
+            self._copies.wait_for_event(_Event(self, drv.event_flags.DISABLE_TIMING).event)
             drv.memcpy_dtoh_async(host, address, self._copies)
-            ticket = drv.Event(drv.event_flags.DISABLE_TIMING)
-            ticket.record(self._copies)
+            return _Event(self, drv.event_flags.DISABLE_TIMING, self._copies)
         except drv.Error as error:
             raise self._translated(error, "copying from it") from None
-        return ticket
 
     def after(self, ticket: Any) -> None:
         # PyCUDA cannot make the default stream wait for an event. The copy ran beside the step before and is done.
-        self._call(ticket.synchronize, doing="copying to it")
+        self._call(ticket.event.synchronize, doing="copying to it")
 
     def copy_out(self, host: np.ndarray, address: int) -> None:
         self._enter()
@@ -331,33 +406,43 @@ class DriverDevice:
     def _module(self, name: str, options: list[str]) -> Any:
         """Compile with PyCUDA, which keeps the result in the cache folder.
 
-        Its cache is not safe for several processes at once, so a lock lets one write while the others wait, and a
-        result that does not load (its writer was killed) is made anew.
+        Its cache is not safe for several processes at once, so each program has a folder with a lock, which lets one
+        write while the others wait; and a result that does not load (its writer was killed) is made anew.
         """
-        source, folder = text(name), cache_folder()
+        source = text(name)
         digest = hashlib.sha256(repr((source, options, self.capability)).encode()).hexdigest()[:24]
-        drv = self._drv
+        folder, drv = cache_folder() / digest, self._drv
 
-        def build(cache: Any) -> Any:
-            return self._compiler.SourceModule(source, options=options, no_extern_c=True, cache_dir=cache)
+        def build() -> Any:
+            return self._compiler.SourceModule(source, options=options, no_extern_c=True, cache_dir=str(folder))
 
-        with (folder / f"{digest}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _locked(folder):
             try:
                 try:
-                    return build(str(folder))
+                    return build()
                 except drv.CompileError:
                     raise
                 except (drv.LogicError, drv.RuntimeError):
-                    return build(False)
+                    for kept in folder.glob("*.cubin"):
+                        kept.unlink()
+                    return build()
             except drv.CompileError as error:
                 lines = [line for line in (error.stderr or "").splitlines() if "error" in line or "fatal" in line]
                 found = lines[0] if lines else _line(error.msg)
+                if "gpu-architecture" in found:
+                    found = f"it does not know {self.name} yet ({found}); install a newer CUDA toolkit"
                 raise CompileError(f"nvcc refused {name} with {' '.join(options)}: {found}") from None
             except drv.Error as error:
+                if "image" in _line(error):
+                    raise CompileError(
+                        f"{self.name} does not take what nvcc made of {name}: {_line(error)}; "
+                        "install a driver that is as new as the CUDA toolkit"
+                    ) from None
                 raise self._translated(error, f"loading {name}") from None
             except OSError as error:
-                raise CompileError(f"nvcc cannot be run: {_line(error)}; put the CUDA toolkit on PATH") from None
+                if error.errno is None:  # PyCUDA's, of a command
+                    raise CompileError(f"nvcc cannot be run: {_line(error)}; put the CUDA toolkit on PATH") from None
+                raise RunError(f"{name} cannot be compiled: {error}; make room there, or set TMPDIR") from None
 
     def synchronise(self) -> None:
         self._enter()
@@ -370,16 +455,12 @@ class DriverDevice:
     @contextlib.contextmanager
     def timer(self) -> Iterator[DriverTimer]:
         self._enter()
-        drv, result = self._drv, DriverTimer()
-        start, end = drv.Event(), drv.Event()
-        start.record()
-        try:
-            yield result
-        finally:
-            if sys.exc_info()[0] is None:
-                end.record()
-                self._call(end.synchronize, doing="running a kernel")
-                result.milliseconds = start.time_till(end)
+        result = DriverTimer()
+        start = self._call(_Event, self, doing="running a kernel")
+        yield result
+        end = self._call(_Event, self, doing="running a kernel")
+        self._call(end.event.synchronize, doing="running a kernel")
+        result.milliseconds = start.event.time_till(end.event)
 
 
 class DriverProgram:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import RunError
+from ..errors import BackendUnavailable, RunError
 from . import _atomics as atomics
 from . import store as s
 from .engine import Job
@@ -38,6 +38,10 @@ EXIT_FAILED = 1  # it has left a message
 PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _log = logging.getLogger("pyconv.parallel")
+
+
+#: Errors whose one line says all there is to say.
+SAID = (RunError, BackendUnavailable)
 
 
 class NotFinite(RunError):
@@ -216,8 +220,8 @@ def main(setup: Setup) -> None:
     except BaseException as error:
         words[s.STATE] = s.NOT_FINITE if isinstance(error, NotFinite) else s.ERROR
         text = str(error).strip().splitlines()
-        store.leave_message(setup.index, text[0] if isinstance(error, RunError) and text else _one_line(error))
-        if not isinstance(error, (NotFinite, RunError)):  # those say in one line all there is to say
+        store.leave_message(setup.index, text[0] if isinstance(error, SAID) and text else _one_line(error))
+        if not isinstance(error, SAID):  # those say in one line all there is to say
             _log.error("%s", traceback.format_exc().rstrip())
         words[s.HEARTBEAT] = time.monotonic_ns()
         _leave(EXIT_FAILED)

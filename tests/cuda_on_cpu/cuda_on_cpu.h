@@ -62,8 +62,8 @@ static inline void *cuda_shared_now() {
 #define DYNAMIC_SHARED(type, name) type *name = (type *)cuda_shared_now()
 #ifndef PLANTED_NO_BARRIER
 #define __syncthreads() cuda_barrier()
-#else
-#define __syncthreads() ((void)0)
+#else // without the barrier of that line, or of any line if it is 0
+#define __syncthreads() (PLANTED_NO_BARRIER == 0 || PLANTED_NO_BARRIER == __LINE__ ? (void)0 : cuda_barrier())
 #endif
 
 template <class T> static inline T __ldg(const T *pointer) {

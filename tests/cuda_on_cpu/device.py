@@ -181,6 +181,7 @@ class EmulatedDevice:
     """
 
     name = "CUDA on the CPU"
+    number = 0
     capability = (9, 0)
     multiprocessors = 4
     shared_bytes = 48 * 1024
@@ -224,6 +225,9 @@ class EmulatedDevice:
 
     def memory(self) -> tuple[int, int]:
         return self._total - self.taken, self._total
+
+    def owner(self, address: int) -> int | None:
+        return self.number
 
     def wrap(self, address: int, nbytes: int, stream: int | None) -> None:
         self.find(address)

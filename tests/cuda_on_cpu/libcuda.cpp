@@ -26,15 +26,18 @@ enum {
     OK,
     INVALID_VALUE = 1,
     OUT_OF_MEMORY = 2,
+    NOT_INITIALIZED = 3,
     NO_DEVICE = 100,
     INVALID_IMAGE = 200,
     INVALID_CONTEXT = 201,
+    INVALID_HANDLE = 400,
     NOT_FOUND = 500,
     ILLEGAL_ADDRESS = 700,
     NOT_SUPPORTED = 801
 };
 
 struct Module {
+    void *context;
     void *library;
     const char *(*launch)(const char *, void **, unsigned, const unsigned *, const unsigned *, size_t, int,
                           uint64_t);
@@ -50,32 +53,46 @@ struct Event {
     bool recorded;
 };
 
-static char primary, *const context = &primary;
+struct Memory {
+    size_t bytes;
+    int device;
+};
+
+static char primary[64]; // contexts: of each device one
 static thread_local std::vector<void *> stack;
 static int retained;
-static std::map<Address, size_t> allocated;
+static std::map<Address, Memory> allocated;
 static const size_t TOTAL = 1ull << 30;
 static bool lost;
 
 static size_t used() {
     size_t sum = 0;
-    for (auto &item : allocated) sum += item.second;
+    for (auto &item : allocated) sum += item.second.bytes;
     return sum;
 }
-static bool known(Address address, size_t bytes) {
+static const Memory *find(Address address, size_t bytes) {
     auto after = allocated.upper_bound(address);
-    if (after == allocated.begin()) return false;
+    if (after == allocated.begin()) return nullptr;
     --after;
-    return address + bytes <= after->first + after->second;
+    return address + bytes <= after->first + after->second.bytes ? &after->second : nullptr;
+}
+static bool known(Address address, size_t bytes) {
+    return find(address, bytes) != nullptr;
+}
+static int current() {
+    return (int)((char *)stack.back() - primary);
 }
 // What is tidied up after the context has gone is an error on a real driver.
 #define NEEDS_LIFE                                                                                           \
+    if (lost) return ILLEGAL_ADDRESS;                                                                        \
     if (retained <= 0) return INVALID_CONTEXT
 #define NEEDS_CONTEXT                                                                                        \
     if (lost) return ILLEGAL_ADDRESS;                                                                        \
     if (stack.empty()) return INVALID_CONTEXT
 
 API Result cuInit(unsigned) {
+    static pid_t initialised = getpid();
+    if (initialised != getpid()) return NOT_INITIALIZED; // forked
     return getenv("CUDA_ON_CPU_NO_DEVICE") ? NO_DEVICE : OK;
 }
 API Result cuDriverGetVersion(int *version) {
@@ -117,14 +134,14 @@ API Result cuDeviceTotalMem_v2(size_t *bytes, int) {
     *bytes = TOTAL;
     return OK;
 }
-API Result cuDevicePrimaryCtxRetain(void **made, int) {
+API Result cuDevicePrimaryCtxRetain(void **made, int device) {
     retained++;
-    *made = context;
+    *made = primary + device;
     return OK;
 }
 API Result cuDevicePrimaryCtxRelease_v2(int) {
     retained--;
-    return OK;
+    return lost ? ILLEGAL_ADDRESS : OK;
 }
 API Result cuCtxPushCurrent_v2(void *which) {
     stack.push_back(which);
@@ -136,9 +153,20 @@ API Result cuCtxPopCurrent_v2(void **which) {
     stack.pop_back();
     return OK;
 }
+API Result cuCtxSetCurrent(void *which) { // what cudaSetDevice does
+    NEEDS_CONTEXT;
+    stack.back() = which;
+    return OK;
+}
 API Result cuCtxGetDevice(int *device) {
     NEEDS_CONTEXT;
-    *device = 0;
+    *device = current();
+    return OK;
+}
+API Result cuPointerGetAttribute(int *value, int attribute, Address address) {
+    const Memory *memory = find(address, 1);
+    if (attribute != 9 || !memory) return INVALID_VALUE;
+    *value = memory->device;
     return OK;
 }
 API Result cuCtxGetApiVersion(void *, unsigned *version) {
@@ -161,7 +189,7 @@ API Result cuMemAlloc_v2(Address *address, size_t bytes) {
     void *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
     memset(memory, 0xff, bytes);
     *address = (Address)memory;
-    allocated[*address] = bytes;
+    allocated[*address] = {bytes, current()};
     return OK;
 }
 API Result cuMemFree_v2(Address address) {
@@ -272,11 +300,12 @@ API Result cuModuleLoadDataEx(Module **module, const void *image, unsigned, void
     if (write(file, rest + 1, bytes) != (ssize_t)bytes) return INVALID_IMAGE;
     void *library = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library) return INVALID_IMAGE;
-    *module = new Module{library, (decltype(Module::launch))dlsym(library, "cuda_launch"),
+    *module = new Module{stack.back(), library, (decltype(Module::launch))dlsym(library, "cuda_launch"),
                          (decltype(Module::parameters))dlsym(library, "cuda_parameters")};
     return OK; // the descriptor stays open: the loader knows a library by its name
 }
 API Result cuModuleUnload(Module *module) {
+    NEEDS_LIFE;
     delete module;
     return OK;
 }
@@ -298,6 +327,7 @@ API Result cuFuncSetBlockShape(Function *function, int x, int y, int z) {
 API Result cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                           unsigned bz, unsigned shared, void *, void **, void **extra) {
     NEEDS_CONTEXT;
+    if (function->module->context != stack.back()) return INVALID_HANDLE;
     const size_t *sizes, *aligns;
     int count = function->module->parameters(function->name.c_str(), &sizes, &aligns);
     char *buffer = nullptr;

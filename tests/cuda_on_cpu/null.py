@@ -22,6 +22,7 @@ class NullDevice:
     """
 
     name = "a device that does nothing"
+    number = 0
     capability = (9, 0)
     shared_bytes = 48 * 1024
 
@@ -58,7 +59,7 @@ class NullDevice:
     def _nothing(self, *_: Any) -> None:
         pass
 
-    copy_in = copy_in_async = after = copy = clear = synchronise = wrap = limit_memory = hold = _nothing
+    copy_in = copy_in_async = after = copy = clear = synchronise = wrap = limit_memory = hold = owner = _nothing
 
     @contextlib.contextmanager
     def timer(self) -> Iterator[Any]:
