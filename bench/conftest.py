@@ -48,6 +48,12 @@ def quick(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session")
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether to measure also what takes many minutes."""
+    return bool(request.config.getoption("thorough"))
+
+
+@pytest.fixture(scope="session")
 def pace(quick: bool) -> timing.Pace:
     """How long to measure."""
     return timing.QUICK if quick else timing.FULL
