@@ -97,7 +97,18 @@ class Device(Protocol):
         """
 
     def owner(self, address: int) -> int | None:
-        """Number of the GPU whose memory `address` lies in, or None where nobody can tell."""
+        """The GPU that a piece of memory belongs to.
+
+        Parameters
+        ----------
+        address : int
+            In the device's memory.
+
+        Returns
+        -------
+        int or None
+            Its number, or None where nobody can tell.
+        """
 
     def wrap(self, address: int, nbytes: int, stream: int | None) -> None:
         """Make sure that foreign memory may be used from here on.
