@@ -48,4 +48,15 @@ static inline double cost_winograd_weight_grad(int m, double tiles, double slice
            tiles * (ci * k_cuts * w.inputs + ki * c_cuts * w.grads) + slices * c * ki * w.sums;
 }
 
+/* Along rows (winograd_1d.h): tiles x filters (vectors) x kernel rows x channels, each eight multiply-adds; tiles
+   x channels of the input to transform; tiles x filters of m outputs to transform back. */
+static inline double cost_winograd_1d(double products, double inputs, double outputs, double m, double filters) {
+    return products * 8 / 1.3 + inputs * 15 + outputs * (10 + 3 * m) + filters * 40;
+}
+
+static inline double cost_winograd_1d_weight_grad(double products, double inputs, double errors, double m,
+                                                  double sums) {
+    return products * 8 / 1.3 + inputs * 15 + errors * (4 + 4 * m) + sums * 20;
+}
+
 #endif

@@ -75,6 +75,8 @@
 #include "winograd_weight_grad.h"
 #undef TILE
 
+#include "winograd_1d.h"
+
 /* Algorithm "winograd": the size of tile that is estimated to cost least. */
 static int NAME(winograd_least)(plan *p, const plan_fn *sizes) {
     plan best = *p;
