@@ -48,15 +48,17 @@ static inline double cost_winograd_weight_grad(int m, double tiles, double slice
            tiles * (ci * k_cuts * w.inputs + ki * c_cuts * w.grads) + slices * c * ki * w.sums;
 }
 
-/* Along rows (winograd_1d.h): tiles x filters (vectors) x kernel rows x channels, each eight multiply-adds; tiles
-   x channels of the input to transform; tiles x filters of m outputs to transform back. */
-static inline double cost_winograd_1d(double products, double inputs, double outputs, double m, double filters) {
-    return products * 8 / 1.3 + inputs * 15 + outputs * (10 + 3 * m) + filters * 40;
+/* Along rows (winograd_1d.h): products are tiles x filters (in vectors) x kernel rows x channels, eight
+   multiply-adds each; inputs are tiles x channels to transform; outputs, errors are tiles x filters. */
+static inline double cost_winograd_1d(double products, double inputs, double outputs, double m,
+                                      double filters) {
+    return products * 8 / 1.6 + inputs * 6 + outputs * (8 + 2 * m) + filters * 40;
 }
 
+/* Every block of kernel rows and channels transforms the errors anew. */
 static inline double cost_winograd_1d_weight_grad(double products, double inputs, double errors, double m,
                                                   double sums) {
-    return products * 8 / 1.3 + inputs * 15 + errors * (4 + 4 * m) + sums * 20;
+    return products * 8 / 1.6 + inputs * 6 + errors * (7 + 2 * m) + sums * 20;
 }
 
 #endif

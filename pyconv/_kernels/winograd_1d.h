@@ -23,22 +23,23 @@
    too few registers, and a load for each multiply-add. */
 
 typedef struct NAME(rowwise) {
-    ptrdiff_t grad;               /* the input gradient */
-    ptrdiff_t ih, iw, from;       /* input size and channels */
-    ptrdiff_t oh, ow, to;         /* result size and filters */
-    ptrdiff_t top, left;          /* zeros around the input; negative: so many pixels are skipped */
-    ptrdiff_t m, across;          /* outputs of a tile, tiles of a row */
-    ptrdiff_t rows, row_blocks;   /* result rows of an item; items of an image */
-    ptrdiff_t vectors;            /* of filters */
-    ptrdiff_t tile_row;           /* transformed numbers of an input row */
-    ptrdiff_t line, phase;        /* numbers of a padded input row; of every m-th pixel of it */
-    ptrdiff_t inputs;             /* numbers of scratch for all that */
-    ptrdiff_t large;              /* the result does not fit in the caches, and is made of whole vectors */
-    ptrdiff_t parts, size;        /* weight gradient: items that share out the rows; numbers of one's sums */
+    ptrdiff_t grad;             /* the input gradient */
+    ptrdiff_t ih, iw, from;     /* input size and channels */
+    ptrdiff_t oh, ow, to;       /* result size and filters */
+    ptrdiff_t top, left;        /* zeros around the input; negative: so many pixels are skipped */
+    ptrdiff_t m, across;        /* outputs of a tile, tiles of a row */
+    ptrdiff_t rows, row_blocks; /* result rows of an item; items of an image */
+    ptrdiff_t vectors;          /* of filters */
+    ptrdiff_t tile_row;         /* transformed numbers of an input row */
+    ptrdiff_t line, phase;      /* numbers of a padded input row; of every m-th pixel of it */
+    ptrdiff_t inputs;           /* numbers of scratch for all that */
+    ptrdiff_t large;            /* the result does not fit in the caches, and is made of whole vectors */
+    ptrdiff_t parts, size;      /* weight gradient: items that share out the rows; numbers of one's sums */
 } NAME(rowwise);
 
 enum {
     NAME(ROWWISE_BYTES) = 24 << 10, /* transformed inputs of an item, in the L1 cache */
+    NAME(ROWWISE_TERMS) = 128,      /* products of one sum in registers */
     NAME(ROWWISE_TILES) = 3         /* tiles of a register block */
 };
 
@@ -90,8 +91,8 @@ INLINE void NAME(rowwise_inputs_1d)(const vec *d, vec *v) {
     v[7] = even_half - (REAL)0.5 * odd_half;
 }
 
-/* Tiles and channels of one row, [tile][channel][point], from phases[f] = pixels t M + f of every tile t; up to
-   LANES - 1 more than there are. */
+/* Tiles and channels of one row, [tile][channel][point], from phases[f] = pixels t M + f of every tile t; up
+   to LANES - 1 more than there are. */
 INLINE void NAME(transform_phases)(const NAME(rowwise) * d, const REAL *phases, const int M, REAL *x) {
     const ptrdiff_t phase = d->phase, c = d->from, count = d->across * c;
     for (ptrdiff_t l = 0; l < count; l += LANES) {
@@ -150,7 +151,7 @@ static int NAME(rowwise_sizes)(const conv *g, NAME(rowwise) * d, int grad) {
 
     /* Rows of an item: as many as stay in the L1 cache, and enough to share the kernel's rows. */
     ptrdiff_t rows = NAME(ROWWISE_BYTES) / (d->tile_row * size) - g->kh + 1;
-    rows = min_of(max_of(rows, 2 * g->kh), max_of(ceil_div(g->n * d->oh, 16), g->kh));
+    rows = max_of(min_of(rows, ceil_div(g->n * d->oh, 16)), 2 * g->kh);
     d->row_blocks = ceil_div(d->oh, min_of(rows, d->oh));
     d->rows = ceil_div(d->oh, d->row_blocks);
     d->row_blocks = ceil_div(d->oh, d->rows);

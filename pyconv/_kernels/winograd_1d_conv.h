@@ -5,23 +5,27 @@
    [row][tile][channel][point] allows: the taps of tile q in kernel row i are those of q + i across. A
    register block is 3 tiles x 2 vectors x 4 points, 20 loads for 24 multiply-adds. The first half's share of
    the outputs waits in memory for the second's, as four vectors of a tile: first output, even, odd, last
-   output. */
+   output. Sums of more than ROWWISE_TERMS products are made in pieces, for the sake of rounding: (5)
+   magnifies the errors of a sum by about six. */
 
 #define ROWWISE_VECTORS (REGISTERS == 32 ? 2 : 1)
 
 typedef struct NAME(row_tiles) {
     const REAL *x, *w, *bias; /* bias: NULL, or the first filter's */
     REAL *y;
-    ptrdiff_t tiles, tile;      /* tiles, and the step from one to the next in x */
-    ptrdiff_t rows, row;        /* kernel rows, and their step in x */
+    ptrdiff_t tiles, tile; /* tiles, and the step from one to the next in x */
+    ptrdiff_t rows, row;   /* kernel rows, and their step in x */
     ptrdiff_t channels;
-    ptrdiff_t column, columns;  /* result column of the first tile; columns */
-    ptrdiff_t pixel, second;    /* in y: from pixel to pixel, from vector to vector */
+    ptrdiff_t piece_rows, piece;      /* kernel rows and channels of one sum: all channels, or a single row */
+    ptrdiff_t last_row, last_channel; /* where the last piece begins */
+    ptrdiff_t column, columns;        /* result column of the first tile; columns */
+    ptrdiff_t pixel, second;          /* in y: from pixel to pixel, from vector to vector */
     int relu, stream;
 } NAME(row_tiles);
 
 /* No instruction: from here on the compiler has four sums in registers and every store before in memory, and
-   moves nothing across. Left to itself it begins the transforms of all tiles together and runs out of registers. */
+   moves nothing across. Left to itself it begins the transforms of all tiles together and runs out of
+   registers. */
 #undef SETTLE
 #if defined(__x86_64__)
 #define SETTLE(s) __asm__ volatile("" : "+v"((s)[0]), "+v"((s)[1]), "+v"((s)[2]), "+v"((s)[3])::"memory")
@@ -31,16 +35,16 @@ typedef struct NAME(row_tiles) {
 #define SETTLE(s)
 #endif
 
-INLINE void NAME(row_sums)(const NAME(row_tiles) * t, const REAL *x0, const REAL *w, vec sum[][2][4],
-                           const int T, const int V) {
-    for (ptrdiff_t r = 0; r < t->rows; r++) {
+INLINE void NAME(row_sums)(const NAME(row_tiles) * t, const REAL *x0, const REAL *w, ptrdiff_t rows,
+                           ptrdiff_t channels, vec sum[][2][4], const int T, const int V) {
+    for (ptrdiff_t r = 0; r < rows; r++) {
         const REAL *x[NAME(ROWWISE_TILES)];
         UNROLL
         for (int i = 0; i < T; i++) {
             x[i] = x0 + r * t->row + i * t->tile;
             APART(x[i]);
         }
-        for (ptrdiff_t c = 0; c < t->channels; c++, w += 4 * V * LANES) {
+        for (ptrdiff_t c = 0; c < channels; c++, w += 4 * V * LANES) {
             UNROLL
             for (int p = 0; p < 4; p++) {
                 vec filter[2];
@@ -63,6 +67,83 @@ INLINE void NAME(row_sums)(const NAME(row_tiles) * t, const REAL *x0, const REAL
     }
 }
 
+/* The sums of all pieces but the last, to memory. */
+INLINE void NAME(row_pieces)(const NAME(row_tiles) * t, const REAL *x, const REAL *w, REAL *total,
+                             const int T, const int V) {
+    memset(total, 0, (size_t)(T * V * 4 * LANES) * sizeof(REAL));
+    for (ptrdiff_t r = 0, c = 0; r < t->last_row || c < t->last_channel;) {
+        const ptrdiff_t rows = min_of(t->piece_rows, t->rows - r);
+        const ptrdiff_t channels = min_of(t->piece, t->channels - c);
+        vec sum[NAME(ROWWISE_TILES)][2][4];
+        UNROLL
+        for (int i = 0; i < T; i++) {
+            UNROLL
+            for (int v = 0; v < V; v++) {
+                UNROLL
+                for (int p = 0; p < 4; p++) sum[i][v][p] = (vec){0};
+            }
+        }
+        NAME(row_sums)(t, x + r * t->row + c * 8, w, rows, channels, sum, T, V);
+        UNROLL
+        for (int i = 0; i < T; i++) {
+            UNROLL
+            for (int v = 0; v < V; v++) {
+                UNROLL
+                for (int p = 0; p < 4; p++) *(vec *)(total + ((i * V + v) * 4 + p) * LANES) += sum[i][v][p];
+            }
+        }
+        w += rows * channels * 4 * V * LANES;
+        c += channels;
+        if (c == t->channels) c = 0, r += rows;
+    }
+}
+
+#define PIECES(T, V)                                                                                         \
+    static __attribute__((noinline)) void NAME(row_pieces_##T##x##V)(                                        \
+        const NAME(row_tiles) * t, const REAL *x, const REAL *w, REAL *total) {                              \
+        NAME(row_pieces)(t, x, w, total, T, V);                                                              \
+    }
+PIECES(1, 1)
+PIECES(3, 1)
+#if REGISTERS == 32
+PIECES(1, 2)
+PIECES(3, 2)
+#endif
+#undef PIECES
+
+/* The sums of one half, four points on from x; `start` is where point 1 begins. */
+INLINE void NAME(row_half)(const NAME(row_tiles) * t, const REAL *x, const REAL *w, const vec *start,
+                           vec sum[][2][4], const int T, const int V) {
+    UNROLL
+    for (int i = 0; i < T; i++) {
+        UNROLL
+        for (int v = 0; v < V; v++) {
+            sum[i][v][0] = sum[i][v][2] = sum[i][v][3] = (vec){0};
+            sum[i][v][1] = start[v];
+        }
+    }
+    if (t->last_row || t->last_channel) {
+        REAL total[NAME(ROWWISE_TILES) * 2 * 4 * LANES] __attribute__((aligned(VECTOR_BYTES)));
+#if REGISTERS == 32
+        if (V == 2) (T == 3 ? NAME(row_pieces_3x2) : NAME(row_pieces_1x2))(t, x, w, total);
+#endif
+        if (V == 1) (T == 3 ? NAME(row_pieces_3x1) : NAME(row_pieces_1x1))(t, x, w, total);
+        UNROLL
+        for (int i = 0; i < T; i++) {
+            UNROLL
+            for (int v = 0; v < V; v++) {
+                UNROLL
+                for (int p = 0; p < 4; p++)
+                    sum[i][v][p] += *(const vec *)(total + ((i * V + v) * 4 + p) * LANES);
+            }
+        }
+    }
+    NAME(row_sums)(t, x + t->last_row * t->row + t->last_channel * 8,
+                   w + (t->last_row * t->channels + t->last_channel * (t->rows - t->last_row)) * 4 * V *
+                           LANES,
+                   t->rows - t->last_row, t->channels - t->last_channel, sum, T, V);
+}
+
 INLINE void NAME(rowwise_body)(const NAME(row_tiles) * t, const int T, const int V, const int M) {
     const ptrdiff_t pixel = t->pixel, second = t->second, columns = t->columns;
     const ptrdiff_t half = t->rows * t->channels * 4 * V * LANES;
@@ -74,17 +155,14 @@ INLINE void NAME(rowwise_body)(const NAME(row_tiles) * t, const int T, const int
     for (ptrdiff_t q = 0; q < t->tiles; q += T) {
         const REAL *x = t->x + q * t->tile;
         vec sum[NAME(ROWWISE_TILES)][2][4];
+        vec start[2] = {{0}, {0}};
         UNROLL
         for (int v = 0; v < V; v++) {
-            /* In point 1 a polynomial is the sum of its coefficients: what is added there reaches all outputs. */
-            const vec bias = t->bias ? NAME(load)(t->bias + v * second) : (vec){0};
-            UNROLL
-            for (int i = 0; i < T; i++) {
-                sum[i][v][0] = sum[i][v][2] = sum[i][v][3] = (vec){0};
-                sum[i][v][1] = bias;
-            }
+            /* In point 1 a polynomial is the sum of its coefficients: what is added there reaches all
+               outputs. */
+            if (t->bias) start[v] = NAME(load)(t->bias + v * second);
         }
-        NAME(row_sums)(t, x, t->w, sum, T, V);
+        NAME(row_half)(t, x, t->w, start, sum, T, V);
         UNROLL
         for (int i = 0; i < T; i++) {
             UNROLL
@@ -97,11 +175,10 @@ INLINE void NAME(rowwise_body)(const NAME(row_tiles) * t, const int T, const int
                 to[1] = even;
                 to[2] = odd;
                 to[3] = (M % 2 ? even : odd) + s[3];
-                UNROLL
-                for (int p = 0; p < 4; p++) s[p] = (vec){0};
             }
         }
-        NAME(row_sums)(t, x + 4, t->w + half, sum, T, V);
+        start[0] = start[1] = (vec){0};
+        NAME(row_half)(t, x + 4, t->w + half, start, sum, T, V);
         UNROLL
         for (int i = 0; i < T; i++) {
             const ptrdiff_t count = min_of(M, columns - column);
@@ -213,10 +290,14 @@ static void NAME(rowwise_run)(const plan *p, int stage, ptrdiff_t item, void *sh
     }
     const ptrdiff_t image = item / d->row_blocks, first = item % d->row_blocks * d->rows;
     const ptrdiff_t rows = min_of(d->rows, d->oh - first), most = NAME(ROWWISE_TILES);
-    NAME(rowwise_inputs)
-    (d, (const REAL *)p->a + image * d->ih * d->iw * d->from, first - d->top, rows + p->g.kh - 1, scratch);
+    NAME(rowwise_inputs)(d, (const REAL *)p->a + image * d->ih * d->iw * d->from, first - d->top,
+                         rows + p->g.kh - 1, scratch);
     REAL *out = (REAL *)p->out + (image * d->oh + first) * d->ow * d->to;
     NAME(row_tiles) t = {.rows = p->g.kh, .row = d->tile_row, .channels = d->from};
+    t.piece = ceil_div(d->from, ceil_div(d->from, NAME(ROWWISE_TERMS)));
+    t.piece_rows = t.piece == d->from ? max_of(NAME(ROWWISE_TERMS) / t.piece, 1) : 1;
+    t.last_row = (p->g.kh - 1) / t.piece_rows * t.piece_rows;
+    t.last_channel = (d->from - 1) / t.piece * t.piece;
     t.tile = d->from * 8, t.columns = d->ow, t.pixel = d->to;
     t.relu = p->relu, t.stream = d->large && ((uintptr_t)out & (VECTOR_BYTES - 1)) == 0;
     const ptrdiff_t tiles = rows * d->across, single = tiles % most, before = tiles - single;
@@ -248,8 +329,9 @@ static int NAME(rowwise_plan)(plan *p, int grad) {
     p->shared_bytes = (size_t)(filters * 8 * LANES * size);
     p->scratch_bytes = (size_t)(d->inputs * size + 63) / 64 * 64;
     const double rows = (double)(g->n * (d->oh + d->row_blocks * (g->kh - 1)));
-    p->cycles = cost_winograd_1d((double)(g->n * d->oh * d->across * filters), rows * (double)(d->across * d->from),
-                                 (double)(g->n * d->oh * d->across * d->vectors), (double)d->m, (double)filters);
+    p->cycles =
+        cost_winograd_1d((double)(g->n * d->oh * d->across * filters), rows * (double)(d->across * d->from),
+                         (double)(g->n * d->oh * d->across * d->vectors), (double)d->m, (double)filters);
     p->run = NAME(rowwise_run);
     return 1;
 }

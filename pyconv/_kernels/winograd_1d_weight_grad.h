@@ -2,8 +2,8 @@
 
        dw[i, c] = G' sum over rows r and tiles  (B' x[r + i, c]) o (A dy[r])
 
-   Lanes are filters. A register block holds the sums of up to 6 pairs (i, c) in four points: the m errors of a
-   tile are loaded and transformed in registers, and each of the pairs' points is broadcast once.
+   Lanes are filters. A register block holds the sums of up to 6 pairs (i, c) in four points: the m errors of
+   a tile are loaded and transformed in registers, and each of the pairs' points is broadcast once.
 
    Stage 0, an item: one part of the blocks of rows; its sums, [vector][i][c][point][LANES], are its own part
    of `shared`. Stage 1, an item: one pair, the parts' sums in their order, and G'. */
@@ -57,7 +57,7 @@ INLINE void NAME(row_products_body)(const NAME(row_products) * t, const int N, c
     for (int n = 0; n < N; n++) {
         x[n] = t->x[n] + 4 * half;
         UNROLL
-        for (int p = 0; p < 4; p++) sum[n][p] = *(const vec *)(t->sums + (8 * n + 4 * half + p) * LANES);
+        for (int p = 0; p < 4; p++) sum[n][p] = (vec){0};
     }
     for (ptrdiff_t r = 0; r < t->rows; r++)
         for (ptrdiff_t s = 0; s < columns; s += M) {
@@ -71,7 +71,10 @@ INLINE void NAME(row_products_body)(const NAME(row_products) * t, const int N, c
             }
             vec y[6], w[4];
             UNROLL
-            for (int j = 0; j < M; j++) y[j] = NAME(load)(from + j * step);
+            for (int j = 0; j < M; j++) {
+                if (half == 0) __builtin_prefetch(dy + (j + 24) * t->pixel);
+                y[j] = NAME(load)(from + j * step);
+            }
             NAME(rowwise_errors)(y, w, M, half);
             UNROLL
             for (int n = 0; n < N; n++) {
@@ -84,7 +87,7 @@ INLINE void NAME(row_products_body)(const NAME(row_products) * t, const int N, c
     UNROLL
     for (int n = 0; n < N; n++) {
         UNROLL
-        for (int p = 0; p < 4; p++) *(vec *)(t->sums + (8 * n + 4 * half + p) * LANES) = sum[n][p];
+        for (int p = 0; p < 4; p++) *(vec *)(t->sums + (8 * n + 4 * half + p) * LANES) += sum[n][p];
     }
 }
 
@@ -130,12 +133,13 @@ static void NAME(rowwise_part)(const plan *p, ptrdiff_t part, REAL *sums, REAL *
     for (ptrdiff_t b = even_cut(all, d->parts, part); b < even_cut(all, d->parts, part + 1); b++) {
         const ptrdiff_t image = b / d->row_blocks, first = b % d->row_blocks * d->rows;
         t.rows = min_of(d->rows, d->oh - first);
-        NAME(rowwise_inputs)
-        (d, (const REAL *)p->a + image * d->ih * d->iw * d->from, first - d->top, t.rows + g->kh - 1, x);
+        NAME(rowwise_inputs)(d, (const REAL *)p->a + image * d->ih * d->iw * d->from, first - d->top,
+                             t.rows + g->kh - 1, x);
         const REAL *dy = (const REAL *)p->b + (image * d->oh + first) * d->ow * d->to;
         for (ptrdiff_t v = 0; v < d->vectors; v++)
             for (ptrdiff_t chunk = 0; chunk < chunks; chunk++) {
-                const ptrdiff_t from = even_cut(pairs, chunks, chunk), end = even_cut(pairs, chunks, chunk + 1);
+                const ptrdiff_t from = even_cut(pairs, chunks, chunk),
+                                end = even_cut(pairs, chunks, chunk + 1);
                 for (ptrdiff_t pair = from; pair < end; pair++)
                     t.x[pair - from] = x + pair / d->from * d->tile_row + pair % d->from * 8;
                 t.dy = dy + NAME(vector_start)(v, d->to);
@@ -171,7 +175,8 @@ static void NAME(rowwise_sum)(const plan *p, ptrdiff_t pair, const REAL *shared)
     }
 }
 
-static void NAME(rowwise_weight_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
+static void NAME(rowwise_weight_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared,
+                                          void *scratch) {
     const NAME(rowwise) *d = (const void *)p->own;
     if (stage == 0)
         NAME(rowwise_part)(p, item, (REAL *)shared + item * d->size, scratch);
