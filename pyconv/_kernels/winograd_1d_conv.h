@@ -329,9 +329,9 @@ static int NAME(rowwise_plan)(plan *p, int grad) {
     p->shared_bytes = (size_t)(filters * 8 * LANES * size);
     p->scratch_bytes = (size_t)(d->inputs * size + 63) / 64 * 64;
     const double rows = (double)(g->n * (d->oh + d->row_blocks * (g->kh - 1)));
-    p->cycles =
-        cost_winograd_1d((double)(g->n * d->oh * d->across * filters), rows * (double)(d->across * d->from),
-                         (double)(g->n * d->oh * d->across * d->vectors), (double)d->m, (double)filters);
+    p->cycles = cost_winograd_1d(
+        (double)(g->n * d->oh * d->across * filters), rows * (double)(d->across * d->from),
+        (double)(g->n * d->oh * d->across * d->vectors), (double)d->m, (double)filters, REGISTERS);
     p->run = NAME(rowwise_run);
     return 1;
 }
