@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_driver import Driver, Request, build
-from test_cpu import CONVOLUTIONS, POOLS, assert_close
+from test_cpu import CONVOLUTIONS, POOLS, SPARSE, assert_close
 from test_cpu import problem as conv_problem
 from test_winograd import PROBLEMS, TOLERANCE, relative_error
 from test_winograd import problem as winograd_problem
+from test_winograd_1d import PROBLEMS as ROW_PROBLEMS
+from test_winograd_1d import lanes
+from test_winograd_1d import problem as row_problem
 
 from pyconv import reference
-from pyconv.shapes import pool_geometry
+from pyconv.shapes import conv_geometry, pool_geometry
 
 DTYPES = ("float32", "float64")
 CROSS = "aarch64-linux-gnu-gcc"
@@ -99,6 +102,50 @@ def test_winograd_convolution(driver: Driver, dtype: str, algorithm: str, tmp_pa
         for (request, expected), found in zip(cases, driver.run(requests, isa, tmp_path), strict=True):
             assert found is not None, request.name
             assert relative_error(found[0], expected) < TOLERANCE[dtype], (isa, request.name, request.operation)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_winograd_convolution_along_rows(driver: Driver, dtype: str, tmp_path: Path) -> None:
+    cases = [case for name in ROW_PROBLEMS for case in convolutions(row_problem(name, dtype), dtype, name, relu=True)]
+    requests = [request.with_algorithm("winograd_1d") for request, _ in cases]
+    for isa in driver.isas():
+        for (request, expected), found in zip(cases, driver.run(requests, isa, tmp_path), strict=True):
+            filters = request.conv.c if request.operation == "input_grad" else request.conv.k
+            assert (found is None) == (filters < lanes(dtype, isa)), (isa, request.name, request.operation)
+            if found:
+                assert relative_error(found[0], expected) < TOLERANCE[dtype], (isa, request.name, request.operation)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weight_gradient_from_pooled_errors(driver: Driver, dtype: str, tmp_path: Path) -> None:
+    requests, expected = [], []
+    for name, (shape, filters, padding, size) in SPARSE.items():
+        g = conv_geometry(shape, filters, padding=padding)
+        pg = pool_geometry(g.output_shape, size)
+        rng = np.random.default_rng([13, *name.encode()])
+        x, full, dy = (rng.standard_normal(s).astype(dtype) for s in (shape, g.output_shape, pg.output_shape))
+        flat, narrow = np.zeros(pg.output_shape, np.int32), np.empty(pg.output_shape, np.uint8)
+        y = np.maximum(reference.max_pool2d(full, pg, indices=flat), 0)
+        rows, columns = flat // pg.w, flat % pg.w
+        first_row, first_column = (pg.sh * np.arange(pg.oh))[:, None, None], (pg.sw * np.arange(pg.ow))[:, None]
+        narrow[...] = (rows - first_row) * pg.kw + columns - first_column
+        errors = reference.max_pool2d_input_grad(dy * (y > 0), flat, pg)
+        outputs = [(filters, dtype), ((g.k,), dtype)]
+        inputs = {"a": x, "b": dy, "c": y, "d": narrow}
+        requests.append(
+            Request("pooled_weight_grad", dtype, outputs, inputs, conv=g, pool=pg, relu=True, name=name)
+        )
+        expected.append((reference.conv2d_weight_grad(x, errors, g), errors.sum(axis=(0, 1, 2))))
+    done = 0
+    for isa in driver.isas():
+        for request, wanted, found in zip(requests, expected, driver.run(requests, isa, tmp_path), strict=True):
+            if found is None:  # the vectors are too short for its tables
+                assert isa != "avx512" or dtype == "float64", request.name
+                continue
+            done += 1
+            for one, other in zip(found, wanted, strict=True):
+                assert_close(one, other.astype(dtype), dtype)
+    assert done or dtype == "float64" or "avx512" not in driver.isas()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

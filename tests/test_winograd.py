@@ -2,6 +2,7 @@
 error.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -145,6 +146,8 @@ def test_threads_do_not_change_a_bit(name, algorithm):
     [((3, 3, 4, 8), {"stride": 2}), ((3, 3, 4, 8), {"dilation": (1, 2)}), ((3, 1, 4, 8), {}), ((5, 5, 4, 8), {})],
 )
 def test_other_convolutions_are_refused(algorithm, weight_shape, rest):
+    if algorithm == "winograd" and weight_shape[0] == 5:
+        pytest.skip("done along rows where a vector holds as few as eight filters: test_winograd_1d.py")
     g = conv_geometry((1, 9, 9, 4), weight_shape, **rest)
     x, w, dy = (np.ones(shape, "float32") for shape in (g.input_shape, g.weight_shape, g.output_shape))
     for call in (
@@ -158,7 +161,7 @@ def test_other_convolutions_are_refused(algorithm, weight_shape, rest):
 
 # Every array ends where a page begins that must not be touched: reading one number too many is a segmentation fault.
 GUARDED = """
-import ctypes, mmap, sys
+import ctypes, json, mmap, sys
 import numpy as np
 from pyconv import _cpu
 from pyconv.shapes import conv_geometry
@@ -178,13 +181,14 @@ def guarded(values):
 
 rng = np.random.default_rng(3)
 total = 0.0
-for shape, k, groups in (((2, 7, 6, 17), 19, 1), ((1, 5, 9, 3), 5, 1), ((1, 6, 6, 10), 6, 2), ((1, 1, 1, 1), 1, 1)):
-    g = conv_geometry(shape, (3, 3, shape[3] // groups, k), padding=1, groups=groups)
+cases, algorithms = json.loads(sys.argv[1])
+for shape, k, kernel, groups in cases:
+    g = conv_geometry(shape, (kernel, kernel, shape[3] // groups, k), padding=1, groups=groups)
     x, w, b, dy, y, gx, gw = (
         guarded(rng.standard_normal(s).astype("float32"))
         for s in (g.input_shape, g.weight_shape, (k,), g.output_shape, g.output_shape, g.input_shape, g.weight_shape)
     )
-    for algorithm in ("winograd_2x2", "winograd_3x3", "winograd_4x4"):
+    for algorithm in algorithms:
         _cpu.conv2d(x, w, b, g, algorithm=algorithm, out=y)
         _cpu.conv2d_input_grad(dy, w, g, algorithm=algorithm, out=gx)
         _cpu.conv2d_weight_grad(x, dy, g, algorithm=algorithm, out=gw)
@@ -193,17 +197,23 @@ print(_cpu.isa(), total)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects pages through Linux's C library")
-def test_instruction_sets_agree_and_stay_inside_the_arrays():
+def totals_beside_guarded_pages(cases, algorithms):
+    """Sums of all results by instruction set, each in a process of its own that dies where one reads too far."""
     totals = {}
     for name in _cpu.isas():
         environment = {**os.environ, "PYCONV_ISA": name}
-        run = subprocess.run(
-            [sys.executable, "-c", GUARDED], env=environment, capture_output=True, text=True, timeout=120
-        )
+        command = [sys.executable, "-c", GUARDED, json.dumps([cases, algorithms])]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
         assert run.returncode == 0, (name, run.returncode, run.stderr[-2000:])
         used, total = run.stdout.split()
         assert used == name
         totals[name] = float(total)
+    return totals
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects pages through Linux's C library")
+def test_instruction_sets_agree_and_stay_inside_the_arrays():
+    cases = [((2, 7, 6, 17), 19, 3, 1), ((1, 5, 9, 3), 5, 3, 1), ((1, 6, 6, 10), 6, 3, 2), ((1, 1, 1, 1), 1, 3, 1)]
+    totals = totals_beside_guarded_pages(cases, SIZES)
     first = next(iter(totals.values()))
     assert totals == pytest.approx(dict.fromkeys(totals, first), rel=1e-6)

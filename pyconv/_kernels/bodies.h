@@ -25,6 +25,7 @@ static const algorithm NAME(algorithms)[] = {
     {"winograd_2x2", {NAME(plan_forward2), NAME(plan_input_grad2), NAME(plan_weight_grad2)}},
     {"winograd_3x3", {NAME(plan_forward3), NAME(plan_input_grad3), NAME(plan_weight_grad3)}},
     {"winograd_4x4", {NAME(plan_forward4), NAME(plan_input_grad4), NAME(plan_weight_grad4)}},
+    {"winograd_1d", {NAME(rowwise_forward), NAME(rowwise_input_grad), NAME(rowwise_weight_grad)}},
     {"winograd", {NAME(winograd_forward), NAME(winograd_input_grad), NAME(winograd_weight_grad)}},
     {NULL, {NULL, NULL, NULL}},
 };

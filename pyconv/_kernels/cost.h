@@ -48,4 +48,19 @@ static inline double cost_winograd_weight_grad(int m, double tiles, double slice
            tiles * (ci * k_cuts * w.inputs + ki * c_cuts * w.grads) + slices * c * ki * w.sums;
 }
 
+/* Along rows (winograd_1d.h): products are tiles x filters (in vectors) x kernel rows x channels, eight
+   multiply-adds each; inputs are tiles x channels to transform; outputs, errors are tiles x filters. With 16
+   registers a filter is loaded for three multiply-adds, not for six. */
+static inline double cost_winograd_1d(double products, double inputs, double outputs, double m,
+                                      double filters, int registers) {
+    const double transforms = inputs * 6 + outputs * (8 + 2 * m) + filters * 40;
+    return registers == 32 ? products * 8 / 1.6 + transforms : products * 8 / 1.1 + 1.7 * transforms;
+}
+
+/* Every block of kernel rows and channels transforms the errors anew. */
+static inline double cost_winograd_1d_weight_grad(double products, double inputs, double errors, double m,
+                                                  double sums) {
+    return products * 8 / 1.6 + inputs * 6 + errors * (7 + 2 * m) + sums * 20;
+}
+
 #endif

@@ -35,6 +35,7 @@
        winograd_filters.h       the filters' transform
        winograd_conv.h          forward and input gradient: plan and stages
        winograd_weight_grad.h   weight gradient: plan and stages
+       winograd_1d.h            fewer multiplications along rows only: other kernels, and few channels
 */
 #define WINOGRAD_CAT_(f, m) f##m
 #define WINOGRAD_CAT(f, m)  WINOGRAD_CAT_(f, m)
@@ -75,11 +76,13 @@
 #include "winograd_weight_grad.h"
 #undef TILE
 
-/* Algorithm "winograd": the size of tile that is estimated to cost least. */
+#include "winograd_1d.h"
+
+/* Algorithm "winograd": the size of tile that is estimated to cost least; tiles of one row too. */
 static int NAME(winograd_least)(plan *p, const plan_fn *sizes) {
     plan best = *p;
     int found = 0;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         plan tried = *p;
         if (sizes[i](&tried) && (!found || tried.cycles < best.cycles)) {
             best = tried;
@@ -91,16 +94,19 @@ static int NAME(winograd_least)(plan *p, const plan_fn *sizes) {
 }
 
 static int NAME(winograd_forward)(plan *p) {
-    const plan_fn sizes[] = {NAME(plan_forward4), NAME(plan_forward3), NAME(plan_forward2)};
+    const plan_fn sizes[] = {NAME(plan_forward4), NAME(plan_forward3), NAME(plan_forward2),
+                             NAME(rowwise_forward)};
     return NAME(winograd_least)(p, sizes);
 }
 
 static int NAME(winograd_input_grad)(plan *p) {
-    const plan_fn sizes[] = {NAME(plan_input_grad4), NAME(plan_input_grad3), NAME(plan_input_grad2)};
+    const plan_fn sizes[] = {NAME(plan_input_grad4), NAME(plan_input_grad3), NAME(plan_input_grad2),
+                             NAME(rowwise_input_grad)};
     return NAME(winograd_least)(p, sizes);
 }
 
 static int NAME(winograd_weight_grad)(plan *p) {
-    const plan_fn sizes[] = {NAME(plan_weight_grad4), NAME(plan_weight_grad3), NAME(plan_weight_grad2)};
+    const plan_fn sizes[] = {NAME(plan_weight_grad4), NAME(plan_weight_grad3), NAME(plan_weight_grad2),
+                             NAME(rowwise_weight_grad)};
     return NAME(winograd_least)(p, sizes);
 }
