@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pyconv benchmarks")
     group.addoption("--quick", action="store_true", help="small sizes and few rounds: each file in under a minute")
-    group.addoption("--thorough", action="store_true", help="also what takes many minutes (bench_update_rules.py)")
+    group.addoption("--thorough", action="store_true", help="also what takes many minutes (two_workers, update_rules)")
     group.addoption("--results", type=Path, help="folder for the results (default: bench/results, or .../quick)")
     group.addoption("--isa", choices=("baseline", "avx2", "avx512"), help="limit pyconv and oneDNN to this ISA")
 

@@ -1,7 +1,7 @@
 """Two workers against one, and against the most that this machine can give: two processes that train apart.
 
-Epochs are longer than in Fig. 4, so that the last mini-batch of the faster worker weighs little. Use both of two idle
-cores.
+Epochs are longer than in Fig. 4, so that the last mini-batch of the faster worker weighs little. Four minutes on both
+of two idle cores; only with ``--thorough`` or ``--quick``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ RULES = ("sync", "hogwild", "local")
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_two_workers(name: str, measure, two_cpus: None, quick: bool) -> None:
+def test_two_workers(name: str, measure, two_cpus: None, quick: bool, thorough: bool) -> None:
+    if not (thorough or quick):
+        pytest.skip("only with --thorough")
     images = MODELS[name] // (8 if quick else 1)
     data, flops = data_for(name, images), nn.build(name).flops(BATCH, training=True) * images / BATCH
     with contextlib.ExitStack() as stack:
