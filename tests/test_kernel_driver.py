@@ -132,9 +132,7 @@ def test_weight_gradient_from_pooled_errors(driver: Driver, dtype: str, tmp_path
         errors = reference.max_pool2d_input_grad(dy * (y > 0), flat, pg)
         outputs = [(filters, dtype), ((g.k,), dtype)]
         inputs = {"a": x, "b": dy, "c": y, "d": narrow}
-        requests.append(
-            Request("pooled_weight_grad", dtype, outputs, inputs, conv=g, pool=pg, relu=True, name=name)
-        )
+        requests.append(Request("pooled_weight_grad", dtype, outputs, inputs, conv=g, pool=pg, relu=True, name=name))
         expected.append((reference.conv2d_weight_grad(x, errors, g), errors.sum(axis=(0, 1, 2))))
     done = 0
     for isa in driver.isas():
