@@ -328,6 +328,7 @@ def test_a_full_disk_at_the_start(place: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert str(tmp_path / "run") in one_line(done.stderr, 2)
     assert "cannot be written" in done.stderr
+    assert "kept" not in done.stderr  # there was no checkpoint before
     assert list(tmp_path.iterdir()) == []  # so that the same command works once there is room
 
 
