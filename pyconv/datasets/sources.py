@@ -78,7 +78,10 @@ def load(
         limit = integer(limit, "limit", minimum=1)
     if not 0 < validation_fraction < 1:
         raise InputError(f"validation_fraction must lie between 0 and 1, not {validation_fraction!r}")
-    text = os.fspath(source)
+    try:
+        text = os.fsdecode(source)
+    except TypeError:
+        raise InputError(f"source must be the name of a data set or a path, not {source!r}") from None
     if text in NAMED:
         found = NAMED[text](limit=limit, seed=seed)
     else:
