@@ -522,7 +522,7 @@ def spoil(path: Path, how: str) -> None:
     if how == "truncated":
         checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     elif how == "version":
-        checkpoint.write_bytes(checkpoint.read_bytes().replace(b'\\"version\\": 1', b'\\"version\\": 9'))
+        checkpoint.write_bytes(checkpoint.read_bytes().replace(b'\\"version\\": 2', b'\\"version\\": 9'))
     elif how == "foreign":
         shutil.copy(path / "model.safetensors", checkpoint)
     elif how == "config":
@@ -545,7 +545,7 @@ def spoil(path: Path, how: str) -> None:
     ("how", "message"),
     [
         ("truncated", "last.safetensors: not a readable checkpoint, it is truncated or damaged"),
-        ("version", "a checkpoint of version 9; this pyconv reads version 1"),
+        ("version", "a checkpoint of version 9; this pyconv reads version 2"),
         ("foreign", "last.safetensors: not a checkpoint of pyconv"),
         ("config", "config.toml: cannot be read as a run's settings"),
         ("format", "settings of format 2, this pyconv reads 1"),
