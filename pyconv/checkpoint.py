@@ -206,7 +206,7 @@ class Checkpoint:
         try:
             model.normalization = Normalization.from_config(self.model["normalization"])
             model.classes = self.model["classes"]
-        except PyconvError as error:
+        except (PyconvError, TypeError) as error:
             model.normalization = before
             raise CheckpointError(f"the checkpoint does not fit its network: {error}") from None
         model.flat[...] = self.parameters

@@ -12,8 +12,8 @@ from typing import Any
 
 from . import datasets, nn, optim
 from .command import Parser, command, real, script, whole
-from .errors import InputError
-from .loop import default_folder, evaluate, fit, read_config, write_test
+from .errors import InputError, Interrupted
+from .loop import default_folder, evaluate, fit, read_config, resume_command, write_test
 from .loop.progress import CHOICES
 from .loop.texts import summary
 from .parallel import OPTIONS, SharedMemoryError, share
@@ -181,8 +181,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if shown == "off":
         print(f"done: {summary(history, Path(plan['out']))}")
     if data.test is not None:
-        loss, accuracy = evaluate(model, *data.test)  # type: ignore[misc]  # None only for one that is stopped
-        write_test(plan["out"], loss, accuracy, len(data.test.y))
+        try:
+            loss, accuracy = evaluate(model, *data.test)  # type: ignore[misc]  # None only for one that is stopped
+            write_test(plan["out"], loss, accuracy, len(data.test.y))
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted after the training, which is complete in {plan['out']}: only the test accuracy is "
+                f"missing; get it with: {resume_command(Path(plan['out']))}"
+            ) from None
         print(f"test accuracy {100 * accuracy:.2f} % on {len(data.test.y)} images kept for it")
     return 0
 

@@ -252,13 +252,36 @@ def test_a_signal_leaves_a_checkpoint_within_two_seconds(
     assert re.search(r"after step (\d+);", error)[1] == str(kept.position["total_steps"])  # type: ignore[index]
 
 
-def test_ctrl_c_while_a_command_imports(start: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_while_a_command_imports(start: Callable[..., Any], number: signal.Signals) -> None:
     process = start("pyconv.train", "--help")
     wait_for(lambda: "_multiarray_umath" in Path(f"/proc/{process.pid}/maps").read_text(), process)  # NumPy comes early
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "interrupted" in one_line(error, 130)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_while_the_test_images_are_looked_at(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:  # fmt: skip
+    with np.load(place / "data.npz") as arrays:
+        x, y = arrays["x"], arrays["y"]
+    np.savez(tmp_path / "data.npz", x=x, y=y, x_val=x[:30], y_val=y[:30], x_test=x[:60], y_test=y[:60])
+    options = [*flags(tmp_path), "--model", str(place / "net.toml"), "--epochs", "1", "--progress", "off"]
+    before = [signal.getsignal(other) for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "evaluate", lambda *_: signal.raise_signal(number))
+        assert train.main([*options, "--out", str(tmp_path / "run")]) == 130
+    error = one_line(capsys.readouterr().err, 130)
+    assert f"complete in {tmp_path / 'run'}: only the test accuracy is missing" in error
+    assert before == [signal.getsignal(other) for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert not (tmp_path / "run" / "test.json").exists()
+    assert train.main(["--resume", error.strip().rpartition(" ")[2], "--progress", "off"]) == 0  # as the line says
+    assert "test accuracy" in capsys.readouterr().out
+    assert (tmp_path / "run" / "test.json").exists()
 
 
 def test_more_ctrl_c_does_no_harm(place: Path, tmp_path: Path, start: Callable[..., Any]) -> None:
