@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import io
 import math
 import os
 import signal
@@ -105,6 +106,9 @@ def script(main: Main) -> NoReturn:
     """Run `main` as the process's program."""
     global _is_program
     _is_program = True
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
         status = main()
     except KeyboardInterrupt as error:  # one more, on the way to the report of the first

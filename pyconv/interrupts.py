@@ -22,7 +22,7 @@ def expect_early_ones() -> None:
     """In a process that runs one of the commands, let a signal end it with one line and status 130 from here on.
 
     Not by an exception: NumPy, for one, takes a KeyboardInterrupt in its import for a broken installation. There is
-    nothing yet to clean up, so that the process may _leave at once.
+    nothing yet to clean up, so that the process may leave at once.
     """
     words = sys.orig_argv
     if "-m" not in words[:-1] or not words[words.index("-m") + 1].startswith("pyconv."):

@@ -492,6 +492,9 @@ TRAIN_ERRORS: list[tuple[list[str], str]] = [
     (["--gpus", "0"], "--gpus chooses among GPUs"),
     (["--workers", "many"], "--workers"),
     (["--threads-per-worker", "0"], "--threads-per-worker"),
+    (["--threads-per-worker", "100000000"], "threads_per_worker must be at most "),
+    (["--threads-per-worker", "100000000", "--workers", "2"], "threads_per_worker must be at most "),
+    (["--resume", "PLACE/run", "--epochs", "3", "--threads-per-worker", "100000000"], "threads_per_worker must be at"),
     (["--checkpoint-every", "0"], "--checkpoint-every"),
     (["--optimizer", "adm"], "did you mean 'adam'? known: sgd,"),
     (["--schedule", "cosin"], "did you mean 'cosine'? known: constant"),
@@ -502,6 +505,8 @@ TRAIN_ERRORS: list[tuple[list[str], str]] = [
     (["--model", "ferr"], "did you mean 'fer'? known: fer, fer-bn, lenet"),
     (["--model", "7-10-3"], "unknown model '7-10-3'"),
     (["--model", "15-4-10-3"], "layer 0 (Conv2D)"),
+    (["--model", "5-4-8-9"], "'5-4-8-9' has 9 classes, 3 are needed: write '5-4-8-3'"),
+    (["--model", "5-1000000000-100-3"], "GiB of memory, this machine has"),
     (["--model", "PLACE/none.toml"], "none.toml: cannot be read: No such file"),
     (["--model", "PLACE/four.toml"], "four.toml"),
     (["--model", "PLACE/bad.toml"], "did you mean 'Dropout'"),
@@ -511,6 +516,10 @@ TRAIN_ERRORS: list[tuple[list[str], str]] = [
     (["--data", "PLACE/nan.npz"], "nan.npz"),
     (["--data", "PLACE/first.png"], "first.png"),
     (["--out", ""], "--out"),
+    (["--out", "caf\udce9"], r"--out 'caf\udce9': the name is not UTF-8 text"),
+    (["--data", "caf\udce9.npz"], r"--data 'caf\udce9.npz': the name is not UTF-8 text"),
+    (["--model", "caf\udce9.toml"], r"--model 'caf\udce9.toml': the name is not UTF-8 text"),
+    (["--resume", "caf\udce9"], r"--resume 'caf\udce9': the name is not UTF-8 text"),
     (["--out", "PLACE/run"], "holds a run already"),
     (["--out", "PLACE/file"], "file: cannot be used as run folder"),
     (["--out", "PLACE/file/run"], "cannot be used as run folder: Not a directory"),
@@ -628,6 +637,13 @@ def test_predict_prints_probabilities(place: Path, capsys: pytest.CaptureFixture
     assert found["images"][0]["note"] is None
     assert found["images"][1]["note"] == "resized from 20×30 to 12×12 and made gray"
     assert found["images"][1]["note"] in text
+
+
+def test_predict_reads_an_image_whose_name_is_no_text(place: Path, tmp_path: Path) -> None:
+    image = shutil.copy(place / "first.png", tmp_path / "caf\udce9.png")
+    done = run("pyconv.predict", place / "run", image)
+    assert done.returncode == 0, done.stderr
+    assert "caf\\udce9.png: " in done.stdout
 
 
 def test_predict_warns_of_other_units(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

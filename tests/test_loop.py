@@ -493,6 +493,13 @@ def test_a_folder_of_any_name_can_be_resumed(tmp_path: Path, name: str) -> None:
     assert shown.stdout.decode() == str(out)
 
 
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    for resume in (False, True):
+        with pytest.raises(InputError, match="the name of a run folder must be UTF-8 text"):
+            pyconv.fit(small(), *data(), out=tmp_path / "caf\udce9", resume=resume, epochs=1, progress="off")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_of_other_files_may_be_used(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("mine")
     pyconv.fit(small(), *data(), out=tmp_path, epochs=1, progress="off")

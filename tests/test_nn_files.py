@@ -148,7 +148,7 @@ def test_named_models():
     assert paper.input_shape == (28, 28, 1)
 
 
-@pytest.mark.parametrize("name", [*nn.MODELS, "3-8-10-4"])
+@pytest.mark.parametrize("name", [*nn.MODELS, "3-8-10-5"])
 def test_named_models_adapt_to_the_data(name):
     model = nn.build(name, input_shape=(20, 24, 3), classes=5, seed=8)
     assert model.input_shape == (20, 24, 3) and model.output_shape == (5,) and model.seed == 8
@@ -162,6 +162,10 @@ def test_unknown_and_impossible_models():
             nn.build(name)
     with pytest.raises(InputError, match="above 0"):
         nn.build("5-0-100-10")
+    with pytest.raises(InputError, match="'5-4-8-9' has 9 classes, 7 are needed: write '5-4-8-7'"):
+        nn.build("5-4-8-9", classes=7)
+    with pytest.raises(InputError, match=r"parameters need [\d,.]+ GiB of memory, this machine has [\d,.]+ GiB"):
+        nn.build("5-1000000000-100-7")
     with pytest.raises(InputError, match=r"layer 0 \(Conv2D\)"):
         nn.build("29-50-100-10")
     with pytest.raises(InputError, match=r"layer \d+ \(MaxPool2D\)"):

@@ -86,3 +86,13 @@ def test_a_forked_child_computes_on_one_thread_and_does_not_hang() -> None:
     finally:
         child.kill()
         child.join()
+
+
+def test_more_threads_than_any_machine_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert threads.resolve(threads.MOST) == threads.split(1, threads.MOST) == threads.MOST
+    for ask in (threads.resolve, lambda count: threads.split(1, count)):
+        with pytest.raises(InputError, match=f"at most {threads.MOST}, not 100000000"):
+            ask(100_000_000)
+    monkeypatch.setenv(threads.VARIABLE, "100000000")
+    with pytest.raises(InputError, match=f"from 1 to {threads.MOST}, not '100000000'"):
+        threads.default()

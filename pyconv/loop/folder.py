@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from ..checkpoint import Checkpoint, write_atomically
-from ..errors import CheckpointError, InputError, RunError
+from ..errors import CheckpointError, InputError, RunError, is_text
 
 if TYPE_CHECKING:
     from ..nn import Sequential
@@ -130,7 +130,7 @@ class RunFolder:
         InputError
             If the folder holds a run already, or cannot be written.
         """
-        path = Path(path)
+        path = _named(path)
         if holds_run(path):
             raise InputError(
                 f"{path}: this folder holds a run already; continue it with "
@@ -150,7 +150,7 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: str | os.PathLike[str]) -> RunFolder:
         """Open the run in `path` to continue it."""
-        path = Path(path)
+        path = _named(path)
         read_config(path)
         try:
             (path / CHECKPOINT).parent.mkdir(exist_ok=True)
@@ -284,6 +284,13 @@ def _written(folder: Path, name: str | Path, consequence: str = "") -> Iterator[
             f"{folder / name}: cannot be written: {error.strerror or error}{consequence}; make room "
             f"or mend the folder, then continue with `{resume_command(folder)}`"
         ) from None
+
+
+def _named(path: str | os.PathLike[str]) -> Path:
+    """`path`, whose name the readers and writers of the run's files can take."""
+    if not is_text(os.fspath(path)):
+        raise InputError(f"{os.fspath(path)!r}: the name of a run folder must be UTF-8 text; choose another with --out")
+    return Path(path)
 
 
 def _unusable(path: Path, error: OSError) -> InputError:
