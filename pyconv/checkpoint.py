@@ -233,7 +233,7 @@ def _content(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
     """The checkpoint's JSON, checked for format and version."""
     try:
         content = json.loads(text) if text is not None else None
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, or nested without end
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of pyconv")

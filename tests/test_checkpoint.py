@@ -99,6 +99,8 @@ def _write(path: Path, **changes: object) -> None:
         (lambda path: save_file({"w": np.zeros(3)}, path), "not a checkpoint of pyconv"),
         (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "{half"}), "not a checkpoint of pyconv"),
         (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "[1]"}), "not a checkpoint of pyconv"),
+        (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "1" * 5000}), "not a checkpoint of pyconv"),
+        (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "[" * 99999}), "not a checkpoint of pyconv"),
         (lambda path: _write(path, version=1), "version 1; this pyconv reads version 2"),
         (lambda path: _write(path, format="pyconv model"), "not a checkpoint of pyconv"),
         (lambda path: _write(path), "checksum"),

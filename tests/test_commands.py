@@ -682,6 +682,7 @@ def test_predict_from_a_run_without_a_model_file(
     ("arguments", "message"),
     [
         (["PLACE/none", "PLACE/first.png"], "none"),
+        (["caf\udce9", "PLACE/first.png"], r"'caf\udce9': the name of the model must be UTF-8 text"),
         (["PLACE", "PLACE/first.png"], "neither model.safetensors nor a checkpoint"),
         (["PLACE/file", "PLACE/first.png"], "file"),
         (["PLACE/run", "PLACE/none.png"], "none.png"),

@@ -123,7 +123,7 @@ def _metadata(text: str) -> dict[str, Any]:
     """The JSON object of the metadata, of the version that is read here."""
     try:
         about = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CheckpointError("is damaged: its metadata is not JSON") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         kind = about.get("format") if isinstance(about, dict) else None
