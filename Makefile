@@ -23,10 +23,12 @@ $(BIN)/python:
 	  || { echo "pyconv needs Python 3.11 or newer; choose one with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# pyconv is built again when its sources change; a set of extras is only looked at then.
+# pyconv is built again when its sources change; a set of extras is only looked at then. Pip hides what the build says, so
+# that a module without OpenMP has to be named here.
 $(VENV)/.built: $(BIN)/python $(SOURCES)
 	@echo "setting up $(VENV) and building pyconv (a minute or two the first time)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -c 'import pyconv; why = pyconv.backends()["multicore"]; why and print("warning:", why)'
 	@touch $@
 
 # What pyproject.toml requires in a table, one a line: $(call requirements,TABLE,KEYS)

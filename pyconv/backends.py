@@ -154,12 +154,17 @@ def _loaded(name: str) -> Backend:
 
 @functools.cache
 def _auto() -> Backend:
-    """The best backend for arrays in main memory: all cores, or one where OpenMP is missing."""
+    """The best backend for arrays in main memory: all cores, or one where OpenMP is missing.
+
+    That is a warning, for pip shows none of the build's. Worker processes are told which backend to take.
+    """
+    level = logging.INFO
     try:
         chosen, why = _loaded("multicore"), f"up to {_threads.counted(_threads.default(), 'thread')}"
     except BackendUnavailable as reason:
         chosen, why = _loaded("serial"), f"one thread: {reason}"
-    _log.info("backend auto: %s (%s)", chosen.name, why)
+        level = logging.WARNING
+    _log.log(level, "backend auto: %s (%s)", chosen.name, why)
     return chosen
 
 

@@ -21,11 +21,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from .errors import CheckpointError
+from .errors import CheckpointError, PyconvError
 from .nn import Normalization, Sequential, from_config
 
 FORMAT = "pyconv checkpoint"
-VERSION = 1
+VERSION = 2
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -115,13 +115,13 @@ class Checkpoint:
         content = {
             "format": FORMAT,
             "version": VERSION,
-            "checksum": _checksum(tensors),
             "fingerprint": self.fingerprint,
             "model": self.model,
             "settings": self.settings,
             "position": self.position,
             "history": self.history,
         }
+        content["checksum"] = _checksum(tensors, content)
         write_atomically(path, to_safetensors(tensors, {"pyconv": json.dumps(content)}))
 
     @classmethod
@@ -145,9 +145,15 @@ class Checkpoint:
                 f"{path}: not a readable checkpoint, it is truncated or damaged ({error}); "
                 "use an older copy or begin the run again"
             ) from None
-        if content.get("checksum") != _checksum(tensors) or "parameters" not in tensors:
+        if content.pop("checksum", None) != _checksum(tensors, content) or "parameters" not in tensors:
             raise CheckpointError(
-                f"{path}: the checkpoint is damaged, its numbers do not match their checksum; "
+                f"{path}: the checkpoint is damaged, its content does not match the checksum; "
+                "use an older copy or begin the run again"
+            )
+        wrong = _wrong_part(content)
+        if wrong:
+            raise CheckpointError(
+                f"{path}: not a checkpoint that pyconv wrote, {wrong} is missing or of another kind; "
                 "use an older copy or begin the run again"
             )
         return cls(
@@ -183,24 +189,42 @@ class Checkpoint:
         Raises
         ------
         CheckpointError
-            If the checkpoint is another model's.
+            If the checkpoint is another model's, or does not hold what the model needs; the model is as it was then.
         """
         if self.fingerprint != fingerprint(model):
             raise CheckpointError(
                 f"the checkpoint is of another model: it has {self.parameters.size} parameters and the fingerprint "
                 f"{self.fingerprint}, this model has {model.flat.size} and {fingerprint(model)}"
             )
-        if self.parameters.shape != model.flat.shape or set(self.buffers) != set(model.buffers):
+        shapes = {name: value.shape for name, value in model.buffers.items()}
+        if (
+            self.parameters.shape != model.flat.shape
+            or {name: value.shape for name, value in self.buffers.items()} != shapes
+        ):
             raise CheckpointError("the checkpoint's arrays are not those of its network: it is damaged")
+        before = model.normalization
+        try:
+            model.normalization = Normalization.from_config(self.model["normalization"])
+            model.classes = self.model["classes"]
+        except (PyconvError, TypeError) as error:
+            model.normalization = before
+            raise CheckpointError(f"the checkpoint does not fit its network: {error}") from None
         model.flat[...] = self.parameters
         for name, value in model.buffers.items():
             value[...] = self.buffers[name]
-        model.normalization = Normalization.from_config(self.model["normalization"])
-        model.classes = self.model["classes"]
 
     def build(self) -> Sequential:
-        """The network of the checkpoint, with its values."""
-        model = from_config(self.model["config"])
+        """The network of the checkpoint, with its values.
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint describes no network, or not the one that it has values of.
+        """
+        try:
+            model = from_config(self.model["config"])
+        except (PyconvError, TypeError) as error:
+            raise CheckpointError(f"the checkpoint does not describe a network: {error}") from None
         self.restore(model)
         return model
 
@@ -209,7 +233,7 @@ def _content(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
     """The checkpoint's JSON, checked for format and version."""
     try:
         content = json.loads(text) if text is not None else None
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, or nested without end
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of pyconv")
@@ -221,9 +245,27 @@ def _content(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
     return content
 
 
-def _checksum(tensors: Mapping[str, np.ndarray]) -> int:
-    """CRC-32 over names, kinds and numbers, in the order of the names."""
-    value = 0
+_PARTS: dict[str, type] = {"fingerprint": str, "model": dict, "settings": dict, "position": dict, "history": list}
+_MODEL_PARTS = ("config", "normalization", "classes")
+
+
+def _wrong_part(content: Mapping[str, Any]) -> str | None:
+    """The first part of a checkpoint's JSON that is not there or of another kind, or None."""
+    for name, kind in _PARTS.items():
+        if not isinstance(content.get(name), kind):
+            return name
+    for name in _MODEL_PARTS:
+        if name not in content["model"]:
+            return f"model.{name}"
+    for name, value in content["position"].items():
+        if not isinstance(value, (int, float, dict)):
+            return f"position.{name}"
+    return None if all(isinstance(line, dict) for line in content["history"]) else "a line of history"
+
+
+def _checksum(tensors: Mapping[str, np.ndarray], content: Mapping[str, Any]) -> int:
+    """CRC-32 over the JSON text without the checksum, then names, kinds and numbers in the order of the names."""
+    value = zlib.crc32(json.dumps(content).encode())
     for name in sorted(tensors):
         array = tensors[name]
         value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), value)

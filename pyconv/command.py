@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import io
 import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 from .errors import InputError, Interrupted, PyconvError
-from .interrupts import NOTHING, expect_late_ones
+from .interrupts import NOTHING, as_usual, expect_late_ones
 
 
 class Parser(argparse.ArgumentParser):
@@ -82,8 +82,7 @@ def command(body: Callable[[Sequence[str] | None], int]) -> Main:
     @functools.wraps(body)
     def main(argv: Sequence[str] | None = None) -> int:
         try:
-            expect_late_ones()
-            with _terminated_like_interrupted():
+            with _signals_like_ctrl_c():
                 status = body(argv)
                 sys.stdout.flush()
                 return status
@@ -107,6 +106,9 @@ def script(main: Main) -> NoReturn:
     """Run `main` as the process's program."""
     global _is_program
     _is_program = True
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
         status = main()
     except KeyboardInterrupt as error:  # one more, on the way to the report of the first
@@ -121,7 +123,7 @@ _is_program = False
 def _settle() -> None:
     """Once a program's status is known, an impatient Ctrl-C changes nothing any more."""
     if _is_program:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -147,20 +149,12 @@ def _one_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _terminated_like_interrupted() -> Any:
-    """Within it SIGTERM ends the command as Ctrl-C does. The training loop takes over from here while it runs."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.getsignal(signal.SIGTERM)
-        if before == signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
-        before = None
+def _signals_like_ctrl_c() -> Any:
+    """Within it SIGTERM and SIGHUP end the command as Ctrl-C does. While it runs, the training loop takes over."""
+    with contextlib.suppress(ValueError):  # not the main thread
+        expect_late_ones()
     try:
         yield
     finally:
-        if before == signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, before)
+        with contextlib.suppress(ValueError):
+            as_usual()

@@ -66,6 +66,15 @@ class Interrupted(KeyboardInterrupt):
     exit_status = 130
 
 
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8; one from a file system may hold bytes that are no text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Build the error for a name that is not known, with the nearest known one and the list of all."""
     names = list(known)

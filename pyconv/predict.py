@@ -14,7 +14,7 @@ from . import nn
 from .checkpoint import Checkpoint
 from .command import Parser, command, script
 from .datasets import read_image
-from .errors import InputError
+from .errors import InputError, is_text
 from .loop.folder import CHECKPOINT, MODEL, holds_run, read_config
 
 EXAMPLES = """The network's classes are printed with their probabilities, the most probable first.
@@ -44,6 +44,8 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parser().parse_args(argv)
+    if not is_text(args.model):
+        raise InputError(f"{args.model!r}: the name of the model must be UTF-8 text; rename the file or folder")
     model = load_model(Path(args.model))
     if len(model.input_shape) != 3:
         raise InputError(f"{args.model}: the network takes vectors of {model.input_shape[0]} numbers, not images")

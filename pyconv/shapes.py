@@ -6,7 +6,9 @@ known to be valid, and never check again.
 
 from __future__ import annotations
 
+import math
 import operator
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,9 @@ from .errors import InputError, ShapeError
 
 Pair = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
+
+MOST = 2**31 - 1
+"""The largest stride, padding, dilation or window: beyond, sums and products of them would leave C's integers."""
 
 
 @dataclass(frozen=True)
@@ -138,12 +143,26 @@ def integer(value: Any, name: str, *, minimum: int) -> int:
 def pair(value: Any, name: str, *, minimum: int = 1) -> tuple[int, int]:
     """`value`, an int or ``(height, width)``, as two ints of at least `minimum`."""
     if isinstance(value, str) or not hasattr(value, "__len__"):
-        one = integer(value, name, minimum=minimum)
+        one = _extent(value, name, minimum)
         return one, one
     items = tuple(value)
     if len(items) != 2:
         raise InputError(f"{name} must be an integer or (height, width), not {value!r}")
-    return integer(items[0], name, minimum=minimum), integer(items[1], name, minimum=minimum)
+    return _extent(items[0], name, minimum), _extent(items[1], name, minimum)
+
+
+def _extent(value: Any, name: str, minimum: int) -> int:
+    """`value` as a number of pixels from `minimum` to `MOST`."""
+    number = integer(value, name, minimum=minimum)
+    if number > MOST:
+        raise ShapeError(f"{name} must be at most {MOST}, not {number}")
+    return number
+
+
+def _array(shape: tuple[int, ...]) -> None:
+    """Refuse a result that no array can hold, in either precision."""
+    if math.prod(shape) > sys.maxsize // 8:
+        raise ShapeError(f"the output would have shape {shape}, more numbers than an array can hold")
 
 
 def shape4(shape: Any, name: str) -> tuple[int, int, int, int]:
@@ -178,7 +197,7 @@ def _padding_pairs(padding: Any) -> tuple[tuple[int, int] | str, tuple[int, int]
             raise InputError(f"padding must be 'same', 'valid' or integers, not {padding!r}")
         return padding, padding
     if not hasattr(padding, "__len__"):
-        one = integer(padding, "padding", minimum=0)
+        one = _extent(padding, "padding", 0)
         return (one, one), (one, one)
     items = tuple(padding)
     if len(items) != 2:
@@ -250,6 +269,7 @@ def conv_geometry(
     vertical, horizontal = _padding_pairs(padding)
     pt, pb, oh = _axis(h, kh, sh, dh, vertical, "height")
     pl, pr, ow = _axis(w, kw, sw, dw, horizontal, "width")
+    _array((n, oh, ow, k))
     return ConvGeometry(n, h, w, c, k, kh, kw, sh, sw, pt, pb, pl, pr, dh, dw, groups, oh, ow)
 
 
@@ -292,4 +312,5 @@ def pool_geometry(
                 f"a pooling window would lie wholly in the padding: {axis} {size}, pool size {kernel}, "
                 f"stride {stride_}, padding {before} before"
             )
+    _array((n, oh, ow, c))
     return PoolGeometry(n, h, w, c, kh, kw, sh, sw, pt, pb, pl, pr, oh, ow)

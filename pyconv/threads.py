@@ -16,6 +16,9 @@ from .shapes import integer
 
 VARIABLE = "PYCONV_NUM_THREADS"
 
+MOST = max(1024, os.cpu_count() or 1)
+"""More threads than this are a slip: starting them would exhaust the system's, not make anything faster."""
+
 _log = logging.getLogger("pyconv")
 _importing_process = os.getpid()
 _warned_of_fork = False
@@ -96,9 +99,17 @@ def default() -> int:
         count = int(text)
     except ValueError:
         count = 0
-    if count < 1:
-        raise InputError(f"{VARIABLE} must be an integer of at least 1, not {text!r}")
+    if not 1 <= count <= MOST:
+        raise InputError(f"{VARIABLE} must be an integer from 1 to {MOST}, not {text!r}")
     return count
+
+
+def _asked_for(count: int, name: str) -> int:
+    """A number of threads that the user asks for, checked."""
+    number = integer(count, name, minimum=1)
+    if number > MOST:
+        raise InputError(f"{name} must be at most {MOST}, not {number}")
+    return number
 
 
 def resolve(requested: int | None) -> int:
@@ -107,7 +118,7 @@ def resolve(requested: int | None) -> int:
     GNU OpenMP hangs in a child forked from a process that has already run a parallel region, so a child that
     inherited this module computes on one thread and says so once. Workers are spawned and do not inherit it.
     """
-    count = default() if requested is None else integer(requested, "threads", minimum=1)
+    count = default() if requested is None else _asked_for(requested, "threads")
     if count > 1 and os.getpid() != _importing_process:
         global _warned_of_fork
         if not _warned_of_fork:
@@ -123,5 +134,5 @@ def split(workers: int, threads_per_worker: int | None = None, cpus: int | None 
     An explicit `threads_per_worker` is honoured as it is: the user has asked for it.
     """
     if threads_per_worker is not None:
-        return integer(threads_per_worker, "threads_per_worker", minimum=1)
+        return _asked_for(threads_per_worker, "threads_per_worker")
     return max(1, (usable_cpus() if cpus is None else cpus) // max(1, workers))

@@ -12,8 +12,8 @@ from typing import Any
 
 from . import datasets, nn, optim
 from .command import Parser, command, real, script, whole
-from .errors import InputError
-from .loop import default_folder, evaluate, fit, read_config, write_test
+from .errors import InputError, Interrupted, is_text
+from .loop import default_folder, evaluate, fit, read_config, resume_command, write_test
 from .loop.progress import CHOICES
 from .loop.texts import summary
 from .parallel import OPTIONS, SharedMemoryError, share
@@ -169,6 +169,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parser().parse_args(argv)
     given = {name: value for name, value in vars(args).items() if value is not None and value is not SUPPRESS}
+    for name in ("data", "model", "out", "resume", "trace"):  # they are written to the run's files
+        if name in given and not is_text(given[name]):
+            raise InputError(f"--{name} {given[name]!r}: the name is not UTF-8 text; rename the file or folder")
     if "gpus" in given:  # for this process and the workers that it starts
         if given.get("backend", "cuda" if "resume" in given else "auto") != "cuda":
             raise InputError("--gpus chooses among GPUs: add --backend cuda, or leave it out")
@@ -181,8 +184,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if shown == "off":
         print(f"done: {summary(history, Path(plan['out']))}")
     if data.test is not None:
-        loss, accuracy = evaluate(model, *data.test)  # type: ignore[misc]  # None only for one that is stopped
-        write_test(plan["out"], loss, accuracy, len(data.test.y))
+        try:
+            loss, accuracy = evaluate(model, *data.test)  # type: ignore[misc]  # None only for one that is stopped
+            write_test(plan["out"], loss, accuracy, len(data.test.y))
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted after the training, which is complete in {plan['out']}: only the test accuracy is "
+                f"missing; get it with: {resume_command(Path(plan['out']))}"
+            ) from None
         print(f"test accuracy {100 * accuracy:.2f} % on {len(data.test.y)} images kept for it")
     return 0
 
@@ -287,7 +296,12 @@ def _augmentation(flip: bool | None, shift: int) -> dict[str, Any] | None:
 
 def _absolute(source: str) -> str:
     """The data's name or place, good from any working folder."""
-    return source if source in datasets.NAMED else str(Path(source).resolve())
+    if source in datasets.NAMED:
+        return source
+    place = str(Path(source).resolve())
+    if not is_text(place):  # it is written to the run's files
+        raise InputError(f"--data {place!r}: the name is not UTF-8 text; rename the file or folder")
+    return place
 
 
 def _folder(text: str) -> Path:

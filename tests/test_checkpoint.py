@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from pyconv import checkpoint, nn
@@ -82,7 +86,7 @@ def test_a_flipped_bit_in_the_numbers_is_found(data: st.DataObject, tmp_path_fac
 
 
 def _write(path: Path, **changes: object) -> None:
-    content = {"format": "pyconv checkpoint", "version": 1, **changes}
+    content = {"format": "pyconv checkpoint", "version": 2, **changes}
     save_file({"parameters": np.zeros(3, np.float32)}, path, {"pyconv": json.dumps(content)})
 
 
@@ -95,7 +99,9 @@ def _write(path: Path, **changes: object) -> None:
         (lambda path: save_file({"w": np.zeros(3)}, path), "not a checkpoint of pyconv"),
         (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "{half"}), "not a checkpoint of pyconv"),
         (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "[1]"}), "not a checkpoint of pyconv"),
-        (lambda path: _write(path, version=2), "version 2; this pyconv reads version 1"),
+        (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "1" * 5000}), "not a checkpoint of pyconv"),
+        (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "[" * 99999}), "not a checkpoint of pyconv"),
+        (lambda path: _write(path, version=1), "version 1; this pyconv reads version 2"),
         (lambda path: _write(path, format="pyconv model"), "not a checkpoint of pyconv"),
         (lambda path: _write(path), "checksum"),
     ],
@@ -107,6 +113,65 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, make: object, message:
         Checkpoint.load(path)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_status == 2
+
+
+def _edit(path: Path, change: Callable[[dict[str, Any]], object], *, sealed: bool) -> None:
+    """Change a checkpoint's JSON; `sealed` puts the checksum right again, as a program that wrote such files would."""
+    with safe_open(path, framework="numpy") as file:
+        content = json.loads(file.metadata()["pyconv"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    change(content)
+    if sealed:
+        content.pop("checksum")
+        content["checksum"] = checkpoint._checksum(tensors, content)
+    save_file(tensors, path, {"pyconv": json.dumps(content)})
+
+
+EDITS: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (lambda content: content.pop("model"), "model is missing"),
+    (lambda content: content["model"].pop("normalization"), "model.normalization is missing"),
+    (lambda content: content.pop("position"), "position is missing"),
+    (lambda content: content["position"].update(epoch="2"), "position.epoch is missing or of another kind"),
+    (lambda content: content.update(history=None), "history is missing"),
+    (lambda content: content.update(history=[1]), "a line of history"),
+    (lambda content: content.update(settings=[]), "settings is missing"),
+    (lambda content: content.pop("fingerprint"), "fingerprint is missing"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), EDITS)
+def test_edited_metadata_is_refused(saved: tuple[nn.Sequential, Path], change: Any, message: str) -> None:
+    for sealed, expected in ((True, message), (False, "checksum")):
+        path = shutil.copy(saved[1], saved[1].with_name("copy"))
+        _edit(path, change, sealed=sealed)
+        with pytest.raises(CheckpointError, match=expected) as caught:
+            Checkpoint.load(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_number_of_the_metadata_is_under_the_checksum(saved: tuple[nn.Sequential, Path]) -> None:
+    _edit(saved[1], lambda content: content["position"].update(epoch=7), sealed=False)
+    with pytest.raises(CheckpointError, match="checksum"):
+        Checkpoint.load(saved[1])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"mean": [1.0]}, {"mean": [1.0, 2.0], "std": [1.0, 2.0]}, {"mean": [10**400], "std": [1]}]
+)
+def test_a_normalization_that_does_not_fit(saved: tuple[nn.Sequential, Path], wrong: dict[str, Any]) -> None:
+    _edit(saved[1], lambda content: content["model"].update(normalization=wrong), sealed=True)
+    model = _model()
+    before = model.flat.copy(), model.normalization
+    with pytest.raises(CheckpointError, match="does not fit its network"):
+        Checkpoint.load(saved[1]).restore(model)
+    np.testing.assert_array_equal(model.flat, before[0])
+    assert model.normalization == before[1]
+
+
+def test_a_checkpoint_of_no_network(saved: tuple[nn.Sequential, Path]) -> None:
+    _edit(saved[1], lambda content: content["model"].update(config=3), sealed=True)
+    with pytest.raises(CheckpointError, match="does not describe a network"):
+        Checkpoint.load(saved[1]).build()
 
 
 def test_a_model_file_is_no_checkpoint(tmp_path: Path) -> None:

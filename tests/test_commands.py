@@ -23,7 +23,7 @@ from data_files import FASHION, images_of, labels_of, on_real_images, pixel_fiel
 from PIL import Image
 from safetensors import safe_open
 
-from pyconv import info, nn, predict, train
+from pyconv import backends, info, nn, predict, train
 from pyconv.checkpoint import Checkpoint
 from pyconv.errors import Interrupted
 
@@ -252,13 +252,36 @@ def test_a_signal_leaves_a_checkpoint_within_two_seconds(
     assert re.search(r"after step (\d+);", error)[1] == str(kept.position["total_steps"])  # type: ignore[index]
 
 
-def test_ctrl_c_while_a_command_imports(start: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_while_a_command_imports(start: Callable[..., Any], number: signal.Signals) -> None:
     process = start("pyconv.train", "--help")
     wait_for(lambda: "_multiarray_umath" in Path(f"/proc/{process.pid}/maps").read_text(), process)  # NumPy comes early
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "interrupted" in one_line(error, 130)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_while_the_test_images_are_looked_at(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:  # fmt: skip
+    with np.load(place / "data.npz") as arrays:
+        x, y = arrays["x"], arrays["y"]
+    np.savez(tmp_path / "data.npz", x=x, y=y, x_val=x[:30], y_val=y[:30], x_test=x[:60], y_test=y[:60])
+    options = [*flags(tmp_path), "--model", str(place / "net.toml"), "--epochs", "1", "--progress", "off"]
+    before = [signal.getsignal(other) for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "evaluate", lambda *_: signal.raise_signal(number))
+        assert train.main([*options, "--out", str(tmp_path / "run")]) == 130
+    error = one_line(capsys.readouterr().err, 130)
+    assert f"complete in {tmp_path / 'run'}: only the test accuracy is missing" in error
+    assert before == [signal.getsignal(other) for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert not (tmp_path / "run" / "test.json").exists()
+    assert train.main(["--resume", error.strip().rpartition(" ")[2], "--progress", "off"]) == 0  # as the line says
+    assert "test accuracy" in capsys.readouterr().out
+    assert (tmp_path / "run" / "test.json").exists()
 
 
 def test_more_ctrl_c_does_no_harm(place: Path, tmp_path: Path, start: Callable[..., Any]) -> None:
@@ -328,6 +351,7 @@ def test_a_full_disk_at_the_start(place: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert str(tmp_path / "run") in one_line(done.stderr, 2)
     assert "cannot be written" in done.stderr
+    assert "kept" not in done.stderr  # there was no checkpoint before
     assert list(tmp_path.iterdir()) == []  # so that the same command works once there is room
 
 
@@ -363,7 +387,7 @@ def test_target_accuracy(place: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_progress_off_prints_the_result_only(place: Path, tmp_path: Path) -> None:
     done = run("pyconv.train", *flags(place), "--epochs", "1", "--progress", "off", "--out", tmp_path / "run")
     assert done.stdout.startswith("done: 1 epoch") and done.stdout.count("\n") == 1
-    assert done.stderr == ""
+    assert done.stderr == "" or backends()["multicore"]  # without OpenMP a warning is due
 
 
 def test_a_broken_pipe_is_quiet(place: Path, tmp_path: Path, start: Callable[..., Any]) -> None:
@@ -468,6 +492,9 @@ TRAIN_ERRORS: list[tuple[list[str], str]] = [
     (["--gpus", "0"], "--gpus chooses among GPUs"),
     (["--workers", "many"], "--workers"),
     (["--threads-per-worker", "0"], "--threads-per-worker"),
+    (["--threads-per-worker", "100000000"], "threads_per_worker must be at most "),
+    (["--threads-per-worker", "100000000", "--workers", "2"], "threads_per_worker must be at most "),
+    (["--resume", "PLACE/run", "--epochs", "3", "--threads-per-worker", "100000000"], "threads_per_worker must be at"),
     (["--checkpoint-every", "0"], "--checkpoint-every"),
     (["--optimizer", "adm"], "did you mean 'adam'? known: sgd,"),
     (["--schedule", "cosin"], "did you mean 'cosine'? known: constant"),
@@ -478,6 +505,8 @@ TRAIN_ERRORS: list[tuple[list[str], str]] = [
     (["--model", "ferr"], "did you mean 'fer'? known: fer, fer-bn, lenet"),
     (["--model", "7-10-3"], "unknown model '7-10-3'"),
     (["--model", "15-4-10-3"], "layer 0 (Conv2D)"),
+    (["--model", "5-4-8-9"], "'5-4-8-9' has 9 classes, 3 are needed: write '5-4-8-3'"),
+    (["--model", "5-1000000000-100-3"], "GiB of memory, this machine has"),
     (["--model", "PLACE/none.toml"], "none.toml: cannot be read: No such file"),
     (["--model", "PLACE/four.toml"], "four.toml"),
     (["--model", "PLACE/bad.toml"], "did you mean 'Dropout'"),
@@ -487,6 +516,10 @@ TRAIN_ERRORS: list[tuple[list[str], str]] = [
     (["--data", "PLACE/nan.npz"], "nan.npz"),
     (["--data", "PLACE/first.png"], "first.png"),
     (["--out", ""], "--out"),
+    (["--out", "caf\udce9"], r"--out 'caf\udce9': the name is not UTF-8 text"),
+    (["--data", "caf\udce9.npz"], r"--data 'caf\udce9.npz': the name is not UTF-8 text"),
+    (["--model", "caf\udce9.toml"], r"--model 'caf\udce9.toml': the name is not UTF-8 text"),
+    (["--resume", "caf\udce9"], r"--resume 'caf\udce9': the name is not UTF-8 text"),
     (["--out", "PLACE/run"], "holds a run already"),
     (["--out", "PLACE/file"], "file: cannot be used as run folder"),
     (["--out", "PLACE/file/run"], "cannot be used as run folder: Not a directory"),
@@ -521,7 +554,7 @@ def spoil(path: Path, how: str) -> None:
     if how == "truncated":
         checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     elif how == "version":
-        checkpoint.write_bytes(checkpoint.read_bytes().replace(b'\\"version\\": 1', b'\\"version\\": 9'))
+        checkpoint.write_bytes(checkpoint.read_bytes().replace(b'\\"version\\": 2', b'\\"version\\": 9'))
     elif how == "foreign":
         shutil.copy(path / "model.safetensors", checkpoint)
     elif how == "config":
@@ -544,7 +577,7 @@ def spoil(path: Path, how: str) -> None:
     ("how", "message"),
     [
         ("truncated", "last.safetensors: not a readable checkpoint, it is truncated or damaged"),
-        ("version", "a checkpoint of version 9; this pyconv reads version 1"),
+        ("version", "a checkpoint of version 9; this pyconv reads version 2"),
         ("foreign", "last.safetensors: not a checkpoint of pyconv"),
         ("config", "config.toml: cannot be read as a run's settings"),
         ("format", "settings of format 2, this pyconv reads 1"),
@@ -606,6 +639,13 @@ def test_predict_prints_probabilities(place: Path, capsys: pytest.CaptureFixture
     assert found["images"][1]["note"] in text
 
 
+def test_predict_reads_an_image_whose_name_is_no_text(place: Path, tmp_path: Path) -> None:
+    image = shutil.copy(place / "first.png", tmp_path / "caf\udce9.png")
+    done = run("pyconv.predict", place / "run", image)
+    assert done.returncode == 0, done.stderr
+    assert "caf\\udce9.png: " in done.stdout
+
+
 def test_predict_warns_of_other_units(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with np.load(place / "data.npz") as arrays:
         np.savez(tmp_path / "data.npz", x=arrays["x"].astype(np.float32) / 255, y=arrays["y"])
@@ -642,6 +682,7 @@ def test_predict_from_a_run_without_a_model_file(
     ("arguments", "message"),
     [
         (["PLACE/none", "PLACE/first.png"], "none"),
+        (["caf\udce9", "PLACE/first.png"], r"'caf\udce9': the name of the model must be UTF-8 text"),
         (["PLACE", "PLACE/first.png"], "neither model.safetensors nor a checkpoint"),
         (["PLACE/file", "PLACE/first.png"], "file"),
         (["PLACE/run", "PLACE/none.png"], "none.png"),

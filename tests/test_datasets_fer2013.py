@@ -138,6 +138,12 @@ def test_bad_pixel(tmp_path: Path, examples: tuple, rng: np.random.Generator, va
     refused(path, path, f"row {row}:", f"pixel {position + 1} is '{value}'", "0 to 255", error=DataError)
 
 
+def test_a_pixel_of_thousands_of_digits(tmp_path: Path, examples: tuple) -> None:
+    path = spoil(tmp_path / "fer2013.csv", examples, 7, with_pixel(3, "9" * 5000))
+    message = refused(path, path, "row 7:", "pixel 4 is '9999", "0 to 255", error=DataError)
+    assert len(message) < len(str(path)) + 150
+
+
 @given(row=st.integers(2, 31), count=st.integers(0, 2 * PIXELS).filter(lambda n: n != PIXELS))
 def test_wrong_number_of_pixels(tmp_path_factory: pytest.TempPathFactory, row: int, count: int) -> None:
     rng = np.random.default_rng(count)
@@ -280,6 +286,8 @@ def test_ferplus_refusals(ferplus: tuple[Path, np.ndarray]) -> None:
     refused(path, path, "29 rows", "fer2013.csv has 30", error=DataError)
     path.write_text("\n".join([*lines[:3], lines[3].replace(",0", ",many", 1), *lines[4:]]))
     refused(path, path, "row 4:", "'many'", "votes", error=DataError)
+    path.write_text("\n".join([*lines[:3], lines[3].replace(",0", "," + "1" * 5000, 1), *lines[4:]]))
+    refused(path, path, "row 4:", "'1111", "…'", "votes", error=DataError)
     path.write_text("\n".join([lines[0], *[votes_row(usage, [0] * 9 + [10]) for usage in USAGES]]))
     refused(path, path, "no row has a majority", error=DataError)
     path.write_text("\n".join(lines))

@@ -179,6 +179,12 @@ def test_splits_with_other_classes(tmp_path: Path, rng: np.random.Generator) -> 
     refused(tmp_path, tmp_path / "val", "sloth", "make them the same", error=DataError)
 
 
+def test_a_class_whose_name_is_no_text(tmp_path: Path, rng: np.random.Generator) -> None:
+    fill(tmp_path, rng)
+    write_image(tmp_path / "caf\udce9" / "1.png", images_of(rng, 6, 5))
+    refused(tmp_path, tmp_path, r"class name 'caf\udce9' is not UTF-8 text", error=DataError)
+
+
 def test_empty_validation_folder(tmp_path: Path, rng: np.random.Generator) -> None:
     fill(tmp_path / "train", rng)
     (tmp_path / "val").mkdir()

@@ -120,6 +120,12 @@ def test_seed_decides_the_split(archive: Path) -> None:
     assert (one != other).any()
 
 
+@pytest.mark.parametrize("source", [None, 3, ["faces"]])
+def test_a_source_that_is_no_name(source: object) -> None:
+    with pytest.raises(InputError, match="must be the name of a data set or a path"):
+        datasets.load(source)  # type: ignore[arg-type]
+
+
 def test_options_out_of_range(archive: Path) -> None:
     refused(archive, "limit must be at least 1", limit=0)
     refused(archive, "limit 4 is too small for 5 classes", limit=4)

@@ -81,6 +81,17 @@ def test_class_names(tmp_path: Path, good: dict) -> None:
     assert datasets.load(path).classes == ["cat", "dog", "fox", "owl"]
     refused(save(path, **good, classes=["cat"]), path, "classes", "3 strings", error=DataError)
     refused(save(path, **good, classes=[1, 2, 3]), path, "classes", error=DataError)
+    refused(save(path, **good, classes=["a", "b", "a"]), path, "2 classes are called 'a'", error=DataError)
+    refused(save(path, **good, classes=["a", "b", "\udcff"]), path, r"name '\udcff' is not UTF-8", error=DataError)
+
+
+def test_gaps_between_labels(tmp_path: Path, good: dict) -> None:
+    path = tmp_path / "a.npz"
+    far = np.where(good["y"] == 2, 999_999, good["y"] + 1)
+    refused(save(path, x=good["x"], y=far), path, "label 999999", "3 different labels", "and 0 is not", error=DataError)
+    assert len(datasets.load(save(path, x=good["x"], y=good["y"] * 400)).classes) == 801  # few enough to mean it
+    names = [str(label) for label in range(1500)]
+    assert datasets.load(save(path, x=good["x"], y=good["y"] * 700, classes=names)).classes == names  # said so
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

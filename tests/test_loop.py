@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import tomllib
 from pathlib import Path
@@ -28,7 +30,7 @@ from pyconv.errors import (
     ShapeError,
     UnknownNameError,
 )
-from pyconv.loop import Progress, evaluate
+from pyconv.loop import Progress, evaluate, resume_command
 
 EXAMPLES, SIDE, CLASSES, BATCH = 90, 8, 3, 16
 STEPS = -(-EXAMPLES // BATCH)
@@ -237,6 +239,19 @@ def test_a_run_killed_before_its_first_checkpoint(tmp_path: Path, undisturbed: A
     _assert_same(out, model, pyconv.fit(model, *data(), out=out, resume=True, **RECIPE), undisturbed)
 
 
+def test_a_run_whose_checkpoint_is_missing_is_not_begun_again(tmp_path: Path, undisturbed: Any) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed[2], out)
+    (out / CHECKPOINT).unlink()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for found in ("metrics.jsonl", "model.safetensors"):
+        with pytest.raises(CheckpointError, match=rf"checkpoint is missing, although there is {found}; put it back"):
+            pyconv.fit(small(), *data(), out=out, resume=True, **RECIPE)
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+        (out / found).unlink()
+        before.pop(out / found)
+
+
 def test_three_signals_stop_at_once(tmp_path: Path) -> None:
     def thrice() -> None:
         for _ in range(3):
@@ -427,6 +442,7 @@ def _spoilt(value: float, at: int) -> np.ndarray:
         ({"checkpoint_every": float("nan")}, InputError, "checkpoint_every must be a finite number"),
         ({"augment": {"shift": -1}}, InputError, "shift must be at least 0"),
         ({"augment": {"tilt": 3}}, InputError, "tilt"),
+        ({"augment": [1]}, InputError, r"augment must be a mapping, .*not \[1\]"),
         ({"resume": True}, InputError, "give it as out"),
         ({"optimizer": "adam"}, InputError, "optimizer"),
         ({"schedule": "cosine"}, InputError, "schedule"),
@@ -454,6 +470,34 @@ def test_a_folder_that_holds_a_run_is_not_written_over(undisturbed: Any) -> None
     with pytest.raises(InputError, match=r"holds a run already; continue it with `python -m pyconv\.train --resume"):
         pyconv.fit(small(), *data(), out=out, **RECIPE)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["curves.png", "metrics.jsonl", "model.safetensors", "log.txt", "test.json"])
+def test_a_file_of_the_users_own_is_not_written_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"holds {name} already, which a run would write over"):
+        pyconv.fit(small(), *data(), out=tmp_path, epochs=1, progress="off")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "it's\ta tab", "a plain name", "größe"])
+def test_a_folder_of_any_name_can_be_resumed(tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    pyconv.fit(small(), *data(), out=out, epochs=1, progress="off")
+    assert len(pyconv.fit(small(), *data(), out=out, epochs=2, progress="off", resume=True)) == 2
+    command = resume_command(out)
+    assert "\n" not in command
+    shown = subprocess.run(
+        ["bash", "-c", f"printf %s {command.partition('--resume ')[2]}"], capture_output=True, check=True
+    )
+    assert shown.stdout.decode() == str(out)
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    for resume in (False, True):
+        with pytest.raises(InputError, match="the name of a run folder must be UTF-8 text"):
+            pyconv.fit(small(), *data(), out=tmp_path / "caf\udce9", resume=resume, epochs=1, progress="off")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_other_files_may_be_used(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from pyconv import nn
 from pyconv.errors import CheckpointError, InputError, UnknownNameError
+from pyconv.nn import serialize
 
 LAYERS = [
     nn.Conv2D(4, (3, 2), stride=(2, 1), padding=((1, 0), (0, 2)), dilation=2, groups=2, activation="relu", bias=False),
@@ -147,7 +148,7 @@ def test_named_models():
     assert paper.input_shape == (28, 28, 1)
 
 
-@pytest.mark.parametrize("name", [*nn.MODELS, "3-8-10-4"])
+@pytest.mark.parametrize("name", [*nn.MODELS, "3-8-10-5"])
 def test_named_models_adapt_to_the_data(name):
     model = nn.build(name, input_shape=(20, 24, 3), classes=5, seed=8)
     assert model.input_shape == (20, 24, 3) and model.output_shape == (5,) and model.seed == 8
@@ -161,6 +162,10 @@ def test_unknown_and_impossible_models():
             nn.build(name)
     with pytest.raises(InputError, match="above 0"):
         nn.build("5-0-100-10")
+    with pytest.raises(InputError, match="'5-4-8-9' has 9 classes, 7 are needed: write '5-4-8-7'"):
+        nn.build("5-4-8-9", classes=7)
+    with pytest.raises(InputError, match=r"parameters need [\d,.]+ GiB of memory, this machine has [\d,.]+ GiB"):
+        nn.build("5-1000000000-100-7")
     with pytest.raises(InputError, match=r"layer 0 \(Conv2D\)"):
         nn.build("29-50-100-10")
     with pytest.raises(InputError, match=r"layer \d+ \(MaxPool2D\)"):
@@ -230,29 +235,47 @@ def test_every_flipped_byte_is_found_or_harmless(saved, tmp_path):
             np.testing.assert_array_equal(again.flat, model.flat)
 
 
-def rewrite(path, tensors, **changes):
+def test_the_metadata_is_under_the_checksum(tmp_path):
+    model = model_of_all_layers()
+    rewrite(tmp_path / "m", {**model.parameters, **model.buffers}, sealed=True)
+    nn.load(tmp_path / "m")
+    content = (tmp_path / "m").read_bytes()
+    (tmp_path / "m").write_bytes(content.replace(b'\\"std\\": [1.0]', b'\\"std\\": [2.0]'))
+    assert (tmp_path / "m").read_bytes() != content
+    with pytest.raises(CheckpointError, match="checksum"):
+        nn.load(tmp_path / "m")
+
+
+def rewrite(path, tensors, sealed=False, **changes):
+    """Write a model file; `sealed` gives it the checksum that belongs to it."""
     about = {
         "format": "pyconv model",
-        "version": 1,
+        "version": 2,
         "config": model_of_all_layers().config(),
         "normalization": {"mean": [0.0], "std": [1.0]},
         "classes": None,
         "crc32": 0,
         **changes,
     }
-    save_file(tensors, path, metadata={"pyconv": json.dumps({k: v for k, v in about.items() if v != "drop"})})
+    about = {key: value for key, value in about.items() if value != "drop"}
+    if sealed:
+        about["crc32"] = serialize._checksum(tensors, about)
+    save_file(tensors, path, metadata={"pyconv": json.dumps(about)})
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"version": 2}, "has format version 2, this pyconv reads version 1"),
+        ({"version": 1}, "has format version 1, this pyconv reads version 2"),
         ({"version": "drop"}, "has format version None"),
         ({"format": "pyconv checkpoint"}, "is not a pyconv model, but a pyconv checkpoint"),
         ({"format": "drop"}, "is not a pyconv model"),
         ({"classes": "drop"}, "metadata holds"),
         ({"extra": 3}, "metadata holds"),
         ({"crc32": 0}, "checksum"),
+        ({"normalization": None}, "has mean and std"),
+        ({"normalization": {"mean": [10**400], "std": [1]}}, "one finite number"),
+        ({"normalization": {"mean": [0.0] * 5, "std": [1.0] * 5}}, "channels"),
         ({"config": {"layers": [], "input_shape": [3]}}, "does not describe a network"),
         ({"config": 5}, "does not describe a network"),
         (
@@ -265,7 +288,7 @@ def rewrite(path, tensors, **changes):
 def test_metadata_that_is_wrong(tmp_path, changes, message):
     model = model_of_all_layers()
     path = tmp_path / "m.safetensors"
-    rewrite(path, {**model.parameters, **model.buffers}, **changes)
+    rewrite(path, {**model.parameters, **model.buffers}, sealed="crc32" not in changes, **changes)
     with pytest.raises(CheckpointError, match=message):
         nn.load(path)
 

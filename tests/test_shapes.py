@@ -47,3 +47,26 @@ def test_pool_windows_must_see_the_image() -> None:
     assert pool_geometry((1, 5, 5, 1), 2, padding="same").oh == 3
     with pytest.raises(ShapeError, match="wholly in the padding"):
         pool_geometry((1, 4, 4, 1), 2, stride=2, padding=((0, 3), (0, 0)))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"padding": 2**62},
+        {"padding": ((0, 2**80), (0, 0))},
+        {"stride": 2**63},
+        {"stride": (1, 2**31)},
+        {"dilation": 2**70},
+    ],
+)
+def test_extents_beyond_the_integers_of_c_are_refused(setting: dict) -> None:
+    with pytest.raises(ShapeError, match=r"(stride|padding|dilation) must be at most 2147483647, not \d+$"):
+        conv_geometry((1, 8, 8, 1), (3, 3, 1, 1), **setting)
+    if "dilation" not in setting:
+        with pytest.raises(ShapeError, match="must be at most 2147483647"):
+            pool_geometry((1, 8, 8, 1), 2, **setting)
+
+
+def test_a_result_that_no_array_can_hold_is_refused() -> None:
+    with pytest.raises(ShapeError, match="more numbers than an array can hold"):
+        conv_geometry((1, 8, 8, 1), (3, 3, 1, 1), padding=2**31 - 1)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pyconv import threads
-from pyconv.errors import InputError
+from pyconv.errors import BackendUnavailable, InputError
+
+backends = importlib.import_module("pyconv.backends")  # the name in the package is the function's
 
 
 def test_affinity_counts_the_cpus_that_the_scheduler_allows() -> None:
@@ -86,3 +91,45 @@ def test_a_forked_child_computes_on_one_thread_and_does_not_hang() -> None:
     finally:
         child.kill()
         child.join()
+
+
+def test_more_threads_than_any_machine_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert threads.resolve(threads.MOST) == threads.split(1, threads.MOST) == threads.MOST
+    for ask in (threads.resolve, lambda count: threads.split(1, count)):
+        with pytest.raises(InputError, match=f"at most {threads.MOST}, not 100000000"):
+            ask(100_000_000)
+    monkeypatch.setenv(threads.VARIABLE, "100000000")
+    with pytest.raises(InputError, match=f"from 1 to {threads.MOST}, not '100000000'"):
+        threads.default()
+
+
+@pytest.fixture
+def without_openmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a build by a compiler that has no OpenMP."""
+
+    def refuse() -> object:
+        raise BackendUnavailable("pyconv was built without OpenMP: install a compiler with it and build again")
+
+    monkeypatch.setitem(backends._TABLE, "multicore", refuse)
+    caches = backends._loaded, backends._auto
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.mark.usefixtures("without_openmp")
+def test_a_build_without_openmp_is_a_warning_once(caplog: pytest.LogCaptureFixture) -> None:
+    assert [backends.get("auto").name for _ in range(2)] == ["serial", "serial"]
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("backend auto: serial (one thread: pyconv was built without OpenMP")
+
+
+@pytest.mark.usefixtures("without_openmp")
+def test_make_says_that_it_built_without_openmp(capsys: pytest.CaptureFixture[str]) -> None:
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    (check,) = re.findall(r"^\t@\$\(BIN\)/python -c '(import pyconv; .*?)'$", makefile, re.MULTILINE)
+    exec(check)
+    assert capsys.readouterr().out.startswith("warning: pyconv was built without OpenMP: install a compiler with it")

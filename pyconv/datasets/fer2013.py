@@ -26,6 +26,7 @@ FERPLUS_CLASSES = ["neutral", "happiness", "surprise", "sadness", "anger", "disg
 """Expressions in the order of FERPlus's columns; ``unknown`` and ``NF`` (no face), which follow there, are left out."""
 
 _VOTES = [*FERPLUS_CLASSES, "unknown", "nf"]
+_VOTE_DIGITS = 9  # ten people vote
 _PIXELS = SIDE * SIDE
 _USAGES = {"training": 0, "publictest": 1, "privatetest": 2}
 _USAGE_WORDS = "Training, PublicTest or PrivateTest"
@@ -190,7 +191,7 @@ def _complaint(field: bytes) -> str:
     """Say what is wrong with a field of pixels."""
     words = field.split()
     for position, word in enumerate(words):
-        if not word.isdigit() or int(word) > 255:
+        if not word.isdigit() or len(word.lstrip(b"0")) > 3 or int(word) > 255:  # int() refuses thousands of digits
             return f"pixel {position + 1} is {shown(word)}; pixels must be integers from 0 to 255"
     return f"{len(words)} pixels; a {SIDE}x{SIDE} image has {_PIXELS}; repair or remove the row"
 
@@ -267,8 +268,11 @@ def _vote_rows(table: _Table) -> Iterator[list[int]]:
         votes = []
         for name, column in columns:
             field = fields[column]
-            if not field.isdigit():
-                raise DataError(f"{table.path}, row {row}: {name} is {shown(field)}; votes must be integers from 0")
+            if not field.isdigit() or len(field) > _VOTE_DIGITS:
+                raise DataError(
+                    f"{table.path}, row {row}: {name} is {shown(field)}; votes must be integers from 0, of at most "
+                    f"{_VOTE_DIGITS} digits"
+                )
             votes.append(int(field))
         yield votes
 

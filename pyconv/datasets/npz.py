@@ -20,6 +20,7 @@ _DAMAGE = (
     NotImplementedError, RuntimeError, OverflowError, MemoryError,
 )  # fmt: skip
 _CHUNK = 256  # images looked at together
+_MANY_CLASSES = 1000  # up to so many, gaps between labels cost nothing worth a refusal
 
 
 def matches(path: Path) -> bool:
@@ -167,6 +168,17 @@ def read(path: Path) -> Source:
         return _source(_Archive(path, opened))
 
 
+def _check_gaps(path: Path, count: int, labels: list[np.ndarray]) -> None:
+    """Labels far beyond the number of classes are a mistake, not a network's `count` outputs."""
+    present = np.unique(np.concatenate(labels))
+    if count > _MANY_CLASSES and count > 10 * len(present):
+        missing = int(np.setdiff1d(np.arange(count), present)[0])
+        raise DataError(
+            f"{path}: y has the label {count - 1}, but only {len(present)} different labels occur, and {missing} is "
+            "not among them; number the classes from 0 without gaps"
+        )
+
+
 def _source(archive: _Archive) -> Source:
     """Read the pairs and the names of the classes."""
     train = archive.split("x", "y")
@@ -176,6 +188,8 @@ def _source(archive: _Archive) -> Source:
     if validation is None:
         validation, test = test, None
     count = int(train.y.max()) + 1
+    if not has("classes"):
+        _check_gaps(archive.path, count, [split.y for split in (train, validation, test) if split is not None])
     classes = [str(label) for label in range(count)]
     if has("classes"):
         names = archive.array("classes")

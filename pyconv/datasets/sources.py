@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import DataError, InputError, UnknownNameError, unknown_name
+from ..errors import DataError, InputError, UnknownNameError, is_text, unknown_name
 from ..shapes import integer
 from . import fer2013, folder, idx, npz
-from .files import reading
+from .files import reading, shown
 from .split import hold_out, subset
 from .synthetic import faces_source
 from .types import Dataset, Source, Split
@@ -78,7 +79,10 @@ def load(
         limit = integer(limit, "limit", minimum=1)
     if not 0 < validation_fraction < 1:
         raise InputError(f"validation_fraction must lie between 0 and 1, not {validation_fraction!r}")
-    text = os.fspath(source)
+    try:
+        text = os.fsdecode(source)
+    except TypeError:
+        raise InputError(f"source must be the name of a data set or a path, not {source!r}") from None
     if text in NAMED:
         found = NAMED[text](limit=limit, seed=seed)
     else:
@@ -108,7 +112,8 @@ def _read(text: str) -> Source:
 
 
 def _dataset(found: Source, source: str, limit: int | None, seed: int, fraction: float) -> Dataset:
-    """Check the splits, hold out and limit."""
+    """Check the names and the splits, hold out and limit."""
+    _check_names(found.classes, source)
     shape = found.train.x.shape[1:]
     for name, split in (("training", found.train), ("validation", found.validation), ("test", found.test)):
         if split is not None:
@@ -131,6 +136,17 @@ def _dataset(found: Source, source: str, limit: int | None, seed: int, fraction:
     return Dataset(
         found.name, _contiguous(train), _contiguous(validation), found.classes, found.test and _contiguous(found.test)
     )
+
+
+def _check_names(classes: list[str], source: str) -> None:
+    """Names of classes are told apart by, written to files and printed."""
+    counts = Counter(classes)
+    twice = next((name for name in classes if counts[name] > 1), None)
+    if twice is not None:
+        raise DataError(f"{source}: {counts[twice]} classes are called {shown(twice)}; give each a name of its own")
+    for name in classes:
+        if not is_text(name):
+            raise DataError(f"{source}: the class name {shown(name)} is not UTF-8 text; rename the class")
 
 
 def _check(split: Split, name: str, found: Source, source: str, shape: tuple[int, ...]) -> None:

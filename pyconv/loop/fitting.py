@@ -165,6 +165,9 @@ def fit(
         raise InputError(f"optimizer must be one of pyconv.optim, such as optim.Adam(1e-3), not {optimizer!r}")
     if schedule is not None and not callable(schedule):
         raise InputError(f"schedule must be callable, such as optim.schedule('cosine'), not {schedule!r}")
+    for name, value in (("augment", augment), ("update_options", update_options), ("description", description)):
+        if value is not None and not isinstance(value, Mapping):
+            raise InputError(f"{name} must be a mapping, such as {{'flip': True}} for augment, not {value!r}")
     if normalize not in ("auto", True, False):
         raise unknown_name("normalize", normalize, ("auto", "True", "False"))
     count = worker_count(workers)

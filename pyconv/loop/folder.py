@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from ..checkpoint import Checkpoint, write_atomically
-from ..errors import CheckpointError, InputError, RunError
+from ..errors import CheckpointError, InputError, RunError, is_text
 
 if TYPE_CHECKING:
     from ..nn import Sequential
@@ -44,8 +44,21 @@ def default_folder() -> Path:
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to continue the run in `folder`."""
-    return f"python -m pyconv.train --resume {shlex.quote(str(folder))}"
+    """What to type to continue the run in `folder`, on one line."""
+    return f"python -m pyconv.train --resume {_quoted(str(folder))}"
+
+
+def _quoted(text: str) -> str:
+    """`text` as a word of the shell; where it holds a newline or the like, with the escapes of ``$'...'``."""
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = (
+        letter
+        if letter.isprintable() and letter not in "'\\"
+        else "".join(f"\\x{byte:02x}" for byte in os.fsencode(letter))
+        for letter in text
+    )
+    return f"$'{''.join(escaped)}'"
 
 
 def holds_run(folder: str | os.PathLike[str]) -> bool:
@@ -117,12 +130,16 @@ class RunFolder:
         InputError
             If the folder holds a run already, or cannot be written.
         """
-        path = Path(path)
-        for name in (CONFIG, METRICS, MODEL, LOG, TEST, CHECKPOINT):
+        path = _named(path)
+        if holds_run(path):
+            raise InputError(
+                f"{path}: this folder holds a run already; continue it with "
+                f"`{resume_command(path)}` or choose another folder"
+            )
+        for name in (METRICS, MODEL, LOG, CURVES, TEST, CHECKPOINT):
             if (path / name).exists():
                 raise InputError(
-                    f"{path}: this folder holds a run already; continue it with "
-                    f"`{resume_command(path)}` or choose another folder"
+                    f"{path}: this folder holds {name} already, which a run would write over; choose another folder"
                 )
         try:
             (path / CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +150,7 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: str | os.PathLike[str]) -> RunFolder:
         """Open the run in `path` to continue it."""
-        path = Path(path)
+        path = _named(path)
         read_config(path)
         try:
             (path / CHECKPOINT).parent.mkdir(exist_ok=True)
@@ -167,13 +184,28 @@ class RunFolder:
             write_atomically(self.path / CONFIG, text.encode())
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """The last checkpoint, or None when the run was killed before its first."""
+        """The last checkpoint, or None when the run was killed before its first.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be read, or is missing although the run had got further: to begin again would write over that.
+        """
         path = self.path / CHECKPOINT
-        return Checkpoint.load(path) if path.exists() else None
+        if path.exists():
+            return Checkpoint.load(path)
+        for name in (METRICS, MODEL, TEST):
+            if (self.path / name).exists() and (self.path / name).stat().st_size:
+                raise CheckpointError(
+                    f"{path}: the checkpoint is missing, although there is {name}; put it back, or begin the run again "
+                    "in another folder"
+                )
+        return None
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint; when that fails the last good one stays."""
-        with _written(self.path, CHECKPOINT, " (the checkpoint before it is kept)"):
+        kept = " (the checkpoint before it is kept)" if (self.path / CHECKPOINT).exists() else ""
+        with _written(self.path, CHECKPOINT, kept):
             checkpoint.save(self.path / CHECKPOINT)
 
     def save_model(self, model: Sequential) -> None:
@@ -252,6 +284,13 @@ def _written(folder: Path, name: str | Path, consequence: str = "") -> Iterator[
             f"{folder / name}: cannot be written: {error.strerror or error}{consequence}; make room "
             f"or mend the folder, then continue with `{resume_command(folder)}`"
         ) from None
+
+
+def _named(path: str | os.PathLike[str]) -> Path:
+    """`path`, whose name the readers and writers of the run's files can take."""
+    if not is_text(os.fspath(path)):
+        raise InputError(f"{os.fspath(path)!r}: the name of a run folder must be UTF-8 text; choose another with --out")
+    return Path(path)
 
 
 def _unusable(path: Path, error: OSError) -> InputError:

@@ -137,11 +137,15 @@ class Training:
                 )
         try:
             checkpoint.restore(self.model)
-            self.position = _Position(**checkpoint.position)
         except CheckpointError as error:
             raise CheckpointError(f"{place}{error}") from None
-        except TypeError:
-            raise CheckpointError(f"{place}the checkpoint does not say where the run stands") from None
+        known = {
+            name: (int, float) if type(value) is float else type(value) for name, value in vars(_Position()).items()
+        }
+        found = checkpoint.position
+        if found.keys() != known.keys() or not all(isinstance(found[name], kind) for name, kind in known.items()):
+            raise CheckpointError(f"{place}the checkpoint does not say where the run stands")
+        self.position = _Position(**found)
         self.history = checkpoint.history
 
     def _config(self, description: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

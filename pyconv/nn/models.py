@@ -126,7 +126,7 @@ def build(
         Height, width and channels of the data; the model's own by default (48×48×1 for `fer` and `fer-bn`, else
         28×28×1).
     classes : int, optional
-        Of the data; the model's own by default.
+        Of the data; the model's own by default. In the paper's notation, what the name says.
     seed : int
         Of the first parameters and of dropout.
     dtype : "float32" or "float64"
@@ -139,6 +139,8 @@ def build(
     ------
     UnknownNameError
         If there is no such model; the message lists the known ones.
+    InputError
+        If the paper's notation says another number of classes than `classes`.
     ShapeError
         If the model cannot take images of this shape; the message names the layer.
 
@@ -158,5 +160,8 @@ def build(
     if recipe is None:
         raise unknown_name("model", name, [*MODELS, "kernel-filters-hidden-classes as 5-50-100-10"])
     count = recipe.classes if classes is None else integer(classes, "classes", minimum=1)
+    if name not in MODELS and count != recipe.classes:
+        fitting = "-".join([*str(name).split("-")[:-1], str(count)])
+        raise InputError(f"model {name!r} has {recipe.classes} classes, {count} are needed: write {fitting!r}")
     shape = recipe.input_shape if input_shape is None else input_shape
     return Sequential(recipe.layers(count), shape, seed=seed, dtype=dtype)

@@ -110,7 +110,7 @@ def _numbers(name: str, value: Any) -> np.ndarray:
     """`value` as a read-only vector of finite float64, or an `InputError` that names it."""
     try:
         numbers = np.array(value, np.float64, ndmin=1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.empty(0)
     if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
         raise InputError(f"the normalization's {name} must be one finite number for each channel, not {value!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -94,6 +95,7 @@ class Sequential:
         self._seed = integer(seed, "seed", minimum=0)
         if self._seed >= 1 << 64:
             raise InputError(f"seed must be below 2**64, not {seed}")
+        _check_memory(architecture, self._dtype.itemsize)
         self._architecture = architecture
         self._steps: list[Step] = architecture.steps()
         trainable = [position for position, step in enumerate(self._steps) if step.trainable]
@@ -548,6 +550,20 @@ class Sequential:
             views = _views(out, self._architecture.parameters)
             self._gradient_views = (out, views)
         return views
+
+
+def _check_memory(architecture: Architecture, itemsize: int) -> None:
+    """Refuse a network whose parameters alone do not fit into the machine's memory."""
+    needed = itemsize * (_size(architecture.parameters) + _size(architecture.buffers))
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):  # a system that does not say: the allocation will
+        return
+    if needed > there:
+        raise InputError(
+            f"the network's parameters need {needed / 2**30:,.1f} GiB of memory, this machine has "
+            f"{there / 2**30:,.1f} GiB; take smaller layers"
+        )
 
 
 def _size(parameters: Mapping[str, Parameter]) -> int:

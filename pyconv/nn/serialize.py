@@ -2,7 +2,7 @@
 
 The tensors are the parameters and buffers by name. The metadata's key ``pyconv`` holds a JSON object: ``format``,
 ``version`` of the format, ``config`` of the network, ``normalization``, ``classes``, and ``crc32`` of the tensors'
-bytes in the order of their names. Nothing in such a file is ever executed.
+bytes in the order of their names and of the rest of that object. Nothing in such a file is ever executed.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .sequential import Sequential
 FORMAT = "pyconv model"
 
 #: Version of the format that this pyconv writes, and the only one that it reads.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _KEYS = {"format", "version", "config", "normalization", "classes", "crc32"}
 
 
-def _checksum(tensors: Mapping[str, np.ndarray]) -> int:
-    crc = 0
+def _checksum(tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> int:
+    crc = zlib.crc32(json.dumps({name: value for name, value in about.items() if name != "crc32"}).encode())
     for name in sorted(tensors):
         crc = zlib.crc32(tensors[name].tobytes(), crc)
     return crc
@@ -57,8 +57,8 @@ def save(model: Sequential, path: str | Path) -> None:
         "config": model.config(),
         "normalization": model.normalization.config(),
         "classes": model.classes,
-        "crc32": _checksum(tensors),
     }
+    about["crc32"] = _checksum(tensors, about)
     content = to_bytes(tensors, metadata={"pyconv": json.dumps(about)})
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -123,7 +123,7 @@ def _metadata(text: str) -> dict[str, Any]:
     """The JSON object of the metadata, of the version that is read here."""
     try:
         about = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CheckpointError("is damaged: its metadata is not JSON") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         kind = about.get("format") if isinstance(about, dict) else None
@@ -144,8 +144,8 @@ def _model(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> Sequential:
         layers, input_shape, rest = parse_config(about["config"])
         architecture = Architecture(layers, input_shape)
         _check_tensors(architecture, rest.get("dtype"), tensors)  # before any memory is taken
-        if _checksum(tensors) != about["crc32"]:
-            raise CheckpointError("is damaged: the numbers do not have the checksum that was written with them")
+        if _checksum(tensors, about) != about["crc32"]:
+            raise CheckpointError("is damaged: the content does not have the checksum that was written with it")
         model = Sequential.__new__(Sequential)
         model._prepare(architecture, **rest)
         model.normalization = Normalization.from_config(about["normalization"])
