@@ -232,7 +232,7 @@ def test_the_fastest_is_chosen_among_those_that_do_the_convolution(machine: cost
         estimated_seconds(model, 64, fast, backend="serial") / estimated_seconds(model, 64, slow, backend="serial")
         for model in (with_fives, with_threes)
     )
-    assert same == 1 and less < 0.9, "only 3×3 filters profit from Winograd's transforms"
+    assert same == 1 and less < 0.9, "Winograd's rate stands for 3×3 filters only"
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', '{"format": 1, "t_s": 3}', "[1]"])

@@ -94,7 +94,7 @@ def test_layer_that_comes_first(name, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["fer", "fer-bn", "lenet", "5-50-100-10"])
+@pytest.mark.parametrize("name", ["fer", "fer-bn", "lenet", "5-50-100-4"])
 def test_named_model(name, backend):
     model = nn.build(name, input_shape=(16, 17, 2), classes=4, seed=1, dtype="float64")
     model.backend, model.threads = backend, 2

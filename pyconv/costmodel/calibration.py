@@ -79,7 +79,7 @@ class Calibration:
         algorithm : str
             Its name; "auto" is the fastest that was measured.
         geometry : ConvGeometry, optional
-            "auto" is the fastest of those that do this convolution: Winograd's transforms are for 3×3 filters only.
+            "auto" is the fastest of those that do this convolution: not every algorithm takes every kernel and stride.
 
         Returns
         -------
@@ -95,7 +95,7 @@ class Calibration:
         if not known:
             raise unknown_name("calibrated backend", backend, self.t_c)
         if algorithm == "auto":
-            able = [fit for name, fit in known.items() if geometry is None or takes(backend, name, geometry)]
+            able = [fit for name, fit in known.items() if geometry is None or _stands_for(backend, name, geometry)]
             # On a busy machine a line may come out flat: an interval that reaches zero says nothing of the rate.
             sure = [fit for fit in able or known.values() if fit.low > 0]
             return min(sure or able or known.values(), key=lambda fit: fit.value)
@@ -230,6 +230,13 @@ def _operations(name: str, algorithm: str, seconds: float) -> tuple[Fit, Fit] | 
                 times.append(median_seconds(run, budget=seconds))
                 amounts.append(g.flops)
     return line(amounts, times, "operation") if len(times) >= FEWEST else None
+
+
+def _stands_for(backend: str, algorithm: str, g: ConvGeometry) -> bool:
+    """Whether the rate of an algorithm may be that of convolutions like `g`."""
+    if algorithm == "winograd" and (g.kh, g.kw) != (3, 3):
+        return False  # it takes other kernels along rows: winograd_1d, with a rate of its own
+    return takes(backend, algorithm, g)
 
 
 def takes(backend: str, algorithm: str, g: ConvGeometry) -> bool:
