@@ -31,7 +31,7 @@ def test_layer(number: int, measure, rng, quick: bool) -> None:
     try:
         run(x, weight, bias, backend="serial", algorithm="winograd")
         algorithms.append("winograd")
-    except InputError as error:  # its transforms are for 3×3 filters
+    except InputError as error:  # not every algorithm takes every layer
         refusal = str(error)
     candidates = {
         f"serial {name}": functools.partial(run, x, weight, bias, backend="serial", algorithm=name)

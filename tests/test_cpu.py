@@ -191,6 +191,8 @@ POOLS = {
     "overlap": ((2, 9, 10, 19), 3, {"stride": 2}),
     "padding": ((1, 9, 9, 5), 3, {"stride": 2, "padding": 1}),
     "gaps": ((1, 11, 12, 3), 2, {"stride": 3}),
+    "few channels": ((2, 12, 26, 10), 2, {}),
+    "few and odd": ((3, 9, 23, 6), 3, {"stride": 2, "padding": 1}),
     "one channel": ((2, 8, 8, 1), (2, 4), {"stride": (1, 2)}),
     "whole image": ((2, 6, 5, 40), (6, 5), {}),
 }

@@ -70,7 +70,9 @@ def test_a_run_that_is_resumed_ends_at_the_same_bits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("update", ["sync", "async", "local"])
 def test_workers_share_the_gpu(update: str) -> None:
-    there, history = fitted("cuda", workers=2, update=update, batch_size=4)
+    # With momentum on top of stale gradients, as async has them, a few steps may well lead nowhere.
+    calm = {"optimizer": optim.SGD(0.05), "epochs": 6} if update == "async" else {}
+    there, history = fitted("cuda", workers=2, update=update, batch_size=4, **calm)
     assert history[-1]["val_accuracy"] > 0.5
     if update == "sync":
         host, _ = fitted("serial", workers=2, update=update, batch_size=4)

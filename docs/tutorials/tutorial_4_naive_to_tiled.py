@@ -2,9 +2,9 @@
 From the naive loop to the tiled kernel
 =======================================
 
-A convolution is six nested loops around a multiplication and an addition. Written down like that it uses a few per
-cent of a processor core. This page goes from there to most of the core, one idea after the other, and measures each.
-It needs a core, not a GPU, and takes half a minute.
+A convolution is seven nested loops, one over the images, around a multiplication and an addition. Written down like
+that it uses a per cent or so of a processor core. This page goes from there to most of the core, one idea after the
+other, and measures each. It needs a core, not a GPU, and takes half a minute.
 """
 
 # %%
@@ -186,9 +186,10 @@ print(f"register tiles are {rate['register tiles'] / rate['compiled loops']:.0f}
 # ----------------------------------
 #
 # ``algorithm="auto"`` estimates the cycles of every algorithm that can do a convolution and takes the least. With few
-# channels Winograd's transforms cost more than they save, so that first layers are computed directly; 5×5 filters
-# are, too, since the transforms are made for 3×3. The backward pass has both forms as well: the input's gradient is
-# a convolution with turned filters, the filters' gradient a sum of outer products in the same registers.
+# channels Winograd's transforms in two dimensions cost more than they save. Along rows only they pay even there, and
+# for kernels 3 to 7 wide: first layers and 5×5 filters are done so where the vectors are wide and there are registers
+# enough (``"winograd_1d"``), and directly elsewhere. The backward pass has all these forms as well: the input's
+# gradient is a convolution with turned filters, the filters' gradient a sum of outer products.
 
 layers = {"1→32, 5×5": (24, 1, 32, 5), "16→32, 3×3": (24, 16, 32, 3), "64→64, 3×3": (12, 64, 64, 3)}
 table = {}
@@ -239,4 +240,5 @@ print("the same bits:", all(np.array_equal(results[0], other) for other in resul
 
 # %%
 # The same steps on a GPU are the next tutorial; what the compiled kernels look like inside is in the explanation
-# pages. ``pytest --benchmark-only bench/bench_table1_variants.py`` measures them all on the paper's layers.
+# pages. ``pytest --benchmark-only bench/bench_table1_variants.py`` measures them all on the
+# five layers of ``fer``.

@@ -95,7 +95,7 @@ if __name__ == "__main__":
 
 # %%
 # Two more things to keep in mind before you compare such ratios with yours. The serial loop is the base line, and a
-# slow base line makes a fast kernel look faster: pyconv's best on *one* core is some dozens of times its own serial
+# slow base line makes a fast kernel look faster: pyconv's best on *one* core is about a hundred times its own serial
 # loop, before any parallelism. And on the paper's GPU sharing the input was no faster than the naive kernel, because
 # the kernel is small beside the image; on a GPU with caches it may turn out either way.
 

@@ -50,8 +50,13 @@ INLINE void NAME(max_pool_row)(const plan *p, ptrdiff_t item, const int indexed,
         const INTEGER start = (INTEGER)NAME(place)(q, y0, x0, top, left, narrow);
         const INTEGER down = (INTEGER)(narrow ? q->kw : w);
         const ptrdiff_t at = (item * q->ow + ox) * c;
-        for (ptrdiff_t next = 0; c >= LANES && next < c; next += LANES) {
-            const ptrdiff_t i = min_of(next, c - LANES); /* the last vector overlaps the one before */
+        /* Fewer channels than lanes: the other lanes read the pixels after the window's, and write to results
+           that come after this one and are still to be done. */
+        const int few =
+            c < LANES && ox * c + LANES <= q->ow * c && ((y1 - 1) * w + x1 - 1) * c + LANES <= q->h * w * c;
+        for (ptrdiff_t next = 0; (c >= LANES || few) && next < c; next += LANES) {
+            const ptrdiff_t i =
+                few ? 0 : min_of(next, c - LANES); /* the last vector overlaps the one before */
             const REAL *pixel = x + (y0 * w + x0) * c + i;
             vec best;
             ivec where;
@@ -62,7 +67,7 @@ INLINE void NAME(max_pool_row)(const plan *p, ptrdiff_t item, const int indexed,
             NAME(store)(y + ox * c + i, best);
             if (indexed) NAME(store_numbers)(p->out2, at + i, where, narrow);
         }
-        for (ptrdiff_t i = 0; c < LANES && i < c; i++) {
+        for (ptrdiff_t i = 0; c < LANES && !few && i < c; i++) {
             REAL best = x[(y0 * w + x0) * c + i];
             ptrdiff_t where = start;
             for (ptrdiff_t iy = y0; iy < y1; iy++)
@@ -106,8 +111,10 @@ INLINE void NAME(max_pool_grad_row)(const plan *p, ptrdiff_t item, const int nar
     const ptrdiff_t oy1 = NAME(windows)(iy, q->sh, q->pt, q->kh, q->oh, &oy0);
     for (ptrdiff_t ix = 0; ix < q->w; ix++) {
         const ptrdiff_t ox1 = NAME(windows)(ix, q->sw, q->pl, q->kw, q->ow, &ox0);
-        for (ptrdiff_t next = 0; c >= LANES && next < c; next += LANES) {
-            const ptrdiff_t i = min_of(next, c - LANES);
+        const ptrdiff_t last = ((image * q->oh + oy1 - 1) * q->ow + ox1 - 1) * c;
+        const int few = c < LANES && ix * c + LANES <= q->w * c && last + LANES <= q->n * q->oh * q->ow * c;
+        for (ptrdiff_t next = 0; (c >= LANES || few) && next < c; next += LANES) {
+            const ptrdiff_t i = few ? 0 : min_of(next, c - LANES);
             vec sum = {0};
             for (ptrdiff_t oy = oy0; oy < oy1; oy++)
                 for (ptrdiff_t ox = ox0; ox < ox1; ox++) {
@@ -120,7 +127,7 @@ INLINE void NAME(max_pool_grad_row)(const plan *p, ptrdiff_t item, const int nar
                 }
             NAME(store)(gx + ix * c + i, sum);
         }
-        for (ptrdiff_t i = 0; c < LANES && i < c; i++) {
+        for (ptrdiff_t i = 0; c < LANES && !few && i < c; i++) {
             REAL sum = 0;
             for (ptrdiff_t oy = oy0; oy < oy1; oy++)
                 for (ptrdiff_t ox = ox0; ox < ox1; ox++) {

@@ -277,7 +277,8 @@ _FIGURES = {
         functools.partial(figures.architectures, images=EPOCH_IMAGES),
         f"Seconds of an epoch of {EPOCH_IMAGES:,} images of 28×28 pixels, by architecture "
         "(kernel-filters-hidden-classes); white diamonds are the cost model's estimate from FLOPs and bytes alone, "
-        "too low by two times for large networks and by more for small ones, whose layers do not fill the vectors.",
+        "too low by up to two times for large networks and by up to ten for small ones, whose layers do not fill the "
+        "vectors.",
         "The paper reports about six times for its GPU over its CPU on such networks.",
     ),
     "fig4": _Figure(
