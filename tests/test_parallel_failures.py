@@ -15,6 +15,7 @@ import psutil
 import pytest
 from parallel_runs import Faults, Leavings, data, job, small_model, train
 
+from pyconv import optim
 from pyconv.errors import DivergedError, InputError, WorkerError
 from pyconv.parallel import RULES, supervisor
 from pyconv.parallel.server import ParameterServer
@@ -40,14 +41,15 @@ MANY = {"_3": "SIGKILL", "_6": "exception", "_9": "segfault", "_13": "nan", "_17
 
 @pytest.mark.parametrize("update", RULES)
 def test_a_run_survives_many_faults(update, tmp_path, caplog):
-    undisturbed = train(job(update))
-    result = train(job(update, schedule=faults(tmp_path, **MANY)))
+    calm = optim.SGD(0.05)  # momentum on top of stale gradients may lead nowhere in so few steps
+    undisturbed = train(job(update, optimizer=calm))
+    result = train(job(update, optimizer=calm, schedule=faults(tmp_path, **MANY)))
     said = "\n".join(record.getMessage() for record in caplog.records)
     for words in ("SIGKILL", "ValueError: planted", "SIGSEGV, a segmentation fault", "not finite", "exit status 7"):
         assert words in said
     assert said.count("a new process takes its place") == 5 == result.restarts
     assert sum(result.images) == sum(undisturbed.images) == 2 * 240
-    assert result.losses[-1] < result.losses[0]
+    assert np.mean(result.losses[-6:]) < np.mean(result.losses[:6])
     if RULES[update].lockstep:
         np.testing.assert_array_equal(result.model.flat, undisturbed.model.flat)
         assert result.losses == undisturbed.losses
