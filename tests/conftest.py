@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -40,6 +41,25 @@ def _backend_params() -> list:
             marks.append(pytest.mark.gpu)
         params.append(pytest.param(name, marks=marks))
     return params
+
+
+def _isas() -> list[str]:
+    try:
+        from pyconv import _cpu
+    except ImportError:  # the tests that would ask for one are skipped
+        return []
+    return list(_cpu.isas())
+
+
+@pytest.fixture(params=_isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set of this processor in turn."""
+    from pyconv import _cpu
+
+    before = _cpu.isa()
+    _cpu.set_isa(request.param)
+    yield request.param
+    _cpu.set_isa(before)
 
 
 @pytest.fixture(params=_backend_params())

@@ -82,15 +82,6 @@ def assert_close(value, expected, dtype):
     np.testing.assert_allclose(value, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
-@pytest.fixture(params=_cpu.isas())
-def isa(request):
-    """Each instruction set of this processor in turn."""
-    before = _cpu.isa()
-    _cpu.set_isa(request.param)
-    yield request.param
-    _cpu.set_isa(before)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("algorithm", CONVOLVERS)
 @pytest.mark.parametrize("name", CONVOLUTIONS)

@@ -82,15 +82,6 @@ def errors(g, x, w, b, dy, algorithm, threads=1):
     )
 
 
-@pytest.fixture(params=_cpu.isas())
-def isa(request):
-    """Each instruction set of this processor in turn."""
-    before = _cpu.isa()
-    _cpu.set_isa(request.param)
-    yield request.param
-    _cpu.set_isa(before)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -140,15 +131,8 @@ def test_threads_do_not_change_a_bit(name, algorithm):
     assert results[0] == results[1] == results[2]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize(
-    "weight_shape, rest",
-    [((3, 3, 4, 8), {"stride": 2}), ((3, 3, 4, 8), {"dilation": (1, 2)}), ((3, 1, 4, 8), {}), ((5, 5, 4, 8), {})],
-)
-def test_other_convolutions_are_refused(algorithm, weight_shape, rest):
-    if algorithm == "winograd" and weight_shape[0] == 5:
-        pytest.skip("done along rows where a vector holds as few as eight filters: test_winograd_1d.py")
-    g = conv_geometry((1, 9, 9, 4), weight_shape, **rest)
+def assert_refused(algorithm, g):
+    """Each pass refuses the convolution and names the algorithm."""
     x, w, dy = (np.ones(shape, "float32") for shape in (g.input_shape, g.weight_shape, g.output_shape))
     for call in (
         lambda: _cpu.conv2d(x, w, None, g, algorithm=algorithm),
@@ -157,6 +141,17 @@ def test_other_convolutions_are_refused(algorithm, weight_shape, rest):
     ):
         with pytest.raises(InputError, match=algorithm):
             call()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    "weight_shape, rest",
+    [((3, 3, 4, 8), {"stride": 2}), ((3, 3, 4, 8), {"dilation": (1, 2)}), ((3, 1, 4, 8), {}), ((5, 5, 4, 8), {})],
+)
+def test_other_convolutions_are_refused(algorithm, weight_shape, rest):
+    if algorithm == "winograd" and weight_shape[0] == 5:
+        pytest.skip("done along rows where a vector holds as few as eight filters: test_winograd_1d.py")
+    assert_refused(algorithm, conv_geometry((1, 9, 9, 4), weight_shape, **rest))
 
 
 # Every array ends where a page begins that must not be touched: reading one number too many is a segmentation fault.

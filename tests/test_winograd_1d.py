@@ -6,10 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from test_winograd import DTYPES, TOLERANCE, poisoned, relative_error, totals_beside_guarded_pages
+from test_winograd import DTYPES, TOLERANCE, assert_refused, poisoned, relative_error, totals_beside_guarded_pages
 
 from pyconv import reference
-from pyconv.errors import InputError
 from pyconv.shapes import conv_geometry
 
 _cpu = pytest.importorskip("pyconv._cpu", reason="the compiled module is not built")
@@ -48,15 +47,6 @@ def problem(name, dtype, seed=0):
     rng = np.random.default_rng([seed, *name.encode()])
     draw = lambda shape: rng.standard_normal(shape).astype(dtype)  # noqa: E731
     return g, draw(g.input_shape), draw(g.weight_shape), draw(k), draw(g.output_shape)
-
-
-@pytest.fixture(params=_cpu.isas())
-def isa(request):
-    """Each instruction set of this processor in turn."""
-    before = _cpu.isa()
-    _cpu.set_isa(request.param)
-    yield request.param
-    _cpu.set_isa(before)
 
 
 def lanes(dtype, isa):
@@ -150,15 +140,7 @@ def test_threads_do_not_change_a_bit(name):
     ],
 )
 def test_other_convolutions_are_refused(weight_shape, rest):
-    g = conv_geometry((1, 20, 20, 32), weight_shape, **rest)
-    x, w, dy = (np.ones(shape, "float32") for shape in (g.input_shape, g.weight_shape, g.output_shape))
-    for call in (
-        lambda: _cpu.conv2d(x, w, None, g, algorithm=ALGORITHM),
-        lambda: _cpu.conv2d_input_grad(dy, w, g, algorithm=ALGORITHM),
-        lambda: _cpu.conv2d_weight_grad(x, dy, g, algorithm=ALGORITHM),
-    ):
-        with pytest.raises(InputError, match=ALGORITHM):
-            call()
+    assert_refused(ALGORITHM, conv_geometry((1, 20, 20, 32), weight_shape, **rest))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects pages through Linux's C library")

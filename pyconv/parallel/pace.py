@@ -37,6 +37,12 @@ class Reading:
     warm: bool
 
 
+def of_the_others(seconds: Mapping[int, float], index: int) -> float | None:
+    """The median over all workers but `index`, of those that have done anything; None where none has."""
+    others = [each for who, each in seconds.items() if who != index and each]
+    return statistics.median(others) if others else None
+
+
 class Paces:
     """Compares the workers, look after look.
 
@@ -61,10 +67,9 @@ class Paces:
         """
         found = self._by_the_second(now, readings)
         for index, reading in readings.items():
-            others = [other.last_s for who, other in readings.items() if who != index and other.last_s]
-            if not others:
+            median = of_the_others({who: each.last_s for who, each in readings.items()}, index)
+            if median is None:
                 continue
-            median = statistics.median(others)
             limit = SLOW * median
             running = reading.running_s > limit + (PATIENCE_S if reading.warm else COLD_PATIENCE_S)
             if running or self._in_turn(index, reading, max(limit, LONG_S)) >= 2:
@@ -92,7 +97,7 @@ class Paces:
         means = {i: (reading.work_s - before[i].work_s) / done[i] for i, reading in readings.items()}
         found = {}
         for index, mean in means.items():
-            others = [other for who, other in means.items() if who != index]
-            if others and mean > SLOW * statistics.median(others):
-                found[index] = mean, statistics.median(others)
+            median = of_the_others(means, index)
+            if median is not None and mean > SLOW * median:
+                found[index] = mean, median
         return found

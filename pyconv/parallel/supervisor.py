@@ -10,7 +10,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from . import guard
 from . import store as s
 from .logs import WorkerLog
 from .memory import Segment
-from .pace import Paces, Reading
+from .pace import Paces, Reading, of_the_others
 from .program import recover
 from .rules import Rule
 from .worker import PARENTS_SIGNALS, Setup, main
@@ -213,8 +212,8 @@ class Supervisor:
         now = time.monotonic()
         readings = {index: self._reading(index, now) for index in self._members}
         for index, reading in readings.items():
-            others = [other.last_s for who, other in readings.items() if who != index and other.last_s]
-            if others and reading.running_s > max(STUCK_S, STUCK * statistics.median(others)):
+            median = of_the_others({who: each.last_s for who, each in readings.items()}, index)
+            if median is not None and reading.running_s > max(STUCK_S, STUCK * median):
                 _kill(self._members[index])
                 self._lost(
                     index, f"has been at one mini-batch for {reading.running_s:.0f} s and does not come to an end"
