@@ -51,6 +51,7 @@ cdef extern from "plan.h" nogil:
         plan_fn relu, relu_grad, scale_shift, bias_grad
         plan_fn softmax, batch_norm, batch_norm_grad
         plan_fn pooled_weight_grad
+        plan_fn sparse_forward, sparse_input_grad, sparse_weight_grad
 
     const char *pyconv_isa_name(int isa)
     int pyconv_isa_available(int isa)

@@ -630,13 +630,37 @@ cdef _multiply(a, b, bint a_transposed, bint b_transposed, out, bint add, int th
     return out
 
 
+cdef bint _skip_zeros(
+    plan_fn product, weight_shape, sparse, double most, a, b, out, int threads, bias=None, bint relu=False
+) except -1:
+    """A product of a dense layer by ``_kernels/sparse_dense.h``, if at `most` that part of `sparse` is not zero:
+    above it BLAS is faster. Some thousand numbers stand for all.
+    """
+    cdef plan p
+    some = sparse.reshape(-1)
+    some = some[:: max(some.size // 4096, 1) | 1]       # an odd step meets every unit or channel
+    if np.count_nonzero(some) > most * some.size:
+        return False
+    p.g.n = a.shape[0]
+    p.g.c, p.g.k = weight_shape
+    p.relu = relu
+    if not product(&p):
+        return False
+    p.a, p.b, p.bias, p.out = _pointer(a), _pointer(b), _pointer(bias), _pointer(out)
+    _run(&p, threads)
+    return True
+
+
 def dense(x, weight, bias, *, activation=None, int threads=1, out=None):
     """``activation(x w + b)``, ``(N, units)``; `weight` is ``(inputs, units)``."""
     y = _result(out, (x.shape[0], weight.shape[1]), x.dtype)
+    cdef bint rectify = activation == "relu"
+    if _skip_zeros(_table(x).sparse_forward, weight.shape, x, 0.55, x, weight, y, threads, bias, rectify):
+        return y
     if bias is not None:
         y[...] = bias
     _multiply(x, weight, False, False, y, bias is not None, threads)
-    if activation == "relu":
+    if rectify:
         relu(y, threads=threads, out=y)
     return y
 
@@ -644,10 +668,14 @@ def dense(x, weight, bias, *, activation=None, int threads=1, out=None):
 def dense_input_grad(grad_out, weight, *, int threads=1, out=None):
     """``dx = dy w'``, ``(N, inputs)``."""
     gx = _result(out, (grad_out.shape[0], weight.shape[0]), grad_out.dtype)
+    if _skip_zeros(_table(gx).sparse_input_grad, weight.shape, grad_out, 0.7, grad_out, weight, gx, threads):
+        return gx
     return _multiply(grad_out, weight, False, True, gx, False, threads)
 
 
 def dense_weight_grad(x, grad_out, *, int threads=1, out=None):
     """``dw = x' dy``, ``(inputs, units)``."""
     gw = _result(out, (x.shape[1], grad_out.shape[1]), x.dtype)
+    if _skip_zeros(_table(gw).sparse_weight_grad, gw.shape, grad_out, 0.7, x, grad_out, gw, threads):
+        return gw
     return _multiply(x, grad_out, True, False, gw, False, threads)

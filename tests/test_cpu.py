@@ -351,6 +351,52 @@ def test_dense_matches_the_twin_on_any_number_of_threads(n, inputs, units, dtype
     assert_close(first[3], x.T @ dy, dtype)
 
 
+#: Examples, inputs and units: what is left of a block of either, several pieces of the sums, several tiles and parts.
+BEHIND_RELU = ((64, 300, 100), (33, 40, 47), (200, 97, 33), (50, 193, 300), (300, 5, 64), (40, 2000, 40))
+
+
+def behind_relu(n, inputs, units, dtype):
+    """Images and errors of which three in five are zero, in whole rows and columns too; filters and biases."""
+    rng = np.random.default_rng((5, n, inputs, units))
+    x, w, b, dy = (
+        rng.standard_normal(shape).astype(dtype) for shape in ((n, inputs), (inputs, units), (units,), (n, units))
+    )
+    for array in (x, dy):
+        array[rng.random(array.shape) < 0.6] = 0
+        array[3] = array[:, 4] = array[-1, -1] = 0
+    dy[1] *= -0.0
+    return x, w, b, dy
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n, inputs, units", BEHIND_RELU)
+def test_dense_layers_behind_a_relu(n, inputs, units, dtype, isa):
+    x, w, b, dy = behind_relu(n, inputs, units, dtype)
+    found = [
+        (
+            _cpu.dense(x, w, b, activation="relu", threads=threads, out=poisoned((n, units), dtype)),
+            _cpu.dense(x, w, None, threads=threads),
+            _cpu.dense_input_grad(dy, w, threads=threads, out=poisoned(x.shape, dtype)),
+            _cpu.dense_weight_grad(x, dy, threads=threads, out=poisoned(w.shape, dtype)),
+        )
+        for threads in (1, 2, 3)
+    ]
+    expected = np.maximum(x @ w + b, 0), x @ w, dy @ w.T, x.T @ dy
+    for results in zip(*found, strict=True):
+        assert len({result.tobytes() for result in results}) == 1
+    for result, wanted in zip(found[0], expected, strict=True):
+        assert_close(result, wanted, dtype)
+
+
+def test_zeros_are_skipped(isa):
+    x, w, _, dy = behind_relu(64, 200, 100, "float32")
+    w[4] = w[:, 4] = np.nan  # what a zero input, or a zero error, would be multiplied by
+    images = np.where(dy.any(axis=1, keepdims=True), x, np.nan)
+    products = _cpu.dense(x, w, None)[:, np.arange(100) != 4], _cpu.dense_input_grad(dy, w)[:, np.arange(200) != 4]
+    for product in (*products, _cpu.dense_weight_grad(images, dy)):
+        assert np.isfinite(product).all() == (isa != "baseline")  # with vectors of four numbers BLAS does it all
+
+
 def test_an_instruction_set_can_be_forced():
     import os
     import subprocess

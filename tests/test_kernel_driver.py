@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_driver import Driver, Request, build
-from test_cpu import CONVOLUTIONS, POOLS, SPARSE, assert_close
+from test_cpu import BEHIND_RELU, CONVOLUTIONS, POOLS, SPARSE, assert_close, behind_relu
 from test_cpu import problem as conv_problem
 from test_winograd import PROBLEMS, TOLERANCE, relative_error
 from test_winograd import problem as winograd_problem
@@ -144,6 +144,30 @@ def test_weight_gradient_from_pooled_errors(driver: Driver, dtype: str, tmp_path
             for one, other in zip(found, wanted, strict=True):
                 assert_close(one, other.astype(dtype), dtype)
     assert done or dtype == "float64" or "avx512" not in driver.isas()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dense_layers_behind_a_relu(driver: Driver, dtype: str, tmp_path: Path) -> None:
+    requests, expected = [], []
+    for size in BEHIND_RELU:
+        n, inputs, units = size
+        x, w, b, dy = behind_relu(*size, dtype)
+        layer = conv_geometry((n, 1, 1, inputs), (1, 1, inputs, units))
+        for operation, operands, wanted in (
+            ("sparse_forward", {"a": x, "b": w, "bias": b}, np.maximum(x @ w + b, 0)),
+            ("sparse_input_grad", {"a": dy, "b": w}, dy @ w.T),
+            ("sparse_weight_grad", {"a": x, "b": dy}, x.T @ dy),
+        ):
+            outputs = [(wanted.shape, dtype)]
+            relu = operation == "sparse_forward"
+            requests.append(Request(operation, dtype, outputs, operands, conv=layer, relu=relu, name=str(size)))
+            expected.append(wanted)
+    for isa in driver.isas():
+        for request, wanted, found in zip(requests, expected, driver.run(requests, isa, tmp_path), strict=True):
+            short = request.operation == "sparse_forward" and request.conv.c < 32
+            assert (found is None) == (isa == "baseline" or short), (isa, request.name)
+            if found:
+                assert_close(found[0], wanted, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

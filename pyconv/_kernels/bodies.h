@@ -1,6 +1,7 @@
 /* bodies.h: the kernels, and the table of them. */
 #include "vector.h"
 #include "winograd_numbers.h" /* how to cut */
+#include "transpose.h"
 
 #include "tile.h"
 #include "dot.h"
@@ -14,6 +15,8 @@
 #include "direct_weight_grad.h"
 #include "winograd.h"
 #include "pooled_weight_grad.h"
+#include "sparse_lists.h"
+#include "sparse_dense.h"
 
 #include "elementwise.h"
 #include "pool.h"
@@ -44,6 +47,9 @@ const kernels NAME(kernels) = {
     .batch_norm = NAME(batch_norm),
     .batch_norm_grad = NAME(batch_norm_grad),
     .pooled_weight_grad = NAME(pooled_weight_grad),
+    .sparse_forward = NAME(sparse_forward),
+    .sparse_input_grad = NAME(sparse_input_grad),
+    .sparse_weight_grad = NAME(sparse_weight_grad),
 };
 
 #undef vec

@@ -81,11 +81,12 @@ typedef struct algorithm {
 
 /* Everything that is compiled once per instruction set and precision. */
 typedef struct kernels {
-    const algorithm *algorithms;                              /* of convolution; ends with a NULL name */
-    plan_fn max_pool, max_pool_grad, avg_pool, avg_pool_grad; /* pool.h */
-    plan_fn relu, relu_grad, scale_shift, bias_grad;          /* elementwise.h */
-    plan_fn softmax, batch_norm, batch_norm_grad;             /* statistics.h */
-    plan_fn pooled_weight_grad;                               /* pooled_weight_grad.h */
+    const algorithm *algorithms;                                   /* of convolution; ends with a NULL name */
+    plan_fn max_pool, max_pool_grad, avg_pool, avg_pool_grad;      /* pool.h */
+    plan_fn relu, relu_grad, scale_shift, bias_grad;               /* elementwise.h */
+    plan_fn softmax, batch_norm, batch_norm_grad;                  /* statistics.h */
+    plan_fn pooled_weight_grad;                                    /* pooled_weight_grad.h */
+    plan_fn sparse_forward, sparse_input_grad, sparse_weight_grad; /* sparse_dense.h */
 } kernels;
 
 /* dispatch.c */

@@ -43,37 +43,6 @@ enum {
     NAME(ROWWISE_TILES) = 3         /* tiles of a register block */
 };
 
-#undef ZIP_LOW
-#undef ZIP_HIGH
-#if LANES == 16
-#define ZIP_LOW  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#elif LANES == 8
-#define ZIP_LOW  0, 8, 1, 9, 2, 10, 3, 11
-#define ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
-#elif LANES == 4
-#define ZIP_LOW  0, 4, 1, 5
-#define ZIP_HIGH 2, 6, 3, 7
-#else
-#define ZIP_LOW  0, 2
-#define ZIP_HIGH 1, 3
-#endif
-
-/* [8][LANES] to [LANES][8]: a zip of vectors i and i + 4 turns the bits of a number's place by one. */
-INLINE void NAME(transpose_8)(vec *v) {
-    UNROLL
-    for (int turn = 0; turn < 3; turn++) {
-        vec from[8];
-        UNROLL
-        for (int i = 0; i < 8; i++) from[i] = v[i];
-        UNROLL
-        for (int i = 0; i < 4; i++) {
-            v[2 * i] = SHUFFLE(from[i], from[i + 4], ZIP_LOW);
-            v[2 * i + 1] = SHUFFLE(from[i], from[i + 4], ZIP_HIGH);
-        }
-    }
-}
-
 /* B': row p is the polynomial that vanishes in every other point; even and odd parts are shared by +-p. */
 INLINE void NAME(rowwise_inputs_1d)(const vec *d, vec *v) {
     const vec even_1 = (d[6] - (REAL)4.25 * d[4]) + d[2], odd_1 = (d[5] - (REAL)4.25 * d[3]) + d[1];
@@ -100,7 +69,7 @@ INLINE void NAME(transform_phases)(const NAME(rowwise) * d, const REAL *phases, 
         UNROLL
         for (int j = 0; j < 8; j++) in[j] = NAME(load)(phases + j % M * phase + j / M * c + l);
         NAME(rowwise_inputs_1d)(in, v);
-        NAME(transpose_8)(v);
+        NAME(transpose)(v, 8);
         UNROLL
         for (int j = 0; j < 8; j++) NAME(store)(x + l * 8 + j * LANES, v[j]);
     }

@@ -6,36 +6,6 @@
    is turned.
 */
 
-/* rows[i] lane j  <->  rows[j] lane i, by log2(LANES) perfect shuffles. */
-INLINE void NAME(transpose)(vec *rows) {
-#if LANES == 2
-#define LOW  0, 2
-#define HIGH 1, 3
-#elif LANES == 4
-#define LOW  0, 4, 1, 5
-#define HIGH 2, 6, 3, 7
-#elif LANES == 8
-#define LOW  0, 8, 1, 9, 2, 10, 3, 11
-#define HIGH 4, 12, 5, 13, 6, 14, 7, 15
-#else
-#define LOW  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#endif
-    UNROLL
-    for (int step = 1; step < LANES; step *= 2) {
-        vec next[LANES];
-        UNROLL
-        for (int i = 0; i < LANES / 2; i++) {
-            next[2 * i] = SHUFFLE(rows[i], rows[i + LANES / 2], LOW);
-            next[2 * i + 1] = SHUFFLE(rows[i], rows[i + LANES / 2], HIGH);
-        }
-        UNROLL
-        for (int i = 0; i < LANES; i++) rows[i] = next[i];
-    }
-#undef LOW
-#undef HIGH
-}
-
 /* taps[i][t] for up to LANES input channels i from `in` and LANES output channels from `to` of one group. */
 static void NAME(gather_taps)(const plan *p, const winograd_conv *w, ptrdiff_t group, ptrdiff_t in,
                               ptrdiff_t to, vec (*taps)[9]) {
@@ -55,7 +25,7 @@ static void NAME(gather_taps)(const plan *p, const winograd_conv *w, ptrdiff_t g
                 block[i] = i >= tos       ? (vec){0}
                            : ins == LANES ? NAME(load)(from + i * filters)
                                           : NAME(load_some)(from + i * filters, ins);
-            NAME(transpose)(block);
+            NAME(transpose)(block, LANES);
             for (ptrdiff_t i = 0; i < LANES; i++) taps[i][t] = block[i];
         }
     }

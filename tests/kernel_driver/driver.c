@@ -53,9 +53,10 @@ static plan_fn find(const request *r) {
         return found->plan[r->operation];
     }
     const plan_fn others[] = {
-        table->max_pool, table->max_pool_grad, table->avg_pool,        table->avg_pool_grad,
-        table->relu,     table->relu_grad,     table->scale_shift,     table->bias_grad,
-        table->softmax,  table->batch_norm,    table->batch_norm_grad, table->pooled_weight_grad};
+        table->max_pool,       table->max_pool_grad,     table->avg_pool,          table->avg_pool_grad,
+        table->relu,           table->relu_grad,         table->scale_shift,       table->bias_grad,
+        table->softmax,        table->batch_norm,        table->batch_norm_grad,   table->pooled_weight_grad,
+        table->sparse_forward, table->sparse_input_grad, table->sparse_weight_grad};
     return others[r->operation - CONVOLUTIONS];
 }
 
