@@ -62,24 +62,36 @@ def test_layer(group: Group, one: Layer, operation: str, measure, rng: np.random
         )
 
 
-@pytest.mark.parametrize(("name", "target"), [("fer", 2.5), ("5-50-100-10", 4.0)])
-def test_training_step(name: str, target: float, measure, rng: np.random.Generator, quick: bool) -> None:
+def same_gradient(torch, model: nn.Sequential, x: np.ndarray, labels: np.ndarray) -> float:
+    """Verification: loss and norm of the gradient of PyTorch's twins; gives the loss's relative error."""
+    loss, gradient = model.loss_and_gradient(x, labels)
+    for layout in torch_peer.LAYOUTS:
+        twin = Twin(torch, model, layout)
+        batch = twin.images(x), torch.from_numpy(labels)
+        error = relative_error(np.array([loss]), np.array([twin.loss(*batch).item()]))
+        norm = np.linalg.norm(gradient.astype(np.float64), keepdims=True)
+        relative_error(norm, np.array([twin.gradient_norm(*batch)]))
+    return error
+
+
+@pytest.mark.parametrize(("name", "target", "trained"), [("fer", 2.5, 100), ("5-50-100-10", 4.0, 800)])
+def test_training_step(name: str, target: float, trained: int, measure, quick: bool) -> None:
+    """After some training, on images: pyconv skips the zeros behind ReLUs, and of those a fresh network has fewer."""
     torch = torch_peer.import_torch()
     batch = 8 if quick else 64
     model = nn.build(name)
     model.backend = "serial"
-    x, labels = training.batch_for(model, batch, rng)
-    targets = torch.from_numpy(labels)
-    twins = {layout: Twin(torch, model, layout) for layout in torch_peer.LAYOUTS}
-    candidates = {"pyconv": training.train_step(model, x, labels)}
+    batches, data = training.batches_for(model, batch, 100)
     with torch_peer.threads(torch, 1):
-        loss, gradient = model.loss_and_gradient(x, labels)
-        for layout, twin in twins.items():
-            images = twin.images(x)
-            error = relative_error(np.array([loss]), np.array([twin.loss(images, targets).item()]))
-            norm = twin.gradient_norm(images, targets)
-            relative_error(np.linalg.norm(gradient.astype(np.float64), keepdims=True), np.array([norm]))
-            candidates[f"torch {layout}"] = functools.partial(twin.train_step, images, targets)
+        error = same_gradient(torch, model, *batches[0])
+        mine = training.in_turn(training.trainer(model), batches)
+        for _ in range(trained):
+            mine()
+        candidates = {"pyconv": mine}
+        for layout in torch_peer.LAYOUTS:
+            twin = Twin(torch, model, layout)
+            theirs = [(twin.images(x), torch.from_numpy(labels)) for x, labels in batches]
+            candidates[f"torch {layout}"] = training.in_turn(twin.train_step, theirs)
         measure(
             candidates,
             experiment=EXPERIMENT,
@@ -89,6 +101,7 @@ def test_training_step(name: str, target: float, measure, rng: np.random.Generat
             images=batch,
             target=target,
             relative_error=error,
+            data=f"{data}, after {trained} steps",
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from pyconv import nn
 
 from .torch_peer import filters_to_torch
+from .training import SGD
 
 
 class Twin:
@@ -79,11 +80,11 @@ class Twin:
         """Mean cross-entropy, with its graph."""
         return self._torch.nn.functional.cross_entropy(self.network(images), labels)
 
-    def train_step(self, images: Any, labels: Any, *, lr: float = 0.01, momentum: float = 0.9) -> float:
-        """One step of SGD with momentum, by PyTorch's fused optimiser; returns the loss."""
+    def train_step(self, images: Any, labels: Any, **settings: float) -> float:
+        """One step of SGD, by PyTorch's fused optimiser; `settings` of the first step stay. Returns the loss."""
         if self._optimizer is None:
-            parameters = self.network.parameters()
-            self._optimizer = self._torch.optim.SGD(parameters, lr=lr, momentum=momentum, fused=True)
+            settings = {**SGD, **settings}
+            self._optimizer = self._torch.optim.SGD(self.network.parameters(), **settings, fused=True)
         self._optimizer.zero_grad()
         loss = self.loss(images, labels)
         loss.backward()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from pyconv import nn, optim
+
+from .images import images_for
+
+#: What ``python -m pyconv.train`` takes.
+SGD = {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4}
 
 
 def batch_for(model: nn.Sequential, batch: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -15,14 +22,28 @@ def batch_for(model: nn.Sequential, batch: int, rng: np.random.Generator) -> tup
     return x, rng.integers(0, model.output_shape[0], batch)
 
 
-def train_step(model: nn.Sequential, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
-    """A function that does one step of SGD with momentum: forward, backward, update."""
-    optimizer = optim.SGD(lr=0.01, momentum=0.9)
+def batches_for(model: nn.Sequential, batch: int, count: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
+    """Batches of images (see :func:`~harness.images.images_for`), normalised, and whose images they are."""
+    x, labels, name = images_for(model, batch * count)
+    x = ((x - x.mean()) / x.std()).astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(x))
+    return [(x[part], labels[part]) for part in np.split(order, count)], name
+
+
+def in_turn(step: Callable[[Any, Any], float], batches: list[tuple[Any, Any]]) -> Callable[[], float]:
+    """A function that does one step on the next batch."""
+    following = itertools.cycle(batches)
+    return lambda: step(*next(following))
+
+
+def trainer(model: nn.Sequential) -> Callable[[np.ndarray, np.ndarray], float]:
+    """A function of images and labels that does one step of :data:`SGD`: forward, backward, update."""
+    optimizer = optim.SGD(**SGD)
     state = optimizer.init(model.flat.size, model.flat.dtype)
     gradient = np.empty_like(model.flat)
     done = 0
 
-    def step() -> float:
+    def step(x: np.ndarray, labels: np.ndarray) -> float:
         nonlocal done
         loss, _ = model.loss_and_gradient(x, labels, out=gradient, step=done)
         done += 1
@@ -30,6 +51,11 @@ def train_step(model: nn.Sequential, x: np.ndarray, labels: np.ndarray) -> Calla
         return loss
 
     return step
+
+
+def train_step(model: nn.Sequential, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
+    """A function that does one step, always on the same batch."""
+    return in_turn(trainer(model), [(x, labels)])
 
 
 def gpu_step(model: nn.Sequential, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
