@@ -8,6 +8,7 @@ import numpy as np
 
 from pyconv.errors import InputError
 
+from . import _fused
 from .base import Optimizer, decayed, scratch
 
 
@@ -56,6 +57,12 @@ class SGD(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         """``("momentum",)`` with momentum, else nothing."""
         return ("momentum",) if self.momentum else ()
+
+    def _update_vectors(self, vectors: list[np.ndarray], constants: tuple[float, ...]) -> None:
+        (lr,) = constants
+        p, g, velocity = vectors if self.momentum else (*vectors, None)
+        if not _fused.sgd(p, g, velocity, lr, self.momentum, self.weight_decay, self.nesterov):
+            super()._update_vectors(vectors, constants)
 
     def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
         (lr,) = constants
