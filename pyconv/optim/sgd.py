@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pyconv.errors import InputError
 
-from . import _fused
 from .base import Optimizer, decayed, scratch
+
+try:
+    from ._fused import sgd as _in_one_pass
+except ImportError:  # not built: NumPy gives the same bits
+
+    def _in_one_pass(
+        p: Any, g: Any, v: Any | None, lr: float, momentum: float, weight_decay: float, nesterov: bool
+    ) -> bool:
+        return False
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class SGD(Optimizer):
     def _update_vectors(self, vectors: list[np.ndarray], constants: tuple[float, ...]) -> None:
         (lr,) = constants
         p, g, velocity = vectors if self.momentum else (*vectors, None)
-        if not _fused.sgd(p, g, velocity, lr, self.momentum, self.weight_decay, self.nesterov):
+        if not _in_one_pass(p, g, velocity, lr, self.momentum, self.weight_decay, self.nesterov):
             super()._update_vectors(vectors, constants)
 
     def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
