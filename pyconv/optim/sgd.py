@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,13 +11,9 @@ from pyconv.errors import InputError
 from .base import Optimizer, decayed, scratch
 
 try:
-    from ._fused import sgd as _in_one_pass
+    from . import _fused
 except ImportError:  # not built: NumPy gives the same bits
-
-    def _in_one_pass(
-        p: Any, g: Any, v: Any | None, lr: float, momentum: float, weight_decay: float, nesterov: bool
-    ) -> bool:
-        return False
+    _fused = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class SGD(Optimizer):
     def _update_vectors(self, vectors: list[np.ndarray], constants: tuple[float, ...]) -> None:
         (lr,) = constants
         p, g, velocity = vectors if self.momentum else (*vectors, None)
-        if not _in_one_pass(p, g, velocity, lr, self.momentum, self.weight_decay, self.nesterov):
+        if _fused is None or not _fused.sgd(p, g, velocity, lr, self.momentum, self.weight_decay, self.nesterov):
             super()._update_vectors(vectors, constants)
 
     def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
