@@ -91,13 +91,14 @@ class Build(build_ext):
         super().build_extensions()
 
 
-def extension(name: str, sources: list[str]) -> Extension:
-    """One compiled module of the package."""
+def extension(name: str, sources: list[str], *flags: str) -> Extension:
+    """One compiled module of the package; `flags` come last, so that they win."""
     return Extension(
         f"pyconv.{name}",
         [f"pyconv/{name.replace('.', '/')}.pyx", *sources],
         depends=HEADERS,
         include_dirs=["pyconv/_kernels"],
+        extra_compile_args=list(flags),
     )
 
 
@@ -106,6 +107,7 @@ setup(
         [
             extension("_naive", []),
             extension("_cpu", sorted(str(path) for path in KERNELS.glob("*.c"))),
+            extension("optim._fused", [], "-ffp-contract=off"),  # the bits of NumPy
             extension("parallel._atomics", []),
         ],
         language_level=3,

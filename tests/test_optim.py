@@ -8,7 +8,8 @@ import pytest
 
 from pyconv import optim
 from pyconv.errors import DtypeError, InputError, ShapeError, UnknownNameError
-from pyconv.optim.base import BLOCK
+from pyconv.optim import _fused
+from pyconv.optim.base import BLOCK, Optimizer
 
 #: name, our settings, PyTorch's class, PyTorch's settings
 CASES = [
@@ -107,6 +108,88 @@ def test_slices_give_the_bits_of_the_whole(name, ours, torch_name, theirs):
     np.testing.assert_array_equal(whole, sliced)
     for key in state:
         np.testing.assert_array_equal(state[key], sliced_state[key])
+
+
+SGD_SETTINGS = [
+    {"lr": 0.05},
+    {"lr": 0.05, "weight_decay": 0.3},
+    {"lr": 0.05, "momentum": 0.9},
+    {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.3},
+    {"lr": 0.05, "momentum": 0.9, "nesterov": True},
+    {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.3},
+]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("settings", SGD_SETTINGS, ids=lambda settings: "-".join(settings))
+def test_compiled_pass_gives_the_bits_of_numpy(settings, dtype):
+    """For every size around a vector's and at every place of the first number in a cache line, on fresh numbers."""
+    rng = np.random.default_rng()
+    optimizer = optim.SGD(**settings)
+    for n in (*range(1, 36), 1000, BLOCK + 7):
+        start = int(rng.integers(16))
+        p, g = rng.normal(size=(2, n + 16)).astype(dtype)[:, start : start + n]
+        state = {name: rng.normal(size=n + 16).astype(dtype)[-n:] for name in optimizer.state_names}
+        numpy_p, numpy_state = p.copy(), {name: vector.copy() for name, vector in state.items()}
+        assert _fused.sgd(
+            p.copy(), g, numpy_state["momentum"].copy() if state else None, 0.1, 0.5, 0.0, False
+        )  # so the compiled pass is what update() takes
+        optimizer.update(p, g, state, 1)
+        Optimizer._update_vectors(optimizer, [numpy_p, g, *numpy_state.values()], (optimizer.lr,))
+        np.testing.assert_array_equal(p, numpy_p)
+        for name in state:
+            np.testing.assert_array_equal(state[name], numpy_state[name])
+
+
+def unaligned(values):
+    """The same values, one byte off."""
+    memory = np.empty(values.nbytes + 1, np.uint8)[1:].view(values.dtype)
+    memory[...] = values
+    return memory
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda values: np.repeat(values, 2)[::2],
+        lambda values: values[::-1].copy()[::-1],
+        lambda values: values.astype(values.dtype.newbyteorder()),
+        unaligned,
+    ],
+    ids=["strided", "backwards", "byte order", "unaligned"],
+)
+@pytest.mark.parametrize("place", ["parameters", "gradient", "state"])
+def test_vectors_that_only_numpy_can_read(odd, place):
+    rng = np.random.default_rng()
+    p, g, v = rng.normal(size=(3, 100)).astype(np.float32)
+    optimizer = optim.SGD(0.1, momentum=0.9, nesterov=True)
+    vectors = {"parameters": p.copy(), "gradient": g.copy(), "state": v.copy()}
+    vectors[place] = odd(vectors[place])
+    assert not _fused.sgd(*vectors.values(), 0.1, 0.9, 0.0, True)
+    if vectors[place].dtype != np.float32:
+        with pytest.raises(DtypeError):
+            optimizer.update(vectors["parameters"], vectors["gradient"], {"momentum": vectors["state"]}, 1)
+        return
+    optimizer.update(vectors["parameters"], vectors["gradient"], {"momentum": vectors["state"]}, 1)
+    optimizer.update(p, g, {"momentum": v}, 1)
+    np.testing.assert_array_equal(vectors["parameters"], p)
+    np.testing.assert_array_equal(vectors["state"], v)
+
+
+def test_gradient_may_be_the_parameters():
+    """A memory that is read and written at once, number by number."""
+    p = np.random.default_rng().normal(size=77).astype(np.float32)
+    expected = p - p * np.float32(0.25)
+    optim.SGD(0.25).update(p, p, {}, 1)
+    np.testing.assert_array_equal(p, expected)
+
+
+def test_parameters_that_may_not_be_written():
+    p = np.ones(5, np.float32)
+    p.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        optim.SGD(0.1).update(p, np.ones(5, np.float32), {}, 1)
+    np.testing.assert_array_equal(p, 1)
 
 
 def test_learning_rate_of_the_step_wins():

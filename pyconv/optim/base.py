@@ -162,8 +162,14 @@ class Optimizer:
         if step < 1:
             raise InputError(f"step must be at least 1, not {step}")
         rate = self.lr if lr is None else float(lr)
-        constants = self._constants(int(step), rate)
-        for start in range(0, flat.size, BLOCK):
+        self._update_vectors(vectors, self._constants(int(step), rate))
+
+    def _update_vectors(self, vectors: list[np.ndarray], constants: tuple[float, ...]) -> None:
+        """Update parameters, by gradient and state, block by block.
+
+        A rule that has a compiled pass over all of them calls it here; it gives the bits of `_update_block`.
+        """
+        for start in range(0, vectors[0].size, BLOCK):
             block = slice(start, start + BLOCK)
             self._update_block(*(vector[block] for vector in vectors), constants=constants)
 

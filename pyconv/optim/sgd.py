@@ -10,6 +10,11 @@ from pyconv.errors import InputError
 
 from .base import Optimizer, decayed, scratch
 
+try:
+    from . import _fused
+except ImportError:  # not built: NumPy gives the same bits
+    _fused = None  # type: ignore[assignment]
+
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
@@ -56,6 +61,12 @@ class SGD(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         """``("momentum",)`` with momentum, else nothing."""
         return ("momentum",) if self.momentum else ()
+
+    def _update_vectors(self, vectors: list[np.ndarray], constants: tuple[float, ...]) -> None:
+        (lr,) = constants
+        p, g, velocity = vectors if self.momentum else (*vectors, None)
+        if _fused is None or not _fused.sgd(p, g, velocity, lr, self.momentum, self.weight_decay, self.nesterov):
+            super()._update_vectors(vectors, constants)
 
     def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
         (lr,) = constants

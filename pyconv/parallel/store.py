@@ -19,7 +19,9 @@ import numpy as np
 from . import _atomics as atomics
 from .memory import Layout, Segment
 
-CHUNK = 32768  # elements that a transaction changes at once; with the optimizer's state they stay in the L2 cache
+# Elements that a transaction changes at once: so few that the saved values stay in a core's caches, so many that
+# Python's microseconds for each chunk do not count.
+CHUNK = 65536
 OPS = 64  # a lane's clock counts the steps in units of this, and the actions done within a step in ones
 NEVER = np.iinfo(np.int64).max  # a clock that nobody needs to wait for
 

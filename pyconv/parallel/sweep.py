@@ -3,8 +3,7 @@
 A sweep runs a rule's *kernel* over a range of the parameters, chunk by chunk. Before a chunk is changed, the
 old values of everything that the kernel writes are saved, and the lane notes so; after it, the lane notes how
 far it has come. Whoever goes on after a death puts the saved values back and repeats the chunk: each chunk is
-changed exactly once, to the same bits. The saved values are a chunk's, not the model's, so they stay in cache
-and cost a few per cent.
+changed exactly once, to the same bits. The saved values are a chunk's, not the model's, so they stay in cache.
 
 A sweep is a generator that pauses between any two of its stores, so that the model test can let a worker die there.
 """
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 Micro = Iterator[None]
 
 
-_scratch = threading.local()
+_kept = threading.local()
 
 
 class Chunk:
@@ -57,11 +56,20 @@ class Chunk:
     """
 
     def __init__(self, store: s.Store, lane: int, optimizer: Optimizer, weights: np.ndarray | None) -> None:
-        self._store, self._lane, self._optimizer = store, lane, optimizer
+        # A sweep has many chunks, so what they share is looked up once.
+        self._store, self._optimizer = store, optimizer
         self.weights = np.ones(store.plan.lanes) / store.plan.lanes if weights is None else weights
         self.lr = float(store.rates[lane, 0])
         self.step = store.get(lane, s.STEP)
-        self._part = slice(0, 0)
+        self._gradient = store.gradients[lane]
+        self._replica = None if store.replicas is None else store.replicas[lane]
+        self._replica_state = {name: vectors[lane] for name, vectors in store.replica_state.items()}
+        self._scratch: dict[int, np.ndarray] = {}
+        self.move(0, 0)
+
+    def move(self, start: int, stop: int) -> None:
+        """Be the stretch from `start` to `stop` from now on."""
+        self._part = slice(start, stop)
 
     @property
     def centre(self) -> np.ndarray:
@@ -73,7 +81,7 @@ class Chunk:
 
     @property
     def gradient(self) -> np.ndarray:
-        return self._store.gradients[self._lane, self._part]
+        return self._gradient[self._part]
 
     @property
     def gradients(self) -> np.ndarray:
@@ -81,7 +89,8 @@ class Chunk:
 
     @property
     def replica(self) -> np.ndarray:
-        return self.replicas[self._lane]
+        assert self._replica is not None, "the rule does not say that it uses replicas"
+        return self._replica[self._part]
 
     @property
     def replicas(self) -> np.ndarray:
@@ -90,14 +99,13 @@ class Chunk:
 
     @property
     def replica_state(self) -> dict[str, np.ndarray]:
-        return {name: vectors[self._lane, self._part] for name, vectors in self._store.replica_state.items()}
+        return {name: vector[self._part] for name, vector in self._replica_state.items()}
 
     def scratch(self, number: int) -> np.ndarray:
         """An array of the chunk's length that holds garbage; another one for every `number`."""
-        arrays = _scratch.__dict__.setdefault("arrays", [])
-        while len(arrays) <= number:
-            arrays.append(np.empty(s.CHUNK))
-        return arrays[number].view(self._store.centre.dtype)[: self._part.stop - self._part.start]
+        if number not in self._scratch:
+            self._scratch[number] = _scratch_array(number).view(self._store.centre.dtype)
+        return self._scratch[number][: self._part.stop - self._part.start]
 
     def mean(self, vectors: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         """``Σ_w weights[w] vectors[w]``, added in the order of the lanes: the same bits in every run."""
@@ -109,6 +117,15 @@ class Chunk:
     def optimise(self, parameters: np.ndarray, gradient: np.ndarray, state: dict[str, np.ndarray]) -> None:
         """Let the optimizer do its step, in place."""
         self._optimizer.update(parameters, gradient, state, self.step, lr=self.lr)
+
+
+def _scratch_array(number: int) -> np.ndarray:
+    """This thread's memory for that scratch array, kept from sweep to sweep."""
+    arrays = _kept.__dict__.setdefault("arrays", [])
+    while len(arrays) <= number:
+        arrays.append(np.empty(s.CHUNK))
+    array: np.ndarray = arrays[number]
+    return array
 
 
 def _written(store: s.Store, lane: int, writes: tuple[str, ...]) -> list[np.ndarray]:
@@ -160,18 +177,17 @@ def proceed(store: s.Store, rule: Rule, lane: int, optimizer: Optimizer, weights
     """Do what is noted down, from where it is; the lane's owner does this, or the parent for a dead one."""
     method = kernels(rule)[store.get(lane, s.SWEEP) - 1]
     what = method.kernel
-    written = _written(store, lane, what.writes)
+    saves = [] if what.racy else list(zip(store.undo[lane], _written(store, lane, what.writes), strict=False))
     chunk = Chunk(store, lane, optimizer, weights)
     end = store.get(lane, s.END)
     while (start := store.get(lane, s.POSITION)) < end:
         stop = min(start + s.CHUNK, end)
-        if not what.racy:
-            for saved, vector in zip(store.undo[lane], written, strict=False):
-                saved[: stop - start] = vector[start:stop]
+        for saved, vector in saves:
+            saved[: stop - start] = vector[start:stop]
         yield
         store.set(lane, s.UNDO, start)
         yield
-        chunk._part = slice(start, stop)
+        chunk.move(start, stop)
         method(chunk)
         yield
         store.set(lane, s.POSITION, stop)
