@@ -296,3 +296,13 @@ def test_schedule_refuses_impossible_arguments():
         optim.schedule()(0, 5)
     with pytest.raises(InputError):
         optim.schedule("step", drops=[1.5])
+
+
+def test_a_subclass_of_sgd_keeps_its_own_update():
+    class Half(optim.SGD):
+        def _update_block(self, p, g, *state, constants):
+            p -= g / 2
+
+    parameters, gradient = np.ones(7, np.float32), np.full(7, 0.5, np.float32)
+    Half(0.1).update(parameters, gradient, {}, 1)
+    np.testing.assert_array_equal(parameters, np.full(7, 0.75, np.float32))

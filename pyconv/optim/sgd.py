@@ -65,7 +65,8 @@ class SGD(Optimizer):
     def _update_vectors(self, vectors: list[np.ndarray], constants: tuple[float, ...]) -> None:
         (lr,) = constants
         p, g, velocity = vectors if self.momentum else (*vectors, None)
-        if _fused is None or not _fused.sgd(p, g, velocity, lr, self.momentum, self.weight_decay, self.nesterov):
+        compiled = _fused is not None and type(self)._update_block is SGD._update_block  # a subclass may have its own
+        if not (compiled and _fused.sgd(p, g, velocity, lr, self.momentum, self.weight_decay, self.nesterov)):
             super()._update_vectors(vectors, constants)
 
     def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
