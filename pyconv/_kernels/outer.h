@@ -50,6 +50,7 @@ INLINE void NAME(outer_body)(const NAME(outer) * t, const int P, const int V) {
                     if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(next + v * LANES, 0, 2);
                     error[v] = NAME(load)(dy + v * second);
                 }
+                __builtin_prefetch(next + V * LANES - 1, 0, 2); /* they may begin amid a cache line */
                 next += next_pixel;
                 UNROLL
                 for (int p = 0; p < P; p++) {

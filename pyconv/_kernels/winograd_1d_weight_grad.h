@@ -76,7 +76,11 @@ INLINE void NAME(row_products_body)(const NAME(row_products) * t, const int N, c
             UNROLL
             for (int j = 0; j < M; j++) {
                 if (half == 0) __builtin_prefetch(dy + (j + 24) * t->pixel);
-                if (half == 1 && fetch) __builtin_prefetch(next + j * t->pixel, 0, 2);
+                if (half == 1 && fetch) {
+                    __builtin_prefetch(next + j * t->pixel, 0, 2);
+                    __builtin_prefetch(next + j * t->pixel + LANES - 1, 0,
+                                       2); /* they may begin amid a line */
+                }
                 y[j] = NAME(load)(from + j * step);
             }
             NAME(rowwise_errors)(y, w, M, half);
