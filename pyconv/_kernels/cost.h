@@ -54,7 +54,7 @@ static inline double cost_winograd_weight_grad(int m, double tiles, double slice
 static inline double cost_winograd_1d(double products, double inputs, double outputs, double m,
                                       double filters, int registers) {
     const double transforms = inputs * 6 + outputs * (8 + 2 * m) + filters * 40;
-    return registers == 32 ? products * 8 / 1.6 + transforms : products * 8 / 1.1 + 1.7 * transforms;
+    return registers == 32 ? products * 8 / 1.6 + transforms : products * 8 / 1.15 + 1.58 * transforms;
 }
 
 /* Every block of kernel rows and channels transforms the errors anew. */

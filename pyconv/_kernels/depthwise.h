@@ -3,8 +3,9 @@
 
        out[oy, ox, c] = act(b[c] + sum over taps i, j of in[iy + i ti, ix + j tj, c] w[i, j, c])
 
-   vectorised over channels: an item is a row of the result, a tile is P neighbouring pixels of it and one
-   vector of channels after the other. Nothing is packed or copied: at the borders the sums are over the taps
+   vectorised over channels: an item is a row of the result, a tile is P neighbouring pixels of it and V
+   vectors of channels after the other: 8 x 1, or 4 x 2 where a vector is half a cache line, so that lines are
+   read and written whole. Nothing is packed or copied: at the borders the sums are over the taps
    that meet the image. There is one multiply-add for every vector loaded, and few of them: memory sets the
    pace. */
 
@@ -21,8 +22,8 @@ typedef struct NAME(strip) {
     int relu, stream; /* stream: out is large and every vector of it is aligned */
 } NAME(strip);
 
-/* whole: there is at least one whole vector of channels. */
-INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int whole) {
+/* V vectors of channels at a time, of which there are as many; whole: and all of them are whole. */
+INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int V, const int whole) {
     const ptrdiff_t step = t->in_step, out_step = t->out_step, channels = t->channels;
     const ptrdiff_t in_row = t->in_row, in_column = t->in_column, w_row = t->w_row, w_column = t->w_column;
     const ptrdiff_t rows = t->rows, columns = t->columns;
@@ -30,15 +31,19 @@ INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int whole
     REAL *const out = t->out;
     const int relu = t->relu, stream = t->stream;
     for (ptrdiff_t tile = 0; tile < t->tiles; tile++)
-        for (ptrdiff_t next = 0; next < channels; next += LANES) {
-            /* The last vector overlaps the one before, unless there is only a part of one. */
-            const ptrdiff_t c = whole && next + LANES > channels ? channels - LANES : next;
+        for (ptrdiff_t next = 0; next < channels; next += V * LANES) {
+            /* The last vectors overlap those before, unless there is only a part of one. */
+            const ptrdiff_t c = whole && next + V * LANES > channels ? channels - V * LANES : next;
             const REAL *from = in + tile * P * step + c;
             REAL *to = out + tile * P * out_step + c;
-            vec sum[NAME(DEPTHWISE_PIXELS)], start = {0};
-            if (bias) start = whole ? NAME(load)(bias + c) : NAME(load_some)(bias, channels);
+            vec sum[NAME(DEPTHWISE_PIXELS)][2];
             UNROLL
-            for (int p = 0; p < P; p++) sum[p] = start;
+            for (int v = 0; v < V; v++) {
+                vec start = {0};
+                if (bias) start = whole ? NAME(load)(bias + c + v * LANES) : NAME(load_some)(bias, channels);
+                UNROLL
+                for (int p = 0; p < P; p++) sum[p][v] = start;
+            }
             for (ptrdiff_t i = 0; i < rows; i++) {
                 const REAL *filter = w + i * w_row + c, *x[3]; /* every third pixel, as in tile.h */
                 UNROLL
@@ -47,11 +52,15 @@ INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int whole
                     APART(x[q]);
                 }
                 for (ptrdiff_t j = 0; j < columns; j++, filter += w_column) {
-                    const vec f = whole ? NAME(load)(filter) : NAME(load_some)(filter, channels);
                     UNROLL
-                    for (int p = 0; p < P; p++) {
-                        const REAL *pixel = x[p / 3] + p % 3 * step;
-                        sum[p] += f * (whole ? NAME(load)(pixel) : NAME(load_some)(pixel, channels));
+                    for (int v = 0; v < V; v++) {
+                        const vec f =
+                            whole ? NAME(load)(filter + v * LANES) : NAME(load_some)(filter, channels);
+                        UNROLL
+                        for (int p = 0; p < P; p++) {
+                            const REAL *pixel = x[p / 3] + p % 3 * step + v * LANES;
+                            sum[p][v] += f * (whole ? NAME(load)(pixel) : NAME(load_some)(pixel, channels));
+                        }
                     }
                     UNROLL
                     for (int q = 0; q < (P + 2) / 3; q++) x[q] += in_column;
@@ -59,31 +68,41 @@ INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int whole
             }
             UNROLL
             for (int p = 0; p < P; p++) {
-                const vec result = relu ? NAME(positive)(sum[p]) : sum[p];
-                if (!whole)
-                    NAME(store_some)(to + p * out_step, result, channels);
-                else if (stream)
-                    NAME(stream)(to + p * out_step, result);
-                else
-                    NAME(store)(to + p * out_step, result);
+                UNROLL
+                for (int v = 0; v < V; v++) {
+                    const vec result = relu ? NAME(positive)(sum[p][v]) : sum[p][v];
+                    REAL *const at = to + p * out_step + v * LANES;
+                    if (!whole)
+                        NAME(store_some)(at, result, channels);
+                    else if (stream)
+                        NAME(stream)(at, result);
+                    else
+                        NAME(store)(at, result);
+                }
             }
         }
 }
 
-static void NAME(strip_8)(const NAME(strip) * t) {
-    NAME(strip_body)(t, 8, 1);
-}
-
-static void NAME(strip_4)(const NAME(strip) * t) {
-    NAME(strip_body)(t, 4, 1);
-}
-
-static void NAME(strip_1)(const NAME(strip) * t) {
-    NAME(strip_body)(t, 1, 1);
-}
+#define STRIP(P, V)                                                                                          \
+    static void NAME(strip_##P##x##V)(const NAME(strip) * t) {                                               \
+        NAME(strip_body)(t, P, V, 1);                                                                        \
+    }
+STRIP(8, 1)
+STRIP(4, 1)
+STRIP(1, 1)
+#if VECTOR_BYTES == 32
+STRIP(4, 2)
+STRIP(1, 2)
+#endif
+#undef STRIP
 
 static void NAME(strip_part)(const NAME(strip) * t) {
-    NAME(strip_body)(t, 1, 0);
+    NAME(strip_body)(t, 1, 1, 0);
+}
+
+/* Vectors of a strip: two that make a cache line, if there are two. */
+INLINE ptrdiff_t NAME(strip_vectors)(ptrdiff_t channels) {
+    return VECTOR_BYTES == 32 && channels >= 2 * LANES ? 2 : 1;
 }
 
 typedef struct NAME(depthwise) {
@@ -104,14 +123,20 @@ static void NAME(depthwise_columns)(NAME(strip) * t, const NAME(axis) * x, ptrdi
                                     ptrdiff_t j0, ptrdiff_t j1, const REAL *in, const REAL *w, REAL *out,
                                     ptrdiff_t c) {
     const ptrdiff_t sizes[] = {8, 4, 1};
-    void (*const strips[])(const NAME(strip) *) = {NAME(strip_8), NAME(strip_4), NAME(strip_1)};
+    const ptrdiff_t vectors = NAME(strip_vectors)(c);
+    static void (*const strips[2][3])(const NAME(strip) *) = {
+        {NAME(strip_8x1), NAME(strip_4x1), NAME(strip_1x1)},
+#if VECTOR_BYTES == 32
+        {NULL, NAME(strip_4x2), NAME(strip_1x2)},
+#endif
+    };
     t->columns = j1 > j0 ? j1 - j0 : 0;
     if (t->columns) t->w = w + (x->kernel0 + j0 * x->kernel_step) * c;
-    for (int size = c < LANES ? 2 : 0; size < 3; size++) {
+    for (int size = c < LANES ? 2 : vectors - 1; size < 3; size++) {
         t->tiles = (end - s) / sizes[size];
         t->in = t->columns ? in + (x->in0 + s * x->in_step + j0 * x->tap_step) * c : in;
         t->out = out + (x->out0 + s * x->out_step) * c;
-        if (t->tiles > 0) (c < LANES ? NAME(strip_part) : strips[size])(t);
+        if (t->tiles > 0) (c < LANES ? NAME(strip_part) : strips[vectors - 1][size])(t);
         s += t->tiles * sizes[size];
     }
 }

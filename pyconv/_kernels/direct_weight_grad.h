@@ -3,10 +3,10 @@
        dw[i, j, c, k] = sum over n, r, s of x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, k]
 
    The pixels are cut into blocks of rows (of several images, where these are small) whose errors fit in the
-   L1 cache and whose input, copied with its padding, fits in L2. Stage 0, an item: one part of the blocks,
-   one group, one block of 2 LANES filters. Its sums, [i][j][c][2 LANES], are its own part of `shared`; every
-   tile of them visits every block. Stage 1 adds the parts up in their order, and stores. How many parts there
-   are depends on the shape alone. */
+   L1 cache and whose input, copied with its padding, fits in L2; the tiles of one block fetch the errors of
+   the next from memory. Stage 0, an item: one part of the blocks, one group, one block of 2 LANES filters.
+   Its sums, [i][j][c][2 LANES], are its own part of `shared`; every tile of them visits every block. Stage 1
+   adds the parts up in their order, and stores. How many parts there are depends on the shape alone. */
 
 typedef struct NAME(gradient) {
     ptrdiff_t from, to;                 /* channels and filters of one group */
@@ -31,6 +31,29 @@ static void NAME(pack_errors)(REAL *to, const REAL *dy, ptrdiff_t pixels, ptrdif
             *(vec *)to = lanes == LANES ? NAME(load)(dy + v * second) : NAME(load_some)(dy, lanes);
 }
 
+/* Block b of the pixels, as an item needs it: its first image and output row, and the item's errors. */
+INLINE const REAL *NAME(errors_of)(const plan *p, ptrdiff_t item, ptrdiff_t b, ptrdiff_t *image,
+                                   ptrdiff_t *first) {
+    const NAME(gradient) *d = (const void *)p->own;
+    const conv *g = &p->g;
+    *image = b / d->row_blocks * d->images;
+    *first = b % d->row_blocks * d->rows;
+    return (const REAL *)p->b + (*image * g->oh + *first) * g->ow * g->k +
+           item / d->blocks % g->groups * d->to + NAME(vector_start)(item % d->blocks * 2, d->to);
+}
+
+/* The errors after those of block b of the pixels: of the next block or the next item; b's own after all. */
+INLINE const REAL *NAME(errors_after)(const plan *p, ptrdiff_t item, ptrdiff_t b) {
+    const NAME(gradient) *d = (const void *)p->own;
+    const ptrdiff_t per_part = d->blocks * p->g.groups, part = item / per_part;
+    ptrdiff_t image, first;
+    if (b + 1 < (part + 1) * d->pixel_blocks / d->parts)
+        b++;
+    else if (item + 1 < p->items[0])
+        b = ++item / per_part * d->pixel_blocks / d->parts;
+    return NAME(errors_of)(p, item, b, &image, &first);
+}
+
 static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL *scratch) {
     const NAME(gradient) *d = (const void *)p->own;
     const conv *g = &p->g;
@@ -45,9 +68,9 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
     t.fresh = 1;
     t.second = second;
     for (ptrdiff_t b = part * d->pixel_blocks / d->parts; b < (part + 1) * d->pixel_blocks / d->parts; b++) {
-        const ptrdiff_t image = b / d->row_blocks * d->images, first = b % d->row_blocks * d->rows;
+        ptrdiff_t image, first;
+        const REAL *dy = NAME(errors_of)(p, item, b, &image, &first), *next = NAME(errors_after)(p, item, b);
         const REAL *x = (const REAL *)p->a + image * g->h * g->w * g->c;
-        const REAL *dy = (const REAL *)p->b + (image * g->oh + first) * g->ow * g->k + group * d->to + k;
         t.images = NAME(min)(d->images, g->n - image);
         t.rows = NAME(min)(d->rows, g->oh - first);
         t.columns = g->ow;
@@ -99,6 +122,10 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
                     const ptrdiff_t l = tile * run / tiles, end = (tile + 1) * run / tiles;
                     t.x = x + r0 * t.x_row + i * g->dh * row + j * g->dw * pixel + l;
                     t.dy = dy + r0 * t.dy_row;
+                    /* Once, in the kernel row that sees the least padding. */
+                    const int fetch = tile == 0 && j == 0 && i == g->kh / 2;
+                    t.next = fetch ? next : t.dy;
+                    t.next_pixel = fetch ? g->k : 0;
                     t.sum = sum + l * vectors * LANES;
                     NAME(outers)[vectors - 1][end - l - 1](&t);
                 }

@@ -321,7 +321,9 @@ static int NAME(rowwise_plan)(plan *p, int grad) {
     const ptrdiff_t size = sizeof(REAL);
     _Static_assert(sizeof(NAME(rowwise)) <= sizeof p->own, "the plan holds the algorithm's numbers");
     if (!NAME(rowwise_sizes)(g, d, grad)) return 0;
-    d->large = g->n * d->oh * d->ow * d->to * size >= LARGE && d->to % LANES == 0;
+    /* Half a cache line at a time, stores past the caches would take thrice as long as any other. */
+    d->large = ROWWISE_VECTORS * VECTOR_BYTES >= 64 && g->n * d->oh * d->ow * d->to * size >= LARGE &&
+               d->to % LANES == 0;
     const ptrdiff_t filters = d->vectors * g->kh * d->from;
     p->stages = 2;
     p->items[0] = d->vectors;

@@ -3,7 +3,9 @@
        dw[i, c] = G' sum over rows r and tiles  (B' x[r + i, c]) o (A dy[r])
 
    Lanes are filters. A register block holds the sums of up to 6 pairs (i, c) in four points: the m errors of
-   a tile are loaded and transformed in registers, and each of the pairs' points is broadcast once.
+   a tile are loaded and transformed in registers, and each of the pairs' points is broadcast once. A block's
+   second half has its errors in the cache, and fetches those of the next vector or block from memory: of
+   whole cache lines only, since errors across two lines bring most of their neighbours with them.
 
    Stage 0, an item: one part of the blocks of rows; its sums, [vector][i][c][point][LANES], are its own part
    of `shared`. Stage 1, an item: one pair, the parts' sums in their order, and G'. */
@@ -11,9 +13,9 @@
 #define ROWWISE_PAIRS (REGISTERS == 32 ? 6 : 2)
 
 typedef struct NAME(row_products) {
-    const REAL *x[6]; /* the first tile of each pair */
-    const REAL *dy;
-    REAL *sums; /* of the first pair and point; 8 vectors a pair */
+    const REAL *x[6];      /* the first tile of each pair */
+    const REAL *dy, *next; /* errors; NULL, or those to fetch into the L2 cache */
+    REAL *sums;            /* of the first pair and point; 8 vectors a pair */
     ptrdiff_t rows, columns;
     ptrdiff_t tile;  /* in x: from tile to tile; rows follow one another */
     ptrdiff_t pixel; /* in dy: from pixel to pixel */
@@ -50,7 +52,8 @@ INLINE void NAME(rowwise_errors)(const vec *y, vec *w, const int M, const int ha
 
 INLINE void NAME(row_products_body)(const NAME(row_products) * t, const int N, const int M, const int half) {
     const ptrdiff_t columns = t->columns, tile = t->tile;
-    const REAL *x[6], *dy = t->dy;
+    const REAL *x[6], *dy = t->dy, *next = t->next;
+    const int fetch = next != NULL;
     REAL edge[6 * LANES] __attribute__((aligned(VECTOR_BYTES)));
     vec sum[6][4];
     UNROLL
@@ -73,6 +76,11 @@ INLINE void NAME(row_products_body)(const NAME(row_products) * t, const int N, c
             UNROLL
             for (int j = 0; j < M; j++) {
                 if (half == 0) __builtin_prefetch(dy + (j + 24) * t->pixel);
+                if (half == 1 && fetch) {
+                    __builtin_prefetch(next + j * t->pixel, 0, 2);
+                    __builtin_prefetch(next + j * t->pixel + LANES - 1, 0,
+                                       2); /* they may begin amid a line */
+                }
                 y[j] = NAME(load)(from + j * step);
             }
             NAME(rowwise_errors)(y, w, M, half);
@@ -83,6 +91,7 @@ INLINE void NAME(row_products_body)(const NAME(row_products) * t, const int N, c
                 x[n] += tile;
             }
             dy += count * t->pixel;
+            if (half == 1 && fetch) next += count * t->pixel;
         }
     UNROLL
     for (int n = 0; n < N; n++) {
@@ -143,6 +152,13 @@ static void NAME(rowwise_part)(const plan *p, ptrdiff_t part, REAL *sums, REAL *
                 for (ptrdiff_t pair = from; pair < end; pair++)
                     t.x[pair - from] = x + pair / d->from * d->tile_row + pair % d->from * 8;
                 t.dy = dy + NAME(vector_start)(v, d->to);
+                t.next = NULL;
+                if (chunk == chunks - 1 && d->to % LANES == 0) {
+                    if (v < d->vectors - 1)
+                        t.next = t.dy + LANES;
+                    else if (b < all - 1)
+                        t.next = dy + t.rows * d->ow * d->to;
+                }
                 t.sums = sums + (v * pairs + from) * 8 * LANES;
                 NAME(rowwise_products)[end - from - 1][d->m - 2](&t);
             }
