@@ -191,13 +191,17 @@ def test_memory(measure, quick: bool) -> None:
         measure.add(**what, column=library, bytes=above, bytes_of_steps=taken["peak"] - taken["ready"], target=1.0)
 
 
-def test_limited_to_avx2(request: pytest.FixtureRequest, measure, tmp_path: Path, quick: bool) -> None:
-    """The same layers, both libraries limited to AVX2 in a process of their own: within a fifth of the ratios."""
+def test_limited_to_avx2(request: pytest.FixtureRequest, measure, tmp_path: Path, quick: bool, thorough: bool) -> None:
+    """The same layers, both libraries limited to AVX2 in a process of their own: within a fifth of the ratios.
+
+    In small batches, where the start of a call weighs more; ``--thorough`` takes the whole ones, for minutes.
+    """
     if request.config.getoption("isa") is not None:
         pytest.skip("this run is itself limited to one instruction set")
     torch_peer.import_torch()
     which = "test_layer and b64" if quick else "test_layer"
-    command = [sys.executable, "-m", "pytest", __file__, "-q", "-k", which, "--benchmark-only", "--quick"]
+    command = [sys.executable, "-m", "pytest", __file__, "-q", "-k", which, "--benchmark-only"]
+    command += [] if thorough else ["--quick"]
     command += ["--isa", "avx2", "--results", str(tmp_path), "-p", "no:cacheprovider"]
     root = Path(__file__).parent.parent
     measure.once(lambda: subprocess.run(command, check=True, capture_output=True, cwd=root))
@@ -211,4 +215,5 @@ def test_limited_to_avx2(request: pytest.FixtureRequest, measure, tmp_path: Path
             ratio=mean,
             least_ratio=least,
             isa="avx2",
+            batches="whole" if thorough else "small",
         )

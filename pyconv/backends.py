@@ -95,7 +95,8 @@ def admit_numpy(value: Any, name: str, ndim: int) -> np.ndarray:
         )
     if array.ndim != ndim:
         raise ShapeError(f"{name} must have {ndim} dimensions, not {array.ndim}: got shape {array.shape}")
-    return np.require(array, requirements=["C", "A"])
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else np.require(array, requirements=["C", "A"])
 
 
 def _permute_numpy(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

@@ -96,7 +96,11 @@ def limited(records: list[dict[str, Any]]) -> list[str]:
     if not rows:
         return []
     free = {(name, operation): mean for name, operation, mean, _ in means(records)}
-    lines = ["### both limited to AVX2 (small batches)", "", "| layers, pass | ratio | least | without the limit |"]
+    lines = [
+        f"### both limited to AVX2 ({rows[0].get('batches', 'small')} batches)",
+        "",
+        "| layers, pass | ratio | least | without the limit |",
+    ]
     lines.append("|---|---|---|---|")
     for row in rows:
         group = row["case"].removeprefix("limited to AVX2: ")
