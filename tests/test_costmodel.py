@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from pyconv.costmodel import fits
 from pyconv.costmodel.network import estimated_seconds
 from pyconv.costmodel.prediction import expected_lead
 from pyconv.errors import CheckpointError, InputError, UnknownNameError
+from pyconv.parallel.guard import MESSAGE
 from pyconv.shapes import conv_geometry
 
 SIZES = st.integers(3, 300)
@@ -211,6 +215,36 @@ def test_calibration_measures_saves_and_loads(tmp_path: Path) -> None:
         made.rate("serial", "fastest")
     estimate = estimated_seconds(nn.build("lenet"), 16, made, backend="serial")
     assert math.isfinite(estimate) and estimate > 0
+
+
+UNGUARDED = """
+import numpy as np, pyconv
+from pyconv import costmodel, nn
+model = nn.build("5-2-4-2")
+{call}
+"""
+
+
+@needs_kernels
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "costmodel.calibrate('serial', seconds=0.001)",
+        "costmodel.advise(model, backend='serial', seconds=0.01)",
+        "pyconv.threads.usable_cpus = lambda: 2\n"
+        "x, y = np.zeros((64, 28, 28, 1), 'f4'), np.arange(64) % 2\n"
+        "pyconv.fit(model, x, y, epochs=1, batch_size=16, workers='auto', progress='off')",
+    ],
+    ids=["calibrate", "advise", "workers=auto"],
+)
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path, call: str) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(UNGUARDED.format(call=call))
+    environment = {**os.environ, "PYTHONPATH": str(Path(pyconv.__file__).parents[1])}
+    ran = subprocess.run([sys.executable, path], env=environment, capture_output=True, text=True, timeout=100)
+    assert ran.stderr.strip().splitlines()[-1] == f"pyconv.errors.InputError: {MESSAGE}"
+    assert ran.stderr.count("Traceback") == 1, "the other process says nothing"
 
 
 @needs_kernels

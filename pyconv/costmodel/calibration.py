@@ -170,6 +170,8 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
     ------
     BackendUnavailable
         If `backend` cannot run here.
+    InputError
+        If a script calls this without a main guard: the process that messages are timed with imports the script.
     WorkerError
         If the process that messages are timed with fails.
 
@@ -181,6 +183,7 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
     names = [name for name, reason in backends().items() if reason is None and name != "reference"]
     if backend is not None:
         names = [get_backend(backend).name]
+    timed = time_messages() if messages else None  # first: a script without a main guard is told so at once
     rates: dict[str, dict[str, Fit]] = {}
     starts: dict[str, dict[str, Fit]] = {}
     shares: dict[str, float] = {}
@@ -191,8 +194,7 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
         shares[name] = _parallel_share(name, seconds)
     copy = _copies(seconds)
     t_s, t_b, slowdown = Fit(0.0, 0.0, 0.0, "s", 0), copy, 1.0
-    if messages:
-        timed = time_messages()
+    if timed is not None:
         t_s, t_b = line(timed.bytes, timed.seconds, "byte")
         slowdown = timed.slowdown
     return Calibration(rates, starts, t_s, t_b, _updates(seconds), copy, usable_cpus(), shares, slowdown)
