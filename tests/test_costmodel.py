@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pyconv
-from pyconv import costmodel, nn
+from pyconv import costmodel, nn, optim
 from pyconv.costmodel import fits
 from pyconv.costmodel.network import estimated_seconds
 from pyconv.costmodel.prediction import expected_lead
 from pyconv.errors import CheckpointError, InputError, UnknownNameError
+from pyconv.parallel import Job, advised_workers
 from pyconv.parallel.guard import MESSAGE
 from pyconv.shapes import conv_geometry
 
@@ -196,6 +197,46 @@ def test_advice_is_one_worker_where_more_do_not_pay(machine: costmodel.Calibrati
     wide = costmodel.advise(nn.build("lenet"), batch=8, calibration=machine, seconds=0.02)
     assert wide.workers * wide.threads <= 8
     assert wide.considered[0].epoch_s == min(p.epoch_s for p in wide.considered)
+
+
+@needs_kernels
+def test_threads_that_are_decided_limit_the_workers(machine: costmodel.Calibration) -> None:
+    made = costmodel.advise(nn.build("lenet"), batch=8, backend="multicore", threads=3, calibration=machine,
+                            seconds=0.02)  # fmt: skip
+    assert made.threads == 3
+    assert sorted((p.workers, p.threads) for p in made.considered) == [(1, 3), (2, 3)], "8 CPUs hold no third"
+    full = costmodel.advise(nn.build("lenet"), batch=8, backend="multicore", threads=8, calibration=machine,
+                            seconds=0.02)  # fmt: skip
+    assert (full.workers, full.reason) == (
+        1,
+        "there are 8 CPUs: two workers of 8 threads each would take turns on them",
+    )
+    with pytest.raises(InputError, match="threads must be at least 1"):
+        costmodel.advise(nn.build("lenet"), backend="multicore", threads=0, calibration=machine)
+
+
+@needs_kernels
+@pytest.mark.parametrize("threads, counts", [(None, {1, 2, 4, 8}), (2, {2}), (5, set()), (8, set())])
+def test_workers_are_chosen_for_the_threads_of_each(
+    machine: costmodel.Calibration, monkeypatch: pytest.MonkeyPatch, threads: int | None, counts: set[int]
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("pyconv.threads.usable_cpus", lambda: 8)
+    monkeypatch.setattr(costmodel, "calibrate", lambda backend, seconds: machine)
+
+    def measured(model: nn.Sequential, batch: int, *, threads: int, **how: object) -> costmodel.Measured:
+        asked.append(threads)
+        return costmodel.Measured((0.4 / threads,), (1e-6,))
+
+    monkeypatch.setattr("pyconv.costmodel.advice.measure", measured)
+    job = Job(optim.SGD(lr=0.01), 8, 1, threads_per_worker=threads, backend="multicore")
+    workers, reason = advised_workers(nn.build("lenet"), 640, job)
+    assert set(asked) == counts
+    if threads == 2:
+        assert workers == 4 and "one worker with 2 threads" in reason
+    elif threads is not None:
+        assert workers == 1
+        assert reason == f"there are 8 CPUs: two workers of {threads} threads each would take turns on them"
 
 
 @needs_kernels
