@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import os
 import subprocess
@@ -66,11 +67,65 @@ def test_averaging_takes_a_logarithm_of_rounds() -> None:
     assert costmodel.epoch_time(16, 32.0, 4e6, t_s=0, t_b=0) == pytest.approx(2)
 
 
-@pytest.mark.parametrize("bad", [{"n": 0}, {"m": 0}, {"p": 0}])
-def test_sizes_below_one_are_refused(bad: dict) -> None:
-    name = next(iter(bad))
-    with pytest.raises(InputError, match=f"{name} must be at least 1"):
-        costmodel.speedup(**{"p": 2, "n": 48, "m": 5, **bad}, t_c=1e-9, t_s=0, t_b=0)
+@pytest.mark.parametrize("function, bad, message", [
+    ("speedup", {"n": 0}, "n must be at least 1, not 0"),
+    ("speedup", {"m": 0}, "m must be at least 1, not 0"),
+    ("speedup", {"p": 0}, "p must be at least 1, not 0"),
+    ("speedup", {"p": 2.5}, "p must be an integer, not 2.5"),
+    ("speedup", {"t_c": 0}, "t_c must be above 0, not 0"),
+    ("speedup", {"t_c": -1e-9}, "t_c must be a finite number of at least 0"),
+    ("speedup", {"p": 1, "t_s": -1}, "t_s must be a finite number of at least 0"),
+    ("speedup", {"t_b": math.nan}, "t_b must be a finite number"),
+    ("speedup", {"s": -1}, "s must be a finite number"),
+    ("serial_time", {"t_c": -1e-9}, "t_c must be a finite number"),
+    ("computation_time", {"p": 2.5}, "p must be an integer"),
+    ("communication_time", {"t_b": -1}, "t_b must be a finite number"),
+    ("parallel_time", {"p": 1, "t_s": -1}, "t_s must be a finite number"),
+    ("averaging_time", {"parameter_bytes": -1}, "parameter_bytes must be a finite number"),
+    ("averaging_time", {"workers": 2.5}, "workers must be an integer"),
+    ("epoch_time", {"compute_s": -1}, "compute_s must be a finite number"),
+    ("cost", {"t_u": -1}, "t_u must be a finite number"),
+    ("cost", {"every": 0}, "every must be at least 1"),
+    ("cost", {"workers": 0}, "workers must be at least 1"),
+    ("calibrate", {"seconds": math.nan}, "seconds must be a finite number"),
+])  # fmt: skip
+def test_numbers_out_of_range_are_refused_by_name(function: str, bad: dict, message: str) -> None:
+    layer = {"p": 2, "n": 48, "m": 5, "k": 3}
+    constants = {"t_c": 1e-9, "t_s": 0.0, "t_b": 0.0, "s": 1}
+    epoch = {"workers": 2, "compute_s": 1.0, "parameter_bytes": 4e6, "t_s": 0.0, "t_b": 0.0}
+    good = {
+        "cost": {"update": "local", "workers": 2, "parameters": 9, "itemsize": 4, "t_s": 0, "t_b": 0, "t_u": 0},
+        "averaging_time": {name: epoch[name] for name in ("workers", "parameter_bytes", "t_s", "t_b")},
+        "epoch_time": epoch,
+        "calibrate": {},
+    }
+    call = getattr(costmodel, function)
+    if function not in good:
+        wanted = inspect.signature(call).parameters
+        good[function] = {name: value for name, value in (layer | constants).items() if name in wanted}
+    with pytest.raises(InputError, match=message):
+        call(**good[function] | bad)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "bad", [{"gradient_s": -1}, {"gradient_s": 0}, {"update_s": -1}, {"spread": -1}, {"every": 0.5}, {"workers": 2.5}]
+)
+def test_a_prediction_from_numbers_out_of_range_is_refused(machine: costmodel.Calibration, bad: dict) -> None:
+    good = {"workers": 2, "update": "local", "threads": 1, "calibration": machine, "gradient_s": 1, "update_s": 0}
+    with pytest.raises(InputError, match=f"{next(iter(bad))} must be"):
+        costmodel.predict(nn.build("5-2-4-2"), 64, **good | bad)
+
+
+@needs_kernels
+def test_advice_and_estimates_refuse_numbers_out_of_range(machine: costmodel.Calibration) -> None:
+    model = nn.build("5-2-4-2")
+    with pytest.raises(InputError, match="batch must be at least 1"):
+        costmodel.advise(model, 0, calibration=machine)
+    with pytest.raises(InputError, match="cpus must be at least 1"):
+        costmodel.advise(model, cpus=0, calibration=machine)
+    with pytest.raises(InputError, match="threads must be at least 1"):
+        estimated_seconds(model, 64, machine, backend="serial", threads=0)
 
 
 @given(start=st.floats(1e-7, 1e-2), rate=st.floats(1e-12, 1e-8))

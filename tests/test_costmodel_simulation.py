@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from pyconv.costmodel import Cluster, averaging_time, bend, curve, simulate
@@ -67,11 +69,24 @@ def test_the_curve_of_the_rule_that_sends_most_bends_first() -> None:
     assert bends["local"] is None or bends["local"] > bends["sync"]
 
 
-@pytest.mark.parametrize("bad", [{"workers": 0}, {"steps": 0}, {"staleness": -1}])
+@pytest.mark.parametrize("bad", [
+    {"workers": 0}, {"workers": 2.5}, {"steps": 0}, {"every": 0}, {"staleness": -1}, {"seed": -1},
+])  # fmt: skip
 def test_bad_numbers_are_refused(bad: dict) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=f"{next(iter(bad))} must be"):
         simulate(EVEN, **{"workers": 2, **bad})
+
+
+def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(UnknownNameError):
         simulate(EVEN, 2, "asink")
-    with pytest.raises(InputError):
-        Cluster(gradient_s=0, parameter_bytes=1)
+
+
+@pytest.mark.parametrize("bad", [
+    {"gradient_s": 0}, {"parameter_bytes": -1}, {"update_s": -1}, {"t_s": -1e-9}, {"t_b": -1e-9}, {"t_b": math.nan},
+    {"workers_per_node": 0}, {"workers_per_node": 2.5}, {"spread": -1}, {"straggler_share": 1.5},
+    {"straggler_factor": -2}, {"straggler_factor": 0.5},
+])  # fmt: skip
+def test_a_cluster_of_bad_numbers_is_refused(bad: dict) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(bad))} must be"):
+        Cluster(**{"gradient_s": 0.1, "parameter_bytes": 4e6, **bad})

@@ -68,7 +68,7 @@ def advise(
         rate.
     """
     calibration = this_machine() if calibration is None else calibration
-    cpus = calibration.cpus if cpus is None else max(1, min(cpus, calibration.cpus))
+    cpus = calibration.cpus if cpus is None else min(integer(cpus, "cpus", minimum=1), calibration.cpus)
     each = 1 if get_backend(backend).threads(2) == 1 else threads
     if each is None:
         choices = [(workers, cpus // workers) for workers in range(1, cpus + 1) if cpus % workers == 0]

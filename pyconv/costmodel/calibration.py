@@ -20,6 +20,7 @@ from ..backends import get as get_backend
 from ..errors import CheckpointError, InputError, unknown_name
 from ..shapes import ConvGeometry, conv_geometry
 from ..threads import usable_cpus
+from .checks import not_negative
 from .fits import Fit, line, median_of
 from .link import time_messages
 from .timing import median_seconds, seconds_of
@@ -180,6 +181,7 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
     t_c and t_s, t_b are straight lines through the measured times (SciPy's least squares, relative errors), with 95 %
     confidence intervals: section 4 of the paper calls them the time of one operation, start-up and time per byte.
     """
+    not_negative(seconds=seconds)
     names = [name for name, reason in backends().items() if reason is None and name != "reference"]
     if backend is not None:
         names = [get_backend(backend).name]

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import BackendUnavailable, InputError, unknown_name
+from ..shapes import integer
+from .checks import at_least_one, counts, not_negative, positive
 
 UPDATES = ("sync", "async", "ssp", "hogwild", "local", "easgd")
 HINT = "the simulation needs SimPy: pip install 'pyconv[simulate]'"
@@ -63,8 +65,11 @@ class Cluster:
     tree: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.gradient_s > 0 and self.workers_per_node >= 1):
-            raise InputError("a cluster needs gradient_s above 0 and workers_per_node of at least 1")
+        positive(gradient_s=self.gradient_s)
+        names = ("parameter_bytes", "update_s", "t_s", "t_b", "spread")
+        not_negative(**{name: getattr(self, name) for name in names})
+        counts(workers_per_node=self.workers_per_node)
+        at_least_one(straggler_factor=self.straggler_factor)
         if not 0 <= self.straggler_share <= 1:
             raise InputError(f"straggler_share must be between 0 and 1, not {self.straggler_share}")
 
@@ -126,13 +131,16 @@ def simulate(
     ------
     BackendUnavailable
         If SimPy is not installed.
+    InputError
+        If a number is out of its range.
     UnknownNameError
         If the update rule is not known.
     """
     if update not in UPDATES:
         raise unknown_name("update rule", update, UPDATES)
-    if min(workers, steps, every) < 1 or staleness < 0:
-        raise InputError("workers, steps and every must be at least 1, staleness at least 0")
+    counts(workers=workers, steps=steps, every=every)
+    for name, value in (("staleness", staleness), ("seed", seed)):
+        integer(value, name, minimum=0)
     try:
         import simpy
     except ModuleNotFoundError:
