@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
 
 import pyconv
 from pyconv import costmodel, nn, optim
@@ -219,10 +221,21 @@ def test_meetings_wait_for_the_slowest(machine: costmodel.Calibration) -> None:
     assert free.epoch_s < uneven.epoch_s
 
 
-def test_the_expected_lead_is_that_of_normal_numbers(rng: np.random.Generator) -> None:
-    for workers in (2, 3, 8, 64):
-        drawn = rng.standard_normal((20000, workers)).max(axis=1).mean()
-        assert expected_lead(workers) == pytest.approx(drawn, rel=0.05)
+@pytest.mark.parametrize("workers, error", [(2, 1e-6), (3, 0.03), (4, 0.02), (8, 0.01), (64, 0.005), (1024, 0.005)])
+def test_the_expected_lead_is_that_of_normal_numbers(workers: int, error: float) -> None:
+    def largest(x: float) -> float:
+        """The density of the largest of them, times x."""
+        return x * workers * norm.pdf(x) * norm.cdf(x) ** (workers - 1)
+
+    assert expected_lead(workers) == pytest.approx(quad(largest, -9, 9, points=[0, 3], limit=200)[0], rel=error)
+
+
+def test_an_average_in_shared_memory_costs_that_of_a_tree_for_two_workers_only() -> None:
+    how = {"parameters": 10**6, "itemsize": 4, "t_s": 1e-5, "t_b": 1e-10, "t_u": 0.0, "every": 1}
+    shared = [costmodel.cost("local", workers=workers, **how).busy_s for workers in (2, 4, 16)]
+    tree = [costmodel.averaging_time(workers, 4e6, t_s=1e-5, t_b=1e-10) for workers in (2, 4, 16)]
+    assert shared[0] == pytest.approx(tree[0])
+    assert shared[1] < tree[1] and shared[2] < tree[2]
 
 
 @needs_kernels

@@ -100,8 +100,9 @@ def estimated_seconds(
 
     Notes
     -----
-    A kernel's rate depends on a layer's shape: expect this to be right within a factor of two to five
-    (small networks are the worst), and :func:`measure` to be right within some per cent.
+    A kernel's rate depends on a layer's shape: expect this to be too low, by some tens of per cent for large networks
+    and by several times for the smallest (the report's Fig. 3 shows how far), and :func:`measure` to be right within
+    some per cent.
     """
     counts(batch=batch, threads=threads)
     name = get_backend(backend).name
