@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
 
 import pyconv
-from pyconv import costmodel, nn
+from pyconv import costmodel, nn, optim
 from pyconv.costmodel import fits
 from pyconv.costmodel.network import estimated_seconds
 from pyconv.costmodel.prediction import expected_lead
 from pyconv.errors import CheckpointError, InputError, UnknownNameError
+from pyconv.parallel import Job, advised_workers
+from pyconv.parallel.guard import MESSAGE
 from pyconv.shapes import conv_geometry
 
 SIZES = st.integers(3, 300)
@@ -61,11 +69,65 @@ def test_averaging_takes_a_logarithm_of_rounds() -> None:
     assert costmodel.epoch_time(16, 32.0, 4e6, t_s=0, t_b=0) == pytest.approx(2)
 
 
-@pytest.mark.parametrize("bad", [{"n": 0}, {"m": 0}, {"p": 0}])
-def test_sizes_below_one_are_refused(bad: dict) -> None:
-    name = next(iter(bad))
-    with pytest.raises(InputError, match=f"{name} must be at least 1"):
-        costmodel.speedup(**{"p": 2, "n": 48, "m": 5, **bad}, t_c=1e-9, t_s=0, t_b=0)
+@pytest.mark.parametrize("function, bad, message", [
+    ("speedup", {"n": 0}, "n must be at least 1, not 0"),
+    ("speedup", {"m": 0}, "m must be at least 1, not 0"),
+    ("speedup", {"p": 0}, "p must be at least 1, not 0"),
+    ("speedup", {"p": 2.5}, "p must be an integer, not 2.5"),
+    ("speedup", {"t_c": 0}, "t_c must be above 0, not 0"),
+    ("speedup", {"t_c": -1e-9}, "t_c must be a finite number of at least 0"),
+    ("speedup", {"p": 1, "t_s": -1}, "t_s must be a finite number of at least 0"),
+    ("speedup", {"t_b": math.nan}, "t_b must be a finite number"),
+    ("speedup", {"s": -1}, "s must be a finite number"),
+    ("serial_time", {"t_c": -1e-9}, "t_c must be a finite number"),
+    ("computation_time", {"p": 2.5}, "p must be an integer"),
+    ("communication_time", {"t_b": -1}, "t_b must be a finite number"),
+    ("parallel_time", {"p": 1, "t_s": -1}, "t_s must be a finite number"),
+    ("averaging_time", {"parameter_bytes": -1}, "parameter_bytes must be a finite number"),
+    ("averaging_time", {"workers": 2.5}, "workers must be an integer"),
+    ("epoch_time", {"compute_s": -1}, "compute_s must be a finite number"),
+    ("cost", {"t_u": -1}, "t_u must be a finite number"),
+    ("cost", {"every": 0}, "every must be at least 1"),
+    ("cost", {"workers": 0}, "workers must be at least 1"),
+    ("calibrate", {"seconds": math.nan}, "seconds must be a finite number"),
+])  # fmt: skip
+def test_numbers_out_of_range_are_refused_by_name(function: str, bad: dict, message: str) -> None:
+    layer = {"p": 2, "n": 48, "m": 5, "k": 3}
+    constants = {"t_c": 1e-9, "t_s": 0.0, "t_b": 0.0, "s": 1}
+    epoch = {"workers": 2, "compute_s": 1.0, "parameter_bytes": 4e6, "t_s": 0.0, "t_b": 0.0}
+    good = {
+        "cost": {"update": "local", "workers": 2, "parameters": 9, "itemsize": 4, "t_s": 0, "t_b": 0, "t_u": 0},
+        "averaging_time": {name: epoch[name] for name in ("workers", "parameter_bytes", "t_s", "t_b")},
+        "epoch_time": epoch,
+        "calibrate": {},
+    }
+    call = getattr(costmodel, function)
+    if function not in good:
+        wanted = inspect.signature(call).parameters
+        good[function] = {name: value for name, value in (layer | constants).items() if name in wanted}
+    with pytest.raises(InputError, match=message):
+        call(**good[function] | bad)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "bad", [{"gradient_s": -1}, {"gradient_s": 0}, {"update_s": -1}, {"spread": -1}, {"every": 0.5}, {"workers": 2.5}]
+)
+def test_a_prediction_from_numbers_out_of_range_is_refused(machine: costmodel.Calibration, bad: dict) -> None:
+    good = {"workers": 2, "update": "local", "threads": 1, "calibration": machine, "gradient_s": 1, "update_s": 0}
+    with pytest.raises(InputError, match=f"{next(iter(bad))} must be"):
+        costmodel.predict(nn.build("5-2-4-2"), 64, **good | bad)
+
+
+@needs_kernels
+def test_advice_and_estimates_refuse_numbers_out_of_range(machine: costmodel.Calibration) -> None:
+    model = nn.build("5-2-4-2")
+    with pytest.raises(InputError, match="batch must be at least 1"):
+        costmodel.advise(model, 0, calibration=machine)
+    with pytest.raises(InputError, match="cpus must be at least 1"):
+        costmodel.advise(model, cpus=0, calibration=machine)
+    with pytest.raises(InputError, match="threads must be at least 1"):
+        estimated_seconds(model, 64, machine, backend="serial", threads=0)
 
 
 @given(start=st.floats(1e-7, 1e-2), rate=st.floats(1e-12, 1e-8))
@@ -159,10 +221,21 @@ def test_meetings_wait_for_the_slowest(machine: costmodel.Calibration) -> None:
     assert free.epoch_s < uneven.epoch_s
 
 
-def test_the_expected_lead_is_that_of_normal_numbers(rng: np.random.Generator) -> None:
-    for workers in (2, 3, 8, 64):
-        drawn = rng.standard_normal((20000, workers)).max(axis=1).mean()
-        assert expected_lead(workers) == pytest.approx(drawn, rel=0.05)
+@pytest.mark.parametrize("workers, error", [(2, 1e-6), (3, 0.03), (4, 0.02), (8, 0.01), (64, 0.005), (1024, 0.005)])
+def test_the_expected_lead_is_that_of_normal_numbers(workers: int, error: float) -> None:
+    def largest(x: float) -> float:
+        """The density of the largest of them, times x."""
+        return x * workers * norm.pdf(x) * norm.cdf(x) ** (workers - 1)
+
+    assert expected_lead(workers) == pytest.approx(quad(largest, -9, 9, points=[0, 3], limit=200)[0], rel=error)
+
+
+def test_an_average_in_shared_memory_costs_that_of_a_tree_for_two_workers_only() -> None:
+    how = {"parameters": 10**6, "itemsize": 4, "t_s": 1e-5, "t_b": 1e-10, "t_u": 0.0, "every": 1}
+    shared = [costmodel.cost("local", workers=workers, **how).busy_s for workers in (2, 4, 16)]
+    tree = [costmodel.averaging_time(workers, 4e6, t_s=1e-5, t_b=1e-10) for workers in (2, 4, 16)]
+    assert shared[0] == pytest.approx(tree[0])
+    assert shared[1] < tree[1] and shared[2] < tree[2]
 
 
 @needs_kernels
@@ -195,6 +268,46 @@ def test_advice_is_one_worker_where_more_do_not_pay(machine: costmodel.Calibrati
 
 
 @needs_kernels
+def test_threads_that_are_decided_limit_the_workers(machine: costmodel.Calibration) -> None:
+    made = costmodel.advise(nn.build("lenet"), batch=8, backend="multicore", threads=3, calibration=machine,
+                            seconds=0.02)  # fmt: skip
+    assert made.threads == 3
+    assert sorted((p.workers, p.threads) for p in made.considered) == [(1, 3), (2, 3)], "8 CPUs hold no third"
+    full = costmodel.advise(nn.build("lenet"), batch=8, backend="multicore", threads=8, calibration=machine,
+                            seconds=0.02)  # fmt: skip
+    assert (full.workers, full.reason) == (
+        1,
+        "there are 8 CPUs: two workers of 8 threads each would take turns on them",
+    )
+    with pytest.raises(InputError, match="threads must be at least 1"):
+        costmodel.advise(nn.build("lenet"), backend="multicore", threads=0, calibration=machine)
+
+
+@needs_kernels
+@pytest.mark.parametrize("threads, counts", [(None, {1, 2, 4, 8}), (2, {2}), (5, set()), (8, set())])
+def test_workers_are_chosen_for_the_threads_of_each(
+    machine: costmodel.Calibration, monkeypatch: pytest.MonkeyPatch, threads: int | None, counts: set[int]
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("pyconv.threads.usable_cpus", lambda: 8)
+    monkeypatch.setattr(costmodel, "calibrate", lambda backend, seconds: machine)
+
+    def measured(model: nn.Sequential, batch: int, *, threads: int, **how: object) -> costmodel.Measured:
+        asked.append(threads)
+        return costmodel.Measured((0.4 / threads,), (1e-6,))
+
+    monkeypatch.setattr("pyconv.costmodel.advice.measure", measured)
+    job = Job(optim.SGD(lr=0.01), 8, 1, threads_per_worker=threads, backend="multicore")
+    workers, reason = advised_workers(nn.build("lenet"), 640, job)
+    assert set(asked) == counts
+    if threads == 2:
+        assert workers == 4 and "one worker with 2 threads" in reason
+    elif threads is not None:
+        assert workers == 1
+        assert reason == f"there are 8 CPUs: two workers of {threads} threads each would take turns on them"
+
+
+@needs_kernels
 @pytest.mark.timeout(120)
 def test_calibration_measures_saves_and_loads(tmp_path: Path) -> None:
     made = costmodel.calibrate("serial", seconds=0.002)
@@ -211,6 +324,36 @@ def test_calibration_measures_saves_and_loads(tmp_path: Path) -> None:
         made.rate("serial", "fastest")
     estimate = estimated_seconds(nn.build("lenet"), 16, made, backend="serial")
     assert math.isfinite(estimate) and estimate > 0
+
+
+UNGUARDED = """
+import numpy as np, pyconv
+from pyconv import costmodel, nn
+model = nn.build("5-2-4-2")
+{call}
+"""
+
+
+@needs_kernels
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "costmodel.calibrate('serial', seconds=0.001)",
+        "costmodel.advise(model, backend='serial', seconds=0.01)",
+        "pyconv.threads.usable_cpus = lambda: 2\n"
+        "x, y = np.zeros((64, 28, 28, 1), 'f4'), np.arange(64) % 2\n"
+        "pyconv.fit(model, x, y, epochs=1, batch_size=16, workers='auto', progress='off')",
+    ],
+    ids=["calibrate", "advise", "workers=auto"],
+)
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path, call: str) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(UNGUARDED.format(call=call))
+    environment = {**os.environ, "PYTHONPATH": str(Path(pyconv.__file__).parents[1])}
+    ran = subprocess.run([sys.executable, path], env=environment, capture_output=True, text=True, timeout=100)
+    assert ran.stderr.strip().splitlines()[-1] == f"pyconv.errors.InputError: {MESSAGE}"
+    assert ran.stderr.count("Traceback") == 1, "the other process says nothing"
 
 
 @needs_kernels

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from pyconv.costmodel import Cluster, averaging_time, bend, curve, simulate
 from pyconv.errors import InputError, UnknownNameError
+from pyconv.parallel import OPTIONS
 
 pytest.importorskip("simpy", reason="SimPy is not installed: pip install 'pyconv[simulate]'")
 
@@ -20,6 +23,21 @@ def test_even_workers_in_a_tree_follow_the_closed_form(workers: int) -> None:
     local_s = 20 * 0.1 + averaging_time(workers, 4e6, t_s=50e-6, t_b=8e-10)
     local = simulate(cluster, workers, "local", steps=40, every=20)
     assert local.steps_per_s == pytest.approx(20 * workers / local_s)
+
+
+def test_workers_meet_as_often_as_in_training_by_default() -> None:
+    assert simulate(EVEN, 64, "easgd", steps=8).every == OPTIONS["sync_every"].default["easgd"] == 4
+    assert simulate(EVEN, 64, "easgd", steps=8) == simulate(EVEN, 64, "easgd", steps=8, every=4)
+    local = [simulate(EVEN, workers, "local", steps=40, epoch=449) for workers in (2, 64, 1024)]
+    assert [made.every for made in local] == [40, 8, 1], "once an epoch, which the workers share"
+    assert simulate(EVEN, 64, "local", steps=40).every == 40, "without an epoch the run is one"
+    assert local[2].steps_per_s == pytest.approx(simulate(EVEN, 1024, "sync", steps=40).steps_per_s)
+    assert simulate(EVEN, 4, "sync").every == 1
+
+
+def test_no_step_is_left_without_its_meeting() -> None:
+    ragged, even = (simulate(EVEN, 64, "local", steps=steps, every=8).steps_per_s for steps in (33, 40))
+    assert ragged == pytest.approx(even)
 
 
 def test_the_server_link_bounds_asynchronous_rules() -> None:
@@ -39,7 +57,7 @@ def test_shared_memory_sends_nothing() -> None:
 def test_stragglers_hold_up_those_who_meet() -> None:
     slow = Cluster(gradient_s=0.1, parameter_bytes=4e3, straggler_share=0.02, straggler_factor=10)
     sync, ssp, asynchronous, local = (
-        simulate(slow, 64, update, steps=40) for update in ("sync", "ssp", "async", "local")
+        simulate(slow, 64, update, steps=40, every=20) for update in ("sync", "ssp", "async", "local")
     )
     assert sync.speedup < local.speedup < asynchronous.speedup
     assert sync.speedup < ssp.speedup <= asynchronous.speedup * 1.01
@@ -67,11 +85,24 @@ def test_the_curve_of_the_rule_that_sends_most_bends_first() -> None:
     assert bends["local"] is None or bends["local"] > bends["sync"]
 
 
-@pytest.mark.parametrize("bad", [{"workers": 0}, {"steps": 0}, {"staleness": -1}])
+@pytest.mark.parametrize("bad", [
+    {"workers": 0}, {"workers": 2.5}, {"steps": 0}, {"every": 0}, {"epoch": 0}, {"staleness": -1}, {"seed": -1},
+])  # fmt: skip
 def test_bad_numbers_are_refused(bad: dict) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=f"{next(iter(bad))} must be"):
         simulate(EVEN, **{"workers": 2, **bad})
+
+
+def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(UnknownNameError):
         simulate(EVEN, 2, "asink")
-    with pytest.raises(InputError):
-        Cluster(gradient_s=0, parameter_bytes=1)
+
+
+@pytest.mark.parametrize("bad", [
+    {"gradient_s": 0}, {"parameter_bytes": -1}, {"update_s": -1}, {"t_s": -1e-9}, {"t_b": -1e-9}, {"t_b": math.nan},
+    {"workers_per_node": 0}, {"workers_per_node": 2.5}, {"spread": -1}, {"straggler_share": 1.5},
+    {"straggler_factor": -2}, {"straggler_factor": 0.5},
+])  # fmt: skip
+def test_a_cluster_of_bad_numbers_is_refused(bad: dict) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(bad))} must be"):
+        Cluster(**{"gradient_s": 0.1, "parameter_bytes": 4e6, **bad})

@@ -215,7 +215,7 @@ def test_a_script_without_a_guard_is_told_so(tmp_path):
     run = script(tmp_path, guard="True")
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 1
-    assert errors.strip().splitlines()[-1].endswith('put the call that trains under: if __name__ == "__main__":')
+    assert errors.strip().splitlines()[-1].endswith('put that call under: if __name__ == "__main__":')
     assert errors.count("Traceback") == 1
 
 

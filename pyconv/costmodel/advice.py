@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import nn
 from ..backends import get as get_backend
+from ..shapes import integer
 from ..threads import counted
 from .calibration import Calibration
 from .network import measure
@@ -44,7 +45,7 @@ class Advice:
 
 def advise(
     model: nn.Sequential, batch: int = 64, update: str = "sync", *, images: int = 28709, backend: str = "auto",
-    cpus: int | None = None, calibration: Calibration | None = None, seconds: float = 0.5,
+    cpus: int | None = None, threads: int | None = None, calibration: Calibration | None = None, seconds: float = 0.5,
 ) -> Advice:  # fmt: skip
     """Say how many workers and threads train `model` fastest here.
 
@@ -54,6 +55,8 @@ def advise(
         As in :func:`predict`.
     cpus : int, optional
         CPUs to use at most; by default all that the process may use.
+    threads : int, optional
+        Of each worker, where that is decided and only the number of workers is not; where the backend has threads.
     calibration : see :func:`predict`
     seconds : float
         To measure the network's gradient for, with each number of threads that is considered.
@@ -65,22 +68,24 @@ def advise(
         rate.
     """
     calibration = this_machine() if calibration is None else calibration
-    cpus = calibration.cpus if cpus is None else max(1, min(cpus, calibration.cpus))
-    many = get_backend(backend).threads(2) > 1
-    choices = [(workers, cpus // workers if many else 1) for workers in range(1, cpus + 1) if cpus % workers == 0]
-    if not many:
-        choices = [(workers, 1) for workers in range(1, cpus + 1)]
+    cpus = calibration.cpus if cpus is None else min(integer(cpus, "cpus", minimum=1), calibration.cpus)
+    each = 1 if get_backend(backend).threads(2) == 1 else threads
+    if each is None:
+        choices = [(workers, cpus // workers) for workers in range(1, cpus + 1) if cpus % workers == 0]
+    else:
+        each = integer(each, "threads", minimum=1)
+        choices = [(workers, each) for workers in range(1, max(1, cpus // each) + 1)]
     steps = {
-        threads: measure(model, batch, backend=backend, threads=threads, seconds=seconds)
-        for threads in dict.fromkeys(threads for _, threads in choices)
+        count: measure(model, batch, backend=backend, threads=count, seconds=seconds)
+        for count in dict.fromkeys(count for _, count in choices)
     }
     how: dict[str, Any] = {"images": images, "backend": backend, "calibration": calibration}
     predicted = [
         predict(
-            model, batch, workers, update, threads=threads, gradient_s=steps[threads].gradient_s,
-            update_s=steps[threads].update_s, spread=steps[threads].spread, **how,
+            model, batch, workers, update, threads=count, gradient_s=steps[count].gradient_s,
+            update_s=steps[count].update_s, spread=steps[count].spread, **how,
         )
-        for workers, threads in choices
+        for workers, count in choices
     ]  # fmt: skip
     considered = sorted(predicted, key=lambda prediction: prediction.epoch_s)
     best = considered[0]
@@ -94,12 +99,17 @@ def advise(
     return Advice(best.workers, best.threads, update, reason, tuple(considered))
 
 
-def _why_alone(alone: Prediction, considered: list[Prediction], cpus: int) -> str:
+def why_no_room(cpus: int, threads: int) -> str:
+    """Why two workers of so many threads each would take turns on the CPUs, for the user."""
     if cpus == 1:
         return "there is one CPU: workers would take turns on it"
+    return f"there are {cpus} CPUs: two workers of {counted(threads, 'thread')} each would take turns on them"
+
+
+def _why_alone(alone: Prediction, considered: list[Prediction], cpus: int) -> str:
     other = next((prediction for prediction in considered if prediction.workers > 1), None)
     if other is None:
-        return "nothing else can run here"
+        return why_no_room(cpus, alone.threads)
     share = 100 * other.communication_s / other.epoch_s
     return (
         f"more workers do not pay: {other.workers} of them would be {alone.epoch_s / other.epoch_s:.2f} times as fast "

@@ -20,6 +20,7 @@ from ..backends import get as get_backend
 from ..errors import CheckpointError, InputError, unknown_name
 from ..shapes import ConvGeometry, conv_geometry
 from ..threads import usable_cpus
+from .checks import not_negative
 from .fits import Fit, line, median_of
 from .link import time_messages
 from .timing import median_seconds, seconds_of
@@ -170,6 +171,8 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
     ------
     BackendUnavailable
         If `backend` cannot run here.
+    InputError
+        If a script calls this without a main guard: the process that messages are timed with imports the script.
     WorkerError
         If the process that messages are timed with fails.
 
@@ -178,9 +181,11 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
     t_c and t_s, t_b are straight lines through the measured times (SciPy's least squares, relative errors), with 95 %
     confidence intervals: section 4 of the paper calls them the time of one operation, start-up and time per byte.
     """
+    not_negative(seconds=seconds)
     names = [name for name, reason in backends().items() if reason is None and name != "reference"]
     if backend is not None:
         names = [get_backend(backend).name]
+    timed = time_messages() if messages else None  # first: a script without a main guard is told so at once
     rates: dict[str, dict[str, Fit]] = {}
     starts: dict[str, dict[str, Fit]] = {}
     shares: dict[str, float] = {}
@@ -191,8 +196,7 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
         shares[name] = _parallel_share(name, seconds)
     copy = _copies(seconds)
     t_s, t_b, slowdown = Fit(0.0, 0.0, 0.0, "s", 0), copy, 1.0
-    if messages:
-        timed = time_messages()
+    if timed is not None:
         t_s, t_b = line(timed.bytes, timed.seconds, "byte")
         slowdown = timed.slowdown
     return Calibration(rates, starts, t_s, t_b, _updates(seconds), copy, usable_cpus(), shares, slowdown)

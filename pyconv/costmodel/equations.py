@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 
-from ..errors import InputError
+from .checks import counts, not_negative, positive
 
 
 def operations(n: int, m: int, k: int) -> float:
@@ -42,9 +42,9 @@ def operations(n: int, m: int, k: int) -> float:
     Raises
     ------
     InputError
-        If a size is below 1.
+        If a size is no integer of at least 1. The other functions refuse a bad number alike.
     """
-    _positive(n=n, m=m, k=k)
+    counts(n=n, m=m, k=k)
     return float((2 * m * m + 1) * n * n * k)
 
 
@@ -63,6 +63,7 @@ def serial_time(n: int, m: int, k: int, *, t_c: float) -> float:
     float
         Seconds.
     """
+    positive(t_c=t_c)
     return t_c * operations(n, m, k)
 
 
@@ -83,7 +84,7 @@ def computation_time(p: int, n: int, m: int, k: int, *, t_c: float) -> float:
     float
         Seconds.
     """
-    _positive(p=p)
+    counts(p=p)
     return serial_time(n, m, k, t_c=t_c) / p
 
 
@@ -106,7 +107,8 @@ def communication_time(n: int, m: int, k: int, *, t_s: float, t_b: float, s: flo
     float
         Seconds.
     """
-    _positive(n=n, m=m, k=k)
+    counts(n=n, m=m, k=k)
+    not_negative(t_s=t_s, t_b=t_b, s=s)
     return 2 * k * (t_s + t_b * s * n * (m - 1) / 2)
 
 
@@ -130,7 +132,8 @@ def parallel_time(p: int, n: int, m: int, k: int, *, t_c: float, t_s: float, t_b
         Seconds.
     """
     alone = computation_time(p, n, m, k, t_c=t_c)
-    return alone if p == 1 else alone + communication_time(n, m, k, t_s=t_s, t_b=t_b, s=s)
+    sending = communication_time(n, m, k, t_s=t_s, t_b=t_b, s=s)
+    return alone if p == 1 else alone + sending
 
 
 def speedup(p: int, n: int, m: int, *, t_c: float, t_s: float, t_b: float, s: float = 1) -> float:
@@ -160,7 +163,9 @@ def speedup(p: int, n: int, m: int, *, t_c: float, t_s: float, t_b: float, s: fl
     >>> round(costmodel.speedup(16, 48, 5, t_c=1e-9, t_s=1e-6, t_b=1e-9), 2)
     12.32
     """
-    _positive(p=p, n=n, m=m)
+    counts(p=p, n=n, m=m)
+    positive(t_c=t_c)
+    not_negative(t_s=t_s, t_b=t_b, s=s)
     if p == 1:
         return 1.0
     return p / (1 + p * (2 * t_s + t_b * s * n * (m - 1)) / (t_c * operations(n, m, 1)))
@@ -183,7 +188,8 @@ def averaging_time(workers: int, parameter_bytes: float, *, t_s: float, t_b: flo
     float
         Seconds.
     """
-    _positive(workers=workers)
+    counts(workers=workers)
+    not_negative(parameter_bytes=parameter_bytes, t_s=t_s, t_b=t_b)
     return 2 * math.ceil(math.log2(workers)) * (t_s + t_b * parameter_bytes)
 
 
@@ -204,10 +210,6 @@ def epoch_time(workers: int, compute_s: float, parameter_bytes: float, *, t_s: f
     float
         Seconds.
     """
-    return compute_s / workers + averaging_time(workers, parameter_bytes, t_s=t_s, t_b=t_b)
-
-
-def _positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, not {value}")
+    average_s = averaging_time(workers, parameter_bytes, t_s=t_s, t_b=t_b)
+    not_negative(compute_s=compute_s)
+    return compute_s / workers + average_s

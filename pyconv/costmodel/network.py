@@ -14,6 +14,7 @@ from .. import nn, optim
 from ..backends import get as get_backend
 from ..shapes import ConvGeometry
 from .calibration import Calibration
+from .checks import counts
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,11 @@ def estimated_seconds(
 
     Notes
     -----
-    A kernel's rate depends on a layer's shape: expect this to be right within a factor of two to five
-    (small networks are the worst), and :func:`measure` to be right within some per cent.
+    A kernel's rate depends on a layer's shape: expect this to be too low, by some tens of per cent for large networks
+    and by several times for the smallest (the report's Fig. 3 shows how far), and :func:`measure` to be right within
+    some per cent.
     """
+    counts(batch=batch, threads=threads)
     name = get_backend(backend).name
     work = workload(model)
     start = min((fit.value for fit in calibration.start_up[name].values()), default=0.0)
@@ -181,6 +184,7 @@ def measure(
     Gradients and updates take turns as in training: an update finds the parameters in no cache after a gradient, and
     took up to twice as long as updates one after the other.
     """
+    counts(batch=batch)
     twin = copy.deepcopy(model)
     twin.backend, twin.threads = backend, threads
     rng = np.random.default_rng()

@@ -20,7 +20,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import InputError, unknown_name
+from ..errors import unknown_name
+from ..shapes import integer
+from .checks import at_least_one, counts, not_negative
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,19 @@ def cost(update: str, *, workers: int, parameters: int, itemsize: int, t_s: floa
     ------
     UnknownNameError
         If the rule is not known.
+    InputError
+        If a number is out of its range.
     """
     if update not in RULES:
         raise unknown_name("update rule", update, RULES)
-    if workers < 1:
-        raise InputError(f"workers must be at least 1, not {workers}")
+    counts(workers=workers, itemsize=itemsize)
+    integer(parameters, "parameters", minimum=0)
+    not_negative(t_s=t_s, t_b=t_b, t_u=t_u)
+    if every is not None:
+        at_least_one(every=every)
     update_s = t_u * parameters
     if workers == 1:
         return Cost(update_s)
     rounds = math.ceil(math.log2(workers))
-    steps = EVERY.get(update, 1.0) if every is None else max(1.0, every)
+    steps = EVERY.get(update, 1.0) if every is None else every
     return RULES[update](Work(workers, t_s * rounds, t_b * parameters * itemsize, update_s, steps))

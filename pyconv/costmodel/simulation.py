@@ -21,6 +21,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import BackendUnavailable, InputError, unknown_name
+from ..shapes import integer
+from .checks import at_least_one, counts, not_negative, positive
+from .rules import EVERY
 
 UPDATES = ("sync", "async", "ssp", "hogwild", "local", "easgd")
 HINT = "the simulation needs SimPy: pip install 'pyconv[simulate]'"
@@ -63,8 +66,11 @@ class Cluster:
     tree: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.gradient_s > 0 and self.workers_per_node >= 1):
-            raise InputError("a cluster needs gradient_s above 0 and workers_per_node of at least 1")
+        positive(gradient_s=self.gradient_s)
+        names = ("parameter_bytes", "update_s", "t_s", "t_b", "spread")
+        not_negative(**{name: getattr(self, name) for name in names})
+        counts(workers_per_node=self.workers_per_node)
+        at_least_one(straggler_factor=self.straggler_factor)
         if not 0 <= self.straggler_share <= 1:
             raise InputError(f"straggler_share must be between 0 and 1, not {self.straggler_share}")
 
@@ -85,6 +91,8 @@ class Simulated:
         Share of the workers' time that they compute gradients.
     staleness : float
         Mean number of others' updates between a worker's reading of the parameters and its own update.
+    every : int
+        Steps of a worker between meetings, or between exchanges with the server.
     """
 
     workers: int
@@ -93,11 +101,12 @@ class Simulated:
     speedup: float
     busy_share: float
     staleness: float
+    every: int
 
 
 def simulate(
-    cluster: Cluster, workers: int, update: str = "sync", *, steps: int = 30, every: int = 20, staleness: int = 3,
-    seed: int = 0,
+    cluster: Cluster, workers: int, update: str = "sync", *, steps: int = 30, every: int | None = None,
+    epoch: int | None = None, staleness: int = 3, seed: int = 0,
 ) -> Simulated:  # fmt: skip
     """Play some steps of parallel training.
 
@@ -110,9 +119,13 @@ def simulate(
     update : str
         Update rule.
     steps : int
-        Of each worker.
-    every : int
-        Steps between meetings, for ``local`` and ``easgd``.
+        Of each worker; a few more where the last would have no meeting.
+    every : int, optional
+        Steps of a worker between meetings, for ``local`` and ``easgd``. By default what training takes: 4 for
+        ``easgd``, and once an epoch for ``local``.
+    epoch : int, optional
+        Steps of an epoch that the workers share, for ``local`` where `every` is not given. By default the whole run
+        is one epoch.
     staleness : int
         For ``ssp``: steps that a worker may be ahead of the slowest.
     seed : int
@@ -126,19 +139,35 @@ def simulate(
     ------
     BackendUnavailable
         If SimPy is not installed.
+    InputError
+        If a number is out of its range.
     UnknownNameError
         If the update rule is not known.
     """
     if update not in UPDATES:
         raise unknown_name("update rule", update, UPDATES)
-    if min(workers, steps, every) < 1 or staleness < 0:
-        raise InputError("workers, steps and every must be at least 1, staleness at least 0")
+    counts(workers=workers, steps=steps)
+    counts(**{name: value for name, value in (("every", every), ("epoch", epoch)) if value is not None})
+    for name, value in (("staleness", staleness), ("seed", seed)):
+        integer(value, name, minimum=0)
     try:
         import simpy
     except ModuleNotFoundError:
         raise BackendUnavailable(HINT) from None
-    run = _Run(simpy, cluster, workers, update, steps, every, staleness, np.random.default_rng(seed))
+    between = _between_meetings(workers, update, steps, every, epoch)
+    steps = between * math.ceil(steps / between)
+    run = _Run(simpy, cluster, workers, update, steps, between, staleness, np.random.default_rng(seed))
     return run.play()
+
+
+def _between_meetings(workers: int, update: str, steps: int, every: int | None, epoch: int | None) -> int:
+    """Steps of a worker from one meeting to the next, at most those of the run."""
+    if update not in EVERY:
+        return 1
+    chosen: float = EVERY[update] if every is None else every
+    if math.isinf(chosen) and epoch is not None:
+        chosen = math.ceil(epoch / workers)
+    return int(min(chosen, steps))
 
 
 @dataclass
@@ -177,6 +206,7 @@ class _Run:
             rate * alone,
             self.computed / (self.workers * self.env.now),
             float(np.mean(self.stale)) if self.stale else 0.0,
+            self.every,
         )
 
     def mean_gradient(self) -> float:
@@ -217,7 +247,7 @@ class _Run:
             yield from self.meet(c.update_s)
         elif self.update == "local":
             yield self.env.timeout(c.update_s)
-            if (step + 1) % self.every == 0 or step + 1 == self.steps:
+            if (step + 1) % self.every == 0:
                 yield from self.meet(0.0)
         elif self.update == "easgd":
             yield self.env.timeout(c.update_s)
@@ -296,7 +326,7 @@ def curve(cluster: Cluster, update: str, workers: list[int], **options: int) -> 
     workers : list of int
         Numbers of workers.
     **options : int
-        Of :func:`simulate`: steps, every, staleness, seed.
+        Of :func:`simulate`: steps, every, epoch, staleness, seed.
 
     Returns
     -------

@@ -60,21 +60,30 @@ def advised_workers(model: Sequential, images: int, job: Job) -> tuple[int, str]
         For the log.
     """
     from ..costmodel import advise, calibrate
+    from ..costmodel.advice import why_no_room
     from ..threads import usable_cpus
 
-    backend = get(job.backend).name
-    threads = integer(job.threads_per_worker or 1, "threads_per_worker", minimum=1)
-    room = min(usable_cpus() // threads, images)
-    if backend == "cuda":
+    backend = get(job.backend)
+    if backend.name == "cuda":
         return 1, "one process keeps a GPU busy"
-    if room < 2:
-        return 1, "there is one CPU for workers: they would take turns on it"
+    threads = job.threads_per_worker
+    if threads is not None:
+        threads = backend.threads(integer(threads, "threads_per_worker", minimum=1))
+    cpus = usable_cpus()
+    if cpus // (threads or 1) < 2:
+        return 1, why_no_room(cpus, threads or 1)
     rule = rule_for(job.update, job.options).name
-    known = rule if rule in RULES else "sync"  # a rule of the user's own is taken to meet as often
     advice = advise(
-        model, job.batch_size, known, images=images, backend=backend, calibration=calibrate(backend, seconds=0.01)
+        model,
+        job.batch_size,
+        rule if rule in RULES else "sync",  # a rule of the user's own is taken to meet as often
+        images=images,
+        backend=backend.name,
+        cpus=min(cpus, images * (threads or 1)),  # each worker needs an image
+        threads=threads,
+        calibration=calibrate(backend.name, seconds=0.01),
     )
-    return min(advice.workers, room), advice.reason
+    return advice.workers, advice.reason
 
 
 def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -> Engine:

@@ -1,4 +1,4 @@
-"""The guard that a script with workers needs: spawned processes import it."""
+"""The guard that a script with workers, or with a calibration, needs: spawned processes import it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ EXIT_UNGUARDED = 86  # of a process that found itself starting workers while imp
 
 MESSAGE = (
     "the script starts workers when it is merely imported, which every worker process does; "
-    'put the call that trains under: if __name__ == "__main__":'
+    'put that call under: if __name__ == "__main__":'
 )
 
 

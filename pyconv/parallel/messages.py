@@ -14,8 +14,9 @@ import numpy as np
 from .. import nn
 from ..backends import backends
 from ..costmodel.link import Messages, provide
-from ..errors import WorkerError
+from ..errors import InputError, WorkerError
 from ..threads import usable_cpus
+from . import guard
 from .memory import Segment
 
 SIZES = (0, 1 << 12, 1 << 15, 1 << 18, 1 << 20, 1 << 22, 1 << 24)
@@ -36,9 +37,12 @@ def time_messages() -> Messages:
 
     Raises
     ------
+    InputError
+        If the script that calls for this has no main guard: the other process, which imports it, would do so too.
     WorkerError
         If the other process dies or does not answer.
     """
+    guard.check_main_guard()
     context = multiprocessing.get_context("spawn")
     memory = Segment(max(SIZES), "timing messages between processes")
     here, there = context.Pipe()
@@ -51,11 +55,11 @@ def time_messages() -> Messages:
         slowdown = _slowdown(here)
         here.send_bytes(b"end")
         other.join(PATIENCE_S)
-    except (EOFError, BrokenPipeError, TimeoutError):
-        raise WorkerError(
-            "the process that messages are timed with died or did not answer; a script that calls calibrate() "
-            "must do so under: if __name__ == '__main__'"
-        ) from None
+    except (EOFError, ConnectionError, TimeoutError):
+        other.join(1.0)  # its pipe closes a moment before it has ended
+        if other.exitcode == guard.EXIT_UNGUARDED:
+            raise InputError(guard.MESSAGE) from None
+        raise WorkerError("the process that messages are timed with died or did not answer") from None
     finally:
         if other.is_alive():
             other.kill()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import figures, paper
+from .captions import range_of_estimates, rare_meetings
 from .page import Picture, Section, Table
 from .results import Results
 
@@ -243,12 +244,13 @@ class _Figure:
     draw: Callable[[list[dict[str, Any]]], Any]
     caption: str
     paper: str
+    ending: Callable[[list[dict[str, Any]]], str] = lambda records: ""
 
     def section(self, name: str, records: list[dict[str, Any]]) -> Section:
         """Its section of the page."""
         if not any(record["median_s"] for record in records):
             return _missing(self.title, self.file)
-        picture = Picture(name, self.draw(records), self.caption)
+        picture = Picture(name, self.draw(records), self.caption + self.ending(records))
         return Section(self.title, [picture, *_cannot(records), self.paper])
 
 
@@ -276,10 +278,9 @@ _FIGURES = {
         "bench_fig3_architectures.py",
         functools.partial(figures.architectures, images=EPOCH_IMAGES),
         f"Seconds of an epoch of {EPOCH_IMAGES:,} images of 28×28 pixels, by architecture "
-        "(kernel-filters-hidden-classes); white diamonds are the cost model's estimate from FLOPs and bytes alone, "
-        "too low by up to two times for large networks and by up to ten for small ones, whose layers do not fill the "
-        "vectors.",
+        "(kernel-filters-hidden-classes); white diamonds are the cost model's estimate from FLOPs and bytes alone",
         "The paper reports about six times for its GPU over its CPU on such networks.",
+        range_of_estimates,
     ),
     "fig4": _Figure(
         "Fig. 4: training time against workers",
@@ -338,7 +339,7 @@ def _simulated(records: list[dict[str, Any]]) -> list[Section]:
         text += f"; not by {_and(by_count[None])} up to {most} workers"
     caption = (
         f"Simulated speed-up against workers on a cluster ({records[0]['case']}), under each update rule; the grey "
-        "line is ideal. Where only the server's link counts, curves coincide."
+        f"line is ideal. Where only the server's link counts, curves coincide.{rare_meetings(records)}"
     )
     picture = Picture("simulation", figures.simulated(records), caption)
     return [Section("Beyond this machine: a simulated cluster", [picture, f"{text}."])]

@@ -1,0 +1,28 @@
+"""Ends of captions that say what the records say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def range_of_estimates(records: list[dict[str, Any]]) -> str:
+    """How far the cost model's estimates are from the measured times; ends the sentence that names them."""
+    ratios = {r["predicted_s"] / r["median_s"]: r["case"] for r in records if r.get("predicted_s") and r["median_s"]}
+    if not ratios:
+        return "."
+    low, high = min(ratios), max(ratios)
+    return f": {low:.2f} ({ratios[low]}) to {high:.2f} ({ratios[high]}) of the measured time."
+
+
+def rare_meetings(records: list[dict[str, Any]]) -> str:
+    """How many steps of a worker lie between two meetings, under the rules that do not meet in each."""
+    words = []
+    for column in dict.fromkeys(record["column"] for record in records):
+        own = [r for r in records if r["column"] == column and r["x"] > 1 and r.get("every") is not None]
+        most, least = (choose((r["every"] for r in own), default=1) for choose in (max, min))
+        if most == least > 1:
+            words.append(f"{most} under {column}")
+        elif most > 1:
+            shared = f"once in an epoch of {own[0]['epoch']} steps that the workers share"
+            words.append(f"{most} to {least} under {column}, {shared}")
+    return f" H, the steps of a worker between two meetings: {'; '.join(words)}." if words else ""
