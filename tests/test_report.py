@@ -148,6 +148,30 @@ def test_later_files_replace_figures_and_reasons_do_not_replace_measurements(tmp
         read_results([first, second])
 
 
+def test_a_measurement_replaces_why_it_could_not_run_before(tmp_path: Path) -> None:
+    reason = record("table1", "serial winograd", "1: x", None, unavailable="3×3 only", threads=None)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(measured(reason, record("table1", "serial winograd", "1: x", 0.5))))
+    assert [r["median_s"] for r in read_results([path]).records] == [0.5]
+    on_two = record("table1", "serial winograd", "1: x", 0.3, threads=2)
+    path.write_text(json.dumps(measured(record("table1", "serial winograd", "1: x", 0.5), on_two)))
+    assert [r["median_s"] for r in read_results([path]).records] == [0.5, 0.3], "threads make two figures"
+
+
+def test_rows_of_table_1_have_the_papers_order_whatever_was_measured_first(tmp_path: Path) -> None:
+    order = ["serial naive", "serial direct", "serial winograd", "serial best", "multicore naive, 2 threads",
+             "multicore best, 2 threads", "cuda naive", "cuda naive with copies", "cuda shared_input", "cuda block_tuned",
+             "torch contiguous", "torch channels_last", "a column of tomorrow"]  # fmt: skip
+    path = tmp_path / "results.json"
+    shuffled = np.random.default_rng().permutation(order)
+    path.write_text(json.dumps(measured(*(record("table1", str(column), "1: x", 0.5) for column in shuffled))))
+    run_report(path, "-o", tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    for section in (text.split("## Table I:")[1].split("## ")[0], text.split("## Table II:")[1].split("## ")[0]):
+        found = re.findall(r"^\| ([^|]+) \| (?:500|1 )", section, re.MULTILINE)
+        assert found in (order, order[1:])
+
+
 def test_another_machine_of_the_same_name_is_told(tmp_path: Path) -> None:
     first, second = (
         measured(*(record(name, "serial", x=size, images=64, when=when) for size, when in zip((16, 32), times)))
