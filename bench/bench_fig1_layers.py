@@ -71,7 +71,7 @@ def test_convolution(size: int, operation: str, measure, rng, quick: bool, calib
             "operation": operation, "x": size}  # fmt: skip
     candidates = {name: functools.partial(run, x, weight, bias, grad, **how) for name, how in backends().items()}
     wide = (array.astype(np.float64) for array in (x, weight, bias, grad))
-    expected = run(*wide, backend="serial")
+    expected = run(*wide, backend="reference")
     error = max(itertools.starmap(relative_error, pairs(candidates, expected)))
     error = max(error, on_gpu(functools.partial(run, backend="cuda"), (x, weight, bias, grad), expected, candidates))
     say_what_cannot(measure, what)

@@ -41,7 +41,7 @@ def test_speedup(size: int, measure, rng, quick: bool, calibration) -> None:
         )
         candidates[f"multicore best, {count} threads"] = lambda: run(x, weight, bias, backend="multicore")
     wide = [array.astype(np.float64) for array in (x, weight, bias)]
-    expected = run(*wide, backend="serial")
+    expected = run(*wide, backend="reference")
     error = max(relative_error(call(), expected) for call in candidates.values())
     if cuda_columns.unavailable() is None:
         on_gpu = functools.partial(run, backend="cuda")

@@ -46,7 +46,7 @@ def test_layer(number: int, measure, rng, quick: bool) -> None:
         candidates[f"multicore best, {count} threads"] = lambda: run(x, weight, bias, backend="multicore")
     else:
         measure.cannot("this process may use one CPU only", **what, column="multicore best")
-    expected = run(*(array.astype(np.float64) for array in (x, weight, bias)), backend="serial", algorithm="direct")
+    expected = run(*(array.astype(np.float64) for array in (x, weight, bias)), backend="reference")
     error = max(relative_error(call(), expected) for call in candidates.values())
     reason = cuda_columns.unavailable()
     for variant in cuda_columns.VARIANTS:
