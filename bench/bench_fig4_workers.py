@@ -133,10 +133,14 @@ def test_update_of_4_megabytes(measure, two_cpus: None, tmp_path: Path, quick: b
             span[:] = min(span[0], first), max(span[1], last)
     seconds = [(last - first) / 1e6 for first, last in spans.values()]
     low, middle, high = np.percentile(seconds, [25, 50, 75]).tolist()
+    # Of a parameter: four gradients are added and divided, the velocity and the parameter multiplied and added to.
+    flops = 8 * model.flat.size
+    rate = flops / middle / 1e9
     measure.add(
         experiment=BESIDE, case=f"{model.flat.nbytes / 2**20:.1f} MB of parameters", operation="reduce and update",
         column="sync, 4 workers", x=4, median_s=middle, q1_s=low, q3_s=high, rounds=len(seconds), threads=1,
-        relative_error=error,
+        relative_error=error, flops=flops, gflops=rate,
+        share_of_peak=rate / measure.peak(min(4, threads.usable_cpus())).gflops,
     )  # fmt: skip
 
 
