@@ -115,6 +115,17 @@ def test_every_figure_draws_its_predictions_over_bars_of_quartiles() -> None:
     assert [text.get_text() for text in bars.get_legend().get_texts()].count("cost model") == 1
 
 
+def test_captions_say_how_far_off_the_cost_model_is(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    rows = everything()["records"]
+    rows.append(record("fig2", "multicore best, 2 threads", seconds=1e-3, x=16, predicted_s=1e-4))
+    results.write_text(json.dumps(measured(*rows)), encoding="utf-8")
+    run_report(results, "-o", tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "below 1 where the prediction is too low: convolution 0.90 to 0.90.*" in text
+    assert "serial naive 1.10 to 1.10; serial best 1.10 to 1.10; multicore best 0.10 to 0.10.*" in text
+
+
 def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     results.write_text(json.dumps(everything()), encoding="utf-8")
