@@ -14,7 +14,9 @@ import pytest
 import pyconv
 from pyconv import datasets, nn, optim, report
 from pyconv.errors import DataError, ShapeError
-from pyconv.reporting import figures, paper, read_results
+from pyconv.reporting import figures, paper, read_results, run_pictures
+from pyconv.reporting.page import Section, markdown_table, page
+from pyconv.reporting.runs import Run, summary
 from pyconv.reporting.scores import scores
 
 needs_kernels = pytest.mark.skipif(pyconv.backends()["serial"] is not None, reason="the compiled module is missing")
@@ -130,12 +132,12 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     results.write_text(json.dumps(everything()), encoding="utf-8")
     run_report(results, "-o", tmp_path / "out")
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    sources = re.findall(r'(?:src|href)="([^"]{0,40})', page)
+    shown = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]{0,40})', shown)
     assert len(sources) == 6 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
-    assert "<script" not in page and "@media print" in page
-    assert all(re.search(r'<img alt="[^"]{20,}', figure) for figure in page.split("<figure>")[1:])
-    first = page
+    assert "<script" not in shown and "@media print" in shown
+    assert all(re.search(r'<img alt="[^"]{20,}', figure) for figure in shown.split("<figure>")[1:])
+    first = shown
     run_report(results, "-o", tmp_path / "again")
     assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == first
 
@@ -296,6 +298,36 @@ def test_runs_are_compared(tmp_path: Path, run_folder: Path, capsys: pytest.Capt
     assert "macro-F1" in text and "mean over classes" in text and "Where a worker's time went" in text
     for name in ("curves", "confusion-1", "confusion-2"):
         assert (tmp_path / "out" / "pictures" / f"{name}.svg").stat().st_size > 1000
+
+
+def history(epochs: int) -> list[dict[str, Any]]:
+    """Lines of metrics of a run that gets better."""
+    lines: dict[str, Any] = {"images": 10, "seconds": 1.0, "workers": 1, "update": "sync"}
+    return [
+        {**lines, "epoch": n, "train_loss": 2 / n, "val_accuracy": 1 - 1 / (n + 1), "elapsed_s": 1.0 * n}
+        for n in range(1, epochs + 1)
+    ]
+
+
+@pytest.mark.parametrize(("epochs", "ticks"), [(1, [1]), (4, [1, 2, 3, 4]), (25, [1, 4, 7, 10, 13, 16, 19, 22, 25])])
+def test_curves_have_whole_epochs_and_equal_runs_show_beneath_each_other(epochs: int, ticks: list[int]) -> None:
+    runs = [Run(name, {}, history(epochs), None) for name in ("a", "b", "c")]
+    figure = run_pictures.curves(runs)
+    figure.canvas.draw()
+    for axes in figure.axes[:2]:
+        low, high = axes.get_xlim()
+        assert low < 1 and high > epochs
+        assert [label.get_text() for label in axes.get_xticklabels()] == [str(tick) for tick in ticks]
+        sizes = [line.get_markersize() for line in axes.get_lines()]
+        assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3
+
+
+def test_columns_of_words_begin_at_the_left() -> None:
+    table = summary([Run("a", {}, history(1), None)])
+    rule = markdown_table(table)[3].split("|")[1:-1]
+    assert rule[:2] == ["---", "---"] and set(rule[2:]) == {"---:"}
+    shown = page("runs", [Section("one", [table])], {})
+    assert shown.count('<td class="left words">') == 1 and shown.count('<td class="left">') == 1
 
 
 @needs_kernels
