@@ -43,13 +43,13 @@ def on_gpu(run: functools.partial, arrays: tuple, expected: tuple, candidates: d
     return max(relative_error(part.get(), whole) for part, whole in zip(candidates["cuda"](), expected, strict=True))
 
 
-def say_what_cannot(measure, what: dict) -> None:
-    """Record the columns that cannot run here."""
+def say_what_cannot(measure, what: dict, on_gpu: tuple[str, ...] = ("cuda",)) -> None:
+    """Record the columns that cannot run here; `on_gpu` are those that need a GPU."""
     if threads.usable_cpus() < 2:
         measure.cannot("this process may use one CPU only", **what, column="multicore")
     reason = cuda_columns.unavailable()
-    if reason is not None:
-        measure.cannot(reason, **what, column="cuda")
+    for column in on_gpu if reason is not None else ():
+        measure.cannot(reason, **what, column=column)
 
 
 @pytest.mark.parametrize("operation", ["forward", "backward"])

@@ -51,7 +51,8 @@ def test_layer(number: int, measure, rng, quick: bool) -> None:
     reason = cuda_columns.unavailable()
     for variant in cuda_columns.VARIANTS:
         if reason is not None:
-            measure.cannot(reason, **what, column=f"cuda {variant}")
+            for column in (f"cuda {variant}", f"cuda {variant} with copies"):
+                measure.cannot(reason, **what, column=column)
             continue
         on_gpu = functools.partial(run, backend="cuda", algorithm=variant)
         candidates[f"cuda {variant}"] = cuda_columns.alone(on_gpu, x, weight, bias)
