@@ -392,7 +392,11 @@ def _predictions(records: list[dict[str, Any]]) -> list[Section]:
         "ever adds time, to the prediction's own steps too, of which the least counts as well. "
         f"The largest error: {worst[-1]}, for {worst[0]} with {worst[2]} worker{'s' * (worst[2] != '1')}."
     )
-    return [Section("The cost model against the clock", [Table(header, rows, "Predicted and measured epochs"), text])]
+    return [
+        Section(
+            "The cost model against the clock", [Table(header, rows, "Predicted and measured epochs", words=(1,)), text]
+        )
+    ]
 
 
 def _constants(records: list[dict[str, Any]]) -> list[Section]:
