@@ -13,7 +13,7 @@ SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*
 C_SOURCES := $(wildcard pyconv/_kernels/*.[ch] pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
   tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/planted/*.cu)
 
-.PHONY: help train test test-gpu test-pycuda chaos bench bench-gpu gpu docs lint format clean
+.PHONY: help train test test-gpu test-pycuda chaos bench bench-gpu gpu docs linkcheck lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -85,7 +85,13 @@ bench-gpu: gpu $(VENV)/.installed-test,peers,cuda  ## measure all that needs a G
 docs: $(VENV)/.installed-docs  ## build the documentation into docs/_build/html; warnings are errors
 	MPLBACKEND=agg $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python -m sphinx -W -q -b doctest docs docs/_build/doctest
-	$(BIN)/python -m sphinx -W -q -b linkcheck -D linkcheck_ignore='https?://.*' docs docs/_build/linkcheck  # no network
+	$(LINKCHECK) -D linkcheck_ignore='https?://.*' $(LINKS)
+
+# Links between pages are held by -W; `make docs` looks at links to files too, and not at other sites: it needs no network.
+LINKCHECK := $(BIN)/python -m sphinx -W -q -b linkcheck
+LINKS := docs docs/_build/linkcheck
+linkcheck: $(VENV)/.installed-docs  ## check the documentation's links to other sites too; needs a network
+	$(LINKCHECK) $(LINKS)
 
 lint: $(VENV)/.installed-lint  ## check style, types and the layer rules
 	$(BIN)/ruff check .

@@ -43,13 +43,13 @@ def on_gpu(run: functools.partial, arrays: tuple, expected: tuple, candidates: d
     return max(relative_error(part.get(), whole) for part, whole in zip(candidates["cuda"](), expected, strict=True))
 
 
-def say_what_cannot(measure, what: dict) -> None:
-    """Record the columns that cannot run here."""
+def say_what_cannot(measure, what: dict, on_gpu: tuple[str, ...] = ("cuda",)) -> None:
+    """Record the columns that cannot run here; `on_gpu` are those that need a GPU."""
     if threads.usable_cpus() < 2:
         measure.cannot("this process may use one CPU only", **what, column="multicore")
     reason = cuda_columns.unavailable()
-    if reason is not None:
-        measure.cannot(reason, **what, column="cuda")
+    for column in on_gpu if reason is not None else ():
+        measure.cannot(reason, **what, column=column)
 
 
 @pytest.mark.parametrize("operation", ["forward", "backward"])
@@ -71,7 +71,7 @@ def test_convolution(size: int, operation: str, measure, rng, quick: bool, calib
             "operation": operation, "x": size}  # fmt: skip
     candidates = {name: functools.partial(run, x, weight, bias, grad, **how) for name, how in backends().items()}
     wide = (array.astype(np.float64) for array in (x, weight, bias, grad))
-    expected = run(*wide, backend="serial")
+    expected = run(*wide, backend="reference")
     error = max(itertools.starmap(relative_error, pairs(candidates, expected)))
     error = max(error, on_gpu(functools.partial(run, backend="cuda"), (x, weight, bias, grad), expected, candidates))
     say_what_cannot(measure, what)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from bench_fig1_layers import say_what_cannot
 from harness import cuda_columns, torch_peer, training
+from harness.torch_gradient import loss_and_gradient
 from harness.torch_network import Twin
 from harness.verify import relative_error
 
@@ -36,27 +37,34 @@ def test_architecture(name: str, measure, rng, quick: bool, calibration) -> None
         columns["cuda"] = ("cuda", None)
     models = {column: nn.build(name) for column in columns}
     x, labels = training.batch_for(models["serial"], BATCH, rng)
-    candidates, found, predicted = {}, [], {}
+    literal = nn.build(name)
+    literal.backend = "reference"
+    expected = literal.loss_and_gradient(x, labels)
+    candidates, errors, predicted = {}, [], {}
     for column, (backend, count) in columns.items():
         model = models[column]
         model.backend, model.threads = backend, count
-        loss, gradient = model.loss_and_gradient(x, labels)
-        found.append((loss, np.linalg.norm(gradient.astype(np.float64))))
+        errors.append(error_of(model.loss_and_gradient(x, labels), expected))
         step = training.gpu_step if backend == "cuda" else training.train_step
         candidates[column] = step(model, x, labels)
         if backend in calibration.t_c:
             used = count or threads.usable_cpus()
             predicted[column] = estimated_seconds(model, BATCH, calibration, backend=backend, threads=used)
             predicted[column] += calibration.t_u.value * model.flat.size
-    error = max(relative_error(np.array(one), np.array(found[0])) for one in found)
-    error = max(error, add_torch(candidates, models["serial"], x, labels, found[0], measure, what))
+    error = max(*errors, add_torch(candidates, literal, x, labels, expected, measure, what))
     say_what_cannot(measure, what)
     flops = models["serial"].flops(BATCH, training=True)
     measure(candidates, **what, flops=flops, images=BATCH, relative_error=error, predicted=predicted)
 
 
+def error_of(found: tuple[float, np.ndarray], expected: tuple[float, np.ndarray]) -> float:
+    """The larger error of the loss and of the whole gradient."""
+    (loss, gradient), (loss_expected, gradient_expected) = found, expected
+    return max(relative_error(np.array(loss), np.array(loss_expected)), relative_error(gradient, gradient_expected))
+
+
 def add_torch(candidates: dict, model: nn.Sequential, x, labels, expected: tuple, measure, what: dict) -> float:
-    """PyTorch on one thread, in both layouts; the largest error of loss and gradient's norm."""
+    """PyTorch on one thread, in both layouts; the largest error of loss and gradient."""
     try:
         import torch
     except ModuleNotFoundError:
@@ -67,7 +75,6 @@ def add_torch(candidates: dict, model: nn.Sequential, x, labels, expected: tuple
     for layout in torch_peer.LAYOUTS:
         twin = Twin(torch, nn.from_config(model.config()), layout)
         images = twin.images(x)
-        theirs = twin.loss(images, targets).item(), twin.gradient_norm(images, targets)
-        error = max(error, relative_error(np.array(theirs), np.array(expected)))
+        error = max(error, error_of(loss_and_gradient(twin, model, images, targets), expected))
         candidates[f"torch {layout}"] = functools.partial(twin.train_step, images, targets)
     return error

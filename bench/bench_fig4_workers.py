@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harness import torch_peer
-from harness.epochs import BATCH, LEARNING_RATE, Epochs, data_for, same_losses
+from harness.epochs import BATCH, Epochs, data_for, same_losses
 from harness.torch_workers import TorchWorkers
 from harness.turns import in_turns
+from harness.verify import relative_error
 
 from pyconv import costmodel, nn, optim, threads
 from pyconv.parallel import Job, engine_for
@@ -83,7 +84,6 @@ def test_peers(name: str, measure, two_cpus: None, quick: bool) -> None:
         pytest.skip("left out by --quick")
     images = MODELS[name] // (8 if quick else 4)
     data, flops = data_for(name, images), nn.build(name).flops(BATCH, training=True) * images / BATCH
-    steps = images // (2 * BATCH)
     with contextlib.ExitStack() as stack:
         candidates = {}
         for update in ("sync", "hogwild"):
@@ -91,11 +91,9 @@ def test_peers(name: str, measure, two_cpus: None, quick: bool) -> None:
             stack.callback(run.engine.close)
         for how in ("ddp",) if quick else ("ddp", "hogwild"):
             for layout in torch_peer.LAYOUTS[-1:] if quick else torch_peer.LAYOUTS:
-                peer = TorchWorkers(how, name, layout, 2, BATCH)
+                candidates[f"torch {how} {layout}"] = peer = TorchWorkers(how, name, layout, 2, BATCH, *data)
                 stack.callback(peer.close)
-                assert np.isfinite(peer.steps(1)), "the peer's loss"
-                candidates[f"torch {how} {layout}"] = lambda peer=peer: peer.steps(steps)
-        times, disturbed = measure.once(lambda: in_turns(candidates, 2 if quick else 3, 1.4))
+        times, disturbed = measure.once(lambda: in_turns(candidates, 2 if quick else 3, 1.4, same_losses))
     for key, taken in times.items():
         rate = flops / taken.median / 1e9
         measure.add(
@@ -107,19 +105,26 @@ def test_peers(name: str, measure, two_cpus: None, quick: bool) -> None:
 
 def test_update_of_4_megabytes(measure, two_cpus: None, tmp_path: Path, quick: bool) -> None:
     """From the moment that the first of 4 workers begins to reduce until the last has updated its share."""
-    model = nn.Sequential([nn.Flatten(), nn.Dense(1024), nn.Dense(10)], input_shape=(32, 32, 1), seed=0)
+    model, alone = (
+        nn.Sequential([nn.Flatten(), nn.Dense(1024), nn.Dense(10)], input_shape=(32, 32, 1), seed=0) for _ in range(2)
+    )
     rng = np.random.default_rng()
     x, labels = rng.standard_normal((800, 32, 32, 1), dtype=np.float32), rng.integers(0, 10, 800)
     trace = tmp_path / "trace.json"
-    how = {"threads_per_worker": 1, "backend": "serial", "workers": 4, "trace": str(trace)}
-    engine = engine_for(model, x, labels, Job(optim.SGD(LEARNING_RATE, momentum=0.9), 2, 10, **how))
+    epochs, how = 1 if quick else 4, {"threads_per_worker": 1, "backend": "serial"}
 
-    def train() -> None:
-        for epoch in range(1 if quick else 4):
+    def train(model: nn.Sequential, workers: int, trace: str | None) -> None:
+        job = Job(optim.SGD(1e-3, momentum=0.9), 8 // workers, 10, workers=workers, trace=trace, **how)
+        engine = engine_for(model, x, labels, job)
+        for epoch in range(epochs):
             list(engine.epoch(epoch))
         engine.close()
 
-    measure.once(train)
+    before = model.flat.copy()
+    train(alone, 1, None)
+    measure.once(lambda: train(model, 4, str(trace)))
+    # One process on all workers' images in each step takes the same steps, but for rounding.
+    error = relative_error(model.flat - before, alone.flat - before, 1e-3)
     spans: dict[int, list[float]] = {}
     for event in json.loads(trace.read_text()):
         if event["name"] == "update":
@@ -128,9 +133,14 @@ def test_update_of_4_megabytes(measure, two_cpus: None, tmp_path: Path, quick: b
             span[:] = min(span[0], first), max(span[1], last)
     seconds = [(last - first) / 1e6 for first, last in spans.values()]
     low, middle, high = np.percentile(seconds, [25, 50, 75]).tolist()
+    # Of a parameter: four gradients are added and divided, the velocity and the parameter multiplied and added to.
+    flops = 8 * model.flat.size
+    rate = flops / middle / 1e9
     measure.add(
         experiment=BESIDE, case=f"{model.flat.nbytes / 2**20:.1f} MB of parameters", operation="reduce and update",
         column="sync, 4 workers", x=4, median_s=middle, q1_s=low, q3_s=high, rounds=len(seconds), threads=1,
+        relative_error=error, flops=flops, gflops=rate,
+        share_of_peak=rate / measure.peak(min(4, threads.usable_cpus())).gflops,
     )  # fmt: skip
 
 

@@ -41,20 +41,33 @@ def cluster() -> costmodel.Cluster:
     )
 
 
-def agrees_with_the_closed_form(cluster: costmodel.Cluster) -> None:
-    """Verification: with even workers that average in a tree, a step takes what Algorithm 4's cost says."""
+def agrees_with_closed_forms(cluster: costmodel.Cluster, update: str) -> None:
+    """Verification, with even workers: what is known without playing it, at both ends of each rule's curve."""
+    wrong = "the simulation is wrong and is not recorded"
     even = dataclasses.replace(cluster, spread=0.0, straggler_share=0.0, workers_per_node=1, tree=True)
-    for workers in (16, 256):
-        average_s = costmodel.averaging_time(workers, even.parameter_bytes, t_s=even.t_s, t_b=even.t_b)
-        step_s = even.gradient_s + average_s + even.update_s / workers
-        made = costmodel.simulate(even, workers, "sync", steps=3).steps_per_s
-        assert made == pytest.approx(workers / step_s), "the simulation is wrong and is not recorded"
+    size, every = even.parameter_bytes, 2 if update in ("local", "easgd") else 1
+    # In shared memory, without updates, nobody waits.
+    memory = dataclasses.replace(even, workers_per_node=16, update_s=0.0)
+    made = costmodel.simulate(memory, 16, update, steps=4, every=every).steps_per_s
+    assert made == pytest.approx(16 / even.gradient_s), wrong
+    if update in ("sync", "local"):  # they average in a tree, as Algorithm 4 does
+        for workers in (16, 256):
+            average_s = costmodel.averaging_time(workers, size, t_s=even.t_s, t_b=even.t_b)
+            updates_s = even.update_s / workers if update == "sync" else every * even.update_s
+            made = costmodel.simulate(even, workers, update, steps=2 * every, every=every).steps_per_s
+            assert made == pytest.approx(every * workers / (every * even.gradient_s + average_s + updates_s)), wrong
+        return
+    # The others share the server's link: a message of each worker passes it every so many steps.
+    message_s = even.t_s + even.t_b * size
+    many = dataclasses.replace(even, gradient_s=10 * message_s, update_s=0.0)
+    made = costmodel.simulate(many, 256, update, steps=10, every=every).steps_per_s
+    assert made == pytest.approx(every / (even.t_b * size), rel=0.1), wrong
 
 
 @pytest.mark.parametrize("update", UPDATES)
 def test_curve(update: str, measure, cluster: costmodel.Cluster, quick: bool) -> None:
     pytest.importorskip("simpy", reason="SimPy is not installed: pip install 'pyconv[simulate]'")
-    agrees_with_the_closed_form(cluster)
+    agrees_with_closed_forms(cluster, update)
     counts = COUNTS[::3] if quick else COUNTS
     steps = 5 if quick else 40
     points = measure.once(lambda: costmodel.curve(cluster, update, list(counts), steps=steps, epoch=EPOCH))

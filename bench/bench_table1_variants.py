@@ -46,12 +46,13 @@ def test_layer(number: int, measure, rng, quick: bool) -> None:
         candidates[f"multicore best, {count} threads"] = lambda: run(x, weight, bias, backend="multicore")
     else:
         measure.cannot("this process may use one CPU only", **what, column="multicore best")
-    expected = run(*(array.astype(np.float64) for array in (x, weight, bias)), backend="serial", algorithm="direct")
+    expected = run(*(array.astype(np.float64) for array in (x, weight, bias)), backend="reference")
     error = max(relative_error(call(), expected) for call in candidates.values())
     reason = cuda_columns.unavailable()
     for variant in cuda_columns.VARIANTS:
         if reason is not None:
-            measure.cannot(reason, **what, column=f"cuda {variant}")
+            for column in (f"cuda {variant}", f"cuda {variant} with copies"):
+                measure.cannot(reason, **what, column=column)
             continue
         on_gpu = functools.partial(run, backend="cuda", algorithm=variant)
         candidates[f"cuda {variant}"] = cuda_columns.alone(on_gpu, x, weight, bias)

@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.doctest",
     "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # MathJax beside the pages: equations need no network
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ def everything(folder: Path) -> None:
         (folder / f"{command}.txt").write_text(done.stdout)
     (folder / "rounding.txt").write_text(rounding())
     trace(folder)
-    (folder / "peers.inc").write_text(peers(json.loads((RESULTS / "peers.json").read_text())))
+    times = json.loads((RESULTS / "peers.json").read_text())
+    (folder / "peers.inc").write_text(peers(times))
+    (folder / "losses.inc").write_text(losses(times))
     results = read_results(sorted(RESULTS.glob("*.json")))
     found = experiment_sections(results)
     write(folder / "report", "Tables and figures", found)
@@ -61,17 +64,9 @@ def _markdown(section: Section, folder: Path, machine: str) -> str:
 
 def peers(content: dict[str, Any]) -> str:
     """Ratios of the best peer's time to pyconv's: geometric means by group of layers, and each whole task's."""
-    times: dict[tuple[str | None, str, str], dict[str, float]] = {}
-    for record in content["records"]:
-        if record["median_s"] is not None and not record.get("isa"):
-            key = record.get("group"), record["case"], record["operation"]
-            times.setdefault(key, {})[record["column"]] = record["median_s"]
     ratios: dict[str, dict[str, list[float]]] = {}
     rows = []
-    for (group, case, operation), by in times.items():
-        others = {column: seconds for column, seconds in by.items() if not column.startswith("pyconv")}
-        if "pyconv" not in by or not others:
-            continue
+    for (group, case, operation), by, others in _contests(content):
         best = min(others, key=others.__getitem__)
         if group is None:
             cells = (f"{case}, {operation}", f"{1e3 * by['pyconv']:.3g} ms", f"{1e3 * others[best]:.3g} ms, {best}")
@@ -88,6 +83,38 @@ def peers(content: dict[str, Any]) -> str:
     tables = markdown_table(Table(header, layers, "The best peer's time over pyconv's, geometric means"))
     tables += markdown_table(Table(("task", "pyconv", "best peer", "ratio"), rows, "Whole tasks"))
     return "\n".join([*tables, where, ""])
+
+
+Contest = tuple[tuple[str | None, str, str], dict[str, float], dict[str, float]]
+
+
+def _contests(content: dict[str, Any]) -> Iterator[Contest]:
+    """Group, case and operation of what pyconv and others did; seconds of all by column, and those of the others."""
+    times: dict[tuple[str | None, str, str], dict[str, float]] = {}
+    for record in content["records"]:
+        if record["median_s"] is not None and not record.get("isa"):
+            key = record.get("group"), record["case"], record["operation"]
+            times.setdefault(key, {})[record["column"]] = record["median_s"]
+    for key, by in times.items():
+        others = {column: seconds for column, seconds in by.items() if not column.startswith("pyconv")}
+        if "pyconv" in by and others:
+            yield key, by, others
+
+
+def losses(content: dict[str, Any]) -> str:
+    """What another does faster than pyconv: the best one's time over pyconv's, by pass."""
+    passes = {"forward": "forward", "input_grad": "input gradient", "weight_grad": "weight gradient"}
+    found: dict[str, list[str]] = {}
+    count = 0
+    for (_, case, operation), by, others in _contests(content):
+        count += 1
+        ratio = min(others.values()) / by["pyconv"]
+        if ratio < 1:
+            found.setdefault(case, []).append(f"{passes.get(operation, operation)} {ratio:.2f}")
+    slower = sum(map(len, found.values()))
+    caption = f"In {slower} of {count} measurements a peer is faster: the best peer's time over pyconv's"
+    rows = [(case, ", ".join(own)) for case, own in found.items()]
+    return "\n".join(markdown_table(Table(("layer or task", "passes"), rows, caption, text=True)))
 
 
 def trace(folder: Path) -> None:

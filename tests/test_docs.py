@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,30 @@ def test_examples_parse(page: Path, tmp_path: Path) -> None:
         path = tmp_path / f"{number}.toml"
         path.write_text(block, encoding="utf-8")
         assert nn.from_toml(path).flat.size > 0
+
+
+def test_what_a_peer_does_faster_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    import generate
+
+    def measured(case: str, operation: str, column: str, seconds: float | None, **more: str) -> dict:
+        record = {"group": "a group", "case": case, "operation": operation, "column": column, "median_s": seconds}
+        return record | more
+
+    records = [
+        measured("a layer", "forward", "pyconv", 2.0),
+        measured("a layer", "forward", "torch contiguous", 4.0),
+        measured("a layer", "forward", "torch channels_last", 1.0),
+        measured("a layer", "weight_grad", "pyconv", 2.0),
+        measured("a layer", "weight_grad", "torch contiguous", 3.0),
+        measured("another", "input_grad", "pyconv", 2.0),
+        measured("another", "input_grad", "torch contiguous", None),
+        measured("another", "forward", "pyconv", 2.0, isa="avx2"),
+        measured("another", "forward", "torch contiguous", 1.0, isa="avx2"),
+    ]
+    text = generate.losses({"records": records})
+    assert "In 1 of 2 measurements" in text and "| a layer | forward 0.50 |" in text and "another" not in text
+    monkeypatch.delitem(sys.modules, "generate")
 
 
 @pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.name)

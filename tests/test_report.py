@@ -14,7 +14,9 @@ import pytest
 import pyconv
 from pyconv import datasets, nn, optim, report
 from pyconv.errors import DataError, ShapeError
-from pyconv.reporting import figures, paper, read_results
+from pyconv.reporting import figures, paper, read_results, run_pictures
+from pyconv.reporting.page import Section, markdown_table, page
+from pyconv.reporting.runs import Run, summary
 from pyconv.reporting.scores import scores
 
 needs_kernels = pytest.mark.skipif(pyconv.backends()["serial"] is not None, reason="the compiled module is missing")
@@ -56,7 +58,9 @@ def everything() -> dict:
         rows.append(record("fig4", "sync", "fer", 10 / workers, x=workers, predicted_s=9 / workers))
         rows.append(record("simulation", "sync", "fer", None, x=workers, speedup=workers**0.5, bends_at=4))
         rows.append(record("simulation", "local", "fer", None, x=workers, speedup=workers, bends_at=None))
-        rows.append(record("prediction", "pyconv", "fer", 10 / workers, x=workers, predicted_s=9 / workers))
+        rows.append(
+            record("prediction", "pyconv", "fer", 10 / workers, x=workers, predicted_s=9 / workers, least_s=8 / workers)
+        )
     for update, workers, to_target in (("one worker", 1, 30.5), ("local", 2, None)):
         more = {"best_accuracy": 0.9123, "to_target_s": to_target, "target_accuracy": 0.9, "images_per_s": 2000.4}
         case = f"Fashion-MNIST, 5-50-100-10, {workers} workers"
@@ -83,7 +87,7 @@ def test_every_table_and_figure_comes_from_results(tmp_path: Path) -> None:
     assert "| 1500 |" in text, "the total of the five layers in ms"
     assert "14549" in text and "826" in text and "494" in text, "the paper's figures stand beside"
     assert "speed-up is lost by sync at 4 workers; not by local up to 4 workers." in text
-    assert "| fer | forward | 2 | 5 s | 4.5 s | -10 % |" in text
+    assert "| fer | forward | 2 | 4 s | 5 s | 4.5 s | +12 % |" in text
     assert "| one worker | 1 | 91.23 % | 30.5 s | 2000 | 0.50 |" in text and "| time to 90 % |" in text
     assert "| local | 2 | 91.23 % | – | 2000 | 0.50 |" in text and "**Fashion-MNIST, 5-50-100-10, forward**" in text
     assert "| t_c serial direct | 1e-11 | s/operation | 9e-12 to 1.2e-11 | 15 |" in text
@@ -113,16 +117,27 @@ def test_every_figure_draws_its_predictions_over_bars_of_quartiles() -> None:
     assert [text.get_text() for text in bars.get_legend().get_texts()].count("cost model") == 1
 
 
+def test_captions_say_how_far_off_the_cost_model_is(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    rows = everything()["records"]
+    rows.append(record("fig2", "multicore best, 2 threads", seconds=1e-3, x=16, predicted_s=1e-4))
+    results.write_text(json.dumps(measured(*rows)), encoding="utf-8")
+    run_report(results, "-o", tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "below 1 where the prediction is too low: convolution 0.90 to 0.90.*" in text
+    assert "serial naive 1.10 to 1.10; serial best 1.10 to 1.10; multicore best 0.10 to 0.10.*" in text
+
+
 def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     results.write_text(json.dumps(everything()), encoding="utf-8")
     run_report(results, "-o", tmp_path / "out")
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    sources = re.findall(r'(?:src|href)="([^"]{0,40})', page)
+    shown = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]{0,40})', shown)
     assert len(sources) == 6 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
-    assert "<script" not in page and "@media print" in page
-    assert all(re.search(r'<img alt="[^"]{20,}', figure) for figure in page.split("<figure>")[1:])
-    first = page
+    assert "<script" not in shown and "@media print" in shown
+    assert all(re.search(r'<img alt="[^"]{20,}', figure) for figure in shown.split("<figure>")[1:])
+    first = shown
     run_report(results, "-o", tmp_path / "again")
     assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == first
 
@@ -146,6 +161,30 @@ def test_later_files_replace_figures_and_reasons_do_not_replace_measurements(tmp
     second.write_text(json.dumps(measured(record("table1", "multicore", "1: x", 0.4), cpu="Another")))
     with pytest.raises(DataError, match="another machine"):
         read_results([first, second])
+
+
+def test_a_measurement_replaces_why_it_could_not_run_before(tmp_path: Path) -> None:
+    reason = record("table1", "serial winograd", "1: x", None, unavailable="3×3 only", threads=None)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(measured(reason, record("table1", "serial winograd", "1: x", 0.5))))
+    assert [r["median_s"] for r in read_results([path]).records] == [0.5]
+    on_two = record("table1", "serial winograd", "1: x", 0.3, threads=2)
+    path.write_text(json.dumps(measured(record("table1", "serial winograd", "1: x", 0.5), on_two)))
+    assert [r["median_s"] for r in read_results([path]).records] == [0.5, 0.3], "threads make two figures"
+
+
+def test_rows_of_table_1_have_the_papers_order_whatever_was_measured_first(tmp_path: Path) -> None:
+    order = ["serial naive", "serial direct", "serial winograd", "serial best", "multicore naive, 2 threads",
+             "multicore best, 2 threads", "cuda naive", "cuda naive with copies", "cuda shared_input",
+             "cuda block_tuned", "torch contiguous", "torch channels_last", "a column of tomorrow"]  # fmt: skip
+    path = tmp_path / "results.json"
+    shuffled = np.random.default_rng().permutation(order)
+    path.write_text(json.dumps(measured(*(record("table1", str(column), "1: x", 0.5) for column in shuffled))))
+    run_report(path, "-o", tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    for section in (text.split("## Table I:")[1].split("## ")[0], text.split("## Table II:")[1].split("## ")[0]):
+        found = re.findall(r"^\| ([^|]+) \| (?:500|1 )", section, re.MULTILINE)
+        assert found in (order, order[1:])
 
 
 def test_another_machine_of_the_same_name_is_told(tmp_path: Path) -> None:
@@ -259,6 +298,36 @@ def test_runs_are_compared(tmp_path: Path, run_folder: Path, capsys: pytest.Capt
     assert "macro-F1" in text and "mean over classes" in text and "Where a worker's time went" in text
     for name in ("curves", "confusion-1", "confusion-2"):
         assert (tmp_path / "out" / "pictures" / f"{name}.svg").stat().st_size > 1000
+
+
+def history(epochs: int) -> list[dict[str, Any]]:
+    """Lines of metrics of a run that gets better."""
+    lines: dict[str, Any] = {"images": 10, "seconds": 1.0, "workers": 1, "update": "sync"}
+    return [
+        {**lines, "epoch": n, "train_loss": 2 / n, "val_accuracy": 1 - 1 / (n + 1), "elapsed_s": 1.0 * n}
+        for n in range(1, epochs + 1)
+    ]
+
+
+@pytest.mark.parametrize(("epochs", "ticks"), [(1, [1]), (4, [1, 2, 3, 4]), (25, [1, 4, 7, 10, 13, 16, 19, 22, 25])])
+def test_curves_have_whole_epochs_and_equal_runs_show_beneath_each_other(epochs: int, ticks: list[int]) -> None:
+    runs = [Run(name, {}, history(epochs), None) for name in ("a", "b", "c")]
+    figure = run_pictures.curves(runs)
+    figure.canvas.draw()
+    for axes in figure.axes[:2]:
+        low, high = axes.get_xlim()
+        assert low < 1 and high > epochs
+        assert [label.get_text() for label in axes.get_xticklabels()] == [str(tick) for tick in ticks]
+        sizes = [line.get_markersize() for line in axes.get_lines()]
+        assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3
+
+
+def test_columns_of_words_begin_at_the_left() -> None:
+    table = summary([Run("a", {}, history(1), None)])
+    rule = markdown_table(table)[3].split("|")[1:-1]
+    assert rule[:2] == ["---", "---"] and set(rule[2:]) == {"---:"}
+    shown = page("runs", [Section("one", [table])], {})
+    assert shown.count('<td class="left words">') == 1 and shown.count('<td class="left">') == 1
 
 
 @needs_kernels

@@ -77,8 +77,14 @@ def now() -> str:
 
 
 def _figure(record: dict[str, Any]) -> tuple[Any, ...]:
-    """What makes two records the same figure."""
-    return tuple(record.get(key) for key in ("experiment", "case", "operation", "column", "x", "threads"))
+    """What makes two records the same figure, on however many threads."""
+    return tuple(record.get(key) for key in ("experiment", "case", "operation", "column", "x"))
+
+
+def _replaces(new: dict[str, Any], earlier: dict[str, Any]) -> bool:
+    """Whether two records of the same figure are one; what could not run had no threads."""
+    either = new.get("unavailable") or earlier.get("unavailable")
+    return bool(either) or new.get("threads") == earlier.get("threads")
 
 
 def _earlier(path: Path, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -89,8 +95,14 @@ def _earlier(path: Path, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return []
     if content.get("format") != FORMAT or not _same_machine(content.get("machine") or {}):
         return []
-    replaced = {_figure(record) for record in new}
-    return [record for record in content["records"] if _figure(record) not in replaced]
+    by_figure: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for record in new:
+        by_figure.setdefault(_figure(record), []).append(record)
+    return [
+        record
+        for record in content["records"]
+        if not any(_replaces(other, record) for other in by_figure.get(_figure(record), []))
+    ]
 
 
 def _same_machine(other: dict[str, Any]) -> bool:

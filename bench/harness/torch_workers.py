@@ -15,11 +15,12 @@ import numpy as np
 from pyconv import nn
 
 from . import torch_peer
+from .epochs import LEARNING_RATE
 from .torch_network import Twin
 
 
 class TorchWorkers:
-    """Processes that train the PyTorch twin of a pyconv network.
+    """Processes that train the PyTorch twin of a pyconv network; a call is an epoch and gives its mean loss.
 
     Parameters
     ----------
@@ -31,9 +32,15 @@ class TorchWorkers:
     layout : "contiguous" or "channels_last"
     workers, batch : int
         Processes, and images of a step of each.
+    x, labels : numpy.ndarray
+        Images of an epoch, uint8; each process takes its share of them, all ready as normalised tensors.
     """
 
-    def __init__(self, how: str, name: str, layout: str, workers: int, batch: int) -> None:
+    def __init__(
+        self, how: str, name: str, layout: str, workers: int, batch: int, x: np.ndarray, labels: np.ndarray
+    ) -> None:
+        assert len(x) % (workers * batch) == 0, "whole steps of every worker"
+        x = ((x - x.mean()) / x.std()).astype(np.float32)
         torch = torch_peer.import_torch()
         context = torch.multiprocessing.get_context("spawn")
         self._folder = tempfile.TemporaryDirectory(prefix="bench-gloo-")
@@ -44,7 +51,9 @@ class TorchWorkers:
         for rank in range(workers):
             here, there = context.Pipe()
             meeting = str(Path(self._folder.name) / "meeting")
-            arguments = (how, name, layout, workers, rank, batch, meeting, network if how == "hogwild" else None, there)
+            share = x[rank::workers], labels[rank::workers]
+            shared = network if how == "hogwild" else None
+            arguments = (how, name, layout, workers, rank, batch, meeting, shared, share, there)
             process = context.Process(target=_work, args=arguments, daemon=True)
             process.start()
             there.close()
@@ -53,45 +62,44 @@ class TorchWorkers:
         for pipe in self._pipes:
             pipe.recv()
 
-    def steps(self, count: int) -> float:
-        """Let every process do so many steps; gives the mean of the last losses."""
+    def __call__(self) -> float:
         for pipe in self._pipes:
-            pipe.send(count)
+            pipe.send(True)
         return float(np.mean([pipe.recv() for pipe in self._pipes]))
 
     def close(self) -> None:
         """End the processes."""
         for pipe in self._pipes:
-            pipe.send(0)
+            pipe.send(False)
         for process in self._processes:
             process.join()
         self._folder.cleanup()
 
 
 def _twin(torch: Any, name: str, layout: str) -> Twin:
-    model = nn.build(name)
+    model = nn.build(name, seed=0)
     model.backend = "serial"
     return Twin(torch, model, layout)
 
 
-def _work(how: str, name: str, layout: str, workers: int, rank: int, batch: int, meeting: str, shared: Any, pipe: Any):
+def _work(
+    how: str, name: str, layout: str, workers: int, rank: int, batch: int, meeting: str, shared: Any, share: tuple,
+    pipe: Any,
+) -> None:  # fmt: skip
     torch = torch_peer.import_torch()
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     twin = _twin(torch, name, layout)
-    model = nn.build(name)
-    rng = np.random.default_rng(rank)
-    images = twin.images(rng.standard_normal((batch, *model.input_shape), dtype=np.float32))
-    labels = torch.from_numpy(rng.integers(0, model.output_shape[0], batch))
+    x, labels = share
+    steps = [slice(begin, begin + batch) for begin in range(0, len(x), batch)]
+    batches = [(twin.images(x[step]), torch.from_numpy(labels[step])) for step in steps]
     if how == "ddp":
         torch.distributed.init_process_group("gloo", f"file://{meeting}", world_size=workers, rank=rank)
         twin.network = torch.nn.parallel.DistributedDataParallel(twin.network)
     else:
         twin.network = shared
     pipe.send(0.0)
-    while count := pipe.recv():
-        for _ in range(count):
-            loss = twin.train_step(images, labels, lr=1e-3)
-        pipe.send(loss)
+    while pipe.recv():
+        pipe.send(float(np.mean([twin.train_step(*each, lr=LEARNING_RATE) for each in batches])))
     if how == "ddp":
         torch.distributed.destroy_process_group()

@@ -105,7 +105,8 @@ measure("compiled loops", "naive")
 # Two facts about this loop nest make the difference.
 #
 # - The sums of neighbouring filters are independent, and in NHWC their weights lie side by side: 16 filters are one
-#   vector. No input is copied or rearranged for this; that is why pyconv keeps channels last.
+#   vector. Nothing is rearranged for this, the image is only copied with its zeros around it; that is why pyconv keeps
+#   channels last.
 # - One input number is needed by every filter, and one weight by every pixel. In a *tile* of several pixels by several
 #   vectors of filters each number that is loaded is used several times.
 #

@@ -11,8 +11,10 @@ In the source folder, everything is two commands and a quarter of an hour::
     pytest --benchmark-only
     python -m pyconv.report bench/results/*.json -o report
 
-The first measures, the second makes tables and pictures: ``report/report.html`` needs no other file. Below, the same is
-done piece by piece with ``--quick``. :doc:`/explanation/paper-results` shows a whole run.
+The first measures, the second makes tables and pictures: ``report/report.html`` needs no other file, and
+:doc:`/explanation/paper-results` shows a whole run. Below, Table I and Fig. 2 are measured with ``--quick``, and the
+cost model is drawn by itself and for Fig. 4. Figs. 1 and 3 go the same way: ``bench/bench_fig1_layers.py`` and
+``bench/bench_fig3_architectures.py``.
 """
 
 # %%
@@ -26,46 +28,60 @@ done piece by piece with ``--quick``. :doc:`/explanation/paper-results` shows a 
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from pyconv import costmodel, nn
-from pyconv.reporting import experiment_sections, paper, read_results
-from pyconv.reporting.page import Table, markdown_table
+from pyconv.reporting import paper, read_results
 
-source = next((folder for folder in Path.cwd().parents if (folder / "bench").is_dir()), Path.cwd())
+folders = (Path.cwd(), *Path.cwd().parents)
+source = next((folder for folder in folders if (folder / "bench" / "bench_table1_variants.py").is_file()), None)
+if source is None:
+    sys.exit("run this in pyconv's source folder: it runs the benchmarks in bench/")
 
 
 def benchmark(name):
     """Run one file of bench/ with --quick; returns what it measured."""
     with tempfile.TemporaryDirectory() as results:
         call = ["-m", "pytest", "-q", "--benchmark-only", "--quick", f"bench/bench_{name}.py", "--results", results]
-        subprocess.run([sys.executable, *call], cwd=source, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run([sys.executable, *call], cwd=source, capture_output=True, text=True)
+        if done.returncode:
+            last = (done.stdout + done.stderr).strip().splitlines()[-1]
+            sys.exit(f"bench/bench_{name}.py could not be run: {last}")
         return read_results(sorted(Path(results).glob("*.json")))
 
 
 if __name__ == "__main__":
     table_1 = benchmark("table1_variants")
-    print(table_1.machine["cpu"], table_1.machine["instruction_set"], table_1.versions)
-    section = experiment_sections(table_1)[1]
-    for block in section.blocks:
-        print("\n".join(markdown_table(block)) if isinstance(block, Table) else block)
+    versions = (f"{name} {version}" for name, version in table_1.versions.items())
+    print(textwrap.fill(", ".join([table_1.machine["cpu"], table_1.machine["instruction_set"], *versions]), 90))
+    records = sorted(table_1.of("table1"), key=lambda record: record["case"])
+    cases = list(dict.fromkeys(record["case"] for record in records))
+    columns = list(dict.fromkeys(record["column"] for record in records if record["median_s"] is not None))
+    median = {(r["column"], r["case"]): r["median_s"] for r in records if r["median_s"] is not None}
+    print("", *cases, "", sep="\n")
+    print(f"{'ms':28}", *(f"{case.partition(':')[0]:>8}" for case in cases))
+    for column in columns:
+        cells = (f"{1e3 * median[column, case]:8.3f}" if (column, case) in median else f"{'–':>8}" for case in cases)
+        print(f"{column:28}", *cells)
+    missing = {}
+    for record in records:
+        if record["unavailable"]:
+            missing.setdefault(record["unavailable"], {})[record["column"]] = None
+    for reason, names in missing.items():
+        print(textwrap.fill(f"could not run here: {', '.join(names)} ({reason})", 90))
 
 # %%
 # Columns that cannot run here say why: nothing is ever replaced by another backend, and no number is made up. The
 # same as a picture, all five layers together, as multiples of the serial loop:
 
 if __name__ == "__main__":
-    totals = {}
-    for record in table_1.of("table1"):
-        if record["median_s"] is not None:
-            totals[record["column"]] = totals.get(record["column"], 0.0) + record["median_s"]
-    layers = {r["column"]: 0 for r in table_1.of("table1")}
-    for record in table_1.of("table1"):
-        layers[record["column"]] += record["median_s"] is not None
-    times_faster = {name: totals["serial naive"] / own for name, own in totals.items() if layers[name] == 5}
+    whole = [column for column in columns if all((column, case) in median for case in cases)]
+    totals = {column: sum(median[column, case] for case in cases) for column in whole}
+    times_faster = {column: totals["serial naive"] / own for column, own in totals.items()}
     fig, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
     bars = axis.barh(list(times_faster), list(times_faster.values()))
     axis.bar_label(bars, [f"{ratio:.3g}" for ratio in times_faster.values()], padding=3)
@@ -101,7 +117,37 @@ if __name__ == "__main__":
 
 if __name__ == "__main__":
     for slip in paper.SLIPS:
-        print("-", slip)
+        print(textwrap.fill(slip, 90, initial_indent="- ", subsequent_indent="  "))
+
+# %%
+# Fig. 2: speed-up against image size
+# -----------------------------------
+#
+# Points are measured, with the quartiles as bars; dotted lines are what the cost model predicts, from constants that it
+# calibrated on other layers before. A small image is over before a second thread has begun, which the model does not
+# know.
+
+if __name__ == "__main__":
+    fig_2 = [record for record in benchmark("fig2_image_sizes").of("fig2") if record["median_s"] is not None]
+    serial = {record["x"]: record for record in fig_2 if record["column"] == "serial naive"}
+    fig, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    for column in dict.fromkeys(record["column"] for record in fig_2 if record["column"] != "serial naive"):
+        own = [record for record in fig_2 if record["column"] == column]
+        sides = [record["x"] for record in own]
+        middle, low, high = (
+            np.array([serial[record["x"]]["median_s"] / record[key] for record in own])
+            for key in ("median_s", "q3_s", "q1_s")
+        )
+        bars = axis.errorbar(sides, middle, [middle - low, high - middle], fmt="o-", capsize=3, label=column)
+        known = [record for record in own if record.get("predicted_s")]
+        predicted = [serial[record["x"]]["predicted_s"] / record["predicted_s"] for record in known]
+        axis.plot([record["x"] for record in known], predicted, ":", color=bars[0].get_color())
+    axis.plot([], [], ":", color="#444", label="cost model")
+    axis.set(xscale="log", ylim=(0, None), xlabel="image side, pixels", ylabel="times faster than the serial loop")
+    axis.set_xticks(sorted(serial), sorted(serial))
+    axis.set_xticks([], minor=True)
+    axis.legend(frameon=False)
+    plt.show()
 
 # %%
 # The cost model: equations 5 to 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -12,6 +13,23 @@ def range_of_estimates(records: list[dict[str, Any]]) -> str:
         return "."
     low, high = min(ratios), max(ratios)
     return f": {low:.2f} ({ratios[low]}) to {high:.2f} ({ratios[high]}) of the measured time."
+
+
+def estimates_by(key: str) -> Callable[[list[dict[str, Any]]], str]:
+    """A function of records: between which shares of the measured times the cost model's lie, by the value of `key`."""
+
+    def ending(records: list[dict[str, Any]]) -> str:
+        shares: dict[str, list[float]] = {}
+        for record in records:
+            if record["median_s"] and record.get("predicted_s") is not None:
+                name = record[key].partition(",")[0].rstrip("0123456789→× ")
+                shares.setdefault(name, []).append(record["predicted_s"] / record["median_s"])
+        ranges = [f"{name} {min(own):.2f} to {max(own):.2f}" for name, own in shares.items()]
+        if not ranges:
+            return ""
+        return f" Predicted over measured time, below 1 where the prediction is too low: {'; '.join(ranges)}."
+
+    return ending
 
 
 def rare_meetings(records: list[dict[str, Any]]) -> str:

@@ -30,12 +30,29 @@ class Table:
         A sentence above the table.
     text : bool
         Whether the cells are words, which begin at the left, rather than numbers, which end at the right.
+    words : sequence of int
+        Columns of words in a table of numbers.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     text: bool = False
+    words: Sequence[int] = ()
+
+    def is_left(self, column: int) -> bool:
+        """Whether a column's cells begin at the left.
+
+        Parameters
+        ----------
+        column : int
+            From 0.
+
+        Returns
+        -------
+        bool
+        """
+        return self.text or column == 0 or column in self.words
 
 
 @dataclass(frozen=True)
@@ -80,11 +97,11 @@ h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc;
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; margin: .5rem 0 1rem; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; }
-td { white-space: nowrap; } .text td { white-space: normal; }
-th:first-child, td:first-child, .text th, .text td { text-align: left; }
+td { white-space: nowrap; } .text td, td.words { white-space: normal; } .left { text-align: left; }
 figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; } figcaption { font-size: .9rem; color: #444; }
 @media print { body { max-width: none; margin: 0; font-size: 10pt; } h2 { break-after: avoid; }
-               figure, table { break-inside: avoid; } .wide { overflow: visible; } }
+               figure, table { break-inside: avoid; } .wide { overflow: visible; }
+               table { font-size: 7.5pt; } th, td { padding: .15rem .35rem; } }
 """
 
 
@@ -160,7 +177,7 @@ def markdown_table(table: Table) -> list[str]:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
-    rule = "|---|" + ("---|" if table.text else "---:|") * (len(table.header) - 1)
+    rule = "|" + "".join("---|" if table.is_left(column) else "---:|" for column in range(len(table.header)))
     caption = [f"**{table.caption}**", ""] if table.caption else []
     return [*caption, line(table.header), rule, *map(line, table.rows), ""]
 
@@ -190,8 +207,13 @@ def page(title: str, sections: Sequence[Section], drawn: dict[str, bytes]) -> st
 
 
 def _html_table(table: Table) -> str:
+    kinds = ["left" if table.is_left(column) else "" for column in range(len(table.header))]
+    kinds = [f"{kind} words" if column in table.words else kind for column, kind in enumerate(kinds)]
+    classes = [f' class="{kind}"' if kind else "" for kind in kinds]
+
     def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+        made = (f"<{tag}{kind}>{html.escape(cell)}</{tag}>" for kind, cell in zip(classes, cells))
+        return f"<tr>{''.join(made)}</tr>"
 
     caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
     rows = "\n".join(row(cells, "td") for cells in table.rows)

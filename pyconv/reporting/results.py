@@ -70,7 +70,7 @@ def read_results(paths: Iterable[str | Path]) -> Results:
     DataError
         If a file cannot be read, is not a benchmark's, or was measured on another machine than the first.
     """
-    found: dict[tuple, dict[str, Any]] = {}
+    found: dict[tuple, dict[int | None, dict[str, Any]]] = {}
     about: dict[str, dict[str, Any]] = {"machine": {}, "versions": {}, "peak": {}}
     elsewhere: dict[str, None] = {}
     machines: dict[str, dict[str, Any]] = {}
@@ -86,13 +86,17 @@ def read_results(paths: Iterable[str | Path]) -> Results:
         if other and other.get("caches") != about["machine"].get("caches"):
             elsewhere |= dict.fromkeys(record["experiment"] for record in content["records"])
         for record in content["records"]:
-            figure = tuple(record.get(name) for name in (*_NEEDED, "x", "threads"))
-            if record.get("unavailable") and any(known[:5] == figure[:5] for known in found):
+            by_threads = found.setdefault(tuple(record.get(name) for name in (*_NEEDED, "x")), {})
+            measured = any(not known.get("unavailable") for known in by_threads.values())
+            if record.get("unavailable") and measured:
                 continue  # it could run in another session
-            found[figure] = record
+            if not measured:
+                by_threads.clear()  # why it could not run, without a number of threads
+            by_threads[record.get("threads")] = record
             machines[record["experiment"]] = other
     abouts = about["machine"], about["versions"], about["peak"]
-    return Results(list(found.values()), *abouts, tuple(elsewhere), machines)
+    records = [record for by_threads in found.values() for record in by_threads.values()]
+    return Results(records, *abouts, tuple(elsewhere), machines)
 
 
 def _read(path: Path) -> dict[str, Any]:

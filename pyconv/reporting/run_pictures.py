@@ -11,6 +11,7 @@ from . import drawing
 from .scores import Scores
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from .runs import Run
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 def curves(runs: Sequence[Run]) -> Figure:
     """Training loss and validation accuracy against epochs, accuracy against time."""
-    from matplotlib.ticker import MaxNLocator
-
     figure, (loss, accuracy, timed) = drawing.figure(3, width=11, height=3.8)
     for index, run in enumerate(runs):
         look = drawing.style(index)
+        beneath = min(len(runs) - 1 - index, 5)  # later runs are drawn over it and have to leave its rim to be seen
+        look |= {"markersize": look["markersize"] + 3.5 * beneath, "linewidth": 1.3 + 0.9 * beneath}
         loss.plot([line["epoch"] for line in run.history], [line["train_loss"] for line in run.history],
                   label=run.name, **look)  # fmt: skip
         known = [line for line in run.history if line["val_accuracy"] is not None]
@@ -32,10 +33,19 @@ def curves(runs: Sequence[Run]) -> Figure:
     loss.set(xlabel="epoch", ylabel="training loss, nats")
     accuracy.set(xlabel="epoch", ylabel="validation accuracy, %")
     timed.set(xlabel="time since the start, s", ylabel="validation accuracy, %")
+    epochs = [line["epoch"] for run in runs for line in run.history]
     for axes in (loss, accuracy):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _whole_epochs(axes, min(epochs), max(epochs))
     drawing.legend(loss)
     return figure
+
+
+def _whole_epochs(axes: Axes, first: int, last: int) -> None:
+    """Label whole epochs, some ten at most, with room beside a single one."""
+    step = max(1, -(-(last - first) // 10))
+    axes.set_xticks(range(first, last + 1, step))
+    room = 0.05 * (last - first) or 0.5
+    axes.set_xlim(first - room, last + room)
 
 
 def confusion(found: Scores) -> Figure:

@@ -184,9 +184,9 @@ def summary(runs: Sequence[Run]) -> Table:
                 "–" if not seconds or not base else f"{base / seconds:.2f}",
             )
         )
-    reach = "time to accuracy" if target is None else f"time to {100 * target:.0f} %"
+    reach = "time to accuracy" if target is None else f"time to {100 * target:.0f}\N{NO-BREAK SPACE}%"
     header = ("run", "what", "epochs", "best accuracy", "macro-F1", "images/s", "speed-up", reach, "speed-up of that")
-    return Table(header, rows, f"Speed-ups are over the first run, {first.name}")
+    return Table(header, rows, f"Speed-ups are over the first run, {first.name}", words=(1,))
 
 
 def run_sections(runs: Sequence[Run]) -> list[Section]:
