@@ -23,12 +23,25 @@ def data_for(name: str, images: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Epochs:
-    """An engine that runs one epoch after the other when it is called; gives the mean loss over the epoch's images."""
+    """An engine that runs one epoch after the other when it is called; gives the mean loss over the epoch's images.
 
-    def __init__(self, name: str, update: str, workers: int, x: np.ndarray, labels: np.ndarray) -> None:
+    `parameters` are those to begin with; a fresh network's if there are none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        update: str,
+        workers: int,
+        x: np.ndarray,
+        labels: np.ndarray,
+        parameters: np.ndarray | None = None,
+    ) -> None:
         optimizer = optim.SGD(LEARNING_RATE, momentum=0.9)
         how = {"threads_per_worker": 1, "backend": "serial", "workers": workers, "update": update or "sync"}
         model, channels = nn.build(name, seed=0), x.shape[-1]  # normalised, as in training
+        if parameters is not None:
+            model.flat[...] = parameters
         model.normalization = nn.Normalization([float(x.mean())] * channels, [float(x.std())] * channels)
         self.engine: Engine = engine_for(model, x, labels, Job(optimizer, BATCH, 1000, **how))
         self._images, self._epoch = len(x), 0

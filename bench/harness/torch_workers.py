@@ -34,24 +34,27 @@ class TorchWorkers:
         Processes, and images of a step of each.
     x, labels : numpy.ndarray
         Images of an epoch, uint8; each process takes its share of them, all ready as normalised tensors.
+    parameters : numpy.ndarray
+        To begin with, as in the pyconv network's ``flat``.
     """
 
     def __init__(
-        self, how: str, name: str, layout: str, workers: int, batch: int, x: np.ndarray, labels: np.ndarray
-    ) -> None:
+        self, how: str, name: str, layout: str, workers: int, batch: int, x: np.ndarray, labels: np.ndarray,
+        parameters: np.ndarray,
+    ) -> None:  # fmt: skip
         assert len(x) % (workers * batch) == 0, "whole steps of every worker"
         x = ((x - x.mean()) / x.std()).astype(np.float32)
         torch = torch_peer.import_torch()
         context = torch.multiprocessing.get_context("spawn")
         self._folder = tempfile.TemporaryDirectory(prefix="bench-gloo-")
-        network = _twin(torch, name, layout).network
+        network = _twin(torch, name, layout, parameters).network
         if how == "hogwild":
             network.share_memory()
         self._pipes, self._processes = [], []
         for rank in range(workers):
             here, there = context.Pipe()
             meeting = str(Path(self._folder.name) / "meeting")
-            share = x[rank::workers], labels[rank::workers]
+            share = x[rank::workers], labels[rank::workers], parameters
             shared = network if how == "hogwild" else None
             arguments = (how, name, layout, workers, rank, batch, meeting, shared, share, there)
             process = context.Process(target=_work, args=arguments, daemon=True)
@@ -76,9 +79,10 @@ class TorchWorkers:
         self._folder.cleanup()
 
 
-def _twin(torch: Any, name: str, layout: str) -> Twin:
-    model = nn.build(name, seed=0)
+def _twin(torch: Any, name: str, layout: str, parameters: np.ndarray) -> Twin:
+    model = nn.build(name)
     model.backend = "serial"
+    model.flat[...] = parameters
     return Twin(torch, model, layout)
 
 
@@ -89,8 +93,8 @@ def _work(
     torch = torch_peer.import_torch()
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    twin = _twin(torch, name, layout)
-    x, labels = share
+    x, labels, parameters = share
+    twin = _twin(torch, name, layout, parameters)
     steps = [slice(begin, begin + batch) for begin in range(0, len(x), batch)]
     batches = [(twin.images(x[step]), torch.from_numpy(labels[step])) for step in steps]
     if how == "ddp":

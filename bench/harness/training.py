@@ -53,6 +53,16 @@ def trainer(model: nn.Sequential) -> Callable[[np.ndarray, np.ndarray], float]:
     return step
 
 
+def train(model: nn.Sequential, x: np.ndarray, labels: np.ndarray, steps: int, batch: int = 64) -> None:
+    """Train a network on images of :func:`~harness.images.images_for` for so many steps."""
+    x = ((x - x.mean()) / x.std()).astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(x))
+    parts = [order[begin : begin + batch] for begin in range(0, len(x), batch)]
+    step = in_turn(trainer(model), [(x[part], labels[part]) for part in parts])
+    for _ in range(steps):
+        step()
+
+
 def train_step(model: nn.Sequential, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
     """A function that does one step, always on the same batch."""
     return in_turn(trainer(model), [(x, labels)])
