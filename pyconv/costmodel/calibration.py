@@ -57,7 +57,7 @@ class Calibration:
     parallel_share : dict of str to float
         By backend: the share of a training step's work that threads divide (Amdahl's law); 0 for one thread only.
     slowdown : float
-        Time of a gradient while one other process computes gradients too, over the time while none does.
+        Time of a training step while one other process trains too, over the time while none does.
     """
 
     t_c: Mapping[str, Mapping[str, Fit]]

@@ -23,7 +23,7 @@ class Messages:
     seconds : sequence of float
         From the sender's start to the receiver having the bytes.
     slowdown : float
-        Seconds of a gradient while the other process computes gradients too, over those while it does not; at least 1.
+        Seconds of a training step while the other process trains too, over those while it does not; at least 1.
     """
 
     bytes: Sequence[int]

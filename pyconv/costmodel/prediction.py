@@ -172,13 +172,14 @@ def _predict(
     )  # fmt: skip
     # Workers share caches and memory; those that together ask for more CPUs than there are take turns on them.
     company = min(workers, max(1, calibration.cpus // threads)) - 1
-    gradient_s *= 1 + company * (calibration.slowdown - 1)
+    slower = 1 + company * (calibration.slowdown - 1)
+    gradient_s *= slower
     crowding = max(1.0, workers * threads / calibration.cpus)
     gradient_s *= crowding
     # Between two meetings are 1 / meets steps, whose deviations add as squares do.
     waiting = math.sqrt(own.meets) * spread * gradient_s * expected_lead(workers)
-    beside = own.busy_s * crowding + waiting
-    step_s = max(gradient_s + beside, workers * own.exclusive_s)
+    beside = own.busy_s * slower * crowding + waiting
+    step_s = max(gradient_s + beside, workers * own.exclusive_s * slower)
     compute_s, epoch_s = steps * gradient_s, steps * step_s
     return Prediction(
         workers, threads, update, batch, images, gradient_s, step_s, compute_s, epoch_s - compute_s, epoch_s, 1.0

@@ -4,14 +4,16 @@ A worker's step costs computation, and beside it what its rule needs. With P par
 u = t_u P seconds for one whole update and c = t_b n seconds to bring n bytes from another process's cache or memory:
 
 rule     a step of each worker                                                        seconds
-sync     meet; sum its W-th part of all gradients in order, update that; meet; read   2 t_s r + 2 c + u / W
-async    push: update the shared parameters, alone; pull: read them                   u + 2 c, of which u is exclusive
-ssp      the same, and it may wait                                                     u + 2 c
-hogwild  update the shared parameters in place, nobody waits                          u + c
-local    update its own; every H steps meet and average as in sync                   u + (2 t_s r + 2 c) / H
-easgd    update its own; every H steps pull towards the centre and back, alone        u + 3 c / H
+sync     meet; sum its W-th part of all gradients in order, update that; meet; read   2 t_s r + 2 c + (u + s) / W + k
+async    push: update the shared parameters, alone; pull: read them                   u + s + 2 c + k
+ssp      the same, and it may wait                                                     the same
+hogwild  update the shared parameters in place, nobody waits                          u + c + k
+local    update its own; every H steps meet and average as in sync                   u + s + k + (2 t_s r + 2 c) / H
+easgd    update its own; every H steps pull towards the centre and back, alone        u + s + k + 3 c / H
 
-r = ⌈log2 W⌉ rounds of messages let W workers know of each other. One worker alone has its update u and nothing else.
+r = ⌈log2 W⌉ rounds of messages let W workers know of each other. That nothing is lost when one dies has a price: k = c
+to look through a gradient for what is not finite, and s = 2 c to keep the old values of what an update writes,
+parameters and momentum, until it is done. One worker alone has its update u and nothing else.
 """
 
 from __future__ import annotations
@@ -49,6 +51,16 @@ class Work:
     update_s: float
     every: float
 
+    @property
+    def check_s(self) -> float:
+        """k: seconds to look through a gradient."""
+        return self.copy_s
+
+    @property
+    def save_s(self) -> float:
+        """s: seconds to keep the old values of parameters and momentum."""
+        return 2 * self.copy_s
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -70,23 +82,27 @@ class Cost:
 
 
 def _sync(w: Work) -> Cost:
-    return Cost(2 * w.message_s + 2 * w.copy_s + w.update_s / w.workers, meets=1.0)
+    part = (w.update_s + w.save_s) / w.workers
+    return Cost(2 * w.message_s + 2 * w.copy_s + part + w.check_s, meets=1.0)
 
 
 def _async(w: Work) -> Cost:
-    return Cost(w.update_s + 2 * w.copy_s, exclusive_s=w.update_s + w.copy_s)
+    alone = w.update_s + w.save_s + w.copy_s
+    return Cost(alone + w.copy_s + w.check_s, exclusive_s=alone)
 
 
 def _hogwild(w: Work) -> Cost:
-    return Cost(w.update_s + w.copy_s)
+    return Cost(w.update_s + w.copy_s + w.check_s)
 
 
 def _local(w: Work) -> Cost:
-    return Cost(w.update_s + (2 * w.message_s + 2 * w.copy_s) / w.every, meets=1 / w.every)
+    own = w.update_s + w.save_s + w.check_s
+    return Cost(own + (2 * w.message_s + 2 * w.copy_s) / w.every, meets=1 / w.every)
 
 
 def _easgd(w: Work) -> Cost:
-    return Cost(w.update_s + 3 * w.copy_s / w.every, exclusive_s=3 * w.copy_s / w.every)
+    own = w.update_s + w.save_s + w.check_s
+    return Cost(own + 3 * w.copy_s / w.every, exclusive_s=3 * w.copy_s / w.every)
 
 
 RULES: dict[str, Callable[[Work], Cost]] = {

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from .. import nn
+from .. import nn, optim
 from ..backends import backends
 from ..costmodel.link import Messages, provide
 from ..errors import InputError, WorkerError
@@ -33,7 +33,7 @@ def time_messages() -> Messages:
     Messages
         For each size, half of the shortest round trip's seconds: the receiver copies the bytes out of shared memory,
         as a worker pulls parameters. The shortest counts, since the machine's other work only ever adds to it. And how
-        much slower a gradient is in company.
+        much slower a training step is in company.
 
     Raises
     ------
@@ -85,17 +85,17 @@ def _round_trip(pipe: Connection, memory: Segment, own: np.ndarray, size: int) -
 
 
 def _slowdown(pipe: Connection) -> float:
-    """How much slower a gradient is while the other process computes gradients too: caches and memory are shared."""
+    """How much slower a training step is while the other process trains too: caches and memory are shared."""
     if usable_cpus() < 2 or backends()["serial"] is not None:
         return 1.0  # taking turns on one CPU is counted apart
-    gradient = _gradient()
+    step = _step()
     alone, together = [], []
     with _pinned(0):
         for _ in range(ROUNDS):
-            alone.append(np.median(_timed(gradient, COMPANY_S)))
+            alone.append(np.median(_timed(step, COMPANY_S)))
             pipe.send_bytes(b"work")
             pipe.recv_bytes()
-            together.append(np.median(_timed(gradient, COMPANY_S)))
+            together.append(np.median(_timed(step, COMPANY_S)))
             if not pipe.poll(PATIENCE_S):
                 raise TimeoutError
             pipe.recv_bytes()
@@ -117,15 +117,23 @@ def _pinned(which: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _gradient() -> Callable[[], object]:
-    """A gradient on one thread: quick, but of a network that a core's own caches do not hold, as with those trained."""
-    model = nn.build("5-50-100-10")
+def _step() -> Callable[[], object]:
+    """A training step on one thread: quick, but of a network that a core's own caches do not hold, as with those
+    trained."""
+    model, rng = nn.build("5-50-100-10"), np.random.default_rng()
     model.backend = "serial"
-    x = np.random.default_rng().integers(0, 256, (64, *model.input_shape)).astype(np.uint8)
-    labels = np.arange(64) % 10
-    gradient = np.empty_like(model.flat)
-    model.loss_and_gradient(x, labels, out=gradient)
-    return lambda: model.loss_and_gradient(x, labels, out=gradient)
+    x = rng.integers(0, 256, (64, *model.input_shape)).astype(np.uint8)
+    model.normalization = nn.Normalization([float(x.mean())], [float(x.std())])
+    labels = rng.integers(0, 10, len(x))
+    gradient, optimizer = np.empty_like(model.flat), optim.SGD(lr=1e-6, momentum=0.9)
+    state = optimizer.init(model.flat.size, model.flat.dtype)
+
+    def step() -> None:
+        model.loss_and_gradient(x, labels, out=gradient)
+        optimizer.update(model.flat, gradient, state, 1)
+
+    step()
+    return step
 
 
 def _timed(work: Callable[[], object], seconds: float) -> list[float]:
@@ -144,10 +152,10 @@ def _echo(memory: Segment, pipe: Connection) -> None:
     own[...] = 0
     while (message := pipe.recv_bytes()) != b"end":
         if message == b"work":
-            gradient = _gradient()
+            step = _step()
             with _pinned(-1):
                 pipe.send_bytes(b"working")
-                _timed(gradient, 1.5 * COMPANY_S)
+                _timed(step, 1.5 * COMPANY_S)
             pipe.send_bytes(b"done")
             continue
         size = int.from_bytes(message, "little")
