@@ -125,6 +125,7 @@ def test_two_threads(measure, two_cpus: None, rng: np.random.Generator, quick: b
         case="fer",
         operation=f"training step, batch {batch}, two threads over one",
         threads=2,
+        flops=models["pyconv serial"].flops(batch, training=True),
         images=batch,
         target=1.85,
         relative_error=0.0,

@@ -14,9 +14,9 @@ import os
 import numpy as np
 import threadpoolctl
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cython.parallel cimport prange, threadid
 from libc.stdlib cimport free
-from libc.stdint cimport uintptr_t
 from scipy.linalg.cython_blas cimport dgemm, sgemm
 
 from . import _naive
@@ -171,9 +171,12 @@ cdef int _run(const plan *p, int threads) except -1:
 
 cdef void *_pointer(array) except? NULL:
     """Address of an array's first number; NULL for None."""
+    cdef Py_buffer view
     if array is None:
         return NULL
-    return <void *> <uintptr_t> array.ctypes.data
+    PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)      # several times as quick as array.ctypes.data
+    PyBuffer_Release(&view)
+    return view.buf
 
 
 cdef _result(out, shape, dtype):
@@ -637,14 +640,14 @@ cdef bint _skip_zeros(
     above it BLAS is faster. Some thousand numbers stand for all.
     """
     cdef plan p
-    some = sparse.reshape(-1)
-    some = some[:: max(some.size // 4096, 1) | 1]       # an odd step meets every unit or channel
-    if np.count_nonzero(some) > most * some.size:
-        return False
     p.g.n = a.shape[0]
     p.g.c, p.g.k = weight_shape
     p.relu = relu
     if not product(&p):
+        return False
+    some = sparse.reshape(-1)
+    some = some[:: max(some.size // 4096, 1) | 1]       # an odd step meets every unit or channel
+    if np.count_nonzero(some) > most * some.size:
         return False
     p.a, p.b, p.bias, p.out = _pointer(a), _pointer(b), _pointer(bias), _pointer(out)
     _run(&p, threads)
