@@ -90,8 +90,8 @@ def test_peers(name: str, measure, two_cpus: None, quick: bool) -> None:
     images, model = PEER_IMAGES[name] // (4 if quick else 1), nn.build(name, seed=0)
     model.backend = "serial"
     x, labels, whose = images_for(model, images)
-    trained = 100 if name == "fer" else 800
-    training.train(model, x, labels, 10 if quick else trained)
+    trained = 10 if quick else training.TRAINED[name]
+    training.trained(model, training.batches_of(x, labels, BATCH), trained)
     data, flops = (x, labels, model.flat), model.flops(BATCH, training=True) * images / BATCH
     with contextlib.ExitStack() as stack:
         candidates = {}

@@ -17,6 +17,7 @@ import pytest
 import scipy.ndimage
 import scipy.signal
 from harness import memory_probe, peers_table, torch_peer, training
+from harness.images import images_for
 from harness.layers import ALL, PASSES, Group, Layer
 from harness.torch_network import Twin
 from harness.verify import relative_error
@@ -75,26 +76,24 @@ def same_gradient(torch, model: nn.Sequential, x: np.ndarray, labels: np.ndarray
 
 
 @pytest.mark.parametrize(
-    ("name", "target", "trained"), [("fer", 2.5, 100), ("5-50-100-10", 4.0, 800), ("5-50-100-10", None, 0)]
+    ("name", "target", "on_images"), [("fer", 2.5, True), ("5-50-100-10", 4.0, True), ("5-50-100-10", None, False)]
 )
 def test_training_step(
-    name: str, target: float | None, trained: int, measure, rng: np.random.Generator, quick: bool
+    name: str, target: float | None, on_images: bool, measure, rng: np.random.Generator, quick: bool
 ) -> None:
     """After some training, on images: pyconv skips the zeros behind ReLUs. On a batch of noise there are fewer."""
     torch = torch_peer.import_torch()
     batch = 8 if quick else 64
     model = nn.build(name)
     model.backend = "serial"
-    batches, data = [training.batch_for(model, batch, rng)], "one batch of noise"
-    if trained:
-        batches, images = training.batches_for(model, batch, 100)
-        data = f"{images} after {trained} steps"
+    batches, data, trained = [training.batch_for(model, batch, rng)], "one batch of noise", 0
+    if on_images:
+        x, labels, whose = images_for(model, 100 * batch)
+        batches, trained = training.batches_of(x, labels, batch), training.TRAINED[name]
+        data = f"{whose} after {trained} steps"
     with torch_peer.threads(torch, 1):
         error = same_gradient(torch, model, *batches[0])
-        mine = training.in_turn(training.trainer(model), batches)
-        for _ in range(trained):
-            mine()
-        candidates = {"pyconv": mine}
+        candidates = {"pyconv": training.trained(model, batches, trained)}
         for layout in torch_peer.LAYOUTS:
             twin = Twin(torch, model, layout)
             theirs = [(twin.images(x), torch.from_numpy(labels)) for x, labels in batches]

@@ -8,16 +8,15 @@ and with 4 workers too: seven minutes on two cores.
 from __future__ import annotations
 
 from math import sqrt
-from pathlib import Path
 
 import pytest
+from harness.images import FASHION
 
 import pyconv
 from pyconv import datasets, nn, optim, threads
 from pyconv.parallel import RULES
 
 EXPERIMENT = "update_rules"
-DATA = Path("/usr/share/datasets/fashion-mnist")
 MODEL = "5-50-100-10"
 TARGET = 0.9
 #: What is tuned for one worker. All workers' mini-batches together are as large, whatever their number.
@@ -38,9 +37,9 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def fashion(quick: bool) -> datasets.Dataset:
     """The data, or a part of it."""
-    if not DATA.exists():
-        pytest.skip(f"{DATA} is not there; on Debian: apt install dataset-fashion-mnist")
-    return datasets.load(str(DATA), limit=4000 if quick else None)
+    if not FASHION.exists():
+        pytest.skip(f"{FASHION} is not there; on Debian: apt install dataset-fashion-mnist")
+    return datasets.load(str(FASHION), limit=4000 if quick else None)
 
 
 def train(data: datasets.Dataset, update: str, workers: int, epochs: int) -> list[dict]:

@@ -35,3 +35,8 @@ def images_for(model: nn.Sequential, count: int) -> tuple[np.ndarray, np.ndarray
     top, left = (data.x.shape[1] - height) // 2, (data.x.shape[2] - width) // 2
     x = np.ascontiguousarray(data.x[:count, top : top + height, left : left + width])
     return x, data.y[:count].astype(np.int64), "Fashion-MNIST" if fashion else "synthetic faces"
+
+
+def normalised(x: np.ndarray) -> np.ndarray:
+    """Images as float32 of mean 0 and variance 1, as in training."""
+    return ((x - x.mean()) / x.std()).astype(np.float32)

@@ -34,10 +34,9 @@ def loss_and_gradient(twin: Twin, model: nn.Sequential, images: Any, labels: Any
     loss = twin.loss(images, labels)
     loss.backward()
     gradient = np.empty_like(model.flat)
-    views, begin = {}, 0
-    for name, parameter in model.parameters.items():
-        views[name] = gradient[begin : begin + parameter.size].reshape(parameter.shape)
-        begin += parameter.size
+    shaped = nn.from_config(model.config())
+    shaped.attach(gradient)
+    views = shaped.parameters
     theirs = iter(twin.network.parameters())
     flattened: tuple[int, ...] | None = None  # (H, W, C) behind a Flatten: PyTorch flattens channels first
     shape = model.input_shape

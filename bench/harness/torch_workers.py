@@ -16,6 +16,7 @@ from pyconv import nn
 
 from . import torch_peer
 from .epochs import LEARNING_RATE
+from .images import normalised
 from .torch_network import Twin
 
 
@@ -43,7 +44,7 @@ class TorchWorkers:
         parameters: np.ndarray,
     ) -> None:  # fmt: skip
         assert len(x) % (workers * batch) == 0, "whole steps of every worker"
-        x = ((x - x.mean()) / x.std()).astype(np.float32)
+        x = normalised(x)
         torch = torch_peer.import_torch()
         context = torch.multiprocessing.get_context("spawn")
         self._folder = tempfile.TemporaryDirectory(prefix="bench-gloo-")

@@ -10,8 +10,10 @@ import numpy as np
 
 from pyconv import nn, optim
 
-from .images import images_for
+from .images import normalised
 
+#: Steps of training after which a step's share of zeros is that of most of training.
+TRAINED = {"fer": 100, "5-50-100-10": 800}
 #: What ``python -m pyconv.train`` takes.
 SGD = {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4}
 
@@ -22,12 +24,12 @@ def batch_for(model: nn.Sequential, batch: int, rng: np.random.Generator) -> tup
     return x, rng.integers(0, model.output_shape[0], batch)
 
 
-def batches_for(model: nn.Sequential, batch: int, count: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
-    """Batches of images (see :func:`~harness.images.images_for`), normalised, and whose images they are."""
-    x, labels, name = images_for(model, batch * count)
-    x = ((x - x.mean()) / x.std()).astype(np.float32)
+def batches_of(x: np.ndarray, labels: np.ndarray, batch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Batches of images (see :func:`~harness.images.images_for`), normalised and in a random order."""
+    x = normalised(x)
     order = np.random.default_rng(0).permutation(len(x))
-    return [(x[part], labels[part]) for part in np.split(order, count)], name
+    parts = [order[begin : begin + batch] for begin in range(0, len(x), batch)]
+    return [(x[part], labels[part]) for part in parts]
 
 
 def in_turn(step: Callable[[Any, Any], float], batches: list[tuple[Any, Any]]) -> Callable[[], float]:
@@ -53,14 +55,12 @@ def trainer(model: nn.Sequential) -> Callable[[np.ndarray, np.ndarray], float]:
     return step
 
 
-def train(model: nn.Sequential, x: np.ndarray, labels: np.ndarray, steps: int, batch: int = 64) -> None:
-    """Train a network on images of :func:`~harness.images.images_for` for so many steps."""
-    x = ((x - x.mean()) / x.std()).astype(np.float32)
-    order = np.random.default_rng(0).permutation(len(x))
-    parts = [order[begin : begin + batch] for begin in range(0, len(x), batch)]
-    step = in_turn(trainer(model), [(x[part], labels[part]) for part in parts])
+def trained(model: nn.Sequential, batches: list[tuple[np.ndarray, np.ndarray]], steps: int) -> Callable[[], float]:
+    """Train a network for so many steps; gives a function that does one more, on the next batch."""
+    step = in_turn(trainer(model), batches)
     for _ in range(steps):
         step()
+    return step
 
 
 def train_step(model: nn.Sequential, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
