@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,14 @@ def test_only_the_commands_print() -> None:
         if " print(" in path.read_text() and path.relative_to(PACKAGE).parts[0].removesuffix(".py") not in commands
     ]
     assert guilty == []
+
+
+def test_the_kernels_guide_names_every_file() -> None:
+    folder = PACKAGE / "_kernels"
+    guide = (folder / "README.md").read_text() + (folder / "winograd.h").read_text().partition("*/")[0]
+    sources = {path.name for path in folder.iterdir() if path.suffix in (".c", ".h")}
+    assert set(re.findall(r"\b\w+\.[ch]\b", guide)) & sources == sources
+    assert set(re.findall(r"`(\w+\.[ch])`", guide)) <= sources
 
 
 def test_make_clean_removes_what_was_built_and_no_source(tmp_path: Path) -> None:

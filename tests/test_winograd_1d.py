@@ -37,6 +37,9 @@ PROBLEMS = {
     "many images": (65, 4, 4, 16, 32, (3, 3), {"padding": 1}),
     "several blocks of rows": (2, 60, 62, 4, 18, (5, 5), {"padding": 2}),
     "blocks of rows and channels": (1, 33, 20, 40, 50, (5, 5), {"padding": 2}),
+    "wide rows of few pairs": (2, 17, 300, 1, 20, (3, 3), {"padding": 1}),
+    "two blocks of few pairs": (2, 9, 23, 3, 50, (3, 3), {"padding": 1}),
+    "blocks of channels and filters": (1, 6, 9, 70, 150, (5, 5), {}),
 }
 
 

@@ -57,10 +57,18 @@ static inline double cost_winograd_1d(double products, double inputs, double out
     return registers == 32 ? products * 8 / 1.6 + transforms : products * 8 / 1.15 + 1.58 * transforms;
 }
 
-/* Every block of kernel rows and channels transforms the errors anew. */
-static inline double cost_winograd_1d_weight_grad(double products, double inputs, double errors, double m,
-                                                  double sums) {
-    return products * 8 / 1.6 + inputs * 6 + errors * (7 + 2 * m) + sums * 20;
+/* Its weight gradient; errors are tiles x filters (in vectors) to transform. Of few kernel rows and channels
+   that is done in registers, anew for every register block, which holds half as much with 16 registers. Of
+   many it is done to memory: a tile's stores cost more than its operations, and sums (blocks of rows x their
+   products) are loaded and stored. */
+static inline double cost_winograd_1d_few(double products, double inputs, double errors, double m,
+                                          int registers) {
+    return products * 8 / (registers == 32 ? 1.6 : 1.1) + inputs * 6 + errors * (3 + m);
+}
+
+static inline double cost_winograd_1d_many(double products, double inputs, double errors, double m,
+                                           double sums) {
+    return products * 8 / 1.5 + inputs * 30 + errors * (16 + m) + sums * 8;
 }
 
 #endif

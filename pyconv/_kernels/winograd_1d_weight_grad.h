@@ -1,44 +1,84 @@
-/* winograd_1d_weight_grad.h: the weight gradient with fewer multiplications along rows.
+/* winograd_1d_weight_grad.h: the weight gradient with fewer multiplications along rows, in one stage or two.
 
-       dw[i, c] = G' sum over rows r and tiles  (B' x[r + i, c]) o (A dy[r])
+       dw[i, c] = G' sum over rows r and tiles  (B' x[r + i, c]) o (A dy[r])                               (6)
 
-   Lanes are filters. A register block holds the sums of up to 6 pairs (i, c) in four points: the m errors of
-   a tile are loaded and transformed in registers, and each of the pairs' points is broadcast once. A block's
-   second half has its errors in the cache, and fetches those of the next vector or block from memory: of
-   whole cache lines only, since errors across two lines bring most of their neighbours with them.
+   One item owns a block of channels x filters and the rows of one slice, as in winograd_weight_grad.h, and
+   takes a few rows of an image at a time. Few pairs (i, c) are done in winograd_1d_few_grad.h. Of many,
+   inputs and errors are transformed to memory; then the sum is, for each point, a product of matrices. Tiles
+   are counted through from row to row, and those of kernel row i are the same, i rows further on:
 
-   Stage 0, an item: one part of the blocks of rows; its sums, [vector][i][c][point][LANES], are its own part
-   of `shared`. Stage 1, an item: one pair, the parts' sums in their order, and G'. */
+       S[point][i, c][filter] += sum over q  V[point][q + i * across][c] W[point][q][filter] */
 
-#define ROWWISE_PAIRS (REGISTERS == 32 ? 6 : 2)
+enum {
+    NAME(MANY_BYTES) = 192 << 10, /* V and W of an item, in the L2 cache */
+    NAME(MANY_SUMS) = 256 << 10,  /* and S */
+    NAME(MANY_FILTERS) = 256      /* bytes of a pixel's errors in an item: the widest product */
+};
 
-typedef struct NAME(row_products) {
-    const REAL *x[6];      /* the first tile of each pair */
-    const REAL *dy, *next; /* errors; NULL, or those to fetch into the L2 cache */
-    REAL *sums;            /* of the first pair and point; 8 vectors a pair */
-    ptrdiff_t rows, columns;
-    ptrdiff_t tile;  /* in x: from tile to tile; rows follow one another */
-    ptrdiff_t pixel; /* in dy: from pixel to pixel */
-} NAME(row_products);
+/* Some result rows of an image, channels from c on, and vectors of filters from `vector` on. */
+typedef struct NAME(row_block) {
+    ptrdiff_t image, row, rows;
+    ptrdiff_t c, channels;
+    ptrdiff_t vector, vectors;
+} NAME(row_block);
 
-/* A y, of one half. */
-INLINE void NAME(rowwise_errors)(const vec *y, vec *w, const int M, const int half) {
-    if (half == 0) {
-        vec even = y[0], odd = y[1];
-        UNROLL
-        for (int j = 2; j < M; j++) {
-            if (j % 2)
-                odd += y[j];
-            else
-                even += y[j];
+/* B': row p is the polynomial that vanishes in every other point; even and odd parts are shared by +-p. */
+INLINE void NAME(inputs_in_lanes)(const vec *d, vec *v) {
+    const vec even_1 = (d[6] - (REAL)4.25 * d[4]) + d[2], odd_1 = (d[5] - (REAL)4.25 * d[3]) + d[1];
+    const vec even_2 = (d[6] - (REAL)1.25 * d[4]) + (REAL)0.25 * d[2];
+    const vec odd_2 = (d[5] - (REAL)1.25 * d[3]) + (REAL)0.25 * d[1];
+    const vec even_half = (d[6] - (REAL)5 * d[4]) + (REAL)4 * d[2];
+    const vec odd_half = (d[5] - (REAL)5 * d[3]) + (REAL)4 * d[1];
+    v[0] = (d[6] - d[0]) - (REAL)5.25 * (d[4] - d[2]);
+    v[1] = even_1 + odd_1;
+    v[2] = even_1 - odd_1;
+    v[3] = (d[7] - d[1]) - (REAL)5.25 * (d[5] - d[3]);
+    v[4] = even_2 + (REAL)2 * odd_2;
+    v[5] = even_2 - (REAL)2 * odd_2;
+    v[6] = even_half + (REAL)0.5 * odd_half;
+    v[7] = even_half - (REAL)0.5 * odd_half;
+}
+
+/* V, [point][row][tile][channel]. */
+static void NAME(many_inputs)(const NAME(rowwise) * d, const NAME(row_block) * b, const REAL *x, ptrdiff_t kh,
+                              REAL *v, REAL *line) {
+    const ptrdiff_t c = b->channels, row = d->across * c, point = d->v_point;
+    const REAL *const image = x + b->image * d->ih * d->iw * d->from;
+    for (ptrdiff_t r = 0; r < b->rows + kh - 1; r++, v += row) {
+        const ptrdiff_t y = b->row - d->top + r;
+        if (y < 0 || y >= d->ih) {
+            for (ptrdiff_t p = 0; p < 8; p++) memset(v + p * point, 0, (size_t)row * sizeof(REAL));
+            continue;
         }
-        w[0] = y[0], w[1] = even + odd, w[2] = even - odd, w[3] = y[M - 1];
-        return;
+        NAME(copy_region)(line, image, d->ih, d->iw, d->from, y, 1, -d->left, d->across * d->m + 7, b->c, c);
+        for (ptrdiff_t t = 0; t < d->across; t++)
+            for (ptrdiff_t l = 0; l < c;
+                 l += LANES) { /* lanes past the channels are the next tile's to mend */
+                vec in[8], out[8];
+                UNROLL
+                for (int j = 0; j < 8; j++) in[j] = NAME(load)(line + (t * d->m + j) * c + l);
+                NAME(inputs_in_lanes)(in, out);
+                UNROLL
+                for (int j = 0; j < 8; j++) NAME(store)(v + j * point + t * c + l, out[j]);
+            }
     }
+}
+
+/* A y. */
+INLINE void NAME(errors_in_all)(const vec *y, vec *w, const int M) {
+    vec even = y[0], odd = y[1];
+    UNROLL
+    for (int j = 2; j < M; j++) {
+        if (j % 2)
+            odd += y[j];
+        else
+            even += y[j];
+    }
+    w[0] = y[0], w[1] = even + odd, w[2] = even - odd, w[3] = y[M - 1];
     UNROLL
     for (int q = 0; q < 2; q++) {
         const REAL point = q ? (REAL)0.5 : 2;
-        vec even = y[(M - 1) & ~1], odd = y[(M - 2) | 1]; /* Horner's scheme in the point's square */
+        even = y[(M - 1) & ~1], odd = y[(M - 2) | 1]; /* Horner's scheme in the point's square */
         UNROLL
         for (int j = M - 3; j >= 0; j--) {
             if (j % 2)
@@ -46,178 +86,182 @@ INLINE void NAME(rowwise_errors)(const vec *y, vec *w, const int M, const int ha
             else
                 even = y[j] + point * point * even;
         }
-        w[2 * q] = even + point * odd, w[2 * q + 1] = even - point * odd;
+        w[4 + 2 * q] = even + point * odd, w[5 + 2 * q] = even - point * odd;
     }
 }
 
-INLINE void NAME(row_products_body)(const NAME(row_products) * t, const int N, const int M, const int half) {
-    const ptrdiff_t columns = t->columns, tile = t->tile;
-    const REAL *x[6], *dy = t->dy, *next = t->next;
-    const int fetch = next != NULL;
-    REAL edge[6 * LANES] __attribute__((aligned(VECTOR_BYTES)));
-    vec sum[6][4];
-    UNROLL
-    for (int n = 0; n < N; n++) {
-        x[n] = t->x[n] + 4 * half;
-        UNROLL
-        for (int p = 0; p < 4; p++) sum[n][p] = (vec){0};
-    }
-    for (ptrdiff_t r = 0; r < t->rows; r++)
-        for (ptrdiff_t s = 0; s < columns; s += M) {
-            const REAL *from = dy;
-            ptrdiff_t step = t->pixel;
-            const ptrdiff_t count = min_of(M, columns - s);
-            if (count < M) { /* zeros beside the image's errors */
-                memset(edge, 0, sizeof edge);
-                for (ptrdiff_t j = 0; j < count; j++) *(vec *)(edge + j * LANES) = NAME(load)(dy + j * step);
-                from = edge, step = LANES;
-            }
-            vec y[6], w[4];
-            UNROLL
-            for (int j = 0; j < M; j++) {
-                if (half == 0) __builtin_prefetch(dy + (j + 24) * t->pixel);
-                if (half == 1 && fetch) {
-                    __builtin_prefetch(next + j * t->pixel, 0, 2);
-                    __builtin_prefetch(next + j * t->pixel + LANES - 1, 0,
-                                       2); /* they may begin amid a line */
-                }
-                y[j] = NAME(load)(from + j * step);
-            }
-            NAME(rowwise_errors)(y, w, M, half);
-            UNROLL
-            for (int n = 0; n < N; n++) {
+/* W, [point][row][tile][filter]. */
+INLINE void NAME(tile_errors)(const NAME(rowwise) * d, const NAME(row_block) * b, const REAL *dy, REAL *w,
+                              const int M) {
+    const ptrdiff_t pixel = d->to;
+    dy += (b->image * d->oh + b->row) * d->ow * pixel;
+    for (ptrdiff_t r = 0; r < b->rows; r++)
+        for (ptrdiff_t s = 0; s < d->ow; s += M) {
+            const ptrdiff_t count = min_of(M, d->ow - s);
+            for (ptrdiff_t v = 0; v < b->vectors; v++, w += LANES) {
+                const REAL *from = dy + NAME(vector_start)(b->vector + v, pixel);
+                vec y[6], out[8];
                 UNROLL
-                for (int p = 0; p < 4; p++) sum[n][p] += (x[n][p] - (vec){0}) * w[p];
-                x[n] += tile;
+                for (int j = 0; j < M; j++) y[j] = j < count ? NAME(load)(from + j * pixel) : (vec){0};
+                NAME(errors_in_all)(y, out, M);
+                UNROLL
+                for (int j = 0; j < 8; j++) *(vec *)(w + j * d->w_point) = out[j];
             }
-            dy += count * t->pixel;
-            if (half == 1 && fetch) next += count * t->pixel;
+            dy += count * pixel;
         }
-    UNROLL
-    for (int n = 0; n < N; n++) {
-        UNROLL
-        for (int p = 0; p < 4; p++) *(vec *)(t->sums + (8 * n + 4 * half + p) * LANES) += sum[n][p];
+}
+
+static void NAME(many_errors)(const NAME(rowwise) * d, const NAME(row_block) * b, const REAL *dy, REAL *w) {
+    if (d->m == 2) NAME(tile_errors)(d, b, dy, w, 2);
+    if (d->m == 3) NAME(tile_errors)(d, b, dy, w, 3);
+    if (d->m == 4) NAME(tile_errors)(d, b, dy, w, 4);
+    if (d->m == 5) NAME(tile_errors)(d, b, dy, w, 5);
+    if (d->m == 6) NAME(tile_errors)(d, b, dy, w, 6);
+}
+
+/* Adds V' W in one point to S. */
+static void NAME(add_product)(const NAME(rowwise) * d, const NAME(row_block) * b, ptrdiff_t kh, const REAL *v,
+                              const REAL *w, REAL *s) {
+    const ptrdiff_t c = b->channels, pairs = kh * c;
+    const ptrdiff_t cuts = ceil_div(pairs, PRODUCT_ROWS), panels = NAME(panels_of)(b->vectors);
+    NAME(product)
+    p = {.length = b->rows * d->across,
+         .scalars = v,
+         .scalar_step = c,
+         .vector_row = b->vectors * LANES,
+         .to_row = b->vectors * LANES,
+         .add = 1};
+    for (ptrdiff_t cut = 0; cut < cuts; cut++) {
+        const ptrdiff_t first = even_cut(pairs, cuts, cut), rows = even_cut(pairs, cuts, cut + 1) - first;
+        for (ptrdiff_t r = 0; r < rows; r++)
+            p.scalar_row[r] = (first + r) / c * d->across * c + (first + r) % c;
+        for (ptrdiff_t panel = 0; panel < panels; panel++) {
+            const ptrdiff_t start = even_cut(b->vectors, panels, panel);
+            const ptrdiff_t width = even_cut(b->vectors, panels, panel + 1) - start;
+            p.vectors = w + start * LANES;
+            p.to = s + first * p.to_row + start * LANES;
+            NAME(products)[width - 1][rows - 1](&p);
+        }
     }
 }
 
-#define PRODUCTS(N, M)                                                                                       \
-    static void NAME(row_products_##N##x##M)(const NAME(row_products) * t) {                                 \
-        NAME(row_products_body)(t, N, M, 0);                                                                 \
-        NAME(row_products_body)(t, N, M, 1);                                                                 \
-    }
-#define P(N, M) NAME(row_products_##N##x##M)
-/* clang-format off */
-PRODUCTS(1, 2) PRODUCTS(1, 3) PRODUCTS(1, 4) PRODUCTS(1, 5) PRODUCTS(1, 6)
-PRODUCTS(2, 2) PRODUCTS(2, 3) PRODUCTS(2, 4) PRODUCTS(2, 5) PRODUCTS(2, 6)
-#if REGISTERS == 32
-PRODUCTS(3, 2) PRODUCTS(3, 3) PRODUCTS(3, 4) PRODUCTS(3, 5) PRODUCTS(3, 6)
-PRODUCTS(4, 2) PRODUCTS(4, 3) PRODUCTS(4, 4) PRODUCTS(4, 5) PRODUCTS(4, 6)
-PRODUCTS(5, 2) PRODUCTS(5, 3) PRODUCTS(5, 4) PRODUCTS(5, 5) PRODUCTS(5, 6)
-PRODUCTS(6, 2) PRODUCTS(6, 3) PRODUCTS(6, 4) PRODUCTS(6, 5) PRODUCTS(6, 6)
-#endif
-
-/* By pairs, and outputs of a tile. */
-static void (*const NAME(rowwise_products)[6][5])(const NAME(row_products) *) = {
-    {P(1, 2), P(1, 3), P(1, 4), P(1, 5), P(1, 6)},
-    {P(2, 2), P(2, 3), P(2, 4), P(2, 5), P(2, 6)},
-#if REGISTERS == 32
-    {P(3, 2), P(3, 3), P(3, 4), P(3, 5), P(3, 6)},
-    {P(4, 2), P(4, 3), P(4, 4), P(4, 5), P(4, 6)},
-    {P(5, 2), P(5, 3), P(5, 4), P(5, 5), P(5, 6)},
-    {P(6, 2), P(6, 3), P(6, 4), P(6, 5), P(6, 6)},
-#endif
-};
-/* clang-format on */
-#undef P
-#undef PRODUCTS
-
-/* Stage 0: the sums of the blocks of rows of one part. */
-static void NAME(rowwise_part)(const plan *p, ptrdiff_t part, REAL *sums, REAL *x) {
-    const NAME(rowwise) *d = (const void *)p->own;
-    const conv *g = &p->g;
-    const ptrdiff_t pairs = g->kh * d->from, all = g->n * d->row_blocks;
-    const ptrdiff_t chunks = ceil_div(pairs, ROWWISE_PAIRS);
-    memset(sums, 0, (size_t)d->size * sizeof(REAL));
-    NAME(row_products) t = {.columns = d->ow, .tile = d->from * 8, .pixel = d->to};
-    for (ptrdiff_t b = even_cut(all, d->parts, part); b < even_cut(all, d->parts, part + 1); b++) {
-        const ptrdiff_t image = b / d->row_blocks, first = b % d->row_blocks * d->rows;
-        t.rows = min_of(d->rows, d->oh - first);
-        NAME(rowwise_inputs)(d, (const REAL *)p->a + image * d->ih * d->iw * d->from, first - d->top,
-                             t.rows + g->kh - 1, x);
-        const REAL *dy = (const REAL *)p->b + (image * d->oh + first) * d->ow * d->to;
-        for (ptrdiff_t v = 0; v < d->vectors; v++)
-            for (ptrdiff_t chunk = 0; chunk < chunks; chunk++) {
-                const ptrdiff_t from = even_cut(pairs, chunks, chunk),
-                                end = even_cut(pairs, chunks, chunk + 1);
-                for (ptrdiff_t pair = from; pair < end; pair++)
-                    t.x[pair - from] = x + pair / d->from * d->tile_row + pair % d->from * 8;
-                t.dy = dy + NAME(vector_start)(v, d->to);
-                t.next = NULL;
-                if (chunk == chunks - 1 && d->to % LANES == 0) {
-                    if (v < d->vectors - 1)
-                        t.next = t.dy + LANES;
-                    else if (b < all - 1)
-                        t.next = dy + t.rows * d->ow * d->to;
-                }
-                t.sums = sums + (v * pairs + from) * 8 * LANES;
-                NAME(rowwise_products)[end - from - 1][d->m - 2](&t);
-            }
-    }
-}
-
-/* Stage 1: G' of the parts' sums of one pair. */
-static void NAME(rowwise_sum)(const plan *p, ptrdiff_t pair, const REAL *shared) {
-    const NAME(rowwise) *d = (const void *)p->own;
-    const conv *g = &p->g;
+/* G' of one pair's and vector's sums: its taps, `tap` numbers apart. */
+INLINE void NAME(rowwise_taps)(const REAL *s, ptrdiff_t point, ptrdiff_t kw, REAL *to, ptrdiff_t tap) {
     const REAL *const norms = NAME(rowwise_norms);
-    REAL *out = (REAL *)p->out + (pair / d->from * g->kw * d->from + pair % d->from) * g->k;
-    for (ptrdiff_t v = 0; v < d->vectors; v++) {
-        vec s[8] = {{0}};
-        for (ptrdiff_t part = 0; part < d->parts; part++) {
-            const REAL *from = shared + part * d->size + (v * g->kh * d->from + pair) * 8 * LANES;
-            for (int q = 0; q < 8; q++) s[q] += *(const vec *)(from + q * LANES);
+    vec in[8];
+    UNROLL
+    for (int q = 0; q < 8; q++) in[q] = *(const vec *)(s + q * point);
+    const vec even_1 = (in[1] + in[2]) * norms[1], odd_1 = (in[1] - in[2]) * norms[1];
+    const vec even_2 = (in[4] + in[5]) * norms[2], odd_2 = (in[4] - in[5]) * norms[2];
+    const vec even_half = (in[6] + in[7]) * norms[3], odd_half = (in[6] - in[7]) * norms[3];
+    REAL two = 1, half_power = 1;
+    for (ptrdiff_t j = 0; j < kw; j++, two *= 2, half_power /= 2) {
+        vec sum = j % 2 ? odd_1 + two * odd_2 + half_power * odd_half
+                        : even_1 + two * even_2 + half_power * even_half;
+        if (j == 0) sum += in[0] * norms[0];
+        if (j == kw - 1) sum += in[3];
+        NAME(store)(to + j * tap, sum);
+    }
+}
+
+/* The rows of one slice, to `to`: the gradient, or the slice's share of it. */
+static void NAME(rowwise_slice)(const plan *p, ptrdiff_t item, REAL *to, REAL *scratch) {
+    const NAME(rowwise) *d = (const void *)p->own;
+    const conv *g = &p->g;
+    const ptrdiff_t slice = item % d->slices, cut = item / d->slices;
+    const ptrdiff_t c_cut = cut / d->k_cuts, k_cut = cut % d->k_cuts;
+    NAME(row_block)
+    b = {.c = even_cut(d->from, d->c_cuts, c_cut), .vector = even_cut(d->vectors, d->k_cuts, k_cut)};
+    b.channels = even_cut(d->from, d->c_cuts, c_cut + 1) - b.c;
+    b.vectors = even_cut(d->vectors, d->k_cuts, k_cut + 1) - b.vector;
+
+    REAL *const s = scratch, *const v = s + 8 * d->s_point, *const w = v + 8 * d->v_point;
+    REAL *const line = w + 8 * d->w_point;
+    memset(s, 0, (size_t)(8 * d->s_point) * sizeof(REAL));
+    const ptrdiff_t blocks = g->n * d->row_blocks, end = even_cut(blocks, d->slices, slice + 1);
+    for (ptrdiff_t block = even_cut(blocks, d->slices, slice); block < end; block++) {
+        b.image = block / d->row_blocks, b.row = block % d->row_blocks * d->rows;
+        b.rows = min_of(d->rows, d->oh - b.row);
+        if (d->few) {
+            NAME(add_few)(p, b.image, b.row, b.rows, block < end - 1, v, s);
+            continue;
         }
-        const vec even_1 = (s[1] + s[2]) * norms[1], odd_1 = (s[1] - s[2]) * norms[1];
-        const vec even_2 = (s[4] + s[5]) * norms[2], odd_2 = (s[4] - s[5]) * norms[2];
-        const vec even_half = (s[6] + s[7]) * norms[3], odd_half = (s[6] - s[7]) * norms[3];
-        REAL two = 1, half_power = 1;
-        for (ptrdiff_t j = 0; j < g->kw; j++, two *= 2, half_power /= 2) {
-            vec tap = j % 2 ? odd_1 + two * odd_2 + half_power * odd_half
-                            : even_1 + two * even_2 + half_power * even_half;
-            if (j == 0) tap += s[0] * norms[0];
-            if (j == g->kw - 1) tap += s[3];
-            NAME(store)(out + j * d->from * g->k + NAME(vector_start)(v, g->k), tap);
-        }
+        NAME(many_inputs)(d, &b, p->a, g->kh, v, line);
+        NAME(many_errors)(d, &b, p->b, w);
+        for (ptrdiff_t point = 0; point < 8; point++)
+            NAME(add_product)(d, &b, g->kh, v + point * d->v_point, w + point * d->w_point,
+                              s + point * d->s_point);
+    }
+    for (ptrdiff_t pair = 0; pair < g->kh * b.channels; pair++) {
+        const ptrdiff_t i = pair / b.channels, c = b.c + pair % b.channels;
+        for (ptrdiff_t q = 0; q < b.vectors; q++)
+            NAME(rowwise_taps)(s + (pair * b.vectors + q) * LANES, d->s_point, g->kw,
+                               to + (i * g->kw * d->from + c) * d->to +
+                                   NAME(vector_start)(b.vector + q, d->to),
+                               d->from * d->to);
     }
 }
 
 static void NAME(rowwise_weight_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared,
                                           void *scratch) {
     const NAME(rowwise) *d = (const void *)p->own;
+    const ptrdiff_t all = p->g.kh * p->g.kw * d->from * d->to;
     if (stage == 0)
-        NAME(rowwise_part)(p, item, (REAL *)shared + item * d->size, scratch);
+        NAME(rowwise_slice)(p, item, d->slices == 1 ? p->out : (REAL *)shared + item % d->slices * all,
+                            scratch);
     else
-        NAME(rowwise_sum)(p, item, shared);
+        NAME(add_slices)(shared, d->slices, all, even_cut(all, p->items[1], item),
+                         even_cut(all, p->items[1], item + 1), p->out);
+}
+
+/* The sizes of few pairs, or of many; returns the estimate of the work. */
+static double NAME(few_sizes)(NAME(rowwise) * d, const conv *g) {
+    const ptrdiff_t pairs = g->kh * d->from, row_bytes = d->ow * FEW_VECTORS * VECTOR_BYTES;
+    d->few = d->c_cuts = d->k_cuts = 1;
+    NAME(cut_rows)(d, g->kh, min_of(d->rows, NAME(FEW_BYTES) / row_bytes));
+    d->s_point = pairs * d->vectors * LANES;
+    d->v_point = ceil_div(d->inputs, 8);
+    const double rows = (double)(g->n * (d->oh + d->row_blocks * (g->kh - 1)));
+    const double tiles = (double)(g->n * d->oh * d->across * d->vectors);
+    return cost_winograd_1d_few(tiles * (double)pairs, rows * (double)(d->across * d->from),
+                                tiles * (double)ceil_div(pairs, FEW_PAIRS), (double)d->m, REGISTERS);
+}
+
+static double NAME(many_sizes)(NAME(rowwise) * d, const conv *g) {
+    d->k_cuts = ceil_div(d->vectors * VECTOR_BYTES, NAME(MANY_FILTERS));
+    const ptrdiff_t vectors = ceil_div(d->vectors, d->k_cuts);
+    d->c_cuts = min_of(ceil_div(8 * g->kh * d->from * vectors * VECTOR_BYTES, NAME(MANY_SUMS)), d->from);
+    const ptrdiff_t channels = ceil_div(d->from, d->c_cuts), size = sizeof(REAL);
+    const ptrdiff_t v_row = d->across * channels, w_row = d->across * vectors * LANES;
+    NAME(cut_rows)(d, g->kh, (NAME(MANY_BYTES) / (8 * size) - (g->kh - 1) * v_row) / (v_row + w_row));
+    d->s_point = g->kh * channels * vectors * LANES + PAD;
+    d->v_point = round_up((d->rows + g->kh - 1) * v_row + LANES, LANES) + PAD;
+    d->w_point = d->rows * w_row + PAD;
+    const double pairs = (double)(g->kh * d->from);
+    const double rows = (double)(g->n * (d->oh + d->row_blocks * (g->kh - 1)));
+    const double tiles = (double)(g->n * d->oh * d->across * d->vectors);
+    return cost_winograd_1d_many(
+        tiles * pairs, rows * (double)(d->across * d->c_cuts * ceil_div(channels, LANES) * d->k_cuts),
+        tiles * (double)d->c_cuts, (double)d->m, (double)(g->n * d->row_blocks * d->vectors) * pairs);
 }
 
 static int NAME(rowwise_weight_grad)(plan *p) {
     const conv *g = &p->g;
-    NAME(rowwise) *d = (void *)p->own;
-    const ptrdiff_t size = sizeof(REAL);
+    NAME(rowwise) *d = (void *)p->own, many;
     if (!NAME(rowwise_sizes)(g, d, 0)) return 0;
-    const ptrdiff_t pairs = g->kh * d->from;
-    d->size = d->vectors * pairs * 8 * LANES;
-    d->parts = min_of(g->n * d->row_blocks, 32);
-    p->stages = 2;
-    p->items[0] = d->parts;
-    p->items[1] = pairs;
-    p->shared_bytes = (size_t)(d->parts * d->size * size);
-    p->scratch_bytes = (size_t)(d->inputs * size + 63) / 64 * 64;
-    const double rows = (double)(g->n * (d->oh + d->row_blocks * (g->kh - 1)));
-    const double tiles = (double)(g->n * d->oh * d->across * d->vectors);
-    p->cycles = cost_winograd_1d_weight_grad(tiles * (double)pairs, rows * (double)(d->across * d->from),
-                                             tiles * (double)ceil_div(pairs, ROWWISE_PAIRS), (double)d->m,
-                                             (double)(d->parts * d->vectors * pairs));
+    many = *d;
+    const double few_cycles = NAME(few_sizes)(d, g), many_cycles = NAME(many_sizes)(&many, g);
+    if (many_cycles < few_cycles) *d = many;
+    const ptrdiff_t all = g->kh * g->kw * d->from * d->to, cuts = d->c_cuts * d->k_cuts;
+    const ptrdiff_t size = sizeof(REAL);
+    d->slices = min_of(ceil_div(MIN_BLOCKS, cuts), g->n * d->row_blocks);
+    p->stages = d->slices > 1 ? 2 : 1;
+    p->items[0] = cuts * d->slices;
+    p->items[1] = ceil_div(all, SUM_ELEMENTS);
+    p->shared_bytes = (size_t)(d->slices > 1 ? d->slices * all * size : 0);
+    const ptrdiff_t scratch = 8 * (d->s_point + d->v_point + d->w_point) + d->line + LANES;
+    p->scratch_bytes = (size_t)(round_up(scratch, LANES) * size);
+    p->cycles = d->few ? few_cycles : many_cycles;
     p->run = NAME(rowwise_weight_grad_run);
     return 1;
 }

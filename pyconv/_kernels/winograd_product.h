@@ -28,21 +28,22 @@ INLINE void NAME(store_lanes)(REAL *to, vec v, ptrdiff_t lanes) {
         NAME(store_some)(to, v, lanes);
 }
 
-/* to[r][:] (+)= sum over i < length of scalars[r * scalar_row + i * scalar_step] * vectors[i * vector_row] */
+/* to[r][:] (+)= sum over i < length of scalars[scalar_row[r] + i * scalar_step] * vectors[i * vector_row] */
 typedef struct NAME(product) {
     ptrdiff_t length;
     const REAL *scalars, *vectors;
     REAL *to;
-    ptrdiff_t scalar_row, scalar_step, vector_row, to_row;
+    ptrdiff_t scalar_row[PRODUCT_ROWS], scalar_step, vector_row, to_row;
     int add; /* to what `to` holds */
 } NAME(product);
 
 INLINE void NAME(product_tile)(const NAME(product) * p, const int rows, const int width) {
     vec sum[PRODUCT_ROWS][PRODUCT_VECTORS];
-    const REAL *scalars = p->scalars, *vectors = p->vectors;
-    const ptrdiff_t row = p->scalar_row, step = p->scalar_step, next = p->vector_row;
+    const REAL *scalars[PRODUCT_ROWS], *vectors = p->vectors;
+    const ptrdiff_t step = p->scalar_step, next = p->vector_row;
     UNROLL
     for (int r = 0; r < rows; r++) {
+        scalars[r] = p->scalars + p->scalar_row[r];
         UNROLL
         for (int v = 0; v < width; v++) sum[r][v] = (vec){0};
     }
@@ -53,9 +54,9 @@ INLINE void NAME(product_tile)(const NAME(product) * p, const int rows, const in
         UNROLL
         for (int r = 0; r < rows; r++) {
             UNROLL
-            for (int v = 0; v < width; v++) sum[r][v] += scalars[r * row] * factor[v];
+            for (int v = 0; v < width; v++) sum[r][v] += *scalars[r] * factor[v];
+            scalars[r] += step;
         }
-        scalars += step;
         vectors += next;
     }
     UNROLL
@@ -116,11 +117,11 @@ static void NAME(multiply_point)(ptrdiff_t tiles, ptrdiff_t channels, ptrdiff_t 
         NAME(product)
         p = {.length = even_cut(channels, parts, part + 1) - c,
              .vectors = u + c * row,
-             .scalar_row = v_row,
              .scalar_step = 1,
              .vector_row = row,
              .to_row = row,
              .add = part > 0};
+        for (int r = 0; r < PRODUCT_ROWS; r++) p.scalar_row[r] = r * v_row;
         for (ptrdiff_t cut = 0; cut < cuts; cut++) {
             const ptrdiff_t first = even_cut(tiles, cuts, cut), rows = even_cut(tiles, cuts, cut + 1) - first;
             p.scalars = v + first * v_row + c;
@@ -135,12 +136,8 @@ static void NAME(accumulate_point)(ptrdiff_t tiles, ptrdiff_t channels, ptrdiff_
                                    ptrdiff_t v_row, const REAL *w, ptrdiff_t w_row, REAL *s) {
     const ptrdiff_t cuts = ceil_div(channels, PRODUCT_ROWS), panels = NAME(panels_of)(vectors);
     NAME(product)
-    p = {.length = tiles,
-         .scalar_row = 1,
-         .scalar_step = v_row,
-         .vector_row = w_row,
-         .to_row = vectors * LANES,
-         .add = 1};
+    p = {.length = tiles, .scalar_step = v_row, .vector_row = w_row, .to_row = vectors * LANES, .add = 1};
+    for (int r = 0; r < PRODUCT_ROWS; r++) p.scalar_row[r] = r;
     for (ptrdiff_t panel = 0; panel < panels; panel++) {
         const ptrdiff_t start = even_cut(vectors, panels, panel);
         const ptrdiff_t width = even_cut(vectors, panels, panel + 1) - start;
