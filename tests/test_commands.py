@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -101,7 +102,8 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-            process = subprocess.Popen([sys.executable, "-m", *map(str, arguments)], env=environment(), **options)
+            command = [sys.executable, "-X", "faulthandler", "-m", *map(str, arguments)]
+            process = subprocess.Popen(command, env=environment(), **options)
         finally:
             signal.signal(signal.SIGINT, before)
         started.append(process)
@@ -109,7 +111,10 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     yield begin
     for process in started:
-        if process.poll() is None:
+        if process.poll() is None:  # the test failed: have it say where it was
+            process.send_signal(signal.SIGABRT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                print(*process.communicate(timeout=5))
             process.kill()
         process.communicate()
 

@@ -12,6 +12,7 @@ import sysconfig
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,26 +50,49 @@ def fma_peak(threads: int = 1, isa: str | None = None) -> Peak:
     library = _compiled()
     if library is None:
         return Peak(_sgemm_gflops(threads), threads, "BLAS sgemm of 1024 × 1024 (no C compiler for the FMA loop)")
-    available = [name for number, name in enumerate(ISAS) if library.peak_available(number)]
-    chosen = isa if isa in available else available[-1]
-    loop = getattr(library, f"peak_{chosen}")
-    loop.restype, loop.argtypes = ctypes.c_double, (ctypes.c_long, ctypes.c_float, ctypes.c_float)
-    flops = ctypes.c_long.in_dll(library, f"peak_{chosen}_flops_a_round").value
+    chosen, loop, flops = _loop(library, isa)
     rounds = 400_000
     best = max(_rate(lambda: loop(rounds, 0.999, 0.001), threads) for _ in range(20))
     return Peak(best * rounds * flops * threads / 1e9, threads, f"FMA loop, {chosen}")
 
 
-def _rate(work, threads: int) -> float:
-    """Calls a second and thread of `work` when `threads` threads run it at once (ctypes lets go of the GIL)."""
-    others = [threading.Thread(target=work) for _ in range(threads - 1)]
+def _loop(library: ctypes.CDLL, isa: str | None) -> tuple[str, Callable[[int, float, float], float], int]:
+    """The loop for an instruction set, which one that is, and the operations of a round."""
+    available = [name for number, name in enumerate(ISAS) if library.peak_available(number)]
+    chosen = isa if isa in available else available[-1]
+    loop = getattr(library, f"peak_{chosen}")
+    loop.restype, loop.argtypes = ctypes.c_double, (ctypes.c_long, ctypes.c_float, ctypes.c_float)
+    return chosen, loop, ctypes.c_long.in_dll(library, f"peak_{chosen}_flops_a_round").value
+
+
+def in_registers(flops: int, threads: int) -> Callable[[], None]:
+    """A function that does about `flops` operations on `threads` threads and touches no memory.
+
+    How much faster two threads are at it is the clock's and the neighbours' doing, not a cache's.
+    """
+    library = _compiled()
+    if library is None:
+        raise RuntimeError("the FMA loop needs a C compiler")
+    _, loop, of_a_round = _loop(library, None)
+    rounds = flops // (of_a_round * threads)
+    return lambda: _together(lambda: loop(rounds, 0.999, 0.001), threads)
+
+
+def _rate(work: Callable[[], object], threads: int) -> float:
+    """Calls a second and thread of `work` when `threads` threads run it at once."""
     start = time.perf_counter()
+    _together(work, threads)
+    return 1 / (time.perf_counter() - start)
+
+
+def _together(work: Callable[[], object], threads: int) -> None:
+    """Call `work` on `threads` threads at once (ctypes lets go of the GIL)."""
+    others = [threading.Thread(target=work) for _ in range(threads - 1)]
     for thread in others:
         thread.start()
     work()
     for thread in others:
         thread.join()
-    return 1 / (time.perf_counter() - start)
 
 
 @functools.cache

@@ -58,17 +58,17 @@ static inline double cost_winograd_1d(double products, double inputs, double out
 }
 
 /* Its weight gradient; errors are tiles x filters (in vectors) to transform. Of few kernel rows and channels
-   that is done in registers, anew for every register block, which holds half as much with 16 registers. Of
-   many it is done to memory: a tile's stores cost more than its operations, and sums (blocks of rows x their
-   products) are loaded and stored. */
+   that is done in registers, anew for every register block; 16 registers hold half as much, and a vector is
+   half of a cache line. Of many it is done to memory: a tile's stores cost more than its operations, and sums
+   (blocks of rows x their products) are loaded and stored. */
 static inline double cost_winograd_1d_few(double products, double inputs, double errors, double m,
                                           int registers) {
-    return products * 8 / (registers == 32 ? 1.6 : 1.1) + inputs * 6 + errors * (3 + m);
+    return products * 8 / (registers == 32 ? 1.6 : 0.7) + inputs * 6 + errors * (3 + m);
 }
 
 static inline double cost_winograd_1d_many(double products, double inputs, double errors, double m,
                                            double sums) {
-    return products * 8 / 1.5 + inputs * 30 + errors * (16 + m) + sums * 8;
+    return products * 8 / 1.5 + inputs * 30 + errors * (28 + m) + sums * 8;
 }
 
 #endif

@@ -183,7 +183,8 @@ static void NAME(rowwise_slice)(const plan *p, ptrdiff_t item, REAL *to, REAL *s
         b.image = block / d->row_blocks, b.row = block % d->row_blocks * d->rows;
         b.rows = min_of(d->rows, d->oh - b.row);
         if (d->few) {
-            NAME(add_few)(p, b.image, b.row, b.rows, block < end - 1, v, s);
+            NAME(add_few)(p, b.image, b.row, b.rows, block < blocks - 1, v,
+                          s); /* the next slice may follow */
             continue;
         }
         NAME(many_inputs)(d, &b, p->a, g->kh, v, line);
@@ -216,9 +217,9 @@ static void NAME(rowwise_weight_grad_run)(const plan *p, int stage, ptrdiff_t it
 
 /* The sizes of few pairs, or of many; returns the estimate of the work. */
 static double NAME(few_sizes)(NAME(rowwise) * d, const conv *g) {
-    const ptrdiff_t pairs = g->kh * d->from, row_bytes = d->ow * FEW_VECTORS * VECTOR_BYTES;
+    const ptrdiff_t pairs = g->kh * d->from, lines = max_of(FEW_VECTORS * VECTOR_BYTES, 64);
     d->few = d->c_cuts = d->k_cuts = 1;
-    NAME(cut_rows)(d, g->kh, min_of(d->rows, NAME(FEW_BYTES) / row_bytes));
+    NAME(cut_rows)(d, g->kh, min_of(d->rows, NAME(FEW_BYTES) / (d->ow * lines)));
     d->s_point = pairs * d->vectors * LANES;
     d->v_point = ceil_div(d->inputs, 8);
     const double rows = (double)(g->n * (d->oh + d->row_blocks * (g->kh - 1)));
