@@ -48,26 +48,31 @@ static inline double cost_winograd_weight_grad(int m, double tiles, double slice
            tiles * (ci * k_cuts * w.inputs + ki * c_cuts * w.grads) + slices * c * ki * w.sums;
 }
 
-/* Along rows (winograd_1d.h): products are tiles x filters (in vectors) x kernel rows x channels, eight
-   multiply-adds each; inputs are tiles x channels to transform; outputs, errors are tiles x filters. With 16
-   registers a filter is loaded for three multiply-adds, not for six. */
-static inline double cost_winograd_1d(double products, double inputs, double outputs, double m,
-                                      double filters, int registers) {
+/* Along rows (winograd_1d.h), of few pairs of kernel row and channel or of many: products are tiles x filters
+   (in vectors) x pairs, eight multiply-adds each; outputs, errors are tiles x filters; inputs of few pairs are
+   tiles x channels to transform, of many the same in vectors of channels. With 16 registers a filter is loaded
+   for three multiply-adds, not for six. */
+static inline double cost_winograd_1d_few(double products, double inputs, double outputs, double m,
+                                          double filters, int registers) {
     const double transforms = inputs * 6 + outputs * (8 + 2 * m) + filters * 40;
     return registers == 32 ? products * 8 / 1.6 + transforms : products * 8 / 1.15 + 1.58 * transforms;
 }
 
-/* Its weight gradient; errors are tiles x filters (in vectors) to transform. Of few kernel rows and channels
-   that is done in registers, anew for every register block; 16 registers hold half as much, and a vector is
-   half of a cache line. Of many it is done to memory: a tile's stores cost more than its operations, and sums
-   (blocks of rows x their products) are loaded and stored. */
-static inline double cost_winograd_1d_few(double products, double inputs, double errors, double m,
-                                          int registers) {
+static inline double cost_winograd_1d_many(double products, double inputs, double outputs, double m,
+                                           double filters) {
+    return products * 8 / 1.7 + inputs * 30 + outputs * (24 + 3 * m) + filters * 40;
+}
+
+/* The weight gradient. Errors of few pairs are transformed in registers, anew for every register block; 16
+   registers hold half as much, and a vector is half of a cache line. Of many it is done to memory: a tile's
+   stores cost more than its operations, and sums (blocks of rows x their products) are loaded and stored. */
+static inline double cost_winograd_1d_few_grad(double products, double inputs, double errors, double m,
+                                               int registers) {
     return products * 8 / (registers == 32 ? 1.6 : 0.7) + inputs * 6 + errors * (3 + m);
 }
 
-static inline double cost_winograd_1d_many(double products, double inputs, double errors, double m,
-                                           double sums) {
+static inline double cost_winograd_1d_many_grad(double products, double inputs, double errors, double m,
+                                                double sums) {
     return products * 8 / 1.5 + inputs * 30 + errors * (28 + m) + sums * 8;
 }
 

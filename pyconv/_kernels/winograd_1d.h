@@ -1,4 +1,4 @@
-/* winograd_1d.h: fewer multiplications along the rows of an image only, stride 1, kernels 3 to 7 wide
+/* winograd_1d.h: fewer multiplications along the rows of an image only, stride 1, kernels 3 wide or wider
    (Toom-Cook, or Winograd in one dimension).
 
    Equation (1) of winograd.h with eight points, for any width r of the kernel: m = 9 - r neighbouring outputs
@@ -8,44 +8,56 @@
        y = A' sum over i, c  (G w[i, c]) o (B' x[row + i, c])                                             (5)
 
    so per channel, kernel row and output there are 8 / m multiplications instead of r: 2.5 x fewer for widths
-   4 and 5, 2.25 x for 3 and 6. Two dimensions save more, but their transforms of the outputs cost as much for
+   4 and 5, 2.25 x for 3 and 6. A wider kernel is cut into pieces of 3 to 7 columns, and a channel is to each
+   of them a channel of its own, a few columns further on: `from` channels are added up, pieces x channels of
+   the input (7 = 4 + 3: 2.2 x fewer; 11 = 4 + 4 + 3: 2.3 x). Two dimensions save more, but their transforms of the outputs cost as much for
    one channel as for a hundred; these cost 20 operations on m outputs, which a first layer has to spare.
 
    Points are 0, +-1, +-2, +-1/2, inf. B' depends on the points only, not on m. The weight gradient follows
    from (5) as (4) from (2). Transforms over lanes of tiles (inputs) and of filters (the others):
 
-       inputs      B' x, the eight points as one vector, to [tile][channel][point]
-       filters     G w                                        winograd_1d_conv.h
-       outputs     A' of the sums, in registers               winograd_1d_conv.h
-       errors      A dy, in registers where the sums of few kernel rows and channels want them
-                                                              winograd_1d_few_grad.h
-                   to memory, for products of matrices        winograd_1d_weight_grad.h
+       inputs      B' x, the eight points as one vector, to [row][tile][channel][point], or in lanes of
+                   channels, to [point][row][tile][channel]
+       filters     G w
+       outputs     A' of the sums
+       errors      A dy
 
-   All eight points' sums together would leave too few registers, and a load for each multiply-add: the points
-   are worked on four, two or one at a time. */
+   Of few pairs (i, c), as a first layer has, storing the points of outputs or errors would cost more than
+   their products: those are done in registers (winograd_1d_few_conv.h, winograd_1d_few_grad.h). All eight
+   points' sums together would leave too few registers, and a load for each multiply-add: there the points are
+   worked on four or two at a time. Of many pairs, each point is a product of matrices as in equation (3)
+   (winograd_1d_many_conv.h, winograd_1d_weight_grad.h). */
 
 typedef struct NAME(rowwise) {
     ptrdiff_t grad;             /* the input gradient */
-    ptrdiff_t ih, iw, from;     /* input size and channels */
+    ptrdiff_t ih, iw, channels; /* input size and channels */
+    ptrdiff_t kw, pieces, taps; /* the kernel's columns, their pieces, columns of the widest piece */
+    ptrdiff_t from;             /* pieces x channels */
     ptrdiff_t oh, ow, to;       /* result size and filters */
     ptrdiff_t top, left;        /* zeros around the input; negative: so many pixels are skipped */
-    ptrdiff_t m, across;        /* outputs of a tile, tiles of a row */
+    ptrdiff_t m, across, reach; /* outputs of a tile, tiles of a row, input columns of those */
     ptrdiff_t rows, row_blocks; /* result rows of an item; items of an image */
     ptrdiff_t vectors;          /* of filters */
     ptrdiff_t tile_row;         /* transformed numbers of an input row */
-    ptrdiff_t line;             /* numbers of a padded input row */
+    ptrdiff_t line;             /* numbers of padded input rows, one for each piece */
     ptrdiff_t inputs;           /* numbers of scratch for all that */
     ptrdiff_t large;            /* the result does not fit in the caches, and is made of whole vectors */
-    ptrdiff_t few, slices;      /* weight gradient: few pairs; parts of the sum over rows */
+    ptrdiff_t few;              /* pairs; or many */
+    ptrdiff_t splits;           /* many, forward: items that share out the panels of filters */
+    ptrdiff_t slices;           /* weight gradient: parts of the sum over rows */
     ptrdiff_t c_cuts, k_cuts;   /* blocks of channels, of filters */
-    ptrdiff_t v_point, w_point, s_point; /* numbers of one point of V, W and S */
+    ptrdiff_t v_point, w_point, s_point; /* numbers of one point of V, W (or M) and S */
 } NAME(rowwise);
 
 enum {
     NAME(ROWWISE_BYTES) = 24 << 10, /* transformed inputs of an item, in the L1 cache */
-    NAME(ROWWISE_TERMS) = 128,      /* products of one sum in registers */
     NAME(ROWWISE_TILES) = 3         /* tiles of a register block */
 };
+
+/* The kernel's column in which a piece begins. */
+INLINE ptrdiff_t NAME(piece_start)(const NAME(rowwise) * d, ptrdiff_t piece) {
+    return even_cut(d->kw, d->pieces, piece);
+}
 
 /* B', by columns: what one pixel adds to the eight points. */
 typedef REAL NAME(points) __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
@@ -64,7 +76,7 @@ static const REAL NAME(rowwise_columns)[8][8] = {
 static void NAME(rowwise_inputs)(const NAME(rowwise) * d, const REAL *image, ptrdiff_t y0, ptrdiff_t rows,
                                  REAL *x) {
     REAL *const line = x + d->inputs - d->line;
-    const ptrdiff_t c = d->from;
+    const ptrdiff_t c = d->channels;
     NAME(points) column[8];
     for (int j = 0; j < 8; j++) column[j] = *(const NAME(points) *)NAME(rowwise_columns)[j];
     for (ptrdiff_t r = 0; r < rows; r++, x += d->tile_row) {
@@ -72,21 +84,21 @@ static void NAME(rowwise_inputs)(const NAME(rowwise) * d, const REAL *image, ptr
             memset(x, 0, (size_t)d->tile_row * sizeof(REAL));
             continue;
         }
-        NAME(copy_region)(line, image, d->ih, d->iw, c, y0 + r, 1, -d->left, d->line / c, 0, c);
-        const REAL *from = line;
-        REAL *to = x;
-        for (ptrdiff_t t = 0; t < d->across; t++, from += (d->m - 1) * c)
-            for (ptrdiff_t i = 0; i < c; i++, from++, to += 8) {
-                NAME(points) sum = {0};
-                UNROLL
-                for (int j = 0; j < 8; j++) sum += from[j * c] * column[j];
-                *(NAME(points) *)to = sum;
-            }
+        const ptrdiff_t last = NAME(piece_start)(d, d->pieces - 1);
+        NAME(copy_region)(line, image, d->ih, d->iw, c, y0 + r, 1, -d->left, last + d->reach, 0, c);
+        for (ptrdiff_t piece = 0; piece < d->pieces; piece++) {
+            const REAL *from = line + NAME(piece_start)(d, piece) * c;
+            REAL *to = x + piece * c * 8;
+            for (ptrdiff_t t = 0; t < d->across; t++, from += (d->m - 1) * c, to += (d->from - c) * 8)
+                for (ptrdiff_t i = 0; i < c; i++, from++, to += 8) {
+                    NAME(points) sum = {0};
+                    UNROLL
+                    for (int j = 0; j < 8; j++) sum += from[j * c] * column[j];
+                    *(NAME(points) *)to = sum;
+                }
+        }
     }
 }
-
-/* 1 / N_p of a point and its negative, by which filters are divided: 0, 1, 2, 1/2. */
-static const REAL NAME(rowwise_norms)[4] = {-1, (REAL)(-2. / 9), (REAL)(1. / 90), (REAL)(32. / 45)};
 
 /* Cuts the result rows evenly into items of at most `rows`. */
 static void NAME(cut_rows)(NAME(rowwise) * d, ptrdiff_t kh, ptrdiff_t rows) {
@@ -96,27 +108,45 @@ static void NAME(cut_rows)(NAME(rowwise) * d, ptrdiff_t kh, ptrdiff_t rows) {
     d->inputs = (d->rows + kh - 1) * d->tile_row + d->line;
 }
 
+/* Pieces of a kernel that is kw wide, so that a row takes fewest multiplications. */
+INLINE ptrdiff_t NAME(pieces_of)(ptrdiff_t kw, ptrdiff_t columns) {
+    ptrdiff_t best = 0, least = PTRDIFF_MAX;
+    for (ptrdiff_t pieces = ceil_div(kw, 7); ceil_div(kw, pieces) >= 3; pieces++) {
+        const ptrdiff_t products = ceil_div(columns, 9 - ceil_div(kw, pieces)) * pieces;
+        if (products < least) best = pieces, least = products;
+    }
+    return best;
+}
+
 /* Sizes that the passes share; 0 where they cannot be done so. Lanes are filters: too few would be idle. */
 static int NAME(rowwise_sizes)(const conv *g, NAME(rowwise) * d, int grad) {
-    const ptrdiff_t size = sizeof(REAL);
     if (g->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1 || g->dw != 1) return 0;
-    if (g->kw < 3 || g->kw > 7 || (grad ? g->c : g->k) < LANES) return 0;
-    *d = (NAME(rowwise)){.grad = grad, .m = 9 - g->kw};
-    d->ih = grad ? g->oh : g->h, d->iw = grad ? g->ow : g->w, d->from = grad ? g->k : g->c;
+    if (g->kw < 3 || (grad ? g->c : g->k) < LANES) return 0;
+    *d = (NAME(rowwise)){.grad = grad, .kw = g->kw};
+    d->ih = grad ? g->oh : g->h, d->iw = grad ? g->ow : g->w, d->channels = grad ? g->k : g->c;
     d->oh = grad ? g->h : g->oh, d->ow = grad ? g->w : g->ow, d->to = grad ? g->c : g->k;
     d->top = grad ? g->kh - 1 - g->pt : g->pt, d->left = grad ? g->kw - 1 - g->pl : g->pl;
+    d->pieces = NAME(pieces_of)(g->kw, d->ow);
+    d->taps = ceil_div(g->kw, d->pieces);
+    d->m = 9 - d->taps;
+    d->from = d->pieces * d->channels;
     d->across = ceil_div(d->ow, d->m);
+    d->reach = d->across * d->m + 7;
     d->vectors = ceil_div(d->to, LANES);
     d->tile_row = d->across * d->from * 8;
-    d->line = (d->across * d->m + 7) * d->from;
-
-    /* Rows of an item: as many as stay in the L1 cache, and enough to share the kernel's rows. */
-    ptrdiff_t rows = NAME(ROWWISE_BYTES) / (d->tile_row * size) - g->kh + 1;
-    rows = max_of(min_of(rows, ceil_div(g->n * d->oh, 16)), 2 * g->kh);
-    NAME(cut_rows)(d, g->kh, rows);
+    d->line = max_of(d->reach * d->from, (d->reach + g->kw) * d->channels);
     return 1;
 }
 
-#include "winograd_1d_conv.h"
+/* Rows of an item of few pairs: as many as stay in the L1 cache, and enough to share the kernel's rows. */
+static void NAME(few_rows)(const conv *g, NAME(rowwise) * d) {
+    const ptrdiff_t size = sizeof(REAL), fit = NAME(ROWWISE_BYTES) / (d->tile_row * size) - g->kh + 1;
+    NAME(cut_rows)(d, g->kh, max_of(min_of(fit, ceil_div(g->n * d->oh, 16)), 2 * g->kh));
+}
+
+#include "winograd_1d_many.h"
+#include "winograd_1d_filters.h"
+#include "winograd_1d_few_conv.h"
+#include "winograd_1d_many_conv.h"
 #include "winograd_1d_few_grad.h"
 #include "winograd_1d_weight_grad.h"

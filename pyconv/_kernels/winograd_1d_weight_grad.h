@@ -15,55 +15,6 @@ enum {
     NAME(MANY_FILTERS) = 256      /* bytes of a pixel's errors in an item: the widest product */
 };
 
-/* Some result rows of an image, channels from c on, and vectors of filters from `vector` on. */
-typedef struct NAME(row_block) {
-    ptrdiff_t image, row, rows;
-    ptrdiff_t c, channels;
-    ptrdiff_t vector, vectors;
-} NAME(row_block);
-
-/* B': row p is the polynomial that vanishes in every other point; even and odd parts are shared by +-p. */
-INLINE void NAME(inputs_in_lanes)(const vec *d, vec *v) {
-    const vec even_1 = (d[6] - (REAL)4.25 * d[4]) + d[2], odd_1 = (d[5] - (REAL)4.25 * d[3]) + d[1];
-    const vec even_2 = (d[6] - (REAL)1.25 * d[4]) + (REAL)0.25 * d[2];
-    const vec odd_2 = (d[5] - (REAL)1.25 * d[3]) + (REAL)0.25 * d[1];
-    const vec even_half = (d[6] - (REAL)5 * d[4]) + (REAL)4 * d[2];
-    const vec odd_half = (d[5] - (REAL)5 * d[3]) + (REAL)4 * d[1];
-    v[0] = (d[6] - d[0]) - (REAL)5.25 * (d[4] - d[2]);
-    v[1] = even_1 + odd_1;
-    v[2] = even_1 - odd_1;
-    v[3] = (d[7] - d[1]) - (REAL)5.25 * (d[5] - d[3]);
-    v[4] = even_2 + (REAL)2 * odd_2;
-    v[5] = even_2 - (REAL)2 * odd_2;
-    v[6] = even_half + (REAL)0.5 * odd_half;
-    v[7] = even_half - (REAL)0.5 * odd_half;
-}
-
-/* V, [point][row][tile][channel]. */
-static void NAME(many_inputs)(const NAME(rowwise) * d, const NAME(row_block) * b, const REAL *x, ptrdiff_t kh,
-                              REAL *v, REAL *line) {
-    const ptrdiff_t c = b->channels, row = d->across * c, point = d->v_point;
-    const REAL *const image = x + b->image * d->ih * d->iw * d->from;
-    for (ptrdiff_t r = 0; r < b->rows + kh - 1; r++, v += row) {
-        const ptrdiff_t y = b->row - d->top + r;
-        if (y < 0 || y >= d->ih) {
-            for (ptrdiff_t p = 0; p < 8; p++) memset(v + p * point, 0, (size_t)row * sizeof(REAL));
-            continue;
-        }
-        NAME(copy_region)(line, image, d->ih, d->iw, d->from, y, 1, -d->left, d->across * d->m + 7, b->c, c);
-        for (ptrdiff_t t = 0; t < d->across; t++)
-            for (ptrdiff_t l = 0; l < c;
-                 l += LANES) { /* lanes past the channels are the next tile's to mend */
-                vec in[8], out[8];
-                UNROLL
-                for (int j = 0; j < 8; j++) in[j] = NAME(load)(line + (t * d->m + j) * c + l);
-                NAME(inputs_in_lanes)(in, out);
-                UNROLL
-                for (int j = 0; j < 8; j++) NAME(store)(v + j * point + t * c + l, out[j]);
-            }
-    }
-}
-
 /* A y. */
 INLINE void NAME(errors_in_all)(const vec *y, vec *w, const int M) {
     vec even = y[0], odd = y[1];
@@ -145,8 +96,9 @@ static void NAME(add_product)(const NAME(rowwise) * d, const NAME(row_block) * b
     }
 }
 
-/* G' of one pair's and vector's sums: its taps, `tap` numbers apart. */
-INLINE void NAME(rowwise_taps)(const REAL *s, ptrdiff_t point, ptrdiff_t kw, REAL *to, ptrdiff_t tap) {
+/* G' of one pair's and vector's sums: the first `count` of its taps, `tap` numbers apart. */
+INLINE void NAME(rowwise_taps)(const REAL *s, ptrdiff_t point, ptrdiff_t taps, ptrdiff_t count, REAL *to,
+                               ptrdiff_t tap) {
     const REAL *const norms = NAME(rowwise_norms);
     vec in[8];
     UNROLL
@@ -155,11 +107,11 @@ INLINE void NAME(rowwise_taps)(const REAL *s, ptrdiff_t point, ptrdiff_t kw, REA
     const vec even_2 = (in[4] + in[5]) * norms[2], odd_2 = (in[4] - in[5]) * norms[2];
     const vec even_half = (in[6] + in[7]) * norms[3], odd_half = (in[6] - in[7]) * norms[3];
     REAL two = 1, half_power = 1;
-    for (ptrdiff_t j = 0; j < kw; j++, two *= 2, half_power /= 2) {
+    for (ptrdiff_t j = 0; j < count; j++, two *= 2, half_power /= 2) {
         vec sum = j % 2 ? odd_1 + two * odd_2 + half_power * odd_half
                         : even_1 + two * even_2 + half_power * even_half;
         if (j == 0) sum += in[0] * norms[0];
-        if (j == kw - 1) sum += in[3];
+        if (j == taps - 1) sum += in[3];
         NAME(store)(to + j * tap, sum);
     }
 }
@@ -195,18 +147,19 @@ static void NAME(rowwise_slice)(const plan *p, ptrdiff_t item, REAL *to, REAL *s
     }
     for (ptrdiff_t pair = 0; pair < g->kh * b.channels; pair++) {
         const ptrdiff_t i = pair / b.channels, c = b.c + pair % b.channels;
+        const ptrdiff_t piece = c / d->channels, start = NAME(piece_start)(d, piece);
+        REAL *const taps = to + ((i * g->kw + start) * d->channels + c % d->channels) * d->to;
         for (ptrdiff_t q = 0; q < b.vectors; q++)
-            NAME(rowwise_taps)(s + (pair * b.vectors + q) * LANES, d->s_point, g->kw,
-                               to + (i * g->kw * d->from + c) * d->to +
-                                   NAME(vector_start)(b.vector + q, d->to),
-                               d->from * d->to);
+            NAME(rowwise_taps)(s + (pair * b.vectors + q) * LANES, d->s_point, d->taps,
+                               NAME(piece_start)(d, piece + 1) - start,
+                               taps + NAME(vector_start)(b.vector + q, d->to), d->channels * d->to);
     }
 }
 
 static void NAME(rowwise_weight_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared,
                                           void *scratch) {
     const NAME(rowwise) *d = (const void *)p->own;
-    const ptrdiff_t all = p->g.kh * p->g.kw * d->from * d->to;
+    const ptrdiff_t all = p->g.kh * p->g.kw * d->channels * d->to;
     if (stage == 0)
         NAME(rowwise_slice)(p, item, d->slices == 1 ? p->out : (REAL *)shared + item % d->slices * all,
                             scratch);
@@ -219,12 +172,13 @@ static void NAME(rowwise_weight_grad_run)(const plan *p, int stage, ptrdiff_t it
 static double NAME(few_sizes)(NAME(rowwise) * d, const conv *g) {
     const ptrdiff_t pairs = g->kh * d->from, lines = max_of(FEW_VECTORS * VECTOR_BYTES, 64);
     d->few = d->c_cuts = d->k_cuts = 1;
+    NAME(few_rows)(g, d);
     NAME(cut_rows)(d, g->kh, min_of(d->rows, NAME(FEW_BYTES) / (d->ow * lines)));
     d->s_point = pairs * d->vectors * LANES;
     d->v_point = ceil_div(d->inputs, 8);
     const double rows = (double)(g->n * (d->oh + d->row_blocks * (g->kh - 1)));
     const double tiles = (double)(g->n * d->oh * d->across * d->vectors);
-    return cost_winograd_1d_few(tiles * (double)pairs, rows * (double)(d->across * d->from),
+    return cost_winograd_1d_few_grad(tiles * (double)pairs, rows * (double)(d->across * d->from),
                                 tiles * (double)ceil_div(pairs, FEW_PAIRS), (double)d->m, REGISTERS);
 }
 
@@ -241,7 +195,7 @@ static double NAME(many_sizes)(NAME(rowwise) * d, const conv *g) {
     const double pairs = (double)(g->kh * d->from);
     const double rows = (double)(g->n * (d->oh + d->row_blocks * (g->kh - 1)));
     const double tiles = (double)(g->n * d->oh * d->across * d->vectors);
-    return cost_winograd_1d_many(
+    return cost_winograd_1d_many_grad(
         tiles * pairs, rows * (double)(d->across * d->c_cuts * ceil_div(channels, LANES) * d->k_cuts),
         tiles * (double)d->c_cuts, (double)d->m, (double)(g->n * d->row_blocks * d->vectors) * pairs);
 }
@@ -253,7 +207,7 @@ static int NAME(rowwise_weight_grad)(plan *p) {
     many = *d;
     const double few_cycles = NAME(few_sizes)(d, g), many_cycles = NAME(many_sizes)(&many, g);
     if (many_cycles < few_cycles) *d = many;
-    const ptrdiff_t all = g->kh * g->kw * d->from * d->to, cuts = d->c_cuts * d->k_cuts;
+    const ptrdiff_t all = g->kh * g->kw * d->channels * d->to, cuts = d->c_cuts * d->k_cuts;
     const ptrdiff_t size = sizeof(REAL);
     d->slices = min_of(ceil_div(MIN_BLOCKS, cuts), g->n * d->row_blocks);
     p->stages = d->slices > 1 ? 2 : 1;

@@ -28,9 +28,11 @@ INLINE void NAME(store_lanes)(REAL *to, vec v, ptrdiff_t lanes) {
         NAME(store_some)(to, v, lanes);
 }
 
-/* to[r][:] (+)= sum over i < length of scalars[scalar_row[r] + i * scalar_step] * vectors[i * vector_row] */
+/* to[r][:] (+)= sum over i < length of scalars[scalar_row[r] + i * scalar_step] * vectors[i * vector_row],
+   and as many runs more, each of which goes on in vectors where the one before ends, and `skip` further on in
+   scalars */
 typedef struct NAME(product) {
-    ptrdiff_t length;
+    ptrdiff_t length, more_runs, skip;
     const REAL *scalars, *vectors;
     REAL *to;
     ptrdiff_t scalar_row[PRODUCT_ROWS], scalar_step, vector_row, to_row;
@@ -40,24 +42,28 @@ typedef struct NAME(product) {
 INLINE void NAME(product_tile)(const NAME(product) * p, const int rows, const int width) {
     vec sum[PRODUCT_ROWS][PRODUCT_VECTORS];
     const REAL *scalars[PRODUCT_ROWS], *vectors = p->vectors;
-    const ptrdiff_t step = p->scalar_step, next = p->vector_row;
+    const ptrdiff_t step = p->scalar_step, next = p->vector_row, skip = p->skip;
     UNROLL
     for (int r = 0; r < rows; r++) {
         scalars[r] = p->scalars + p->scalar_row[r];
         UNROLL
         for (int v = 0; v < width; v++) sum[r][v] = (vec){0};
     }
-    for (ptrdiff_t i = p->length; i > 0; i--) {
-        vec factor[PRODUCT_VECTORS];
-        UNROLL
-        for (int v = 0; v < width; v++) factor[v] = NAME(load)(vectors + v * LANES);
-        UNROLL
-        for (int r = 0; r < rows; r++) {
+    for (ptrdiff_t runs = p->more_runs; runs >= 0; runs--) {
+        for (ptrdiff_t i = p->length; i > 0; i--) {
+            vec factor[PRODUCT_VECTORS];
             UNROLL
-            for (int v = 0; v < width; v++) sum[r][v] += *scalars[r] * factor[v];
-            scalars[r] += step;
+            for (int v = 0; v < width; v++) factor[v] = NAME(load)(vectors + v * LANES);
+            UNROLL
+            for (int r = 0; r < rows; r++) {
+                UNROLL
+                for (int v = 0; v < width; v++) sum[r][v] += *scalars[r] * factor[v];
+                scalars[r] += step;
+            }
+            vectors += next;
         }
-        vectors += next;
+        UNROLL
+        for (int r = 0; r < rows; r++) scalars[r] += skip;
     }
     UNROLL
     for (int r = 0; r < rows; r++) {

@@ -1,12 +1,11 @@
-/* winograd_1d_conv.h: equation (5), forward and input gradient.
+/* winograd_1d_few_conv.h: equation (5), forward and input gradient, of few pairs (i, c).
 
    Stage 0, an item: the filters of one vector, as [block of 2 vectors][half][i][c][point][vector][LANES].
    Stage 1, an item: a block of result rows of one image. Its tiles are counted through from row to row, which
    [row][tile][channel][point] allows: the taps of tile q in kernel row i are those of q + i across. A
    register block is 3 tiles x 2 vectors x 4 points, 20 loads for 24 multiply-adds. The first half's share of
    the outputs waits in memory for the second's, as four vectors of a tile: first output, even, odd, last
-   output. Sums of more than ROWWISE_TERMS products are made in pieces, for the sake of rounding: (5)
-   magnifies the errors of a sum by about six. */
+   output. */
 
 #define ROWWISE_VECTORS (REGISTERS == 32 ? 2 : 1)
 
@@ -16,10 +15,8 @@ typedef struct NAME(row_tiles) {
     ptrdiff_t tiles, tile; /* tiles, and the step from one to the next in x */
     ptrdiff_t rows, row;   /* kernel rows, and their step in x */
     ptrdiff_t channels;
-    ptrdiff_t piece_rows, piece;      /* kernel rows and channels of one sum: all channels, or a single row */
-    ptrdiff_t last_row, last_channel; /* where the last piece begins */
-    ptrdiff_t column, columns;        /* result column of the first tile; columns */
-    ptrdiff_t pixel, second;          /* in y: from pixel to pixel, from vector to vector */
+    ptrdiff_t column, columns; /* result column of the first tile; columns */
+    ptrdiff_t pixel, second;   /* in y: from pixel to pixel, from vector to vector */
     int relu, stream;
 } NAME(row_tiles);
 
@@ -35,9 +32,19 @@ typedef struct NAME(row_tiles) {
 #define SETTLE(s)
 #endif
 
-INLINE void NAME(row_sums)(const NAME(row_tiles) * t, const REAL *x0, const REAL *w, ptrdiff_t rows,
-                           ptrdiff_t channels, vec sum[][2][4], const int T, const int V) {
-    for (ptrdiff_t r = 0; r < rows; r++) {
+/* The sums of one half, four points on from x0; `start` is where point 1 begins. */
+INLINE void NAME(row_half)(const NAME(row_tiles) * t, const REAL *x0, const REAL *w, const vec *start,
+                           vec sum[][2][4], const int T, const int V) {
+    const ptrdiff_t channels = t->channels;
+    UNROLL
+    for (int i = 0; i < T; i++) {
+        UNROLL
+        for (int v = 0; v < V; v++) {
+            sum[i][v][0] = sum[i][v][2] = sum[i][v][3] = (vec){0};
+            sum[i][v][1] = start[v];
+        }
+    }
+    for (ptrdiff_t r = 0; r < t->rows; r++) {
         const REAL *x[NAME(ROWWISE_TILES)];
         UNROLL
         for (int i = 0; i < T; i++) {
@@ -67,81 +74,26 @@ INLINE void NAME(row_sums)(const NAME(row_tiles) * t, const REAL *x0, const REAL
     }
 }
 
-/* The sums of all pieces but the last, to memory. */
-INLINE void NAME(row_pieces)(const NAME(row_tiles) * t, const REAL *x, const REAL *w, REAL *total,
-                             const int T, const int V) {
-    memset(total, 0, (size_t)(T * V * 4 * LANES) * sizeof(REAL));
-    for (ptrdiff_t r = 0, c = 0; r < t->last_row || c < t->last_channel;) {
-        const ptrdiff_t rows = min_of(t->piece_rows, t->rows - r);
-        const ptrdiff_t channels = min_of(t->piece, t->channels - c);
-        vec sum[NAME(ROWWISE_TILES)][2][4];
-        UNROLL
-        for (int i = 0; i < T; i++) {
-            UNROLL
-            for (int v = 0; v < V; v++) {
-                UNROLL
-                for (int p = 0; p < 4; p++) sum[i][v][p] = (vec){0};
-            }
-        }
-        NAME(row_sums)(t, x + r * t->row + c * 8, w, rows, channels, sum, T, V);
-        UNROLL
-        for (int i = 0; i < T; i++) {
-            UNROLL
-            for (int v = 0; v < V; v++) {
-                UNROLL
-                for (int p = 0; p < 4; p++) *(vec *)(total + ((i * V + v) * 4 + p) * LANES) += sum[i][v][p];
-            }
-        }
-        w += rows * channels * 4 * V * LANES;
-        c += channels;
-        if (c == t->channels) c = 0, r += rows;
-    }
+/* A' of four points: first output, even, odd, last output of a tile of M. */
+INLINE void NAME(first_half)(const vec *s, vec *part, const int M) {
+    const vec even = s[1] + s[2], odd = s[1] - s[2];
+    part[0] = s[0] + even;
+    part[1] = even;
+    part[2] = odd;
+    part[3] = (M % 2 ? even : odd) + s[3];
 }
 
-#define PIECES(T, V)                                                                                         \
-    static __attribute__((noinline)) void NAME(row_pieces_##T##x##V)(                                        \
-        const NAME(row_tiles) * t, const REAL *x, const REAL *w, REAL *total) {                              \
-        NAME(row_pieces)(t, x, w, total, T, V);                                                              \
-    }
-PIECES(1, 1)
-PIECES(3, 1)
-#if REGISTERS == 32
-PIECES(1, 2)
-PIECES(3, 2)
-#endif
-#undef PIECES
-
-/* The sums of one half, four points on from x; `start` is where point 1 begins. */
-INLINE void NAME(row_half)(const NAME(row_tiles) * t, const REAL *x, const REAL *w, const vec *start,
-                           vec sum[][2][4], const int T, const int V) {
+/* And of the other four points: the outputs. */
+INLINE void NAME(last_half)(const vec *part, const vec *s, vec *out, const int M) {
+    const vec even_2 = s[0] + s[1], odd_2 = s[0] - s[1];
+    const vec even_half = s[2] + s[3], odd_half = s[2] - s[3];
+    REAL two = 1, half_power = 1;
     UNROLL
-    for (int i = 0; i < T; i++) {
-        UNROLL
-        for (int v = 0; v < V; v++) {
-            sum[i][v][0] = sum[i][v][2] = sum[i][v][3] = (vec){0};
-            sum[i][v][1] = start[v];
-        }
+    for (int j = 0; j < M; j++, two *= 2, half_power /= 2) {
+        out[j] = part[j == 0 ? 0 : j == M - 1 ? 3 : 1 + j % 2];
+        out[j] += two * (j % 2 ? odd_2 : even_2);
+        out[j] += half_power * (j % 2 ? odd_half : even_half);
     }
-    if (t->last_row || t->last_channel) {
-        REAL total[NAME(ROWWISE_TILES) * 2 * 4 * LANES] __attribute__((aligned(VECTOR_BYTES)));
-#if REGISTERS == 32
-        if (V == 2) (T == 3 ? NAME(row_pieces_3x2) : NAME(row_pieces_1x2))(t, x, w, total);
-#endif
-        if (V == 1) (T == 3 ? NAME(row_pieces_3x1) : NAME(row_pieces_1x1))(t, x, w, total);
-        UNROLL
-        for (int i = 0; i < T; i++) {
-            UNROLL
-            for (int v = 0; v < V; v++) {
-                UNROLL
-                for (int p = 0; p < 4; p++)
-                    sum[i][v][p] += *(const vec *)(total + ((i * V + v) * 4 + p) * LANES);
-            }
-        }
-    }
-    NAME(row_sums)(t, x + t->last_row * t->row + t->last_channel * 8,
-                   w + (t->last_row * t->channels + t->last_channel * (t->rows - t->last_row)) * 4 * V *
-                           LANES,
-                   t->rows - t->last_row, t->channels - t->last_channel, sum, T, V);
 }
 
 INLINE void NAME(rowwise_body)(const NAME(row_tiles) * t, const int T, const int V, const int M) {
@@ -169,12 +121,7 @@ INLINE void NAME(rowwise_body)(const NAME(row_tiles) * t, const int T, const int
             for (int v = 0; v < V; v++) {
                 vec *const s = sum[i][v];
                 SETTLE(s);
-                const vec even = s[1] + s[2], odd = s[1] - s[2];
-                vec *const to = (vec *)(part + (i * V + v) * 4 * LANES);
-                to[0] = s[0] + even;
-                to[1] = even;
-                to[2] = odd;
-                to[3] = (M % 2 ? even : odd) + s[3];
+                NAME(first_half)(s, (vec *)(part + (i * V + v) * 4 * LANES), M);
             }
         }
         start[0] = start[1] = (vec){0};
@@ -187,16 +134,10 @@ INLINE void NAME(rowwise_body)(const NAME(row_tiles) * t, const int T, const int
                 vec *const s = sum[i][v], out[6];
                 const vec *const from = (vec *)(part + (i * V + v) * 4 * LANES);
                 SETTLE(s);
-                const vec even_2 = s[0] + s[1], odd_2 = s[0] - s[1];
-                const vec even_half = s[2] + s[3], odd_half = s[2] - s[3];
-                REAL two = 1, half_power = 1;
+                NAME(last_half)(from, s, out, M);
                 UNROLL
-                for (int j = 0; j < M; j++, two *= 2, half_power /= 2) {
-                    vec sum_j = from[j == 0 ? 0 : j == M - 1 ? 3 : 1 + j % 2];
-                    sum_j += two * (j % 2 ? odd_2 : even_2);
-                    sum_j += half_power * (j % 2 ? odd_half : even_half);
-                    out[j] = NAME(select)(sum_j < least, least, sum_j); /* NaN stays NaN */
-                }
+                for (int j = 0; j < M; j++) /* NaN stays NaN */
+                    out[j] = NAME(select)(out[j] < least, least, out[j]);
                 REAL *const to = y + v * second;
                 if (count < M) {
                     UNROLL
@@ -247,57 +188,34 @@ INLINE ptrdiff_t NAME(rowwise_width)(const NAME(rowwise) * d, ptrdiff_t v) {
     return min_of(ROWWISE_VECTORS, d->vectors - v / ROWWISE_VECTORS * ROWWISE_VECTORS);
 }
 
-/* G w of one vector of filters: w in the points, divided by N. The gradient's filters are the weight's
-   channels, and it runs over the kernel backwards. */
-static void NAME(rowwise_filters)(const plan *p, ptrdiff_t v, REAL *to) {
+/* U of one vector of filters. */
+static void NAME(few_filters)(const plan *p, ptrdiff_t v, REAL *to) {
     const NAME(rowwise) *d = (const void *)p->own;
-    const conv *g = &p->g;
-    const ptrdiff_t next = d->grad ? g->k : 1, inner = d->grad ? 1 : g->k, width = NAME(rowwise_width)(d, v);
-    const ptrdiff_t half = g->kh * d->from * 4 * width * LANES;
-    const REAL *const norms = NAME(rowwise_norms);
-    to += (v - v % ROWWISE_VECTORS) * g->kh * d->from * 8 * LANES + v % ROWWISE_VECTORS * LANES;
-    for (ptrdiff_t i = 0; i < g->kh; i++)
+    const ptrdiff_t width = NAME(rowwise_width)(d, v), half = p->g.kh * d->from * 4 * width * LANES;
+    to += (v - v % ROWWISE_VECTORS) * p->g.kh * d->from * 8 * LANES + v % ROWWISE_VECTORS * LANES;
+    for (ptrdiff_t i = 0; i < p->g.kh; i++)
         for (ptrdiff_t c = 0; c < d->from; c++, to += 4 * width * LANES) {
-            vec first = {0}, last = {0}, parts[2][3] = {{{0}}}; /* even and odd powers of 1, 2 and 1/2 */
-            REAL two = 1, half_power = 1;
-            for (ptrdiff_t j = 0; j < g->kw; j++, two *= 2, half_power /= 2) {
-                const ptrdiff_t row = d->grad ? g->kh - 1 - i : i, column = d->grad ? g->kw - 1 - j : j;
-                const REAL *w = (const REAL *)p->b + (row * g->kw + column) * g->c * g->k + c * inner +
-                                NAME(vector_start)(v, d->to) * next;
-                REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES)));
-                for (ptrdiff_t l = 0; l < LANES; l++) lanes[l] = w[l * next];
-                last = *(const vec *)lanes;
-                if (j == 0) first = last;
-                parts[j % 2][0] += last;
-                parts[j % 2][1] += two * last;
-                parts[j % 2][2] += half_power * last;
-            }
-            const ptrdiff_t step = width * LANES, at[3] = {step, half, half + 2 * step};
-            *(vec *)to = first * norms[0];
-            *(vec *)(to + 3 * step) = last;
-            for (int q = 0; q < 3; q++) {
-                *(vec *)(to + at[q]) = (parts[0][q] + parts[1][q]) * norms[q + 1];
-                *(vec *)(to + at[q] + step) = (parts[0][q] - parts[1][q]) * norms[q + 1];
+            vec points[8];
+            NAME(filter_points)(p, v, i, c, points);
+            for (int q = 0; q < 4; q++) {
+                *(vec *)(to + q * width * LANES) = points[q];
+                *(vec *)(to + half + q * width * LANES) = points[4 + q];
             }
         }
 }
 
-static void NAME(rowwise_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
+static void NAME(few_conv_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const NAME(rowwise) *d = (const void *)p->own;
     if (stage == 0) {
-        NAME(rowwise_filters)(p, item, shared);
+        NAME(few_filters)(p, item, shared);
         return;
     }
     const ptrdiff_t image = item / d->row_blocks, first = item % d->row_blocks * d->rows;
     const ptrdiff_t rows = min_of(d->rows, d->oh - first), most = NAME(ROWWISE_TILES);
-    NAME(rowwise_inputs)(d, (const REAL *)p->a + image * d->ih * d->iw * d->from, first - d->top,
+    NAME(rowwise_inputs)(d, (const REAL *)p->a + image * d->ih * d->iw * d->channels, first - d->top,
                          rows + p->g.kh - 1, scratch);
     REAL *out = (REAL *)p->out + (image * d->oh + first) * d->ow * d->to;
     NAME(row_tiles) t = {.rows = p->g.kh, .row = d->tile_row, .channels = d->from};
-    t.piece = ceil_div(d->from, ceil_div(d->from, NAME(ROWWISE_TERMS)));
-    t.piece_rows = t.piece == d->from ? max_of(NAME(ROWWISE_TERMS) / t.piece, 1) : 1;
-    t.last_row = (p->g.kh - 1) / t.piece_rows * t.piece_rows;
-    t.last_channel = (d->from - 1) / t.piece * t.piece;
     t.tile = d->from * 8, t.columns = d->ow, t.pixel = d->to;
     t.relu = p->relu, t.stream = d->large && ((uintptr_t)out & (VECTOR_BYTES - 1)) == 0;
     const ptrdiff_t tiles = rows * d->across, single = tiles % most, before = tiles - single;
@@ -315,33 +233,22 @@ static void NAME(rowwise_run)(const plan *p, int stage, ptrdiff_t item, void *sh
     if (d->large) NAME(fence)();
 }
 
-static int NAME(rowwise_plan)(plan *p, int grad) {
+/* Completes the plan. */
+static void NAME(few_conv_plan)(plan *p) {
     const conv *g = &p->g;
     NAME(rowwise) *d = (void *)p->own;
-    const ptrdiff_t size = sizeof(REAL);
-    _Static_assert(sizeof(NAME(rowwise)) <= sizeof p->own, "the plan holds the algorithm's numbers");
-    if (!NAME(rowwise_sizes)(g, d, grad)) return 0;
+    NAME(few_rows)(g, d);
     /* Half a cache line at a time, stores past the caches would take thrice as long as any other. */
-    d->large = ROWWISE_VECTORS * VECTOR_BYTES >= 64 && g->n * d->oh * d->ow * d->to * size >= LARGE &&
-               d->to % LANES == 0;
-    const ptrdiff_t filters = d->vectors * g->kh * d->from;
+    d->large = d->large && ROWWISE_VECTORS * VECTOR_BYTES >= 64;
+    const ptrdiff_t filters = d->vectors * g->kh * d->from, size = sizeof(REAL);
     p->stages = 2;
     p->items[0] = d->vectors;
     p->items[1] = g->n * d->row_blocks;
     p->shared_bytes = (size_t)(filters * 8 * LANES * size);
     p->scratch_bytes = (size_t)(d->inputs * size + 63) / 64 * 64;
     const double rows = (double)(g->n * (d->oh + d->row_blocks * (g->kh - 1)));
-    p->cycles = cost_winograd_1d(
+    p->cycles = cost_winograd_1d_few(
         (double)(g->n * d->oh * d->across * filters), rows * (double)(d->across * d->from),
         (double)(g->n * d->oh * d->across * d->vectors), (double)d->m, (double)filters, REGISTERS);
-    p->run = NAME(rowwise_run);
-    return 1;
-}
-
-static int NAME(rowwise_forward)(plan *p) {
-    return NAME(rowwise_plan)(p, 0);
-}
-
-static int NAME(rowwise_input_grad)(plan *p) {
-    return NAME(rowwise_plan)(p, 1);
+    p->run = NAME(few_conv_run);
 }

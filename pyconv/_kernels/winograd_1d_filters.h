@@ -1,0 +1,36 @@
+/* winograd_1d_filters.h: G w, one vector of filters in the eight points. */
+
+/* 1 / N_p of a point and its negative, by which filters are divided: 0, 1, 2, 1/2. */
+static const REAL NAME(rowwise_norms)[4] = {-1, (REAL)(-2. / 9), (REAL)(1. / 90), (REAL)(32. / 45)};
+
+/* Of kernel row i and channel c of all pieces' channels. The gradient's filters are the weight's channels, and
+   it runs over the kernel backwards. A piece of fewer columns than the widest has zeros for the others. */
+INLINE void NAME(filter_points)(const plan *p, ptrdiff_t v, ptrdiff_t i, ptrdiff_t c, vec *points) {
+    const NAME(rowwise) *d = (const void *)p->own;
+    const conv *g = &p->g;
+    const ptrdiff_t next = d->grad ? g->k : 1, inner = d->grad ? 1 : g->k;
+    const ptrdiff_t piece = c / d->channels, row = d->grad ? g->kh - 1 - i : i;
+    const ptrdiff_t start = NAME(piece_start)(d, piece), count = NAME(piece_start)(d, piece + 1) - start;
+    const REAL *const norms = NAME(rowwise_norms);
+    const REAL *const w = (const REAL *)p->b + row * g->kw * g->c * g->k + c % d->channels * inner +
+                          NAME(vector_start)(v, d->to) * next;
+    vec first = {0}, last = {0}, parts[2][3] = {{{0}}}; /* even and odd powers of 1, 2 and 1/2 */
+    REAL two = 1, half_power = 1;
+    for (ptrdiff_t j = 0; j < count; j++, two *= 2, half_power /= 2) {
+        const ptrdiff_t column = d->grad ? g->kw - 1 - start - j : start + j;
+        REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES)));
+        for (ptrdiff_t l = 0; l < LANES; l++) lanes[l] = w[column * g->c * g->k + l * next];
+        last = *(const vec *)lanes;
+        if (j == 0) first = last;
+        parts[j % 2][0] += last;
+        parts[j % 2][1] += two * last;
+        parts[j % 2][2] += half_power * last;
+    }
+    points[0] = first * norms[0];
+    points[3] = count == d->taps ? last : (vec){0};
+    static const int places[3] = {1, 4, 6};
+    for (int q = 0; q < 3; q++) {
+        points[places[q]] = (parts[0][q] + parts[1][q]) * norms[q + 1];
+        points[places[q] + 1] = (parts[0][q] - parts[1][q]) * norms[q + 1];
+    }
+}
