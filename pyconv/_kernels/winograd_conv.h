@@ -9,7 +9,8 @@
                    stage 1, an item is a panel of filters: U, then for each block M and Y
 
    The second is for many channels over few pixels, where U (4 times the weights) would be the largest array
-   of all and go to memory and back; there it stays in the cache of the core that made it.
+   of all and go to memory and back. There it stays in the cache of the core that made it, and where a single
+   block is all there is, some channels of it at a time do.
 
    U[panel][point][c][filters of the panel];  V[block][point][tile][c];  M[point][tile][filters of the panel]
 
@@ -50,10 +51,11 @@ static void TILED(make_inputs)(const plan *p, ptrdiff_t group, ptrdiff_t first, 
     }
 }
 
-/* U of a panel, for one chunk of the input channels. */
+/* U of a panel, for one chunk of the input channels, the first of which goes to u. */
 static void TILED(make_filters)(const plan *p, TILED(panel) panel, ptrdiff_t chunk, REAL *u) {
     const winograd_conv *w = (const winograd_conv *)p->own;
     const ptrdiff_t row = panel.width * LANES, end = min_of(w->c, (chunk + 1) * w->chunk);
+    u -= chunk * w->chunk * row;
     for (ptrdiff_t c = chunk * w->chunk; c < end; c += LANES)
         for (ptrdiff_t j = 0; j < panel.width; j++) {
             vec taps[LANES][9];
@@ -110,16 +112,14 @@ static void TILED(write_outputs)(const plan *p, TILED(panel) panel, ptrdiff_t fi
     }
 }
 
-/* M, then the result, of one block of tiles and one panel of filters. */
-static void TILED(multiply)(const plan *p, TILED(panel) panel, ptrdiff_t block, const REAL *v, const REAL *u,
-                            REAL *m) {
+/* M of one block of `count` tiles and one panel of filters: the share of `channels` input channels, of which V
+   and U are given; `add` it to what M holds. */
+static void TILED(multiply)(const plan *p, TILED(panel) panel, ptrdiff_t count, ptrdiff_t channels,
+                            const REAL *v, const REAL *u, int add, REAL *m) {
     const winograd_conv *w = (const winograd_conv *)p->own;
-    const ptrdiff_t first = block * w->block, count = min_of(w->block, w->t.tiles - first),
-                    row = panel.width * LANES;
     for (ptrdiff_t point = 0; point < POINTS * POINTS; point++)
-        NAME(multiply_point)(count, w->c, panel.width, v + point * w->v_point, w->v_row,
-                             u + point * panel.u_point, m + point * (count * row + PAD));
-    TILED(write_outputs)(p, panel, first, count, m);
+        NAME(multiply_point)(count, channels, panel.width, v + point * w->v_point, w->v_row,
+                             u + point * panel.u_point, add, m + point * (count * panel.width * LANES + PAD));
 }
 
 static void TILED(run_filters_shared)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
@@ -128,15 +128,18 @@ static void TILED(run_filters_shared)(const plan *p, int stage, ptrdiff_t item, 
     if (stage == 0) {
         const ptrdiff_t chunk = item % w->chunks, all = item / w->chunks;
         const TILED(panel) panel = TILED(panel_of)(w, all / w->panels, all % w->panels);
-        TILED(make_filters)(p, panel, chunk, (REAL *)shared + panel.offset);
+        TILED(make_filters)(p, panel, chunk,
+                            (REAL *)shared + panel.offset + chunk * w->chunk * panel.width * LANES);
         return;
     }
     const ptrdiff_t group = item / w->blocks, block = item % w->blocks, first = block * w->block;
+    const ptrdiff_t count = min_of(w->block, w->t.tiles - first);
     memset(zeros, 0, w->v_row * sizeof(REAL));
-    TILED(make_inputs)(p, group, first, min_of(w->block, w->t.tiles - first), v, zeros);
+    TILED(make_inputs)(p, group, first, count, v, zeros);
     for (ptrdiff_t i = 0; i < w->panels; i++) {
         const TILED(panel) panel = TILED(panel_of)(w, group, i);
-        TILED(multiply)(p, panel, block, v, (REAL *)shared + panel.offset, m);
+        TILED(multiply)(p, panel, count, w->c, v, (REAL *)shared + panel.offset, 0, m);
+        TILED(write_outputs)(p, panel, first, count, m);
     }
 }
 
@@ -151,12 +154,27 @@ static void TILED(run_inputs_shared)(const plan *p, int stage, ptrdiff_t item, v
                            (REAL *)shared + item * v_block, zeros);
         return;
     }
-    const TILED(panel) panel = TILED(panel_of)(w, item / w->panels, item % w->panels);
-    REAL *u = scratch, *m = u + points * (w->c * PRODUCT_VECTORS * LANES + PAD);
-    for (ptrdiff_t chunk = 0; chunk < w->chunks; chunk++) TILED(make_filters)(p, panel, chunk, u);
-    for (ptrdiff_t block = 0; block < w->blocks; block++)
-        TILED(multiply)(p, panel, block, (const REAL *)shared + (panel.group * w->blocks + block) * v_block,
-                        u, m);
+    TILED(panel) panel = TILED(panel_of)(w, item / w->panels, item % w->panels);
+    const REAL *v = (const REAL *)shared + panel.group * w->blocks * v_block;
+    const ptrdiff_t row = panel.width * LANES;
+    REAL *u = scratch, *m = u + points * (w->u_channels * PRODUCT_VECTORS * LANES + PAD);
+    panel.u_point = w->u_channels * row + PAD;
+    if (w->blocks == 1) {
+        for (ptrdiff_t chunk = 0; chunk < w->chunks; chunk++) {
+            const ptrdiff_t c = chunk * w->chunk;
+            TILED(make_filters)(p, panel, chunk, u);
+            TILED(multiply)(p, panel, w->t.tiles, min_of(w->chunk, w->c - c), v + c, u, chunk > 0, m);
+        }
+        TILED(write_outputs)(p, panel, 0, w->t.tiles, m);
+        return;
+    }
+    for (ptrdiff_t chunk = 0; chunk < w->chunks; chunk++)
+        TILED(make_filters)(p, panel, chunk, u + chunk * w->chunk * row);
+    for (ptrdiff_t block = 0; block < w->blocks; block++) {
+        const ptrdiff_t first = block * w->block, count = min_of(w->block, w->t.tiles - first);
+        TILED(multiply)(p, panel, count, w->c, v + block * v_block, u, 0, m);
+        TILED(write_outputs)(p, panel, first, count, m);
+    }
 }
 
 static int TILED(plan_conv)(plan *p, int turned) {
@@ -177,19 +195,23 @@ static int TILED(plan_conv)(plan *p, int turned) {
     w->panels = NAME(panels_of)(w->vectors);
     w->v_row = round_up(w->c, LANES);
     w->chunk = min_of(w->c, FILTERS_CHUNK);
-    w->chunks = ceil_div(w->c, w->chunk);
 
     const ptrdiff_t u_all = points * (w->c * w->vectors * LANES + w->panels * PAD) * g->groups;
     const ptrdiff_t v_all = points * w->v_row * w->t.tiles * g->groups;
-    const int filters_shared = u_all <= v_all || u_all * (ptrdiff_t)sizeof(REAL) <= FILTERS_SHARED_BYTES;
+    const int filters_shared = u_all <= v_all || w->panels * g->groups == 1 ||
+                               u_all * (ptrdiff_t)sizeof(REAL) <= FILTERS_SHARED_BYTES;
     const ptrdiff_t bytes =
         points * sizeof(REAL) *
         (filters_shared ? w->v_row + PRODUCT_VECTORS * LANES : PRODUCT_VECTORS * LANES / 4);
     w->block = winograd_block(bytes, w->t.tiles, PRODUCT_ROWS, filters_shared ? MIN_BLOCKS : 1);
     w->blocks = ceil_div(w->t.tiles, w->block);
     w->v_point = w->block * w->v_row + PAD;
+    if (!filters_shared && w->blocks == 1) w->chunk = min_of(w->c, FILTERS_AT_ONCE);
+    w->chunks = ceil_div(w->c, w->chunk);
+    w->u_channels = w->blocks == 1 ? w->chunk : w->c;
 
-    const ptrdiff_t v_one = points * w->v_point, u_one = points * (w->c * PRODUCT_VECTORS * LANES + PAD);
+    const ptrdiff_t v_one = points * w->v_point;
+    const ptrdiff_t u_one = points * (w->u_channels * PRODUCT_VECTORS * LANES + PAD);
     const ptrdiff_t m_one = points * (w->block * PRODUCT_VECTORS * LANES + PAD);
     p->stages = 2;
     if (filters_shared) {

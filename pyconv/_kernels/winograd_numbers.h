@@ -39,7 +39,8 @@ typedef struct winograd_conv {
     ptrdiff_t block, blocks;   /* tiles in a block (but the last), blocks */
     ptrdiff_t v_row, v_point;  /* elements of V from tile to tile, from point to point */
     ptrdiff_t vectors, panels; /* output channels in vectors, and panels of those */
-    ptrdiff_t chunk, chunks;   /* input channels in one item of the filters' transform */
+    ptrdiff_t chunk, chunks;   /* input channels whose filters are transformed at a time */
+    ptrdiff_t u_channels;      /* V shared: input channels that U holds */
 } winograd_conv;
 
 /* Weight gradient. */
@@ -54,8 +55,9 @@ typedef struct winograd_weight_grad {
  * result. */
 enum {
     CACHE_BYTES = 256 * 1024,       /* V and M of a block of tiles */
-    FILTERS_SHARED_BYTES = 4 << 20, /* U of at most this is shared, however few the pixels are */
+    FILTERS_SHARED_BYTES = 512 * 1024, /* U of at most this is shared, however few the pixels are */
     FILTERS_CHUNK = 64,             /* input channels in one item of the filters' transform */
+    FILTERS_AT_ONCE = 32,           /* input channels of U that stay in the cache: 36 points x 64 filters */
     SUM_CHANNELS = 128,             /* terms of one sum in registers */
     MIN_BLOCKS = 16,                /* pieces to cut into, so that threads share them evenly */
     GRAD_CHANNEL_BYTES = 256,

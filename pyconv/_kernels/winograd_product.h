@@ -111,11 +111,11 @@ INLINE ptrdiff_t NAME(panels_of)(ptrdiff_t vectors) {
     return ceil_div(vectors, PRODUCT_VECTORS);
 }
 
-/* M[tiles][width] = V[tiles][channels] U[channels][width], `width` in vectors of a panel.
+/* M[tiles][width] = V[tiles][channels] U[channels][width], `width` in vectors of a panel; `add`: to M.
    The sum over channels is taken in parts: a part of U stays in the first-level cache while the tiles pass,
    and many short sums round less than one long one does. */
 static void NAME(multiply_point)(ptrdiff_t tiles, ptrdiff_t channels, ptrdiff_t width, const REAL *v,
-                                 ptrdiff_t v_row, const REAL *u, REAL *m) {
+                                 ptrdiff_t v_row, const REAL *u, int add, REAL *m) {
     const ptrdiff_t cuts = ceil_div(tiles, PRODUCT_ROWS), row = width * LANES;
     const ptrdiff_t parts = ceil_div(channels, SUM_CHANNELS);
     for (ptrdiff_t part = 0; part < parts; part++) {
@@ -126,7 +126,7 @@ static void NAME(multiply_point)(ptrdiff_t tiles, ptrdiff_t channels, ptrdiff_t 
              .scalar_step = 1,
              .vector_row = row,
              .to_row = row,
-             .add = part > 0};
+             .add = add || part > 0};
         for (int r = 0; r < PRODUCT_ROWS; r++) p.scalar_row[r] = r * v_row;
         for (ptrdiff_t cut = 0; cut < cuts; cut++) {
             const ptrdiff_t first = even_cut(tiles, cuts, cut), rows = even_cut(tiles, cuts, cut + 1) - first;
