@@ -18,7 +18,7 @@ cdef extern from "plan.h" nogil:
         pool q
         ptrdiff_t rows, channels
         double eps
-        int relu, narrow
+        int relu, reused, narrow
         int stages
         ptrdiff_t items[4]
         size_t shared_bytes, scratch_bytes

@@ -239,7 +239,7 @@ def conv2d(x, weight, bias, g, *, activation=None, algorithm="auto", int threads
         _naive.forward(x, weight, bias, g, activation == "relu", threads, y)
         return y
     p.g = _conv(g)
-    p.relu = activation == "relu"
+    p.relu, p.reused = activation == "relu", False
     _choose(&p, FORWARD, _table(x), algorithm)
     p.a, p.b, p.bias, p.out = _pointer(x), _pointer(weight), _pointer(bias), _pointer(y)
     _run(&p, threads)
@@ -254,7 +254,7 @@ def conv2d_input_grad(grad_out, weight, g, *, algorithm="auto", int threads=1, o
         _naive.input_grad(grad_out, weight, g, threads, gx)
         return gx
     p.g = _conv(g)
-    p.relu = 0
+    p.relu, p.reused = 0, False
     _choose(&p, INPUT_GRAD, _table(grad_out), algorithm)
     p.a, p.b, p.bias, p.out = _pointer(grad_out), _pointer(weight), NULL, _pointer(gx)
     _run(&p, threads)
@@ -269,7 +269,7 @@ def conv2d_weight_grad(x, grad_out, g, *, algorithm="auto", int threads=1, out=N
         _naive.weight_grad(x, grad_out, g, threads, gw)
         return gw
     p.g = _conv(g)
-    p.relu = 0
+    p.relu, p.reused = 0, False
     _choose(&p, WEIGHT_GRAD, _table(x), algorithm)
     p.a, p.b, p.bias, p.out = _pointer(x), _pointer(grad_out), NULL, _pointer(gw)
     _run(&p, threads)
@@ -348,7 +348,7 @@ def conv2d_pool(x, weight, bias, g, pg, *, activation=None, algorithm="auto", in
     y = _result(out, pg.output_shape, x.dtype)
     one, one_pool = dataclasses.replace(g, n=images), dataclasses.replace(pg, n=images)
     f.conv.g, f.pool.q = _conv(one), _pool(one_pool)
-    f.conv.relu = activation == "relu"
+    f.conv.relu, f.conv.reused = activation == "relu", True
     f.conv.a, f.conv.b, f.conv.bias, f.conv.out = _pointer(x), _pointer(weight), _pointer(bias), NULL
     f.pool.narrow = indices is not None and indices.dtype == np.uint8
     f.pool.a, f.pool.out, f.pool.out2 = NULL, _pointer(y), _pointer(indices)
@@ -496,7 +496,7 @@ def bias_grad(grad_out, *, int threads=1):
     cdef plan p
     gb = np.empty(grad_out.shape[grad_out.ndim - 1], grad_out.dtype)
     _matrix(&p, grad_out)
-    p.relu = 0
+    p.relu, p.reused = 0, False
     p.a, p.out = _pointer(grad_out), _pointer(gb)
     _table(grad_out).bias_grad(&p)
     _run(&p, threads)

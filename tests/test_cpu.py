@@ -242,6 +242,20 @@ def test_convolution_with_pooling_matches_the_two_apart(name, pooling, dtype, in
         assert_close(gb, masked.sum(axis=(0, 1, 2)), dtype)
 
 
+@pytest.mark.parametrize("algorithm", ("auto", *(name for name in _cpu.algorithms if name.startswith("winograd_"))))
+def test_filters_made_once_serve_every_batch_of_pooled_images(algorithm):
+    """So many channels over so few pixels that a convolution alone would share the transformed images instead."""
+    g = conv_geometry((32, 12, 12, 64), (3, 3, 64, 160), padding=1)
+    assert g.n // _cpu._images_together(g, 4) == 8
+    rng = np.random.default_rng(6)
+    x, w, b = (rng.standard_normal(shape, dtype="float32") for shape in (g.input_shape, g.weight_shape, 160))
+    pg = pool_geometry(g.output_shape, 2)
+    expected = _cpu.max_pool2d(_cpu.conv2d(x, w, b, g, algorithm="direct"), pg)
+    for threads in (1, 2):
+        y = _cpu.conv2d_pool(x, w, b, g, pg, algorithm=algorithm, threads=threads)
+        assert_close(y, expected, "float32")
+
+
 #: Images, filters, padding, pooling; the vectors' tails, several tables a kernel row, several blocks of rows.
 SPARSE = {
     "the paper's": ((40, 28, 28, 1), (5, 5, 1, 50), 0, 2),

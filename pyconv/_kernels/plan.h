@@ -48,6 +48,7 @@ struct plan {
     ptrdiff_t rows, channels; /* what is not an image: a matrix */
     double eps;
     int relu;   /* forward: apply max(0, .) after the bias; max_pool_grad, bias_grad: and its gradient */
+    int reused; /* the last stage runs for other images too: those before it look at the filters only */
     int narrow; /* max pooling: indices are bytes, places in the window, not int32, places in the image */
 
     /* Filled by the plan function. */

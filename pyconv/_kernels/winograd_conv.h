@@ -198,7 +198,7 @@ static int TILED(plan_conv)(plan *p, int turned) {
 
     const ptrdiff_t u_all = points * (w->c * w->vectors * LANES + w->panels * PAD) * g->groups;
     const ptrdiff_t v_all = points * w->v_row * w->t.tiles * g->groups;
-    const int filters_shared = u_all <= v_all || w->panels * g->groups == 1 ||
+    const int filters_shared = p->reused || u_all <= v_all || w->panels * g->groups == 1 ||
                                u_all * (ptrdiff_t)sizeof(REAL) <= FILTERS_SHARED_BYTES;
     const ptrdiff_t bytes =
         points * sizeof(REAL) *

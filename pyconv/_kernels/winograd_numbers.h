@@ -51,8 +51,7 @@ typedef struct winograd_weight_grad {
     ptrdiff_t slices, block;  /* parts of the sum over tiles; tiles transformed at a time */
 } winograd_weight_grad;
 
-/* Rules of thumb in bytes and counts; measured, none changes a bit of forward's or the input gradient's
- * result. */
+/* Rules of thumb in bytes and counts; measured. */
 enum {
     CACHE_BYTES = 256 * 1024,       /* V and M of a block of tiles */
     FILTERS_SHARED_BYTES = 512 * 1024, /* U of at most this is shared, however few the pixels are */
