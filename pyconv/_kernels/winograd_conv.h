@@ -9,8 +9,8 @@
                    stage 1, an item is a panel of filters: U, then for each block M and Y
 
    The second is for many channels over few pixels, where U (4 times the weights) would be the largest array
-   of all and go to memory and back. There it stays in the cache of the core that made it, and where a single
-   block is all there is, some channels of it at a time do.
+   of all and go to memory and back. There it stays in the cache of the core that made it; of few tiles some
+   channels of it at a time, and M beside it.
 
    U[panel][point][c][filters of the panel];  V[block][point][tile][c];  M[point][tile][filters of the panel]
 
@@ -159,7 +159,7 @@ static void TILED(run_inputs_shared)(const plan *p, int stage, ptrdiff_t item, v
     const ptrdiff_t row = panel.width * LANES;
     REAL *u = scratch, *m = u + points * (w->u_channels * PRODUCT_VECTORS * LANES + PAD);
     panel.u_point = w->u_channels * row + PAD;
-    if (w->blocks == 1) {
+    if (w->u_channels < w->c) {
         for (ptrdiff_t chunk = 0; chunk < w->chunks; chunk++) {
             const ptrdiff_t c = chunk * w->chunk;
             TILED(make_filters)(p, panel, chunk, u);
@@ -206,9 +206,10 @@ static int TILED(plan_conv)(plan *p, int turned) {
     w->block = winograd_block(bytes, w->t.tiles, PRODUCT_ROWS, filters_shared ? MIN_BLOCKS : 1);
     w->blocks = ceil_div(w->t.tiles, w->block);
     w->v_point = w->block * w->v_row + PAD;
-    if (!filters_shared && w->blocks == 1) w->chunk = min_of(w->c, FILTERS_AT_ONCE);
+    const int few = !filters_shared && w->blocks == 1 && w->t.tiles <= FEW_TILES;
+    if (few) w->chunk = min_of(w->c, FILTERS_AT_ONCE);
     w->chunks = ceil_div(w->c, w->chunk);
-    w->u_channels = w->blocks == 1 ? w->chunk : w->c;
+    w->u_channels = few ? w->chunk : w->c;
 
     const ptrdiff_t v_one = points * w->v_point;
     const ptrdiff_t u_one = points * (w->u_channels * PRODUCT_VECTORS * LANES + PAD);

@@ -56,7 +56,8 @@ enum {
     CACHE_BYTES = 256 * 1024,       /* V and M of a block of tiles */
     FILTERS_SHARED_BYTES = 512 * 1024, /* U of at most this is shared, however few the pixels are */
     FILTERS_CHUNK = 64,             /* input channels in one item of the filters' transform */
-    FILTERS_AT_ONCE = 32,           /* input channels of U that stay in the cache: 36 points x 64 filters */
+    FEW_TILES = 48,                 /* V shared: M of so many stays in the cache, */
+    FILTERS_AT_ONCE = 32,           /* so that U may be made for so many input channels at a time */
     SUM_CHANNELS = 128,             /* terms of one sum in registers */
     MIN_BLOCKS = 16,                /* pieces to cut into, so that threads share them evenly */
     GRAD_CHANNEL_BYTES = 256,
