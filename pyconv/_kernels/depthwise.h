@@ -3,13 +3,14 @@
 
        out[oy, ox, c] = act(b[c] + sum over taps i, j of in[iy + i ti, ix + j tj, c] w[i, j, c])
 
-   vectorised over channels: an item is a row of the result, a tile is P neighbouring pixels of it and V
+   vectorised over channels: an item is some rows of the result, a tile is P neighbouring pixels of a row and V
    vectors of channels after the other: 8 x 1, or 4 x 2 where a vector is half a cache line, so that lines are
    read and written whole. Nothing is packed or copied: at the borders the sums are over the taps
    that meet the image. There is one multiply-add for every vector loaded, and few of them: memory sets the
-   pace. */
+   pace. Rows are therefore done in strips, row below row: what a strip's kernels see stays in the L1 cache, and
+   comes there once. */
 
-enum { NAME(DEPTHWISE_PIXELS) = 8 };
+enum { NAME(DEPTHWISE_PIXELS) = 8, NAME(DEPTHWISE_BYTES) = 24 << 10, NAME(DEPTHWISE_ROWS) = 32 };
 
 typedef struct NAME(strip) {
     const REAL *in, *w, *bias; /* at the first tap; bias: NULL, or one number a channel */
@@ -107,11 +108,16 @@ INLINE ptrdiff_t NAME(strip_vectors)(ptrdiff_t channels) {
 
 typedef struct NAME(depthwise) {
     ptrdiff_t grad, ih, iw, oh, ow, phases_y, phases_x;
+    ptrdiff_t rows, row_blocks; /* result rows of an item; items of an image */
 } NAME(depthwise);
 
 /* The taps first ... last - 1 that meet the input, for the result position r of a phase. */
 INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t size, ptrdiff_t *first) {
     const ptrdiff_t at = a->in0 + r * a->in_step;
+    if (at >= 0 && at + (a->taps - 1) * a->tap_step < size) { /* and no division */
+        *first = 0;
+        return a->taps;
+    }
     const ptrdiff_t from = at < 0 ? (-at + a->tap_step - 1) / a->tap_step : 0;
     const ptrdiff_t until = at < size ? (size - 1 - at) / a->tap_step + 1 : 0;
     *first = from;
@@ -122,7 +128,7 @@ INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t 
 static void NAME(depthwise_columns)(NAME(strip) * t, const NAME(axis) * x, ptrdiff_t s, ptrdiff_t end,
                                     ptrdiff_t j0, ptrdiff_t j1, const REAL *in, const REAL *w, REAL *out,
                                     ptrdiff_t c) {
-    const ptrdiff_t sizes[] = {8, 4, 1};
+    const int shifts[] = {3, 2, 0};
     const ptrdiff_t vectors = NAME(strip_vectors)(c);
     static void (*const strips[2][3])(const NAME(strip) *) = {
         {NAME(strip_8x1), NAME(strip_4x1), NAME(strip_1x1)},
@@ -133,62 +139,91 @@ static void NAME(depthwise_columns)(NAME(strip) * t, const NAME(axis) * x, ptrdi
     t->columns = j1 > j0 ? j1 - j0 : 0;
     if (t->columns) t->w = w + (x->kernel0 + j0 * x->kernel_step) * c;
     for (int size = c < LANES ? 2 : vectors - 1; size < 3; size++) {
-        t->tiles = (end - s) / sizes[size];
+        t->tiles = (end - s) >> shifts[size];
         t->in = t->columns ? in + (x->in0 + s * x->in_step + j0 * x->tap_step) * c : in;
         t->out = out + (x->out0 + s * x->out_step) * c;
         if (t->tiles > 0) (c < LANES ? NAME(strip_part) : strips[vectors - 1][size])(t);
-        s += t->tiles * sizes[size];
+        s += t->tiles << shifts[size];
     }
 }
 
-static void NAME(depthwise_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
+/* Positions first ... end - 1 of a row see the input through all taps. */
+INLINE ptrdiff_t NAME(all_inside)(const NAME(axis) * a, ptrdiff_t size, ptrdiff_t *first) {
+    const ptrdiff_t low = a->in0 < 0 ? (-a->in0 + a->in_step - 1) / a->in_step : 0;
+    const ptrdiff_t room = size - 1 - a->in0 - (a->taps - 1) * a->tap_step;
+    const ptrdiff_t high = room < 0 ? 0 : room / a->in_step + 1, end = high < a->count ? high : a->count;
+    *first = low < end ? low : end;
+    return end;
+}
+
+/* Columns s ... end - 1 of one phase, of one row: all_inside is low ... high - 1. */
+static void NAME(depthwise_strip)(const plan *p, ptrdiff_t image, ptrdiff_t row, const NAME(axis) * x, ptrdiff_t s,
+                                  ptrdiff_t end, ptrdiff_t low, ptrdiff_t high) {
     const NAME(depthwise) *d = (const void *)p->own;
     const conv *g = &p->g;
-    const ptrdiff_t c = g->c, image = item / d->oh, row = item % d->oh;
-    const ptrdiff_t r = row / d->phases_y;
+    const ptrdiff_t c = g->c, r = row / d->phases_y;
     const NAME(axis) y = d->grad ? NAME(axis_grad)(g->h, g->kh, g->sh, g->pt, g->dh, row % d->phases_y)
                                  : NAME(axis_forward)(d->oh, g->kh, g->sh, g->pt, g->dh);
     NAME(strip) t;
     ptrdiff_t i0;
     const ptrdiff_t i1 = NAME(taps_inside)(&y, r, d->ih, &i0);
-    (void)stage, (void)shared, (void)scratch;
     t.rows = i1 > i0 ? i1 - i0 : 0;
     t.in_row = y.tap_step * d->iw * c;
     t.w_row = y.kernel_step * g->kw * c;
     t.channels = c;
     t.bias = p->bias;
     t.relu = p->relu;
+    t.in_step = x->in_step * c;
+    t.out_step = x->out_step * c;
+    t.in_column = x->tap_step * c;
+    t.w_column = x->kernel_step * c;
     const REAL *in = p->a, *w = p->b;
-    REAL *out = (REAL *)p->out + item * d->ow * c;
+    REAL *out = (REAL *)p->out + (image * d->oh + row) * d->ow * c;
     t.stream = g->n * d->oh * d->ow * c * (ptrdiff_t)sizeof(REAL) >= LARGE && c % LANES == 0 &&
                ((uintptr_t)out & (VECTOR_BYTES - 1)) == 0;
     if (t.rows) {
         in += (image * d->ih + y.in0 + r * y.in_step + i0 * y.tap_step) * d->iw * c;
         w += (y.kernel0 + i0 * y.kernel_step) * g->kw * c;
     }
+    while (s < end) {
+        ptrdiff_t j0 = 0, j1 = x->taps, until = end < high ? end : high;
+        if (s < low || s >= high) j1 = NAME(taps_inside)(x, s, d->iw, &j0), until = s + 1;
+        NAME(depthwise_columns)(&t, x, s, until, j0, j1, in, w, out, c);
+        s = until;
+    }
+}
+
+static void NAME(depthwise_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
+    const NAME(depthwise) *d = (const void *)p->own;
+    const conv *g = &p->g;
+    const ptrdiff_t image = item / d->row_blocks, first = item % d->row_blocks * d->rows;
+    const ptrdiff_t last = first + d->rows < d->oh ? first + d->rows : d->oh;
+    (void)stage, (void)shared, (void)scratch;
     for (ptrdiff_t b = 0; b < d->phases_x; b++) {
         const NAME(axis) x = d->grad ? NAME(axis_grad)(g->w, g->kw, g->sw, g->pl, g->dw, b)
                                      : NAME(axis_forward)(d->ow, g->kw, g->sw, g->pl, g->dw);
-        t.in_step = x.in_step * c;
-        t.out_step = x.out_step * c;
-        t.in_column = x.tap_step * c;
-        t.w_column = x.kernel_step * c;
-        /* Neighbours with the same taps go together: the whole inside of the row. */
-        for (ptrdiff_t s = 0; s < x.count;) {
-            ptrdiff_t j0, other0, end = s + 1;
-            const ptrdiff_t j1 = NAME(taps_inside)(&x, s, d->iw, &j0);
-            while (end < x.count && NAME(taps_inside)(&x, end, d->iw, &other0) == j1 && other0 == j0) end++;
-            NAME(depthwise_columns)(&t, &x, s, end, j0, j1, in, w, out, c);
-            s = end;
+        ptrdiff_t low, wide = NAME(DEPTHWISE_BYTES) / (g->kh * x.in_step * g->c * (ptrdiff_t)sizeof(REAL));
+        const ptrdiff_t high = NAME(all_inside)(&x, d->iw, &low);
+        wide = wide < NAME(DEPTHWISE_PIXELS) ? NAME(DEPTHWISE_PIXELS) : wide - wide % NAME(DEPTHWISE_PIXELS);
+        if (d->rows < g->kh) wide = x.count; /* too few to share what they see */
+        for (ptrdiff_t s = 0, end; s < x.count; s = end) {
+            end = (s < low ? low : s) + wide; /* whole tiles from `low` on */
+            end = end < x.count ? end : x.count;
+            for (ptrdiff_t row = first; row < last; row++)
+                NAME(depthwise_strip)(p, image, row, &x, s, end, low, high);
         }
     }
-    if (t.stream) NAME(fence)();
+    NAME(fence)();
 }
 
 static int NAME(depthwise_plan)(plan *p) {
-    const NAME(depthwise) *d = (const void *)p->own;
+    NAME(depthwise) *d = (void *)p->own;
+    const ptrdiff_t fair = p->g.n * d->oh / 16, most = NAME(DEPTHWISE_ROWS);
+    d->rows = fair < 1 ? 1 : fair < most ? fair : most;
+    d->rows = d->rows < d->oh ? d->rows : d->oh;
+    d->row_blocks = (d->oh + d->rows - 1) / d->rows;
     p->stages = 1;
-    p->items[0] = p->g.n * d->oh;
+    p->items[0] = p->g.n * d->row_blocks;
     p->shared_bytes = p->scratch_bytes = 0;
     p->cycles = (double)(p->g.n * p->g.oh * p->g.ow * p->g.c) * (double)(p->g.kh * p->g.kw + 4) / LANES;
     p->run = NAME(depthwise_run);
@@ -201,13 +236,13 @@ INLINE int NAME(is_depthwise)(const conv *g) {
 
 static int NAME(depthwise_forward)(plan *p) {
     const conv *g = &p->g;
-    *(NAME(depthwise) *)(void *)p->own = (NAME(depthwise)){0, g->h, g->w, g->oh, g->ow, 1, 1};
+    *(NAME(depthwise) *)(void *)p->own = (NAME(depthwise)){0, g->h, g->w, g->oh, g->ow, 1, 1, 0, 0};
     return NAME(depthwise_plan)(p);
 }
 
 static int NAME(depthwise_input_grad)(plan *p) {
     const conv *g = &p->g;
     *(NAME(depthwise) *)(void *)p->own =
-        (NAME(depthwise)){1, g->oh, g->ow, g->h, g->w, g->sh, g->sw < g->w ? g->sw : g->w};
+        (NAME(depthwise)){1, g->oh, g->ow, g->h, g->w, g->sh, g->sw < g->w ? g->sw : g->w, 0, 0};
     return NAME(depthwise_plan)(p);
 }
