@@ -16,7 +16,7 @@ PASSES = ("forward", "input_grad", "weight_grad")
 def aligned(shape: tuple[int, ...]) -> np.ndarray:
     """A float32 array that begins at a multiple of 64 bytes, as arrays inside of a network do and PyTorch's tensors.
 
-    NumPy's own begin 16 bytes behind one where they are large, and every vector of AVX-512 then lies in two cache lines.
+    NumPy's own begin 16 bytes behind one where they are large, and every AVX-512 vector then lies in two cache lines.
     """
     memory = np.empty(math.prod(shape) + 16, np.float32)
     start = -memory.ctypes.data % 64 // memory.itemsize

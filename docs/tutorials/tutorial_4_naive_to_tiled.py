@@ -188,8 +188,8 @@ print(f"register tiles are {rate['register tiles'] / rate['compiled loops']:.0f}
 #
 # ``algorithm="auto"`` estimates the cycles of every algorithm that can do a convolution and takes the least. With few
 # channels Winograd's transforms in two dimensions cost more than they save. Along rows only they pay even there, and
-# for kernels 3 to 7 wide: first layers and 5×5 filters are done so where the vectors are wide and there are registers
-# enough (``"winograd_1d"``), and directly elsewhere. The backward pass has all these forms as well: the input's
+# for kernels of any width from 3 on: 5×5 filters and larger ones are done so (``"winograd_1d"``), and first layers
+# where the vectors are wide and there are registers enough. The backward pass has all these forms as well: the input's
 # gradient is a convolution with turned filters, the filters' gradient a sum of outer products.
 
 layers = {"1→32, 5×5": (24, 1, 32, 5), "16→32, 3×3": (24, 16, 32, 3), "64→64, 3×3": (12, 64, 64, 3)}
