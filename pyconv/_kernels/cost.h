@@ -49,9 +49,9 @@ static inline double cost_winograd_weight_grad(int m, double tiles, double slice
 }
 
 /* Along rows (winograd_1d.h), of few pairs of kernel row and channel or of many: products are tiles x filters
-   (in vectors) x pairs, eight multiply-adds each; outputs, errors are tiles x filters; inputs of few pairs are
-   tiles x channels to transform, of many the same in vectors of channels. With 16 registers a filter is loaded
-   for three multiply-adds, not for six. */
+   (in vectors) x pairs, eight multiply-adds each; outputs, errors are tiles x filters; inputs of few pairs
+   are tiles x channels to transform, of many the same in vectors of channels. With 16 registers a filter is
+   loaded for three multiply-adds, not for six. */
 static inline double cost_winograd_1d_few(double products, double inputs, double outputs, double m,
                                           double filters, int registers) {
     const double transforms = inputs * 6 + outputs * (8 + 2 * m) + filters * 40;

@@ -3,11 +3,11 @@
 
        out[oy, ox, c] = act(b[c] + sum over taps i, j of in[iy + i ti, ix + j tj, c] w[i, j, c])
 
-   vectorised over channels: an item is some rows of the result, a tile is P neighbouring pixels of a row and V
-   vectors of channels after the other: 8 x 1, or 4 x 2 where a vector is half a cache line, so that lines are
-   read and written whole. Nothing is packed or copied: at the borders the sums are over the taps
-   that meet the image. There is one multiply-add for every vector loaded, and few of them: memory sets the
-   pace. Rows are therefore done in strips, row below row: what a strip's kernels see stays in the L1 cache, and
+   vectorised over channels: an item is some rows of the result, a tile is P neighbouring pixels of a row and
+   V vectors of channels after the other: 8 x 1, or 4 x 2 where a vector is half a cache line, so that lines
+   are read and written whole. Nothing is packed or copied: at the borders the sums are over the taps that
+   meet the image. There is one multiply-add for every vector loaded, and few of them: memory sets the pace.
+   Rows are therefore done in strips, row below row: what a strip's kernels see stays in the L1 cache, and
    comes there once. */
 
 enum { NAME(DEPTHWISE_PIXELS) = 8, NAME(DEPTHWISE_BYTES) = 24 << 10, NAME(DEPTHWISE_ROWS) = 32 };
@@ -157,8 +157,8 @@ INLINE ptrdiff_t NAME(all_inside)(const NAME(axis) * a, ptrdiff_t size, ptrdiff_
 }
 
 /* Columns s ... end - 1 of one phase, of one row: all_inside is low ... high - 1. */
-static void NAME(depthwise_strip)(const plan *p, ptrdiff_t image, ptrdiff_t row, const NAME(axis) * x, ptrdiff_t s,
-                                  ptrdiff_t end, ptrdiff_t low, ptrdiff_t high) {
+static void NAME(depthwise_strip)(const plan *p, ptrdiff_t image, ptrdiff_t row, const NAME(axis) * x,
+                                  ptrdiff_t s, ptrdiff_t end, ptrdiff_t low, ptrdiff_t high) {
     const NAME(depthwise) *d = (const void *)p->own;
     const conv *g = &p->g;
     const ptrdiff_t c = g->c, r = row / d->phases_y;

@@ -10,8 +10,9 @@
    so per channel, kernel row and output there are 8 / m multiplications instead of r: 2.5 x fewer for widths
    4 and 5, 2.25 x for 3 and 6. A wider kernel is cut into pieces of 3 to 7 columns, and a channel is to each
    of them a channel of its own, a few columns further on: `from` channels are added up, pieces x channels of
-   the input (7 = 4 + 3: 2.2 x fewer; 11 = 4 + 4 + 3: 2.3 x). Two dimensions save more, but their transforms of the outputs cost as much for
-   one channel as for a hundred; these cost 20 operations on m outputs, which a first layer has to spare.
+   the input (7 = 4 + 3: 2.2 x fewer; 11 = 4 + 4 + 3: 2.3 x). Two dimensions save more, but their transforms
+   of the outputs cost as much for one channel as for a hundred; these cost 20 operations on m outputs, which
+   a first layer has to spare.
 
    Points are 0, +-1, +-2, +-1/2, inf. B' depends on the points only, not on m. The weight gradient follows
    from (5) as (4) from (2). Transforms over lanes of tiles (inputs) and of filters (the others):

@@ -141,8 +141,8 @@ static void NAME(add_few)(const plan *p, ptrdiff_t image, ptrdiff_t row, ptrdiff
     const NAME(rowwise) *d = (const void *)p->own;
     const ptrdiff_t kh = p->g.kh, pairs = kh * d->from, chunks = ceil_div(pairs, FEW_PAIRS);
     const REAL *const dy = (const REAL *)p->b + (image * d->oh + row) * d->ow * d->to;
-    NAME(rowwise_inputs)(d, (const REAL *)p->a + image * d->ih * d->iw * d->channels, row - d->top, rows + kh - 1,
-                         x);
+    NAME(rowwise_inputs)(d, (const REAL *)p->a + image * d->ih * d->iw * d->channels, row - d->top,
+                         rows + kh - 1, x);
     NAME(few_pairs)
     t = {.rows = rows, .columns = d->ow, .tile = d->from * 8, .pixel = d->to};
     t.point = d->s_point, t.pair = d->vectors * LANES;

@@ -39,7 +39,8 @@ static void NAME(many_inputs)(const NAME(rowwise) * d, const NAME(row_block) * b
             continue;
         }
         const ptrdiff_t piece0 = b->c / d->channels, first0 = b->c % d->channels;
-        for (ptrdiff_t at = 0, piece = piece0, first = first0, count; at < c; at += count, piece++, first = 0) {
+        for (ptrdiff_t at = 0, piece = piece0, first = first0, count; at < c;
+             at += count, piece++, first = 0) {
             count = min_of(d->channels - first, c - at);
             NAME(copy_region)(line + at * d->reach, image, d->ih, d->iw, d->channels, y, 1,
                               NAME(piece_start)(d, piece) - d->left, d->reach, first, count);

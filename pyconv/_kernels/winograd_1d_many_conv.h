@@ -1,7 +1,7 @@
 /* winograd_1d_many_conv.h: equation (5), forward and input gradient, of many pairs (i, c): for each point a
    product of matrices.
 
-       M[point][tile][filter] = sum over i, c  V[point][tile + i * across][c] U[point][i, c][filter]        (7)
+       M[point][tile][filter] = sum over i, c  V[point][tile + i * across][c] U[point][i, c][filter] (7)
 
    Stage 0, an item: U of one vector of filters and kernel row, as [panel][point][i][c][filters of the panel].
    Stage 1, an item: a block of result rows of one image and some of the panels; V and M stay in the L2 cache.

@@ -179,7 +179,7 @@ static double NAME(few_sizes)(NAME(rowwise) * d, const conv *g) {
     const double rows = (double)(g->n * (d->oh + d->row_blocks * (g->kh - 1)));
     const double tiles = (double)(g->n * d->oh * d->across * d->vectors);
     return cost_winograd_1d_few_grad(tiles * (double)pairs, rows * (double)(d->across * d->from),
-                                tiles * (double)ceil_div(pairs, FEW_PAIRS), (double)d->m, REGISTERS);
+                                     tiles * (double)ceil_div(pairs, FEW_PAIRS), (double)d->m, REGISTERS);
 }
 
 static double NAME(many_sizes)(NAME(rowwise) * d, const conv *g) {

@@ -112,8 +112,8 @@ static void TILED(write_outputs)(const plan *p, TILED(panel) panel, ptrdiff_t fi
     }
 }
 
-/* M of one block of `count` tiles and one panel of filters: the share of `channels` input channels, of which V
-   and U are given; `add` it to what M holds. */
+/* M of one block of `count` tiles and one panel of filters: the share of `channels` input channels, of which
+   V and U are given; `add` it to what M holds. */
 static void TILED(multiply)(const plan *p, TILED(panel) panel, ptrdiff_t count, ptrdiff_t channels,
                             const REAL *v, const REAL *u, int add, REAL *m) {
     const winograd_conv *w = (const winograd_conv *)p->own;

@@ -53,13 +53,13 @@ typedef struct winograd_weight_grad {
 
 /* Rules of thumb in bytes and counts; measured. */
 enum {
-    CACHE_BYTES = 256 * 1024,       /* V and M of a block of tiles */
+    CACHE_BYTES = 256 * 1024,          /* V and M of a block of tiles */
     FILTERS_SHARED_BYTES = 512 * 1024, /* U of at most this is shared, however few the pixels are */
-    FILTERS_CHUNK = 64,             /* input channels in one item of the filters' transform */
-    FEW_TILES = 48,                 /* V shared: M of so many stays in the cache, */
-    FILTERS_AT_ONCE = 32,           /* so that U may be made for so many input channels at a time */
-    SUM_CHANNELS = 128,             /* terms of one sum in registers */
-    MIN_BLOCKS = 16,                /* pieces to cut into, so that threads share them evenly */
+    FILTERS_CHUNK = 64,                /* input channels in one item of the filters' transform */
+    FEW_TILES = 48,                    /* V shared: M of so many stays in the cache, */
+    FILTERS_AT_ONCE = 32,              /* so that U may be made for so many input channels at a time */
+    SUM_CHANNELS = 128,                /* terms of one sum in registers */
+    MIN_BLOCKS = 16,                   /* pieces to cut into, so that threads share them evenly */
     GRAD_CHANNEL_BYTES = 256,
     GRAD_FILTER_BYTES = 256, /* block of S: 64 x 64 floats */
     GRAD_TILES = 48,
