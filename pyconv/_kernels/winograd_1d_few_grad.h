@@ -10,7 +10,7 @@
 #define FEW_PAIRS   (REGISTERS == 32 ? 6 : 5)
 #define FEW_VECTORS (REGISTERS == 32 ? 2 : 1)
 
-enum { NAME(FEW_BYTES) = 64 << 10 }; /* errors of a block of rows, in the L2 cache with the next block's */
+enum { NAME(FEW_BYTES) = 32 << 10 }; /* errors of a block of rows, in the L1 cache or near it */
 
 typedef struct NAME(few_pairs) {
     const REAL *x[6];      /* the first tile of each pair */
