@@ -15,15 +15,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--quick", action="store_true", help="small sizes and few rounds: each file in under a minute")
     group.addoption("--thorough", action="store_true", help="also what takes many minutes (two_workers, update_rules)")
     group.addoption("--results", type=Path, help="folder for the results (default: bench/results, or .../quick)")
-    group.addoption("--isa", choices=("baseline", "avx2", "avx512"), help="limit pyconv and oneDNN to this ISA")
+    group.addoption("--isa", choices=("baseline", "avx2", "avx512"), help="limit pyconv and PyTorch to this ISA")
+
+
+#: What limits pyconv, and PyTorch's oneDNN, MKL (on 1×1 convolutions, say) and kernels of its own.
+LIMITS = {
+    "PYCONV_ISA": {"baseline": "baseline", "avx2": "avx2", "avx512": "avx512"},
+    "ONEDNN_MAX_CPU_ISA": {"baseline": "SSE41", "avx2": "AVX2", "avx512": "AVX512_CORE"},
+    "MKL_ENABLE_INSTRUCTIONS": {"baseline": "SSE4_2", "avx2": "AVX2", "avx512": "AVX512"},
+    "ATEN_CPU_CAPABILITY": {"baseline": "default", "avx2": "avx2", "avx512": "avx512"},
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # Before anything imports pyconv's kernels or PyTorch: both read these once.
     isa = config.getoption("isa")
     if isa is not None:
-        os.environ["PYCONV_ISA"] = isa
-        os.environ["ONEDNN_MAX_CPU_ISA"] = {"baseline": "SSE41", "avx2": "AVX2", "avx512": "AVX512_CORE"}[isa]
+        os.environ.update({variable: value[isa] for variable, value in LIMITS.items()})
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
