@@ -67,6 +67,7 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
     NAME(outer) t;
     t.fresh = 1;
     t.second = second;
+    t.next_pixel = g->k;
     for (ptrdiff_t b = part * d->pixel_blocks / d->parts; b < (part + 1) * d->pixel_blocks / d->parts; b++) {
         ptrdiff_t image, first;
         const REAL *dy = NAME(errors_of)(p, item, b, &image, &first), *next = NAME(errors_after)(p, item, b);
@@ -122,10 +123,10 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
                     const ptrdiff_t l = tile * run / tiles, end = (tile + 1) * run / tiles;
                     t.x = x + r0 * t.x_row + i * g->dh * row + j * g->dw * pixel + l;
                     t.dy = dy + r0 * t.dy_row;
-                    /* Once, in the kernel row that sees the least padding. */
-                    const int fetch = tile == 0 && j == 0 && i == g->kh / 2;
-                    t.next = fetch ? next : t.dy;
-                    t.next_pixel = fetch ? g->k : 0;
+                    /* Once, in the kernel row that sees the least padding, a share with each tile. */
+                    const ptrdiff_t pixels = j == 0 && i == g->kh / 2 ? t.images * t.rows * t.columns : 0;
+                    t.next = next + tile * pixels / tiles * g->k;
+                    t.fetch = (tile + 1) * pixels / tiles - tile * pixels / tiles;
                     t.sum = sum + l * vectors * LANES;
                     NAME(outers)[vectors - 1][end - l - 1](&t);
                 }

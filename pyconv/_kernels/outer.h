@@ -4,8 +4,9 @@
 
    for P neighbours l (columns and channels of the kernel, which follow one another in x) and V * LANES
    filters: an outer product for each pixel, with all sums in registers. P broadcasts and V loads for P V
-   multiply-adds, which leaves load units to spare: with each pixel, one of the errors that come next is
-   fetched. Among many filters those of one block are short pieces far apart, which no processor foresees. */
+   multiply-adds, which leaves load units to spare: with the first pixels, some of the errors that come next
+   are fetched. Among many filters those of one block are short pieces far apart, which no processor foresees.
+ */
 
 typedef struct NAME(outer) {
     const REAL *x, *dy;
@@ -15,8 +16,8 @@ typedef struct NAME(outer) {
     ptrdiff_t columns, x_pixel, dy_pixel;
     ptrdiff_t second; /* where the second vector's filters are, from the first's */
     ptrdiff_t fresh;  /* sum holds garbage: start from zero */
-    const REAL *next; /* errors to fetch into the L2 cache */
-    ptrdiff_t next_pixel;
+    const REAL *next; /* errors of `fetch` pixels to fetch into the L2 cache */
+    ptrdiff_t fetch, next_pixel;
 } NAME(outer);
 
 INLINE void NAME(outer_body)(const NAME(outer) * t, const int P, const int V) {
@@ -24,6 +25,7 @@ INLINE void NAME(outer_body)(const NAME(outer) * t, const int P, const int V) {
     const ptrdiff_t columns = t->columns, x_pixel = t->x_pixel, dy_pixel = t->dy_pixel, second = t->second;
     const ptrdiff_t next_pixel = t->next_pixel;
     const REAL *next = t->next;
+    ptrdiff_t fetch = t->fetch;
     REAL *const total = t->sum;
     vec sum[14][2]; /* of a fixed size: an array of P by V would go to memory */
     if (t->fresh) {
@@ -45,13 +47,15 @@ INLINE void NAME(outer_body)(const NAME(outer) * t, const int P, const int V) {
             const REAL *dy = t->dy + n * t->dy_image + r * dy_row;
             for (ptrdiff_t s = 0; s < columns; s++) {
                 vec error[2];
-                UNROLL
-                for (int v = 0; v < V; v++) {
-                    if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(next + v * LANES, 0, 2);
-                    error[v] = NAME(load)(dy + v * second);
+                if (fetch-- > 0) {
+                    UNROLL
+                    for (int v = 0; v < V; v++)
+                        if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(next + v * LANES, 0, 2);
+                    __builtin_prefetch(next + V * LANES - 1, 0, 2); /* they may begin amid a cache line */
+                    next += next_pixel;
                 }
-                __builtin_prefetch(next + V * LANES - 1, 0, 2); /* they may begin amid a cache line */
-                next += next_pixel;
+                UNROLL
+                for (int v = 0; v < V; v++) error[v] = NAME(load)(dy + v * second);
                 UNROLL
                 for (int p = 0; p < P; p++) {
                     const vec pixel = x[p] - (vec){0};
