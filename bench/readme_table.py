@@ -1,8 +1,9 @@
-"""The README's table of figures, from the result file: ``python bench/readme_table.py`` writes it there."""
+"""The README's table of figures, from the result files: ``python bench/readme_table.py`` writes it there."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,61 +11,79 @@ from harness import peers_table
 from harness.layers import GROUPS
 
 HERE = Path(__file__).parent
-RESULTS, README = HERE / "results" / "peers.json", HERE.parent / "README.md"
+RESULTS, README = HERE / "results", HERE.parent / "README.md"
 BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
 
 
-def _verdict(value: float, target: float | None) -> str:
-    """ "≥ 2.5" with "met" or "missed", or nothing."""
-    if target is None:
-        return ""
-    return f"≥ {target:g}: {'met' if value >= target else 'missed'}"
+@dataclass(frozen=True)
+class Row:
+    """How many times better than its best peer pyconv is at something, in words what it took, and the target."""
+
+    better: float
+    figure: str
+    target: float | None
+
+    def cell(self) -> str:
+        missed = self.target is not None and self.better < self.target
+        return f"{self.better:.2f}: {self.figure}{', **missed**' if missed else ''}"
 
 
-def rows(records: list[dict[str, Any]]) -> list[tuple[str, str, float, float | None]]:
-    """(what, figures, how many times better pyconv is, target) of the whole steps and of each group's mean."""
-    found = []
+def rows(records: list[dict[str, Any]]) -> dict[str, Row]:
+    """The whole steps, and the mean of each group of layers, by what they are."""
+    found = {}
     alone = [r for r in records if "group" not in r and r.get("ratio") is None]
     for case, operation in dict.fromkeys((r["case"], r["operation"]) for r in alone):
         same = [r for r in alone if (r["case"], r["operation"]) == (case, operation)]
         better = peers_table.other_ratio(same)
         if better is not None:
-            figures = "; ".join(peers_table.figure(r) for r in same)
-            found.append((f"{case}, {operation}", figures, better, same[0].get("target")))
+            figure = peers_table.figure(same[0]).removeprefix(f"{same[0]['column']} ")
+            found[f"{case}, {operation}"] = Row(better, figure, same[0].get("target"))
     groups = {group.name: group for group in GROUPS}
     for name, operation, mean, least in peers_table.means(records):
-        what = f"{name}, {peers_table.NAMES[operation]}"
-        target = groups[name].geometric_mean.get(operation)
-        found.append((what, f"geometric mean of {len(groups[name].layers)} layers; least {least:.2f}", mean, target))
+        what = f"{name}, {peers_table.NAMES[operation]}: mean of {len(groups[name].layers)}"
+        found[what] = Row(mean, f"least {least:.2f}", groups[name].geometric_mean.get(operation))
     return found
 
 
-def table(content: dict[str, Any]) -> str:
-    """The Markdown between the README's marks."""
-    machine, versions, peak = content["machine"], content["versions"], content["peak"]
-    head = (
-        f"{machine['cpu']}, {machine['instruction_set']}, FMA peak {peak['gflops']:.0f} GFLOP/s a thread; one thread, "
-        f"float32, against the better of PyTorch {versions['torch']}'s two memory layouts and against SciPy "
-        f"{versions['scipy']}:"
-    )
-    lines = ["", head, "", "| | | pyconv better by | target |", "| --- | --- | --- | --- |"]
-    lines += [f"| {what} | {figures} | {better:.2f} | {_verdict(better, target)} |"
-              for what, figures, better, target in rows(content["records"])]  # fmt: skip
+def contents() -> list[dict[str, Any]]:
+    """What was measured on the last machine, then on others."""
+    paths = [RESULTS / "peers.json", *sorted((RESULTS / "elsewhere").glob("peers-*.json"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def table(measured: list[dict[str, Any]]) -> str:
+    """The Markdown between the README's marks: a column for each machine."""
+    heads = [
+        f"{m['machine']['cpu']}, {m['machine']['instruction_set']}, {m['peak']['gflops']:.0f} GFLOP/s, {m['when'][:10]}"
+        for m in measured
+    ]
+    versions = measured[0]["versions"]
+    found = [rows(m["records"]) for m in measured]
+    lines = [
+        "",
+        f"How many times better pyconv is than the better of PyTorch {versions['torch']}'s two memory layouts, or the "
+        f"best of SciPy {versions['scipy']}, one thread, float32; the machine's FMA peak is a thread's:",
+        "",
+        f"| | target | {' | '.join(heads)} |",
+        f"| --- | --- |{' --- |' * len(heads)}",
+    ]
+    for what, first in found[0].items():
+        cells = [mine[what].cell() if what in mine else "–" for mine in found]
+        lines.append(f"| {what} | {'' if first.target is None else f'≥ {first.target:g}'} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", ""])
 
 
-def replaced(readme: str, content: dict[str, Any]) -> str:
-    """The README's text with the table of `content`."""
+def replaced(readme: str, measured: list[dict[str, Any]]) -> str:
+    """The README's text with the table."""
     before, mark, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not mark or not end:
         raise SystemExit(f"README.md has no lines {BEGIN.strip()!r} and {END.strip()!r} to put the table between")
-    return before + BEGIN + table(content) + END + after
+    return before + BEGIN + table(measured) + END + after
 
 
 def main() -> None:
-    content = json.loads(RESULTS.read_text(encoding="utf-8"))
-    README.write_text(replaced(README.read_text(encoding="utf-8"), content), encoding="utf-8")
+    README.write_text(replaced(README.read_text(encoding="utf-8"), contents()), encoding="utf-8")
 
 
 if __name__ == "__main__":
