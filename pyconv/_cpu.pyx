@@ -496,7 +496,7 @@ def bias_grad(grad_out, *, int threads=1):
     cdef plan p
     gb = np.empty(grad_out.shape[grad_out.ndim - 1], grad_out.dtype)
     _matrix(&p, grad_out)
-    p.relu, p.reused = 0, False
+    p.relu = 0
     p.a, p.out = _pointer(grad_out), _pointer(gb)
     _table(grad_out).bias_grad(&p)
     _run(&p, threads)

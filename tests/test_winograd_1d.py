@@ -95,6 +95,19 @@ def test_error_at_512_channels(size, dtype):
     assert max(found) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("channels", (1, 17), ids=("few pairs", "many pairs"))
+def test_error_over_a_long_row(channels):
+    """A weight gradient's sum over thousands of tiles is made in parts."""
+    g = conv_geometry((1, 1, 20_000, channels), (1, 5, channels, 33), padding=((0, 0), (2, 2)))
+    rng = np.random.default_rng(9)
+    x, dy = (rng.standard_normal(s, dtype="float32") for s in (g.input_shape, g.output_shape))
+    gw = _cpu.conv2d_weight_grad(x, dy, g, algorithm=ALGORITHM)
+    exact = _cpu.conv2d_weight_grad(x.astype("float64"), dy.astype("float64"), g, algorithm="direct")
+    error = relative_error(gw, exact)
+    print(f"{channels} channels: {error:.1e}")
+    assert error < 1e-5
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ("first layer", "odd channels"))
 def test_relu_is_applied_after_the_bias_and_keeps_nan(name, dtype, isa):

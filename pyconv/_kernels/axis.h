@@ -31,7 +31,7 @@ static NAME(axis)
         rest = t;
     }
     const ptrdiff_t every = s / divisor;
-    while (first < every && (a + p - first * d) % s != 0) first++;
+    while (first < every && first < kernel && (a + p - first * d) % s != 0) first++;
     const ptrdiff_t taps = first < every && first < kernel ? (kernel - 1 - first) / every + 1 : 0;
     const ptrdiff_t last = first + (taps - 1) * every;
     NAME(axis) x = {a < size ? (size - a - 1) / s + 1 : 0, a, s, 0, 1, taps, d / divisor, last, -every};

@@ -8,7 +8,7 @@
        y = A' sum over i, c  (G w[i, c]) o (B' x[row + i, c])                                             (5)
 
    so per channel, kernel row and output there are 8 / m multiplications instead of r: 2.5 x fewer for widths
-   4 and 5, 2.25 x for 3 and 6. A wider kernel is cut into pieces of 3 to 7 columns, and a channel is to each
+   4 and 5, 2.25 x for 3 and 6. A wider kernel is cut into pieces of 2 to 7 columns, and a channel is to each
    of them a channel of its own, a few columns further on: `from` channels are added up, pieces x channels of
    the input (7 = 4 + 3: 2.2 x fewer; 11 = 4 + 4 + 3: 2.3 x). Two dimensions save more, but their transforms
    of the outputs cost as much for one channel as for a hundred; these cost 20 operations on m outputs, which
@@ -43,10 +43,10 @@ typedef struct NAME(rowwise) {
     ptrdiff_t line;             /* numbers of padded input rows, one for each piece */
     ptrdiff_t inputs;           /* numbers of scratch for all that */
     ptrdiff_t large;            /* the result does not fit in the caches, and is made of whole vectors */
-    ptrdiff_t few;              /* pairs; or many */
-    ptrdiff_t splits;           /* many, forward: items that share out the panels of filters */
-    ptrdiff_t slices;           /* weight gradient: parts of the sum over rows */
-    ptrdiff_t c_cuts, k_cuts;   /* blocks of channels, of filters */
+    ptrdiff_t few;              /* weight gradient: few pairs, not many */
+    ptrdiff_t splits; /* forward, input gradient of many: items that share out the panels of filters */
+    ptrdiff_t slices; /* weight gradient: parts of the sum over rows */
+    ptrdiff_t c_cuts, k_cuts;            /* blocks of channels, of filters */
     ptrdiff_t v_point, w_point, s_point; /* numbers of one point of V, W (or M) and S */
 } NAME(rowwise);
 

@@ -4,8 +4,8 @@
 
    A register block holds the sums of up to 6 pairs and 2 vectors of filters in two points; the m errors of a
    tile are loaded and transformed in registers, and a pair's point is broadcast once for both vectors. The
-   errors of a block of rows come from memory in the first of the four passes over them; each pass fetches a
-   quarter of the next block's, so that memory is never idle. */
+   errors of a block of rows come from memory in the first of the four passes over them; each pass of the last
+   pairs fetches every fourth of the next block's, so that memory is never idle. */
 
 #define FEW_PAIRS   (REGISTERS == 32 ? 6 : 5)
 #define FEW_VECTORS (REGISTERS == 32 ? 2 : 1)
@@ -144,24 +144,31 @@ static void NAME(add_few)(const plan *p, ptrdiff_t image, ptrdiff_t row, ptrdiff
     NAME(rowwise_inputs)(d, (const REAL *)p->a + image * d->ih * d->iw * d->channels, row - d->top,
                          rows + kh - 1, x);
     NAME(few_pairs)
-    t = {.rows = rows, .columns = d->ow, .tile = d->from * 8, .pixel = d->to};
+    t = {.rows = rows, .tile = d->from * 8, .pixel = d->to};
     t.point = d->s_point, t.pair = d->vectors * LANES;
+    const ptrdiff_t span = rows == 1 ? SUM_TILES * d->m : d->ow; /* of a long row, one sum in registers */
     for (ptrdiff_t v = 0; v < d->vectors; v += FEW_VECTORS) {
         const ptrdiff_t width = min_of(FEW_VECTORS, d->vectors - v), k = NAME(vector_start)(v, d->to);
-        t.dy = dy + k, t.second = NAME(vector_start)(v + 1, d->to) - k;
+        t.second = NAME(vector_start)(v + 1, d->to) - k;
         for (ptrdiff_t chunk = 0; chunk < chunks; chunk++) {
             const ptrdiff_t first = even_cut(pairs, chunks, chunk), end = even_cut(pairs, chunks, chunk + 1);
-            for (ptrdiff_t pair = first; pair < end; pair++)
-                t.x[pair - first] = x + pair / d->from * d->tile_row + pair % d->from * 8;
-            t.next = NULL;
+            const REAL *next = NULL;
             if (chunk == chunks - 1) {
                 if (v + width < d->vectors)
-                    t.next = dy + NAME(vector_start)(v + width, d->to);
+                    next = dy + NAME(vector_start)(v + width, d->to);
                 else if (more)
-                    t.next = dy + rows * d->ow * d->to;
+                    next = dy + rows * d->ow * d->to;
             }
             t.sums = s + first * t.pair + v * LANES;
-            NAME(few_blocks)[width - 1][end - first - 1][d->m - 2](&t);
+            for (ptrdiff_t column = 0; column < d->ow; column += span) {
+                for (ptrdiff_t pair = first; pair < end; pair++)
+                    t.x[pair - first] =
+                        x + pair / d->from * d->tile_row + pair % d->from * 8 + column / d->m * t.tile;
+                t.columns = min_of(span, d->ow - column);
+                t.dy = dy + k + column * d->to;
+                t.next = next ? next + column * d->to : NULL;
+                NAME(few_blocks)[width - 1][end - first - 1][d->m - 2](&t);
+            }
         }
     }
 }

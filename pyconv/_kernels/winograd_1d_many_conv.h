@@ -4,11 +4,11 @@
        M[point][tile][filter] = sum over i, c  V[point][tile + i * across][c] U[point][i, c][filter] (7)
 
    Stage 0, an item: U of one vector of filters and kernel row, as [panel][point][i][c][filters of the panel].
-   Stage 1, an item: a block of result rows of one image and some of the panels; V and M stay in the L2 cache.
-   Sums are made in parts: a part of U stays in the L1 cache while the tiles pass, and (5) magnifies the
-   rounding of a sum by about six. */
+   Stage 1, an item: a block of result rows of one image and some of the panels; V and M stay in the L2 cache
+   unless rows are long or the kernel is tall. Sums are made in parts: a part of U stays in the L1 cache while
+   the tiles pass, and (5) magnifies the rounding of a sum by about six. */
 
-enum { NAME(MANY_CONV_BYTES) = 384 << 10 }; /* V and M of an item, in the L2 cache */
+enum { NAME(MANY_CONV_BYTES) = 384 << 10 }; /* V and M of an item, of two rows of products at least */
 
 /* First vector of a panel; numbers of U before it, and of a point of it. */
 INLINE ptrdiff_t NAME(panel_start)(const NAME(rowwise) * d, ptrdiff_t panel) {

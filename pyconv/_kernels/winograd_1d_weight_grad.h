@@ -76,12 +76,8 @@ static void NAME(add_product)(const NAME(rowwise) * d, const NAME(row_block) * b
     const ptrdiff_t c = b->channels, pairs = kh * c;
     const ptrdiff_t cuts = ceil_div(pairs, PRODUCT_ROWS), panels = NAME(panels_of)(b->vectors);
     NAME(product)
-    p = {.length = b->rows * d->across,
-         .scalars = v,
-         .scalar_step = c,
-         .vector_row = b->vectors * LANES,
-         .to_row = b->vectors * LANES,
-         .add = 1};
+    p = {.scalar_step = c, .vector_row = b->vectors * LANES, .to_row = b->vectors * LANES, .add = 1};
+    const ptrdiff_t tiles = b->rows * d->across, parts = ceil_div(tiles, SUM_TILES);
     for (ptrdiff_t cut = 0; cut < cuts; cut++) {
         const ptrdiff_t first = even_cut(pairs, cuts, cut), rows = even_cut(pairs, cuts, cut + 1) - first;
         for (ptrdiff_t r = 0; r < rows; r++)
@@ -89,9 +85,14 @@ static void NAME(add_product)(const NAME(rowwise) * d, const NAME(row_block) * b
         for (ptrdiff_t panel = 0; panel < panels; panel++) {
             const ptrdiff_t start = even_cut(b->vectors, panels, panel);
             const ptrdiff_t width = even_cut(b->vectors, panels, panel + 1) - start;
-            p.vectors = w + start * LANES;
             p.to = s + first * p.to_row + start * LANES;
-            NAME(products)[width - 1][rows - 1](&p);
+            for (ptrdiff_t part = 0; part < parts; part++) {
+                const ptrdiff_t tile = even_cut(tiles, parts, part);
+                p.length = even_cut(tiles, parts, part + 1) - tile;
+                p.scalars = v + tile * c;
+                p.vectors = w + tile * p.vector_row + start * LANES;
+                NAME(products)[width - 1][rows - 1](&p);
+            }
         }
     }
 }
@@ -196,7 +197,8 @@ static double NAME(many_sizes)(NAME(rowwise) * d, const conv *g) {
     const double rows = (double)(g->n * (d->oh + d->row_blocks * (g->kh - 1)));
     const double tiles = (double)(g->n * d->oh * d->across * d->vectors);
     return cost_winograd_1d_many_grad(
-        tiles * pairs, rows * (double)(d->across * d->c_cuts * ceil_div(channels, LANES) * d->k_cuts),
+        tiles * pairs,
+        rows * (double)(d->across * (d->pieces * ceil_div(d->channels, LANES) + d->c_cuts - 1) * d->k_cuts),
         tiles * (double)d->c_cuts, (double)d->m, (double)(g->n * d->row_blocks * d->vectors) * pairs);
 }
 

@@ -55,13 +55,13 @@ static void TILED(make_inputs)(const plan *p, ptrdiff_t group, ptrdiff_t first, 
 static void TILED(make_filters)(const plan *p, TILED(panel) panel, ptrdiff_t chunk, REAL *u) {
     const winograd_conv *w = (const winograd_conv *)p->own;
     const ptrdiff_t row = panel.width * LANES, end = min_of(w->c, (chunk + 1) * w->chunk);
-    u -= chunk * w->chunk * row;
-    for (ptrdiff_t c = chunk * w->chunk; c < end; c += LANES)
+    const ptrdiff_t c0 = chunk * w->chunk;
+    for (ptrdiff_t c = c0; c < end; c += LANES)
         for (ptrdiff_t j = 0; j < panel.width; j++) {
             vec taps[LANES][9];
             NAME(gather_taps)(p, w, panel.group, c, (panel.start + j) * LANES, taps);
             for (ptrdiff_t i = 0; i < LANES && c + i < end; i++)
-                TILED(transform_filters)(taps[i], u + (c + i) * row + j * LANES, panel.u_point);
+                TILED(transform_filters)(taps[i], u + (c - c0 + i) * row + j * LANES, panel.u_point);
         }
 }
 

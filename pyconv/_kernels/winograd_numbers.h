@@ -58,7 +58,8 @@ enum {
     FILTERS_CHUNK = 64,                /* input channels in one item of the filters' transform */
     FEW_TILES = 48,                    /* V shared: M of so many stays in the cache, */
     FILTERS_AT_ONCE = 32,              /* so that U may be made for so many input channels at a time */
-    SUM_CHANNELS = 128,                /* terms of one sum in registers */
+    SUM_CHANNELS = 128,                /* terms of one sum in registers: longer ones round more */
+    SUM_TILES = 128,                   /* and of one over tiles */
     MIN_BLOCKS = 16,                   /* pieces to cut into, so that threads share them evenly */
     GRAD_CHANNEL_BYTES = 256,
     GRAD_FILTER_BYTES = 256, /* block of S: 64 x 64 floats */
