@@ -50,3 +50,17 @@ def test_a_mini_batch_that_does_not_end_is_named() -> None:
     assert not Paces().slow(0.0, {0: fast, 1: Reading(3, 0.3, 0.1, 2.0, True)})
     assert Paces().slow(0.0, {0: fast, 1: Reading(3, 0.3, 0.1, 2.6, True)}).keys() == {1}
     assert not Paces().slow(0.0, {0: fast, 1: Reading(1, 0.1, 0.1, 2.6, False)}), "a process that has just begun"
+
+
+def test_a_stop_of_all_is_not_one_workers_slowness() -> None:
+    """Worker 1 was stopped amid a mini-batch, the other between two; the parent did not look meanwhile."""
+    paces, named = Paces(), {}
+    stop = (2.0, 5.0)
+    for now in (*np.arange(0.25, stop[0], 0.25), *np.arange(stop[1] + 0.1, 9.0, 0.25)):
+        ran = now if now < stop[0] else now - (stop[1] - stop[0])
+        batches, lost = int(ran / 0.002), stop[1] - stop[0] if now > stop[1] + 0.2 else 0.0
+        readings = {0: Reading(batches, ran, 0.002, 0.0, True), 1: Reading(batches, ran + lost, 0.002, 0.0, True)}
+        if stop[1] < now <= stop[1] + 0.2:
+            readings[1] = Reading(batches, ran, 0.002, stop[1] - stop[0] + 0.1, True)
+        named |= paces.slow(float(now), readings)
+    assert not named

@@ -10,6 +10,7 @@ SLOW = 5.0  # times the others' median
 PATIENCE_S, COLD_PATIENCE_S = 2.0, 10.0  # beyond that, in one mini-batch; in the first ones of a process
 LONG_S = 0.2  # a mini-batch that takes longer was not just interrupted by another process's turn
 WINDOW_S = 1.0  # in which the turns that workers take on a shared CPU even out
+GAP_S = 2.0  # between two looks: this process was stopped, and so may the workers have been, amid a mini-batch
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Paces:
 
     def __init__(self) -> None:
         self._since: tuple[float, dict[int, Reading]] | None = None
+        self._looked: float | None = None
+        self._quiet_until = 0.0  # while what was stopped with this process ends the mini-batches of that time
         self._long: dict[int, tuple[int, int]] = {}  # long mini-batches in turn, and the number of the last
 
     def slow(self, now: float, readings: Mapping[int, Reading]) -> dict[int, tuple[float, float]]:
@@ -65,6 +68,13 @@ class Paces:
         readings : mapping of int to Reading
             By worker.
         """
+        if self._looked is not None and now - self._looked > GAP_S:
+            self._quiet_until = now + WINDOW_S / 2
+        self._looked = now
+        if now < self._quiet_until:
+            self._since = None
+            self._long.clear()
+            return {}
         found = self._by_the_second(now, readings)
         for index, reading in readings.items():
             median = of_the_others({who: each.last_s for who, each in readings.items()}, index)
