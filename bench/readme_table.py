@@ -17,7 +17,7 @@ BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
 
 @dataclass(frozen=True)
 class Row:
-    """How many times better than its best peer pyconv is at something, in words what it took, and the target."""
+    """How many times better than its best peer pyconv is at something, its own figure in words, and the target."""
 
     better: float
     figure: str
@@ -46,7 +46,7 @@ def rows(records: list[dict[str, Any]]) -> dict[str, Row]:
 
 
 def contents() -> list[dict[str, Any]]:
-    """What was measured on the last machine, then on others."""
+    """What was measured on the machine of all other results, then on others."""
     paths = [RESULTS / "peers.json", *sorted((RESULTS / "elsewhere").glob("peers-*.json"))]
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
