@@ -51,11 +51,10 @@ static void TILED(make_inputs)(const plan *p, ptrdiff_t group, ptrdiff_t first, 
     }
 }
 
-/* U of a panel, for one chunk of the input channels, the first of which goes to u. */
-static void TILED(make_filters)(const plan *p, TILED(panel) panel, ptrdiff_t chunk, REAL *u) {
+/* U of a panel, for the input channels c0 ... end - 1, the first of which goes to u. */
+static void TILED(make_filters)(const plan *p, TILED(panel) panel, ptrdiff_t c0, ptrdiff_t end, REAL *u) {
     const winograd_conv *w = (const winograd_conv *)p->own;
-    const ptrdiff_t row = panel.width * LANES, end = min_of(w->c, (chunk + 1) * w->chunk);
-    const ptrdiff_t c0 = chunk * w->chunk;
+    const ptrdiff_t row = panel.width * LANES;
     for (ptrdiff_t c = c0; c < end; c += LANES)
         for (ptrdiff_t j = 0; j < panel.width; j++) {
             vec taps[LANES][9];
@@ -126,10 +125,10 @@ static void TILED(run_filters_shared)(const plan *p, int stage, ptrdiff_t item, 
     const winograd_conv *w = (const winograd_conv *)p->own;
     REAL *zeros = scratch, *v = zeros + w->v_row, *m = v + POINTS * POINTS * w->v_point;
     if (stage == 0) {
-        const ptrdiff_t chunk = item % w->chunks, all = item / w->chunks;
+        const ptrdiff_t c = item % w->chunks * w->chunk, all = item / w->chunks;
         const TILED(panel) panel = TILED(panel_of)(w, all / w->panels, all % w->panels);
-        TILED(make_filters)(p, panel, chunk,
-                            (REAL *)shared + panel.offset + chunk * w->chunk * panel.width * LANES);
+        TILED(make_filters)(p, panel, c, min_of(c + w->chunk, w->c),
+                            (REAL *)shared + panel.offset + c * panel.width * LANES);
         return;
     }
     const ptrdiff_t group = item / w->blocks, block = item % w->blocks, first = block * w->block;
@@ -156,24 +155,16 @@ static void TILED(run_inputs_shared)(const plan *p, int stage, ptrdiff_t item, v
     }
     TILED(panel) panel = TILED(panel_of)(w, item / w->panels, item % w->panels);
     const REAL *v = (const REAL *)shared + panel.group * w->blocks * v_block;
-    const ptrdiff_t row = panel.width * LANES;
     REAL *u = scratch, *m = u + points * (w->u_channels * PRODUCT_VECTORS * LANES + PAD);
-    panel.u_point = w->u_channels * row + PAD;
-    if (w->u_channels < w->c) {
-        for (ptrdiff_t chunk = 0; chunk < w->chunks; chunk++) {
-            const ptrdiff_t c = chunk * w->chunk;
-            TILED(make_filters)(p, panel, chunk, u);
-            TILED(multiply)(p, panel, w->t.tiles, min_of(w->chunk, w->c - c), v + c, u, chunk > 0, m);
+    panel.u_point = w->u_channels * panel.width * LANES + PAD;
+    for (ptrdiff_t c = 0; c < w->c; c += w->u_channels) { /* once, unless the tiles are few */
+        const ptrdiff_t end = min_of(c + w->u_channels, w->c);
+        TILED(make_filters)(p, panel, c, end, u);
+        for (ptrdiff_t block = 0; block < w->blocks; block++) {
+            const ptrdiff_t first = block * w->block, count = min_of(w->block, w->t.tiles - first);
+            TILED(multiply)(p, panel, count, end - c, v + block * v_block + c, u, c > 0, m);
+            if (end == w->c) TILED(write_outputs)(p, panel, first, count, m);
         }
-        TILED(write_outputs)(p, panel, 0, w->t.tiles, m);
-        return;
-    }
-    for (ptrdiff_t chunk = 0; chunk < w->chunks; chunk++)
-        TILED(make_filters)(p, panel, chunk, u + chunk * w->chunk * row);
-    for (ptrdiff_t block = 0; block < w->blocks; block++) {
-        const ptrdiff_t first = block * w->block, count = min_of(w->block, w->t.tiles - first);
-        TILED(multiply)(p, panel, count, w->c, v + block * v_block, u, 0, m);
-        TILED(write_outputs)(p, panel, first, count, m);
     }
 }
 
@@ -207,9 +198,8 @@ static int TILED(plan_conv)(plan *p, int turned) {
     w->blocks = ceil_div(w->t.tiles, w->block);
     w->v_point = w->block * w->v_row + PAD;
     const int few = !filters_shared && w->blocks == 1 && w->t.tiles <= FEW_TILES;
-    if (few) w->chunk = min_of(w->c, FILTERS_AT_ONCE);
     w->chunks = ceil_div(w->c, w->chunk);
-    w->u_channels = few ? w->chunk : w->c;
+    w->u_channels = few ? min_of(w->c, FILTERS_AT_ONCE) : w->c;
 
     const ptrdiff_t v_one = points * w->v_point;
     const ptrdiff_t u_one = points * (w->u_channels * PRODUCT_VECTORS * LANES + PAD);

@@ -39,8 +39,8 @@ typedef struct winograd_conv {
     ptrdiff_t block, blocks;   /* tiles in a block (but the last), blocks */
     ptrdiff_t v_row, v_point;  /* elements of V from tile to tile, from point to point */
     ptrdiff_t vectors, panels; /* output channels in vectors, and panels of those */
-    ptrdiff_t chunk, chunks;   /* input channels whose filters are transformed at a time */
-    ptrdiff_t u_channels;      /* V shared: input channels that U holds */
+    ptrdiff_t chunk, chunks;   /* U shared: input channels in one item of the filters' transform */
+    ptrdiff_t u_channels;      /* V shared: input channels of U at a time */
 } winograd_conv;
 
 /* Weight gradient. */
