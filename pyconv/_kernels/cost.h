@@ -63,6 +63,11 @@ static inline double cost_winograd_1d_many(double products, double inputs, doubl
     return products * 8 / 1.7 + inputs * 30 + outputs * (24 + 3 * m) + filters * 40;
 }
 
+/* Tiles in the lanes (winograd_1d_planes.h): per vector of them. */
+static inline double cost_winograd_1d_planes(double products, double inputs, double outputs) {
+    return products * 8 / 1.6 + inputs * 32 + outputs * 46;
+}
+
 /* The weight gradient. Errors of few pairs are transformed in registers, anew for every register block: 3 m
    loads and as many operations. 16 registers hold half as much, and a vector is half of a cache line. Of many
    it is done to memory: a tile's stores cost more than its operations, and sums (blocks of rows x their

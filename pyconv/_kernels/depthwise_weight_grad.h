@@ -56,7 +56,7 @@ INLINE void NAME(channelwise_body)(const NAME(channelwise) * t, const int P, con
     static void NAME(channelwise_##P##x##V)(const NAME(channelwise) * t) {                                   \
         NAME(channelwise_body)(t, P, V);                                                                     \
     }
-// clang-format off: a table reads best as a table
+/* clang-format off */
 CHANNELWISE(1, 1) CHANNELWISE(2, 1) CHANNELWISE(3, 1) CHANNELWISE(4, 1) CHANNELWISE(5, 1) CHANNELWISE(6, 1)
 CHANNELWISE(1, 2) CHANNELWISE(2, 2) CHANNELWISE(3, 2) CHANNELWISE(4, 2) CHANNELWISE(5, 2) CHANNELWISE(6, 2)
 #undef CHANNELWISE
@@ -66,49 +66,50 @@ static void (*const NAME(channelwises)[2][6])(const NAME(channelwise) *) = {
     {C(1, 1), C(2, 1), C(3, 1), C(4, 1), C(5, 1), C(6, 1)},
     {C(1, 2), C(2, 2), C(3, 2), C(4, 2), C(5, 2), C(6, 2)},
 };
+/* clang-format on */
 #undef C
 
 /* The outputs first ... last - 1 of an axis that see input through kernel position k. */
 INLINE ptrdiff_t NAME(outputs_inside)(ptrdiff_t k, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t dilation,
-                                      ptrdiff_t size, ptrdiff_t outputs, ptrdiff_t *first)
-{
+                                      ptrdiff_t size, ptrdiff_t outputs, ptrdiff_t *first) {
     const ptrdiff_t at = k * dilation - before;
     const ptrdiff_t until = at < size ? (size - 1 - at) / stride + 1 : 0;
     *first = at < 0 ? (-at + stride - 1) / stride : 0;
     return until < outputs ? until : outputs;
 }
 
-/* Kernel positions (i, j) ... (i, j + taps - 1) over the outputs of rows r0 ... r1 - 1, columns s0 ... s1 - 1. */
-static void NAME(depthwise_taps)(const plan *p, REAL *sums, ptrdiff_t image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t taps,
-                                 ptrdiff_t r0, ptrdiff_t r1, ptrdiff_t s0, ptrdiff_t s1)
-{
+/* Kernel positions (i, j) ... (i, j + taps - 1) over the outputs of rows r0 ... r1 - 1, columns s0 ... s1
+ * - 1. */
+static void NAME(depthwise_taps)(const plan *p, REAL *sums, ptrdiff_t image, ptrdiff_t i, ptrdiff_t j,
+                                 ptrdiff_t taps, ptrdiff_t r0, ptrdiff_t r1, ptrdiff_t s0, ptrdiff_t s1) {
     const NAME(depthwise_gradient) *d = (const void *)p->own;
     const conv *g = &p->g;
     const ptrdiff_t c = g->c;
     NAME(channelwise) t;
-    if (r1 <= r0 || s1 <= s0)
-        return;
+    if (r1 <= r0 || s1 <= s0) return;
     t.rows = r1 - r0, t.columns = s1 - s0;
     t.x_row = g->sh * g->w * c, t.dy_row = g->ow * c;
     t.x_pixel = g->sw * c, t.dy_pixel = c;
     t.x_tap = g->dw * c, t.sum_tap = d->padded;
     t.lanes = c < LANES ? c : LANES;
-    const REAL *x = (const REAL *)p->a + ((image * g->h + r0 * g->sh + i * g->dh - g->pt) * g->w + s0 * g->sw +
-                                          j * g->dw - g->pl) * c;
+    const REAL *x =
+        (const REAL *)p->a +
+        ((image * g->h + r0 * g->sh + i * g->dh - g->pt) * g->w + s0 * g->sw + j * g->dw - g->pl) * c;
     const REAL *dy = (const REAL *)p->b + ((image * g->oh + r0) * g->ow + s0) * c;
     REAL *sum = sums + (i * g->kw + j) * d->padded;
     for (ptrdiff_t from = 0; from < c;) {
         const int vectors = from + 2 * LANES <= c ? 2 : 1;
-        const ptrdiff_t tail = from + LANES > c && c > LANES ? c - LANES : from; /* reads back over its neighbour */
-        /* The overlapping vector has sums of its own, behind the others: the neighbour's must not be added twice. */
+        const ptrdiff_t tail =
+            from + LANES > c && c > LANES ? c - LANES : from; /* reads back over its neighbour */
+        /* The overlapping vector has sums of its own, behind the others: the neighbour's must not be added
+         * twice. */
         t.x = x + tail, t.dy = dy + tail, t.sum = sum + from;
         NAME(channelwises)[vectors - 1][taps - 1](&t);
         from += vectors * LANES;
     }
 }
 
-static void NAME(depthwise_part)(const plan *p, ptrdiff_t part, REAL *sums)
-{
+static void NAME(depthwise_part)(const plan *p, ptrdiff_t part, REAL *sums) {
     const NAME(depthwise_gradient) *d = (const void *)p->own;
     const conv *g = &p->g;
     const ptrdiff_t blocks = g->n * d->row_blocks;
@@ -127,8 +128,7 @@ static void NAME(depthwise_part)(const plan *p, ptrdiff_t part, REAL *sums)
                 high = NAME(outputs_inside)(j + taps - 1, g->sw, g->pl, g->dw, g->w, g->ow, &s0);
                 high = high < s1 ? high : s1;
                 low = low > s0 ? low : s0;
-                if (high < low)
-                    high = low;
+                if (high < low) high = low;
                 NAME(depthwise_taps)(p, sums, image, i, j, taps, r0, r1, low, high);
                 for (ptrdiff_t tap = j; tap < j + taps; tap++) {
                     s1 = NAME(outputs_inside)(tap, g->sw, g->pl, g->dw, g->w, g->ow, &s0);
@@ -140,8 +140,8 @@ static void NAME(depthwise_part)(const plan *p, ptrdiff_t part, REAL *sums)
     }
 }
 
-static void NAME(depthwise_gradient_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch)
-{
+static void NAME(depthwise_gradient_run)(const plan *p, int stage, ptrdiff_t item, void *shared,
+                                         void *scratch) {
     const NAME(depthwise_gradient) *d = (const void *)p->own;
     const ptrdiff_t c = p->g.c, size = p->g.kh * p->g.kw * d->padded, last = c > LANES ? c - LANES : 0;
     REAL *sums = shared;
@@ -162,8 +162,7 @@ static void NAME(depthwise_gradient_run)(const plan *p, int stage, ptrdiff_t ite
     }
 }
 
-static int NAME(depthwise_weight_grad)(plan *p)
-{
+static int NAME(depthwise_weight_grad)(plan *p) {
     const conv *g = &p->g;
     NAME(depthwise_gradient) *d = (void *)p->own;
     const ptrdiff_t row = g->c * (ptrdiff_t)sizeof(REAL) * (g->ow + g->sh * g->w);

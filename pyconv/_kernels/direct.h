@@ -240,10 +240,11 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
 }
 
 /* Packed numbers of one filter; and in *adds what a result of every phase takes in vector multiply-adds.
-   dot.h has about 4 more for adding up the lanes of a sum, and cannot do runs that are shorter than a vector
-   (adds: infinite). */
+   dot.h takes about 13 more for adding up the lanes of a sum, and for one filter it waits for loads that
+   cross cache lines; it cannot do runs that are shorter than a vector (adds: infinite). */
 static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
     const NAME(direct) *d = (const void *)p->own;
+    const double loads = d->to == 1 && d->from % LANES ? 1.8 : 1;
     ptrdiff_t size = 0;
     *adds = 0;
     for (ptrdiff_t a = 0; a < d->phases_y; a++)
@@ -253,7 +254,8 @@ static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
             size += phase;
             if (d->dot && y.taps && x.taps && (NAME(is_merged)(&x) ? x.taps : 1) * d->from < LANES)
                 *adds = INFINITY;
-            *adds += d->dot ? (double)(d->to * (phase / LANES + 4)) : (double)(phase * d->vectors);
+            *adds += d->dot ? (double)d->to * ((double)(phase / LANES) * loads + 13)
+                            : (double)(phase * d->vectors);
         }
     return size;
 }

@@ -77,7 +77,7 @@ INLINE void NAME(outer_body)(const NAME(outer) * t, const int P, const int V) {
     static void NAME(outer_##P##x##V)(const NAME(outer) * t) {                                               \
         NAME(outer_body)(t, P, V);                                                                           \
     }
-// clang-format off: a table reads best as a table
+/* clang-format off */
 OUTER(1, 1) OUTER(2, 1) OUTER(3, 1) OUTER(4, 1) OUTER(5, 1) OUTER(6, 1)
 OUTER(7, 1) OUTER(8, 1) OUTER(9, 1) OUTER(10, 1) OUTER(11, 1) OUTER(12, 1)
 OUTER(1, 2) OUTER(2, 2) OUTER(3, 2) OUTER(4, 2) OUTER(5, 2) OUTER(6, 2)
@@ -99,4 +99,5 @@ static void (*const NAME(outers)[2][14])(const NAME(outer) *) = {
     {O(1, 2), O(2, 2), O(3, 2), O(4, 2), O(5, 2), O(6, 2)},
 #endif
 };
+/* clang-format on */
 #undef O

@@ -37,8 +37,11 @@ typedef struct NAME(plane_tile) {
 
 /* One input row for the tile's rows first ... end - 1; `filter` is the kernel row that row 0 meets. */
 INLINE void NAME(plane_row)(const NAME(plane_tile) * t, const REAL *x, const REAL *filter, vec sum[][2],
-                            const int first, const int end) {
-    const ptrdiff_t columns = t->columns, column = t->column;
+                            const int first, const int end, const int C) {
+    const ptrdiff_t columns = C ? C : t->columns, column = t->column;
+    APART(
+        filter); /* weights are loaded anew for every row: kept from row to row they would go to the stack */
+    UNROLL
     for (ptrdiff_t j = 0; j < columns; j++, x += column) {
         vec left = NAME(load)(x), right = NAME(load)(x + LANES);
         IN_REGISTER(left); /* loads that cross a cache line cost two: do not repeat them */
@@ -52,22 +55,23 @@ INLINE void NAME(plane_row)(const NAME(plane_tile) * t, const REAL *x, const REA
     }
 }
 
-/* R rows; there are at least R kernel rows. */
-INLINE void NAME(plane_body)(const NAME(plane_tile) * t, const int R) {
+/* R rows, of which the kernel has at least as many; C columns, or any number if C is 0. */
+INLINE void NAME(plane_body)(const NAME(plane_tile) * t, const int R, const int C) {
+    const ptrdiff_t row = t->row, columns = C ? C : t->columns, taps = t->taps;
     vec sum[NAME(PLANE_ROWS)][2];
     UNROLL
     for (int p = 0; p < R; p++) sum[p][0] = sum[p][1] = (vec){0};
     const REAL *w = t->w, *x = t->x;
-    for (ptrdiff_t c = 0; c < t->planes; c++, w += t->taps * t->columns, x += t->plane) {
+    for (ptrdiff_t c = 0; c < t->planes; c++, w += taps * columns, x += t->plane) {
+        const REAL *from = x, *filter = w;
         UNROLL
-        for (int r = 0; r < R - 1; r++) NAME(plane_row)(t, x + r * t->row, w + r * t->columns, sum, 0, r + 1);
-        for (ptrdiff_t r = R - 1; r < t->taps; r++)
-            NAME(plane_row)(t, x + r * t->row, w + r * t->columns, sum, 0, R);
+        for (int r = 0; r < R - 1; r++, from += row, filter += columns)
+            NAME(plane_row)(t, from, filter, sum, 0, r + 1, C);
+        for (ptrdiff_t r = R - 1; r < taps; r++, from += row, filter += columns)
+            NAME(plane_row)(t, from, filter, sum, 0, R, C);
         UNROLL
-        for (int p = 1; p < R; p++) {
-            const ptrdiff_t r = t->taps - 1 + p;
-            NAME(plane_row)(t, x + r * t->row, w + r * t->columns, sum, p, R);
-        }
+        for (int p = 1; p < R; p++, from += row, filter += columns)
+            NAME(plane_row)(t, from, filter, sum, p, R, C);
     }
     UNROLL
     for (int p = 0; p < R; p++) {
@@ -76,20 +80,32 @@ INLINE void NAME(plane_body)(const NAME(plane_tile) * t, const int R) {
     }
 }
 
-static void NAME(plane_1)(const NAME(plane_tile) * t) {
-    NAME(plane_body)(t, 1);
-}
+#define PLANE(R, C)                                                                                          \
+    static void NAME(plane_##R##x##C)(const NAME(plane_tile) * t) {                                          \
+        NAME(plane_body)(t, R, C);                                                                           \
+    }
+#define P(R, C) NAME(plane_##R##x##C)
+/* clang-format off */
+PLANE(1, 0) PLANE(2, 0) PLANE(4, 0) PLANE(6, 0)
+PLANE(2, 1) PLANE(4, 1) PLANE(6, 1)
+PLANE(2, 2) PLANE(4, 2) PLANE(6, 2)
+PLANE(2, 3) PLANE(4, 5) PLANE(6, 3) PLANE(6, 7)
 
-static void NAME(plane_2)(const NAME(plane_tile) * t) {
-    NAME(plane_body)(t, 2);
-}
+/* By rows / 2 and columns; 0: any number of them. */
+static void (*const NAME(plane_tiles)[4][8])(const NAME(plane_tile) *) = {
+    {P(1, 0)},
+    {P(2, 0), P(2, 1), P(2, 2), P(2, 3)},
+    {P(4, 0), P(4, 1), P(4, 2), NULL, NULL, P(4, 5)},
+    {P(6, 0), P(6, 1), P(6, 2), P(6, 3), NULL, NULL, NULL, P(6, 7)},
+};
+/* clang-format on */
+#undef P
+#undef PLANE
 
-static void NAME(plane_4)(const NAME(plane_tile) * t) {
-    NAME(plane_body)(t, 4);
-}
-
-static void NAME(plane_6)(const NAME(plane_tile) * t) {
-    NAME(plane_body)(t, 6);
+INLINE void NAME(plane_sums)(const NAME(plane_tile) * t, ptrdiff_t rows) {
+    void (*const *const by_columns)(const NAME(plane_tile) *) = NAME(plane_tiles)[rows / 2];
+    void (*const exact)(const NAME(plane_tile) *) = t->columns < 8 ? by_columns[t->columns] : NULL;
+    (exact ? exact : by_columns[0])(t);
 }
 
 INLINE NAME(axis) NAME(plane_axis)(const plan *p, int across) {
@@ -118,25 +134,21 @@ static void NAME(plane_filters)(const plan *p, REAL *to) {
                 }
 }
 
-/* Input rows from y0 on, columns from x0 on, to one zero-padded plane a channel. */
-static void NAME(copy_planes)(const plan *p, const REAL *image, ptrdiff_t y0, ptrdiff_t x0, REAL *planes) {
-    const NAME(plane) *d = (const void *)p->own;
-    const ptrdiff_t first = max_of(-x0, 0), end = min_of(d->iw - x0, d->width);
-    for (ptrdiff_t c = 0; c < d->from; c++)
-        for (ptrdiff_t r = 0; r < d->region_rows; r++, planes += d->width) {
-            const ptrdiff_t y = y0 + r;
-            if (y < 0 || y >= d->ih || end <= first) {
-                memset(planes, 0, (size_t)d->width * sizeof(REAL));
-                continue;
-            }
-            memset(planes, 0, (size_t)first * sizeof(REAL));
-            memset(planes + end, 0, (size_t)(d->width - end) * sizeof(REAL));
-            const REAL *from = image + (y * d->iw + x0) * d->from + c;
-            if (d->from == 1)
-                memcpy(planes + first, from + first, (size_t)(end - first) * sizeof(REAL));
-            else
-                for (ptrdiff_t s = first; s < end; s++) planes[s] = from[s * d->from];
-        }
+/* `width` pixels of channel c, from row y and column x0 of an image on; zeros outside. */
+static void NAME(copy_plane_row)(const NAME(plane) * d, const REAL *image, ptrdiff_t y, ptrdiff_t x0,
+                                 ptrdiff_t width, ptrdiff_t c, REAL *to) {
+    const ptrdiff_t first = max_of(-x0, 0), end = min_of(d->iw - x0, width);
+    if (y < 0 || y >= d->ih || end <= first) {
+        memset(to, 0, (size_t)width * sizeof(REAL));
+        return;
+    }
+    memset(to, 0, (size_t)first * sizeof(REAL));
+    memset(to + end, 0, (size_t)(width - end) * sizeof(REAL));
+    const REAL *from = image + (y * d->iw + x0) * d->from + c;
+    if (d->from == 1)
+        memcpy(to + first, from + first, (size_t)(end - first) * sizeof(REAL));
+    else
+        for (ptrdiff_t s = first; s < end; s++) to[s] = from[s * d->from];
 }
 
 /* `count` sums, with bias and ReLU, to pixels `step` numbers apart. */
@@ -160,24 +172,25 @@ static void NAME(plane_run)(const plan *p, int stage, ptrdiff_t item, void *shar
         NAME(plane_filters)(p, shared);
         return;
     }
-    static void (*const tiles[])(const NAME(plane_tile) *) = {
-        NULL, NAME(plane_1), NAME(plane_2), NULL, NAME(plane_4), NULL, NAME(plane_6)};
     const NAME(axis) y = NAME(plane_axis)(p, 0), x = NAME(plane_axis)(p, 1);
     const ptrdiff_t image = item / d->row_blocks, first = item % d->row_blocks * d->rows;
     const ptrdiff_t last = min_of(first + d->rows, d->oh);
     REAL *planes = scratch;
-    NAME(copy_planes)(p, (const REAL *)p->a + image * d->ih * d->iw * d->from, first + y.in0, x.in0, planes);
+    for (ptrdiff_t c = 0, at = 0; c < d->from; c++)
+        for (ptrdiff_t r = 0; r < d->region_rows; r++, at += d->width)
+            NAME(copy_plane_row)(d, (const REAL *)p->a + image * d->ih * d->iw * d->from, first + y.in0 + r,
+                                 x.in0, d->width, c, planes + at);
     REAL *out = (REAL *)p->out + image * d->oh * d->ow * d->to;
     REAL sums[2 * NAME(PLANE_ROWS) * LANES] __attribute__((aligned(VECTOR_BYTES)));
     NAME(plane_tile)
     t = {.sums = sums, .planes = d->from, .plane = d->region_rows * d->width, .row = d->width};
     t.taps = y.taps, t.columns = x.taps, t.column = x.tap_step;
-    for (ptrdiff_t r = first; r < last; r += d->tile_rows)
-        for (ptrdiff_t s = 0; s < d->ow; s += 2 * LANES)
+    for (ptrdiff_t s = 0; s < d->ow; s += 2 * LANES)
+        for (ptrdiff_t r = first; r < last; r += d->tile_rows)
             for (ptrdiff_t k = 0; k < d->to; k++) {
                 t.x = planes + (r - first) * d->width + s;
                 t.w = (const REAL *)shared + k * d->from * y.taps * x.taps;
-                tiles[d->tile_rows](&t);
+                NAME(plane_sums)(&t, d->tile_rows);
                 const REAL bias = p->bias ? ((const REAL *)p->bias)[k] : 0;
                 const ptrdiff_t count = min_of(2 * LANES, d->ow - s);
                 for (ptrdiff_t row = 0; row < min_of(d->tile_rows, last - r); row++)
@@ -186,29 +199,40 @@ static void NAME(plane_run)(const plan *p, int stage, ptrdiff_t item, void *shar
             }
 }
 
+/* Sizes but the planes' own; 0 where it cannot be done so. */
+static int NAME(plane_sizes)(const conv *g, NAME(plane) * d, int grad) {
+    if (g->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1) return 0;
+    *d = (NAME(plane)){.grad = grad};
+    d->ih = grad ? g->oh : g->h, d->iw = grad ? g->ow : g->w, d->from = grad ? g->k : g->c;
+    d->oh = grad ? g->h : g->oh, d->ow = grad ? g->w : g->ow, d->to = grad ? g->c : g->k;
+    d->tile_rows = g->kh >= 6 ? 6 : g->kh >= 4 ? 4 : g->kh >= 2 ? 2 : 1;
+    return 1;
+}
+
+/* Rows of an item: as many as keep its planes, `row_bytes` a row, in part of an L2 cache. */
+static void NAME(plane_rows)(const conv *g, NAME(plane) * d, ptrdiff_t row_bytes) {
+    const ptrdiff_t rows = min_of(NAME(PLANE_BYTES) / row_bytes - g->kh, ceil_div(d->oh * g->n, 16));
+    d->rows = min_of(round_up(max_of(rows, 1), d->tile_rows), round_up(d->oh, d->tile_rows));
+    d->row_blocks = ceil_div(d->oh, d->rows);
+    d->region_rows = d->rows + g->kh - 1;
+}
+
 /* Completes the plan if this costs less than its present estimate. */
 static int NAME(plane_plan)(plan *p, int grad) {
     const conv *g = &p->g;
     plan tried = *p;
     NAME(plane) *d = (void *)tried.own;
     const ptrdiff_t size = sizeof(REAL);
-    if (g->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1) return 0;
-    *d = (NAME(plane)){.grad = grad};
-    d->ih = grad ? g->oh : g->h, d->iw = grad ? g->ow : g->w, d->from = grad ? g->k : g->c;
-    d->oh = grad ? g->h : g->oh, d->ow = grad ? g->w : g->ow, d->to = grad ? g->c : g->k;
-    d->tile_rows = g->kh >= 6 ? 6 : g->kh >= 4 ? 4 : g->kh >= 2 ? 2 : 1;
+    if (!NAME(plane_sizes)(g, d, grad)) return 0;
     d->width = round_up(round_up(d->ow, 2 * LANES) + (g->kw - 1) * g->dw, LANES);
-    ptrdiff_t rows = NAME(PLANE_BYTES) / (d->from * d->width * size) - g->kh;
-    rows = min_of(rows, ceil_div(d->oh * g->n, 16));
-    d->rows = min_of(round_up(max_of(rows, 1), d->tile_rows), round_up(d->oh, d->tile_rows));
-    d->row_blocks = ceil_div(d->oh, d->rows);
-    d->region_rows = d->rows + g->kh - 1;
+    NAME(plane_rows)(g, d, d->from * d->width * size);
     /* Per two vectors and filter: multiply-adds, and the scattered write-out; and the copy to planes. */
     const double taps = (double)(g->kh * g->kw * d->from);
     const double pairs = (double)(g->n * d->oh * ceil_div(d->ow, 2 * LANES));
     const double copied = (double)(g->n * d->row_blocks * d->region_rows * d->width * d->from);
     tried.cycles = cost_direct(2 * pairs * (double)d->to * taps) +
-                   pairs * (double)(d->to * (d->to == 1 ? 8 : 2 * LANES)) + (d->from == 1 ? 0.1 : 1) * copied;
+                   pairs * (double)(d->to * (d->to == 1 ? 30 : 30 + 2 * LANES)) +
+                   (d->from == 1 ? 0.1 : 1) * copied;
     if (tried.cycles >= p->cycles) return 0;
     tried.stages = 2;
     tried.items[0] = 1;

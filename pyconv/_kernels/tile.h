@@ -93,12 +93,17 @@ INLINE void NAME(tile_body)(const NAME(tile) * t, const int P, const int V) {
     }
 }
 
+/* The most pixels that a tile of V vectors holds. */
+INLINE ptrdiff_t NAME(tile_pixels)(ptrdiff_t vectors) {
+    return REGISTERS == 32 ? 14 : vectors == 1 ? 12 : 6;
+}
+
 /* One function for each size, so that every loop over P and V is unrolled and `sum` lives in registers. */
 #define TILE(P, V)                                                                                           \
     static void NAME(tile_##P##x##V)(const NAME(tile) * t) {                                                 \
         NAME(tile_body)(t, P, V);                                                                            \
     }
-// clang-format off: a table reads best as a table
+/* clang-format off */
 TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
 TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
 TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
@@ -107,12 +112,6 @@ TILE(13, 1) TILE(14, 1)
 TILE(7, 2) TILE(8, 2) TILE(9, 2) TILE(10, 2) TILE(11, 2) TILE(12, 2) TILE(13, 2) TILE(14, 2)
 #endif
 #undef TILE
-
-/* The most pixels that a tile of V vectors holds. */
-INLINE ptrdiff_t NAME(tile_pixels)(ptrdiff_t vectors)
-{
-    return REGISTERS == 32 ? 14 : vectors == 1 ? 12 : 6;
-}
 
 #define T(P, V) NAME(tile_##P##x##V)
 static void (*const NAME(tiles)[2][14])(const NAME(tile) *) = {
@@ -126,4 +125,5 @@ static void (*const NAME(tiles)[2][14])(const NAME(tile) *) = {
     {T(1, 2), T(2, 2), T(3, 2), T(4, 2), T(5, 2), T(6, 2)},
 #endif
 };
+/* clang-format on */
 #undef T

@@ -27,7 +27,8 @@
    their products: those are done in registers (winograd_1d_few_conv.h, winograd_1d_few_grad.h). All eight
    points' sums together would leave too few registers, and a load for each multiply-add: there the points are
    worked on four or two at a time. Of many pairs, each point is a product of matrices as in equation (3)
-   (winograd_1d_many_conv.h, winograd_1d_weight_grad.h). */
+   (winograd_1d_many_conv.h, winograd_1d_weight_grad.h). Of few filters, tiles are in the lanes
+   (winograd_1d_planes.h). */
 
 typedef struct NAME(rowwise) {
     ptrdiff_t grad;             /* the input gradient */
@@ -148,6 +149,7 @@ static void NAME(few_rows)(const conv *g, NAME(rowwise) * d) {
 #include "winograd_1d_many.h"
 #include "winograd_1d_filters.h"
 #include "winograd_1d_few_conv.h"
+#include "winograd_1d_planes.h"
 #include "winograd_1d_many_conv.h"
 #include "winograd_1d_few_grad.h"
 #include "winograd_1d_weight_grad.h"

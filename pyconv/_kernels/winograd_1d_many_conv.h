@@ -160,19 +160,23 @@ static void NAME(many_conv_plan)(plan *p) {
     p->run = NAME(many_conv_run);
 }
 
-/* Few pairs or many, whichever is estimated to cost less. */
+/* Few pairs, many, or planes, whichever is estimated to cost least. */
 static int NAME(rowwise_plan)(plan *p, int grad) {
     const conv *g = &p->g;
     NAME(rowwise) *d = (void *)p->own;
     _Static_assert(sizeof(NAME(rowwise)) <= sizeof p->own, "the plan holds the algorithm's numbers");
-    if (!NAME(rowwise_sizes)(g, d, grad)) return 0;
-    d->large = g->n * d->oh * d->ow * d->to * (ptrdiff_t)sizeof(REAL) >= LARGE && d->to % LANES == 0;
-    plan few = *p;
-    NAME(many_conv_plan)(p);
-    if (g->kh * d->from > SUM_CHANNELS) return 1; /* one sum in registers would round too much */
-    NAME(few_conv_plan)(&few);
-    if (few.cycles < p->cycles) *p = few;
-    return 1;
+    p->cycles = INFINITY;
+    if (NAME(rowwise_sizes)(g, d, grad)) {
+        d->large = g->n * d->oh * d->ow * d->to * (ptrdiff_t)sizeof(REAL) >= LARGE && d->to % LANES == 0;
+        plan few = *p;
+        NAME(many_conv_plan)(p);
+        if (g->kh * d->from <= SUM_CHANNELS) { /* more in one sum in registers would round too much */
+            NAME(few_conv_plan)(&few);
+            if (few.cycles < p->cycles) *p = few;
+        }
+    }
+    NAME(tile_planes_plan)(p, grad);
+    return p->cycles < INFINITY;
 }
 
 static int NAME(rowwise_forward)(plan *p) {
