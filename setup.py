@@ -106,7 +106,10 @@ setup(
     ext_modules=cythonize(
         [
             extension("_naive", []),
-            extension("_cpu", sorted(str(path) for path in KERNELS.glob("*.c"))),
+            extension("_plans", sorted(str(path) for path in KERNELS.glob("*.c"))),
+            extension("_cpu", []),
+            extension("_rows", []),
+            extension("_dense", []),
             extension("optim._fused", [], "-ffp-contract=off"),  # the bits of NumPy
             extension("parallel._atomics", []),
         ],

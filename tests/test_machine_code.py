@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-MODULES = ("pyconv._cpu", "pyconv._naive", "pyconv.parallel._atomics")
+MODULES = ("pyconv._plans", "pyconv._cpu", "pyconv._rows", "pyconv._dense", "pyconv._naive", "pyconv.parallel._atomics")
 
 # Encodings, by an instruction's first byte in 64-bit code. AVX, AVX2, FMA and AVX-512's mask instructions begin with
 # the VEX prefix, all other AVX-512 with the EVEX prefix, and nothing else does.
@@ -96,7 +96,7 @@ needs_objdump = pytest.mark.skipif(shutil.which("objdump") is None, reason="need
 def test_new_instructions_are_in_their_kernels_only(name: str) -> None:
     counts, wrong = _count(Path(importlib.import_module(name).__file__))
     assert wrong == [], f"{len(wrong)} instructions, the first: {wrong[:5]}"
-    if name == "pyconv._cpu":  # or the test would pass on kernels that were never vectorised
+    if name == "pyconv._plans":  # or the test would pass on kernels that were never vectorised
         assert counts["isa_avx2.c", "VEX"] > 10_000
         assert counts["isa_avx512.c", "EVEX"] > 10_000
 

@@ -8,6 +8,7 @@
 #include "region.h"
 #include "axis.h"
 #include "depthwise.h"
+#include "depthwise_few.h"
 #include "depthwise_weight_grad.h"
 #include "plane.h"
 #include "direct.h"

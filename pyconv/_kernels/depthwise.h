@@ -23,8 +23,34 @@ typedef struct NAME(strip) {
     int relu, stream; /* stream: out is large and every vector of it is aligned */
 } NAME(strip);
 
-/* V vectors of channels at a time, of which there are as many; whole: and all of them are whole. */
-INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int V, const int whole) {
+/* P pixels through one kernel row of C columns whose pixels follow one another: each pixel is loaded once. */
+INLINE void NAME(strip_row)(const REAL *from, ptrdiff_t step, const REAL *filter, ptrdiff_t w_column,
+                            vec sum[][2], const int P, const int V, const int C) {
+    const REAL *x[5]; /* every third pixel, as in tile.h */
+    UNROLL
+    for (int q = 0; q < (P + C + 1) / 3; q++) {
+        x[q] = from + 3 * q * step;
+        APART(x[q]);
+    }
+    UNROLL
+    for (int v = 0; v < V; v++) {
+        vec f[5];
+        UNROLL
+        for (int j = 0; j < C; j++) f[j] = NAME(load)(filter + j * w_column + v * LANES);
+        UNROLL
+        for (int q = 0; q < P + C - 1; q++) {
+            vec pixel = NAME(load)(x[q / 3] + q % 3 * step + v * LANES);
+            IN_REGISTER(pixel);
+            UNROLL
+            for (int j = 0; j < C; j++)
+                if (q - j >= 0 && q - j < P) sum[q - j][v] += f[j] * pixel;
+        }
+    }
+}
+
+/* V vectors of channels at a time; C: columns of the kernel if it is 3 or 5, and neither stride nor dilation
+   is between them; else 0. */
+INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int V, const int C) {
     const ptrdiff_t step = t->in_step, out_step = t->out_step, channels = t->channels;
     const ptrdiff_t in_row = t->in_row, in_column = t->in_column, w_row = t->w_row, w_column = t->w_column;
     const ptrdiff_t rows = t->rows, columns = t->columns;
@@ -33,20 +59,24 @@ INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int V, co
     const int relu = t->relu, stream = t->stream;
     for (ptrdiff_t tile = 0; tile < t->tiles; tile++)
         for (ptrdiff_t next = 0; next < channels; next += V * LANES) {
-            /* The last vectors overlap those before, unless there is only a part of one. */
-            const ptrdiff_t c = whole && next + V * LANES > channels ? channels - V * LANES : next;
+            /* The last vectors overlap those before. */
+            const ptrdiff_t c = next + V * LANES > channels ? channels - V * LANES : next;
             const REAL *from = in + tile * P * step + c;
             REAL *to = out + tile * P * out_step + c;
             vec sum[NAME(DEPTHWISE_PIXELS)][2];
             UNROLL
             for (int v = 0; v < V; v++) {
                 vec start = {0};
-                if (bias) start = whole ? NAME(load)(bias + c + v * LANES) : NAME(load_some)(bias, channels);
+                if (bias) start = NAME(load)(bias + c + v * LANES);
                 UNROLL
                 for (int p = 0; p < P; p++) sum[p][v] = start;
             }
             for (ptrdiff_t i = 0; i < rows; i++) {
                 const REAL *filter = w + i * w_row + c, *x[3]; /* every third pixel, as in tile.h */
+                if (C) {
+                    NAME(strip_row)(from + i * in_row, step, filter, w_column, sum, P, V, C);
+                    continue;
+                }
                 UNROLL
                 for (int q = 0; q < (P + 2) / 3; q++) {
                     x[q] = from + i * in_row + 3 * q * step;
@@ -55,13 +85,10 @@ INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int V, co
                 for (ptrdiff_t j = 0; j < columns; j++, filter += w_column) {
                     UNROLL
                     for (int v = 0; v < V; v++) {
-                        const vec f =
-                            whole ? NAME(load)(filter + v * LANES) : NAME(load_some)(filter, channels);
+                        const vec f = NAME(load)(filter + v * LANES);
                         UNROLL
-                        for (int p = 0; p < P; p++) {
-                            const REAL *pixel = x[p / 3] + p % 3 * step + v * LANES;
-                            sum[p][v] += f * (whole ? NAME(load)(pixel) : NAME(load_some)(pixel, channels));
-                        }
+                        for (int p = 0; p < P; p++)
+                            sum[p][v] += f * NAME(load)(x[p / 3] + p % 3 * step + v * LANES);
                     }
                     UNROLL
                     for (int q = 0; q < (P + 2) / 3; q++) x[q] += in_column;
@@ -73,9 +100,7 @@ INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int V, co
                 for (int v = 0; v < V; v++) {
                     const vec result = relu ? NAME(positive)(sum[p][v]) : sum[p][v];
                     REAL *const at = to + p * out_step + v * LANES;
-                    if (!whole)
-                        NAME(store_some)(at, result, channels);
-                    else if (stream)
+                    if (stream)
                         NAME(stream)(at, result);
                     else
                         NAME(store)(at, result);
@@ -84,22 +109,24 @@ INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int V, co
         }
 }
 
-#define STRIP(P, V)                                                                                          \
-    static void NAME(strip_##P##x##V)(const NAME(strip) * t) {                                               \
-        NAME(strip_body)(t, P, V, 1);                                                                        \
+#define STRIP(P, V, C)                                                                                       \
+    static void NAME(strip_##P##x##V##x##C)(const NAME(strip) * t) {                                         \
+        NAME(strip_body)(t, P, V, C);                                                                        \
     }
-STRIP(8, 1)
-STRIP(4, 1)
-STRIP(1, 1)
+STRIP(8, 1, 0)
+STRIP(4, 1, 0)
+STRIP(1, 1, 0)
+STRIP(8, 1, 3)
+STRIP(4, 1, 3)
+STRIP(8, 1, 5)
+STRIP(4, 1, 5)
 #if VECTOR_BYTES == 32
-STRIP(4, 2)
-STRIP(1, 2)
+STRIP(4, 2, 0)
+STRIP(1, 2, 0)
+STRIP(4, 2, 3)
+STRIP(4, 2, 5)
 #endif
 #undef STRIP
-
-static void NAME(strip_part)(const NAME(strip) * t) {
-    NAME(strip_body)(t, 1, 1, 0);
-}
 
 /* Vectors of a strip: two that make a cache line, if there are two. */
 INLINE ptrdiff_t NAME(strip_vectors)(ptrdiff_t channels) {
@@ -130,19 +157,25 @@ static void NAME(depthwise_columns)(NAME(strip) * t, const NAME(axis) * x, ptrdi
                                     ptrdiff_t c) {
     const int shifts[] = {3, 2, 0};
     const ptrdiff_t vectors = NAME(strip_vectors)(c);
-    static void (*const strips[2][3])(const NAME(strip) *) = {
-        {NAME(strip_8x1), NAME(strip_4x1), NAME(strip_1x1)},
+    t->columns = j1 > j0 ? j1 - j0 : 0;
+    const int exact = t->in_column != t->in_step ? 0 : t->columns == 3 ? 1 : t->columns == 5 ? 2 : 0;
+#define S(P, V, C) NAME(strip_##P##x##V##x##C)
+    /* By vectors, columns (any, 3, 5) and pixels (8, 4, 1). */
+    static void (*const strips[2][3][3])(const NAME(strip) *) = {
+        {{S(8, 1, 0), S(4, 1, 0), S(1, 1, 0)},
+         {S(8, 1, 3), S(4, 1, 3), S(1, 1, 0)},
+         {S(8, 1, 5), S(4, 1, 5), S(1, 1, 0)}},
 #if VECTOR_BYTES == 32
-        {NULL, NAME(strip_4x2), NAME(strip_1x2)},
+        {{NULL, S(4, 2, 0), S(1, 2, 0)}, {NULL, S(4, 2, 3), S(1, 2, 0)}, {NULL, S(4, 2, 5), S(1, 2, 0)}},
 #endif
     };
-    t->columns = j1 > j0 ? j1 - j0 : 0;
+#undef S
     if (t->columns) t->w = w + (x->kernel0 + j0 * x->kernel_step) * c;
-    for (int size = c < LANES ? 2 : vectors - 1; size < 3; size++) {
+    for (int size = (int)vectors - 1; size < 3; size++) {
         t->tiles = (end - s) >> shifts[size];
         t->in = t->columns ? in + (x->in0 + s * x->in_step + j0 * x->tap_step) * c : in;
         t->out = out + (x->out0 + s * x->out_step) * c;
-        if (t->tiles > 0) (c < LANES ? NAME(strip_part) : strips[vectors - 1][size])(t);
+        if (t->tiles > 0) strips[vectors - 1][exact][size](t);
         s += t->tiles << shifts[size];
     }
 }

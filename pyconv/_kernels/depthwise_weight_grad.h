@@ -18,11 +18,37 @@ typedef struct NAME(channelwise) {
     REAL *sum;
     ptrdiff_t rows, x_row, dy_row, columns, x_pixel, dy_pixel; /* pixels, and steps in x and dy */
     ptrdiff_t x_tap, sum_tap; /* steps from one kernel position to the next */
-    ptrdiff_t lanes;          /* channels of a vector that exist */
 } NAME(channelwise);
+
+/* N pixels of a row; the taps of a pixel are those of the one before, one further on, and each is loaded once
+   while its window slides. */
+INLINE void NAME(sliding_row)(const REAL *x, const REAL *dy, ptrdiff_t x_pixel, ptrdiff_t dy_pixel,
+                              ptrdiff_t columns, vec sum[][2], const int P, const int V) {
+    vec window[3][2];
+    UNROLL
+    for (int p = 0; p < P - 1; p++) {
+        UNROLL
+        for (int v = 0; v < V; v++) window[p][v] = NAME(load)(x + p * x_pixel + v * LANES);
+    }
+    x += (P - 1) * x_pixel;
+    for (ptrdiff_t s = 0; s < columns; s += P) {
+        UNROLL
+        for (int u = 0; u < P; u++) {
+            UNROLL
+            for (int v = 0; v < V; v++) {
+                const vec error = NAME(load)(dy + v * LANES);
+                window[(u + P - 1) % P][v] = NAME(load)(x + v * LANES);
+                UNROLL
+                for (int p = 0; p < P; p++) sum[p][v] += error * window[(u + p) % P][v];
+            }
+            x += x_pixel, dy += dy_pixel;
+        }
+    }
+}
 
 INLINE void NAME(channelwise_body)(const NAME(channelwise) * t, const int P, const int V) {
     const ptrdiff_t x_tap = t->x_tap, x_pixel = t->x_pixel, dy_pixel = t->dy_pixel, columns = t->columns;
+    const ptrdiff_t slid = P == 3 && x_tap == x_pixel ? columns / P * P : 0;
     vec sum[6][2];
     UNROLL
     for (int p = 0; p < P; p++) {
@@ -31,17 +57,14 @@ INLINE void NAME(channelwise_body)(const NAME(channelwise) * t, const int P, con
     }
     for (ptrdiff_t r = 0; r < t->rows; r++) {
         const REAL *x = t->x + r * t->x_row, *dy = t->dy + r * t->dy_row;
-        for (ptrdiff_t s = 0; s < columns; s++, x += x_pixel, dy += dy_pixel) {
+        if (P == 3 && slid) NAME(sliding_row)(x, dy, x_pixel, dy_pixel, slid, sum, P, V);
+        x += slid * x_pixel, dy += slid * dy_pixel;
+        for (ptrdiff_t s = slid; s < columns; s++, x += x_pixel, dy += dy_pixel) {
             UNROLL
             for (int v = 0; v < V; v++) {
-                const vec error =
-                    t->lanes == LANES ? NAME(load)(dy + v * LANES) : NAME(load_some)(dy, t->lanes);
+                const vec error = NAME(load)(dy + v * LANES);
                 UNROLL
-                for (int p = 0; p < P; p++) {
-                    const REAL *from = x + p * x_tap + v * LANES;
-                    sum[p][v] +=
-                        error * (t->lanes == LANES ? NAME(load)(from) : NAME(load_some)(from, t->lanes));
-                }
+                for (int p = 0; p < P; p++) sum[p][v] += error * NAME(load)(x + p * x_tap + v * LANES);
             }
         }
     }
@@ -56,18 +79,18 @@ INLINE void NAME(channelwise_body)(const NAME(channelwise) * t, const int P, con
     static void NAME(channelwise_##P##x##V)(const NAME(channelwise) * t) {                                   \
         NAME(channelwise_body)(t, P, V);                                                                     \
     }
+#define C(P, V) NAME(channelwise_##P##x##V)
 /* clang-format off */
 CHANNELWISE(1, 1) CHANNELWISE(2, 1) CHANNELWISE(3, 1) CHANNELWISE(4, 1) CHANNELWISE(5, 1) CHANNELWISE(6, 1)
 CHANNELWISE(1, 2) CHANNELWISE(2, 2) CHANNELWISE(3, 2) CHANNELWISE(4, 2) CHANNELWISE(5, 2) CHANNELWISE(6, 2)
-#undef CHANNELWISE
 
-#define C(P, V) NAME(channelwise_##P##x##V)
 static void (*const NAME(channelwises)[2][6])(const NAME(channelwise) *) = {
     {C(1, 1), C(2, 1), C(3, 1), C(4, 1), C(5, 1), C(6, 1)},
     {C(1, 2), C(2, 2), C(3, 2), C(4, 2), C(5, 2), C(6, 2)},
 };
 /* clang-format on */
 #undef C
+#undef CHANNELWISE
 
 /* The outputs first ... last - 1 of an axis that see input through kernel position k. */
 INLINE ptrdiff_t NAME(outputs_inside)(ptrdiff_t k, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t dilation,
@@ -91,7 +114,6 @@ static void NAME(depthwise_taps)(const plan *p, REAL *sums, ptrdiff_t image, ptr
     t.x_row = g->sh * g->w * c, t.dy_row = g->ow * c;
     t.x_pixel = g->sw * c, t.dy_pixel = c;
     t.x_tap = g->dw * c, t.sum_tap = d->padded;
-    t.lanes = c < LANES ? c : LANES;
     const REAL *x =
         (const REAL *)p->a +
         ((image * g->h + r0 * g->sh + i * g->dh - g->pt) * g->w + s0 * g->sw + j * g->dw - g->pl) * c;
@@ -143,7 +165,7 @@ static void NAME(depthwise_part)(const plan *p, ptrdiff_t part, REAL *sums) {
 static void NAME(depthwise_gradient_run)(const plan *p, int stage, ptrdiff_t item, void *shared,
                                          void *scratch) {
     const NAME(depthwise_gradient) *d = (const void *)p->own;
-    const ptrdiff_t c = p->g.c, size = p->g.kh * p->g.kw * d->padded, last = c > LANES ? c - LANES : 0;
+    const ptrdiff_t c = p->g.c, size = p->g.kh * p->g.kw * d->padded, last = c - LANES;
     REAL *sums = shared;
     (void)scratch;
     if (stage == 0) {
@@ -155,10 +177,7 @@ static void NAME(depthwise_gradient_run)(const plan *p, int stage, ptrdiff_t ite
         vec total = NAME(load)(sums + item * d->padded + from);
         for (ptrdiff_t part = 1; part < d->parts; part++)
             total += NAME(load)(sums + part * size + item * d->padded + from);
-        if (c < LANES)
-            NAME(store_some)(out, total, c);
-        else
-            NAME(store)(out + (from < last ? from : last), total);
+        NAME(store)(out + (from < last ? from : last), total);
     }
 }
 

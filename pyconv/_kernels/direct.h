@@ -335,7 +335,8 @@ static int NAME(direct_forward)(plan *p) {
     const conv *g = &p->g;
     NAME(direct) *d = (void *)p->own;
     _Static_assert(sizeof(NAME(direct)) <= sizeof p->own, "the plan holds the algorithm's numbers");
-    if (NAME(is_depthwise)(g)) return NAME(depthwise_forward)(p);
+    if (NAME(is_depthwise)(g))
+        return g->c < LANES ? NAME(few_channels_conv)(p, 0) : NAME(depthwise_forward)(p);
     d->grad = 0;
     d->n = g->n, d->groups = g->groups;
     d->ih = g->h, d->iw = g->w, d->from = g->c / g->groups;
@@ -350,7 +351,8 @@ static int NAME(direct_forward)(plan *p) {
 static int NAME(direct_input_grad)(plan *p) {
     const conv *g = &p->g;
     NAME(direct) *d = (void *)p->own;
-    if (NAME(is_depthwise)(g)) return NAME(depthwise_input_grad)(p);
+    if (NAME(is_depthwise)(g))
+        return g->c < LANES ? NAME(few_channels_conv)(p, 1) : NAME(depthwise_input_grad)(p);
     d->grad = 1;
     d->n = g->n, d->groups = g->groups;
     d->ih = g->oh, d->iw = g->ow, d->from = g->k / g->groups;

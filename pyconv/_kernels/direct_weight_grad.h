@@ -175,7 +175,8 @@ static int NAME(direct_weight_grad)(plan *p) {
     NAME(gradient) *d = (void *)p->own;
     _Static_assert(sizeof(NAME(gradient)) <= sizeof p->own, "the plan holds the algorithm's numbers");
     const ptrdiff_t size = sizeof(REAL);
-    if (NAME(is_depthwise)(g)) return NAME(depthwise_weight_grad)(p);
+    if (NAME(is_depthwise)(g))
+        return g->c < LANES ? NAME(few_channels_weight_grad)(p) : NAME(depthwise_weight_grad)(p);
     d->from = g->c / g->groups;
     d->to = g->k / g->groups;
     d->vectors = (d->to + LANES - 1) / LANES;

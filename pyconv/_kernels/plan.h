@@ -10,7 +10,7 @@
 
    `shared` (p.shared_bytes, one for all) carries data from stage to stage; `scratch` (p.scratch_bytes)
    belongs to the thread; both are aligned to a vector and hold garbage at first. Items of one stage never
-   write the same memory. There is no other threading: _cpu.pyx runs the items under prange, and the serial
+   write the same memory. There is no other threading: _plans.pyx runs the items under prange, and the serial
    backend is the same loop on one thread. How the work is cut depends on the shapes only, never on the number
    of threads, and so do the bits of the result.
 

@@ -1,4 +1,4 @@
-"""The C side of the kernels: `_kernels/plan.h`, where everything here is explained."""
+"""The C side of the kernels, which `_kernels/plan.h` explains, and what runs them."""
 
 cdef extern from "plan.h" nogil:
     ctypedef struct conv:
@@ -58,3 +58,13 @@ cdef extern from "plan.h" nogil:
     int pyconv_isa_best()
     const kernels *pyconv_kernels(int isa, int is_double)
     const algorithm *pyconv_algorithm(const kernels *table, const char *name)
+
+cdef const kernels *kernels_for(array)
+cdef const algorithm *algorithm_named(const kernels *table, str name) except NULL
+cdef void *take_workspace(size_t size, size_t *got) except? NULL
+cdef void give_back(void *memory, size_t size) noexcept
+cdef int threads_for(double cycles, ptrdiff_t items, int threads) noexcept nogil
+cdef void run_stage(const plan *p, int stage, int threads, char *shared, char *scratch) noexcept nogil
+cdef int run_plan(const plan *p, int threads) except -1
+cdef void *pointer(array) except? NULL
+cdef result(out, shape, dtype)

@@ -1,0 +1,191 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The kernels as Python sees them: which of them run, on how many threads, in which memory.
+
+What a plan is stands in ``_kernels/plan.h``. ``threads=1`` is the serial backend: the same loop on one thread, with the
+same bits.
+"""
+
+import math
+import os
+
+import numpy as np
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cython.parallel cimport prange, threadid
+from libc.stdlib cimport free
+
+from .errors import unknown_name
+
+cdef extern from "stdlib.h" nogil:
+    int posix_memalign(void **memory, size_t alignment, size_t size)
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #define PYCONV_OPENMP 1
+    #else
+    #define PYCONV_OPENMP 0
+    #endif
+    """
+    const int PYCONV_OPENMP
+
+has_openmp = bool(PYCONV_OPENMP)
+
+
+# Which kernels ------------------------------------------------------------------------------------------------------
+
+cdef int _isa = 0
+
+
+def isas():
+    """Instruction sets whose kernels this processor can run, the best last."""
+    return tuple(pyconv_isa_name(i).decode() for i in range(ISA_COUNT) if pyconv_isa_available(i))
+
+
+def isa():
+    """Name of the instruction set whose kernels run."""
+    return pyconv_isa_name(_isa).decode()
+
+
+def set_isa(name):
+    """Run the kernels of instruction set `name` from now on; None for the best. For tests: see `PYCONV_ISA`."""
+    global _isa
+    if name is None:
+        _isa = pyconv_isa_best()
+        return
+    for i in range(ISA_COUNT):
+        if pyconv_isa_name(i).decode() == name and pyconv_isa_available(i):
+            _isa = i
+            return
+    raise unknown_name("instruction set of this processor", name, isas())
+
+
+set_isa(os.environ.get("PYCONV_ISA") or None)
+
+
+cdef const kernels *kernels_for(array):
+    return pyconv_kernels(_isa, array.dtype == np.float64)
+
+
+def _compiled_algorithms():
+    cdef const algorithm *a = pyconv_kernels(0, 0).algorithms
+    names = []
+    while a.name != NULL:
+        names.append(a.name.decode())
+        a += 1
+    return tuple(names)
+
+
+algorithms = ("naive", *_compiled_algorithms())
+
+
+cdef const algorithm *algorithm_named(const kernels *table, str name) except NULL:
+    cdef const algorithm *found = pyconv_algorithm(table, name.encode())
+    if found == NULL:
+        raise unknown_name("algorithm", name, ("auto", *algorithms))
+    return found
+
+
+# Running a plan -----------------------------------------------------------------------------------------------------
+
+# A parallel region costs some microseconds to start: work below this many cycles a thread is not worth one.
+cdef double _cycles_per_thread = 20_000
+
+
+def _set_cycles_per_thread(cycles):
+    """Work that is worth a thread; None for the default. For tests, which want threads on tiny arrays."""
+    global _cycles_per_thread
+    _cycles_per_thread = 20_000 if cycles is None else cycles
+
+
+# One workspace is kept between calls: fresh memory costs a page fault every 4 KiB. Guarded by the GIL.
+cdef void *_kept = NULL
+cdef size_t _kept_size = 0
+cdef size_t MOST_KEPT = 256 << 20
+
+
+cdef void *take_workspace(size_t size, size_t *got) except? NULL:
+    global _kept, _kept_size
+    cdef void *memory = NULL
+    if _kept != NULL and _kept_size >= size:
+        memory = _kept
+        got[0] = _kept_size
+        _kept = NULL
+        return memory
+    if posix_memalign(&memory, 4096, size) != 0:
+        raise MemoryError(f"{size} bytes of workspace for a convolution")
+    got[0] = size
+    return memory
+
+
+cdef void give_back(void *memory, size_t size) noexcept:
+    global _kept, _kept_size
+    if size <= MOST_KEPT and (_kept == NULL or _kept_size < size):
+        free(_kept)
+        _kept = memory
+        _kept_size = size
+    else:
+        free(memory)
+
+
+cdef int threads_for(double cycles, ptrdiff_t items, int threads) noexcept nogil:
+    """Threads that are worth starting."""
+    cdef double worth = cycles / _cycles_per_thread
+    if threads > items:
+        threads = <int> items
+    if threads > worth:
+        threads = <int> worth
+    return max(threads, 1)
+
+
+cdef void run_stage(const plan *p, int stage, int threads, char *shared, char *scratch) noexcept nogil:
+    cdef ptrdiff_t item, items = p.items[stage], chunk
+    threads = threads_for(p.cycles, items, threads)
+    if threads == 1:
+        for item in range(items):
+            p.run(p, stage, item, shared, scratch)
+        return
+    chunk = max(items // (16 * threads), 1)
+    for item in prange(items, num_threads=threads, schedule="dynamic", chunksize=chunk):
+        p.run(p, stage, item, shared, scratch + threadid() * p.scratch_bytes)
+
+
+cdef int run_plan(const plan *p, int threads) except -1:
+    """Run a complete plan whose operands are set."""
+    cdef size_t shared = (p.shared_bytes + 63) // 64 * 64, got = 0
+    cdef void *memory = NULL
+    cdef int stage
+    if not has_openmp:
+        threads = 1
+    if shared + p.scratch_bytes > 0:
+        memory = take_workspace(shared + p.scratch_bytes * threads, &got)
+    with nogil:
+        for stage in range(p.stages):
+            run_stage(p, stage, threads, <char *> memory, <char *> memory + shared)
+    if memory != NULL:
+        give_back(memory, got)
+    return 0
+
+
+# Arrays -------------------------------------------------------------------------------------------------------------
+
+cdef void *pointer(array) except? NULL:
+    """Address of an array's first number; NULL for None."""
+    cdef Py_buffer view
+    if array is None:
+        return NULL
+    PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)      # several times as quick as array.ctypes.data
+    PyBuffer_Release(&view)
+    return view.buf
+
+
+cdef result(out, shape, dtype):
+    """`out`, or a fresh array; a large one begins at a multiple of 64 bytes, for stores of whole cache lines."""
+    if out is not None:
+        return out
+    cdef Py_ssize_t count = np.dtype(dtype).itemsize * math.prod(shape)
+    if count < 1 << 16:
+        return np.empty(shape, dtype)
+    memory = np.empty(count + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + count].view(dtype).reshape(shape)
