@@ -1,14 +1,15 @@
 /* depthwise.h: direct convolution where every channel has one filter of its own (groups = C = K), forward and
-   input gradient. Both are, for every phase of the stride (axis.h),
+   input gradient; of fewer channels than a vector has lanes, depthwise_few.h. Both are, for every phase of
+   the stride (axis.h),
 
        out[oy, ox, c] = act(b[c] + sum over taps i, j of in[iy + i ti, ix + j tj, c] w[i, j, c])
 
    vectorised over channels: an item is some rows of the result, a tile is P neighbouring pixels of a row and
    V vectors of channels after the other: 8 x 1, or 4 x 2 where a vector is half a cache line, so that lines
    are read and written whole. Nothing is packed or copied: at the borders the sums are over the taps that
-   meet the image. There is one multiply-add for every vector loaded, and few of them: memory sets the pace.
-   Rows are therefore done in strips, row below row: what a strip's kernels see stays in the L1 cache, and
-   comes there once. */
+   meet the image. There are few multiply-adds for every vector loaded, one unless the kernel is 3 or 5 wide
+   and its neighbours share what they see: memory sets the pace. Rows are therefore done in strips, row below
+   row: what a strip's kernels see stays in the L1 cache, and comes there once. */
 
 enum { NAME(DEPTHWISE_PIXELS) = 8, NAME(DEPTHWISE_BYTES) = 24 << 10, NAME(DEPTHWISE_ROWS) = 32 };
 

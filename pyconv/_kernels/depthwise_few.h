@@ -58,8 +58,8 @@ static void NAME(copy_lines)(const plan *p, const REAL *row, REAL *to) {
     }
 }
 
-/* Where a tap of a kernel's row is, in numbers of its line and in numbers from the row's start; and what leads
-   to the next. */
+/* Where a tap of a kernel's row is, in numbers of its line and in numbers from the row's start; and what
+   leads to the next. */
 typedef struct NAME(few_tap) {
     ptrdiff_t in_line, line, lines; /* lines: from the first to behind the last */
     ptrdiff_t next_in_line, next_line, c;
@@ -152,9 +152,9 @@ static void NAME(few_run)(const plan *p, int stage, ptrdiff_t item, void *shared
         const REAL *const w = seen ? taps + (y.kernel0 + i0 * y.kernel_step) * g->kw * LANES : taps;
         for (ptrdiff_t b = 0; b < d->phases_x; b++) {
             const NAME(axis) x = NAME(few_axis)(p, 1, b);
-            const ptrdiff_t done = NAME(few_result)(
-                p, &x, in, seen ? i1 - i0 : 0, y.tap_step * row_numbers, w + x.kernel0 * LANES,
-                y.kernel_step * g->kw * LANES, bias, x.out_step == 1 ? out : NULL, result);
+            const ptrdiff_t done = NAME(few_result)(p, &x, in, seen ? i1 - i0 : 0, y.tap_step * row_numbers,
+                                                    w + x.kernel0 * LANES, y.kernel_step * g->kw * LANES,
+                                                    bias, x.out_step == 1 ? out : NULL, result);
             if (x.out_step == 1)
                 memcpy(out + done, result, (size_t)(x.count * c - done) * sizeof(REAL));
             else

@@ -1,5 +1,5 @@
 /* depthwise_weight_grad.h: the weight gradient where every channel has one filter of its own (groups = C =
-   K).
+   K), of as many as a vector has lanes or more.
 
        dw[i, j, c] = sum over n, r, s of x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, c]
 

@@ -220,7 +220,7 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     } else {
         pixel = channels;
         row = d->iw * channels;
-        in += (d->low_y + first * d->step_y) * row + d->low_x * pixel;
+        in += (d->low_y + first * d->step_y) * row + d->low_x * pixel + group * d->from;
     }
     for (ptrdiff_t block = split * d->blocks / d->splits; block < (split + 1) * d->blocks / d->splits;
          block++) {
@@ -302,8 +302,8 @@ static void NAME(direct_plan)(plan *p) {
         found = 1;
     }
     const ptrdiff_t columns = (d->columns - 1) * d->step_x + d->high_x - d->low_x + 1;
-    d->copied = d->groups > 1 || d->low_y < 0 || d->low_x < 0 || d->low_x + columns > d->iw ||
-                (results - 1) * d->step_y + d->high_y >= d->ih;
+    d->copied = (d->groups > 1 && p->g.kw > 1) || d->low_y < 0 || d->low_x < 0 ||
+                d->low_x + columns > d->iw || (results - 1) * d->step_y + d->high_y >= d->ih;
 
     /* Rows of an item: as many as keep its input in half of a small L2 cache, fewer where that leaves few
      * items. */

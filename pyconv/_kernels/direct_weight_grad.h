@@ -23,12 +23,14 @@ INLINE ptrdiff_t NAME(min)(ptrdiff_t a, ptrdiff_t b) {
     return a < b ? a : b;
 }
 
-/* Errors of one block of filters, (pixels, width), LANES wide at least. */
-static void NAME(pack_errors)(REAL *to, const REAL *dy, ptrdiff_t pixels, ptrdiff_t k, ptrdiff_t vectors,
-                              ptrdiff_t second, ptrdiff_t lanes) {
+/* Errors of one block of filters, (pixels, width), LANES wide at least: of fewer filters, the lanes behind
+   them hold what follows in memory, and their sums are left out in the end. */
+static void NAME(pack_errors)(REAL *to, const REAL *dy, const REAL *end, ptrdiff_t pixels, ptrdiff_t k,
+                              ptrdiff_t vectors, ptrdiff_t second, ptrdiff_t lanes) {
     for (ptrdiff_t i = 0; i < pixels; i++, dy += k)
         for (ptrdiff_t v = 0; v < vectors; v++, to += LANES)
-            *(vec *)to = lanes == LANES ? NAME(load)(dy + v * second) : NAME(load_some)(dy, lanes);
+            *(vec *)to = lanes == LANES || end - dy >= LANES ? NAME(load)(dy + v * second)
+                                                             : NAME(load_some)(dy, lanes);
 }
 
 /* Block b of the pixels, as an item needs it: its first image and output row, and the item's errors. */
@@ -81,7 +83,8 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
         if (d->packed) {
             for (ptrdiff_t n = 0; n < t.images; n++)
                 NAME(pack_errors)(errors + n * t.rows * g->ow * vectors * LANES, dy + n * t.dy_image,
-                                  t.rows * g->ow, g->k, vectors, second, NAME(min)(d->to, LANES));
+                                  (const REAL *)p->b + g->n * t.dy_image, t.rows * g->ow, g->k, vectors,
+                                  second, NAME(min)(d->to, LANES));
             dy = errors;
             t.dy_pixel = vectors * LANES;
             t.dy_row = g->ow * t.dy_pixel;
@@ -100,7 +103,7 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
             row = d->region_columns * pixel;
             t.x_image = region;
         } else
-            x += (first * g->sh - g->pt) * row - g->pl * pixel;
+            x += (first * g->sh - g->pt) * row - g->pl * pixel + group * d->from;
         t.x_row = g->sh * row;
         t.x_pixel = g->sw * pixel;
         const ptrdiff_t taps = d->merged ? 1 : g->kw, run = d->merged ? g->kw * d->from : d->from;
@@ -184,7 +187,7 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->region_columns = (g->ow - 1) * g->sw + (g->kw - 1) * g->dw + 1;
     const ptrdiff_t reach = (g->kh - 1) * g->dh + 1;
     const ptrdiff_t products = g->kh * g->kw * d->from;
-    d->copied = g->groups > 1 || g->pt > 0 || g->pl > 0 || d->region_columns > g->w ||
+    d->copied = (g->groups > 1 && g->kw > 1) || g->pt > 0 || g->pl > 0 || d->region_columns > g->w ||
                 (g->oh - 1) * g->sh + reach > g->h;
     d->merged = g->dw == 1;
     d->packed = d->to < LANES || (products >= 64 && g->k > 2 * LANES);

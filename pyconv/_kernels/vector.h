@@ -35,18 +35,40 @@ INLINE void NAME(fence)(void) {
 #endif
 }
 
+/* `count` numbers, fewer than LANES: two pieces that overlap, instead of one number after the other. */
+INLINE void NAME(copy_some)(REAL *to, const REAL *from, ptrdiff_t count) {
+#define PIECES(n)                                                                                            \
+    if (LANES > (n) && count >= (n)) {                                                                       \
+        REAL last[n];                                                                                        \
+        memcpy(last, from + count - (n), sizeof last);                                                       \
+        memcpy(to, from, sizeof last);                                                                       \
+        memcpy(to + count - (n), last, sizeof last);                                                         \
+        return;                                                                                              \
+    }
+    PIECES(8)
+    PIECES(4)
+    PIECES(2)
+#undef PIECES
+    if (count > 0) to[0] = from[0];
+}
+
 /* The first `count` lanes from memory, zeros in the others. */
 INLINE vec NAME(load_some)(const REAL *from, ptrdiff_t count) {
     REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES))) = {0};
-    for (ptrdiff_t i = 0; i < count; i++) lanes[i] = from[i];
+    if (count >= LANES) return NAME(load)(from);
+    NAME(copy_some)(lanes, from, count);
     return *(const vec *)lanes;
 }
 
 /* Stores the first `count` lanes. */
 INLINE void NAME(store_some)(REAL *to, vec v, ptrdiff_t count) {
     REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES)));
+    if (count >= LANES) {
+        NAME(store)(to, v);
+        return;
+    }
     *(vec *)lanes = v;
-    for (ptrdiff_t i = 0; i < count; i++) to[i] = lanes[i];
+    NAME(copy_some)(to, lanes, count);
 }
 
 /* The sum of the lanes: each half onto the other, then quarters, and so on. */
