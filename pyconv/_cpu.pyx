@@ -13,8 +13,8 @@ import numpy as np
 from cython.parallel cimport prange, threadid
 
 from ._plans cimport (
-    FORWARD, INPUT_GRAD, WEIGHT_GRAD, algorithm, algorithm_named, conv, give_back, kernels, kernels_for, plan, pointer,
-    pool, result, run_plan, run_stage, take_workspace, threads_for,
+    FORWARD, INPUT_GRAD, WEIGHT_GRAD, algorithm as compiled, algorithm_named, conv, give_back, kernels, kernels_for,
+    plan, pointer, pool, result, run_plan, run_stage, take_workspace, threads_for,
 )
 
 from . import _naive
@@ -47,7 +47,7 @@ cdef pool _pool(g):
 
 cdef int _choose(plan *p, int what, const kernels *table, str name) except -1:
     """Complete `p` with algorithm `name`, or with the one whose estimate is lowest for "auto"."""
-    cdef const algorithm *a
+    cdef const compiled *a
     cdef plan tried, best
     cdef bint found = False
     if name == "auto":

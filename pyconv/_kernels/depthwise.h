@@ -1,6 +1,6 @@
 /* depthwise.h: direct convolution where every channel has one filter of its own (groups = C = K), forward and
-   input gradient; of fewer channels than a vector has lanes, depthwise_few.h. Both are, for every phase of
-   the stride (axis.h),
+   input gradient; depthwise_few.h does fewer channels than a vector has lanes. Both passes are, for every
+   phase of the stride (axis.h),
 
        out[oy, ox, c] = act(b[c] + sum over taps i, j of in[iy + i ti, ix + j tj, c] w[i, j, c])
 
