@@ -18,11 +18,10 @@ from ._plans cimport (
 )
 
 from . import _naive
-from ._dense import dense, dense_input_grad, dense_weight_grad
-from ._plans import _set_cycles_per_thread, algorithms, has_openmp, isa, isas, set_isa
-from ._rows import (
-    batch_norm, batch_norm_grad, bias_grad, relu, relu_bias_grad, relu_grad, scale_shift, softmax_cross_entropy,
-)
+from ._dense import dense, dense_input_grad, dense_weight_grad  # no-cython-lint: the rest of the backend
+from ._plans import _set_cycles_per_thread, algorithms, has_openmp, isa, isas, set_isa  # no-cython-lint
+from ._rows import batch_norm, batch_norm_grad, bias_grad, relu, relu_bias_grad, relu_grad  # no-cython-lint
+from ._rows import scale_shift, softmax_cross_entropy  # no-cython-lint
 from .errors import InputError
 
 narrow_indices = True       # fused max pooling takes indices of one byte, places in the window
@@ -121,19 +120,19 @@ cdef struct together:
 
 cdef void _fused_batch(const together *f, ptrdiff_t batch, char *shared, char *scratch) noexcept nogil:
     """Convolve one batch of images into scratch, where it stays in the cache, and pool it from there."""
-    cdef plan conv = f.conv, pool = f.pool
-    cdef int last = conv.stages - 1
+    cdef plan convolve = f.conv, max_pool = f.pool
+    cdef int last = convolve.stages - 1
     cdef ptrdiff_t item
-    conv.a = <char *> conv.a + batch * f.conv_in
-    conv.out = scratch + conv.scratch_bytes
-    for item in range(conv.items[last]):
-        conv.run(&conv, last, item, shared, scratch)
-    pool.a = conv.out
-    pool.out = <char *> pool.out + batch * f.pool_out
-    if pool.out2 != NULL:
-        pool.out2 = <char *> pool.out2 + batch * f.indices
-    for item in range(pool.items[0]):
-        pool.run(&pool, 0, item, NULL, NULL)
+    convolve.a = <char *> convolve.a + batch * f.conv_in
+    convolve.out = scratch + convolve.scratch_bytes
+    for item in range(convolve.items[last]):
+        convolve.run(&convolve, last, item, shared, scratch)
+    max_pool.a = convolve.out
+    max_pool.out = <char *> max_pool.out + batch * f.pool_out
+    if max_pool.out2 != NULL:
+        max_pool.out2 = <char *> max_pool.out2 + batch * f.indices
+    for item in range(max_pool.items[0]):
+        max_pool.run(&max_pool, 0, item, NULL, NULL)
 
 
 cdef int _run_fused(const together *f, int threads) except -1:

@@ -97,7 +97,7 @@ cdef _multiply(a, b, bint a_transposed, bint b_transposed, out, bint add, int th
 
 
 cdef bint _skip_zeros(
-    plan_fn product, weight_shape, sparse, double most, a, b, out, int threads, bias=None, bint relu=False
+    plan_fn product, weight_shape, sparse, double most, a, b, out, int threads, bias=None, bint rectify=False
 ) except -1:
     """A product of a dense layer by ``_kernels/sparse_dense.h``, if at `most` that part of `sparse` is not zero:
     above it BLAS is faster. Some thousand numbers stand for all.
@@ -105,7 +105,7 @@ cdef bint _skip_zeros(
     cdef plan p
     p.g.n = a.shape[0]
     p.g.c, p.g.k = weight_shape
-    p.relu = relu
+    p.relu = rectify
     if not product(&p):
         return False
     some = sparse.reshape(-1)
