@@ -231,7 +231,7 @@ static int NAME(plane_plan)(plan *p, int grad) {
     const double pairs = (double)(g->n * d->oh * ceil_div(d->ow, 2 * LANES));
     const double copied = (double)(g->n * d->row_blocks * d->region_rows * d->width * d->from);
     tried.cycles = cost_direct(2 * pairs * (double)d->to * taps) +
-                   pairs * (double)(d->to * (d->to == 1 ? 30 : 30 + 2 * LANES)) +
+                   pairs * (double)(d->to * (30 + (d->to == 1 ? 0 : 2 * LANES))) +
                    (d->from == 1 ? 0.1 : 1) * copied;
     if (tried.cycles >= p->cycles) return 0;
     tried.stages = 2;
