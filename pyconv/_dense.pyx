@@ -10,7 +10,7 @@ import numpy as np
 import threadpoolctl
 
 from cython.parallel cimport prange
-from scipy.linalg.cython_blas cimport dgemm, sgemm
+from scipy.linalg.cython_blas cimport dgemm, dgemv, sgemm, sgemv
 
 from ._plans cimport kernels_for, plan, plan_fn, pointer, result, run_plan, threads_for
 
@@ -58,6 +58,17 @@ cdef void _panel(const product *p, int index) noexcept nogil:
     cdef char *c = <char *> p.c + c_step * size
     cdef char *ta = b"T" if p.a_transposed else b"N"
     cdef char *tb = b"T" if p.b_transposed else b"N"
+    cdef int rows, one = 1
+    if p.m == 1:        # of one image; a product of matrices would first copy all weights
+        rows = k if p.b_transposed else n
+        k = n if p.b_transposed else k
+        if p.is_double:
+            dgemv(tb, &rows, &k, <double *> &p.one_d, <double *> b, &ldb, <double *> a, &one,
+                  <double *> &p.beta_d, <double *> c, &one)
+        else:
+            sgemv(tb, &rows, &k, <float *> &p.one_f, <float *> b, &ldb, <float *> a, &one,
+                  <float *> &p.beta_f, <float *> c, &one)
+        return
     if p.is_double:
         dgemm(tb, ta, &n, &m, &k, <double *> &p.one_d, <double *> b, &ldb, <double *> a, &lda,
               <double *> &p.beta_d, <double *> c, &ldc)

@@ -6,6 +6,7 @@ known to be valid, and never check again.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import sys
@@ -142,6 +143,8 @@ def integer(value: Any, name: str, *, minimum: int) -> int:
 
 def pair(value: Any, name: str, *, minimum: int = 1) -> tuple[int, int]:
     """`value`, an int or ``(height, width)``, as two ints of at least `minimum`."""
+    if type(value) is int and minimum <= value <= MOST:  # nearly always
+        return value, value
     if isinstance(value, str) or not hasattr(value, "__len__"):
         one = _extent(value, name, minimum)
         return one, one
@@ -168,7 +171,7 @@ def _array(shape: tuple[int, ...]) -> None:
 def shape4(shape: Any, name: str) -> tuple[int, int, int, int]:
     """`shape` as four positive ints, or a `ShapeError` that says what it is."""
     try:
-        items: tuple[int, ...] = tuple(operator.index(size) for size in shape)
+        items: tuple[int, ...] = tuple(map(operator.index, shape))
     except TypeError:
         raise ShapeError(f"{name} must be four integers, not {shape!r}") from None
     if len(items) != 4:
@@ -197,8 +200,8 @@ def _padding_pairs(padding: Any) -> tuple[tuple[int, int] | str, tuple[int, int]
             raise InputError(f"padding must be 'same', 'valid' or integers, not {padding!r}")
         return padding, padding
     if not hasattr(padding, "__len__"):
-        one = _extent(padding, "padding", 0)
-        return (one, one), (one, one)
+        one = pair(padding, "padding", minimum=0)
+        return one, one
     items = tuple(padding)
     if len(items) != 2:
         raise InputError(
@@ -267,6 +270,26 @@ def conv_geometry(
             f"but the images have {c}"
         )
     vertical, horizontal = _padding_pairs(padding)
+    return _conv_geometry(n, h, w, c, k, kh, kw, sh, sw, vertical, horizontal, dh, dw, groups)
+
+
+@functools.lru_cache(4096)  # a network meets the same few geometries in every step
+def _conv_geometry(
+    n: int,
+    h: int,
+    w: int,
+    c: int,
+    k: int,
+    kh: int,
+    kw: int,
+    sh: int,
+    sw: int,
+    vertical: tuple[int, int] | str,
+    horizontal: tuple[int, int] | str,
+    dh: int,
+    dw: int,
+    groups: int,
+) -> ConvGeometry:
     pt, pb, oh = _axis(h, kh, sh, dh, vertical, "height")
     pl, pr, ow = _axis(w, kw, sw, dw, horizontal, "width")
     _array((n, oh, ow, k))

@@ -74,17 +74,24 @@ INLINE ptrdiff_t NAME(phase_size)(const NAME(direct) * d, const NAME(axis) * y, 
     return y->taps * (merged ? (x->taps > 0) : x->taps) * ((run + LANES - 1) / LANES * LANES);
 }
 
-/* The filters of one kernel position, the block's two vectors side by side: [c][vectors LANES]. */
+/* The filters of one kernel position, the block's two vectors side by side: [c][vectors LANES]. For the input
+   gradient the weight's filters are the sum's channels, and are turned round on the way. */
 static void NAME(pack_position)(const NAME(direct) * d, const REAL *w, ptrdiff_t next, ptrdiff_t inner,
                                 ptrdiff_t block, REAL *to) {
     const ptrdiff_t width = NAME(block_width)(d, block), lanes = d->to < LANES ? d->to : LANES;
-    for (ptrdiff_t v = 0; v < width / LANES; v++) {
+    for (ptrdiff_t v = 0; v < width / LANES; v++, to += LANES) {
         const REAL *source = w + NAME(vector_start)(2 * block + v, d->to) * next;
-        for (ptrdiff_t c = 0; c < d->from; c++) {
-            REAL *lane = to + c * width + v * LANES;
-            for (ptrdiff_t l = 0; l < lanes; l++) lane[l] = source[c * inner + l * next];
-            for (ptrdiff_t l = lanes; l < LANES; l++) lane[l] = 0;
-        }
+        if (lanes == LANES && next == 1)
+            for (ptrdiff_t c = 0; c < d->from; c++)
+                *(vec *)(to + c * width) = NAME(load)(source + c * inner);
+        else if (lanes == LANES && d->from >= LANES)
+            NAME(transpose_matrix)(source, next, LANES, d->from, to, width);
+        else
+            for (ptrdiff_t c = 0; c < d->from; c++) {
+                REAL *lane = to + c * width;
+                for (ptrdiff_t l = 0; l < lanes; l++) lane[l] = source[c * inner + l * next];
+                for (ptrdiff_t l = lanes; l < LANES; l++) lane[l] = 0;
+            }
     }
 }
 

@@ -60,8 +60,8 @@ def rank(value: Any, name: str) -> int:
 
 def same_dtype(**arrays: Any) -> None:
     """Refuse arrays of different dtypes, naming each."""
-    dtypes = {name: array.dtype for name, array in arrays.items() if array is not None}
-    if len(set(dtypes.values())) > 1:
+    if len({array.dtype for array in arrays.values() if array is not None}) > 1:
+        dtypes = {name: array.dtype for name, array in arrays.items() if array is not None}
         found = ", ".join(f"{name} is {dtype}" for name, dtype in dtypes.items())
         raise DtypeError(f"the arrays must have one dtype: {found}")
 
