@@ -15,8 +15,12 @@ static inline double cost_direct(double multiply_adds) {
     return multiply_adds / 1.6;
 }
 
-static inline double cost_direct_weight_grad(double multiply_adds) {
-    return multiply_adds / 1.6;
+/* One step of a register tile of outer products, of so many vectors by so many: of few sums each waits for
+   its last multiply-add; and there are the loads, two a cycle, of the first `weight` each. */
+static inline double cost_of_tile(double ones, double others, double weight) {
+    const double products = ones * others / 1.6, loads = (weight * ones + others) / 2;
+    const double most = products > loads ? products : loads;
+    return most > 4.5 ? most : 4.5;
 }
 
 /* Of Winograd with tiles of m x m: cycles of one transform (of a vector of channels). */

@@ -224,7 +224,12 @@ static int NAME(direct_weight_grad)(plan *p) {
     p->shared_bytes = (size_t)(d->parts * g->groups * products * d->vectors * LANES * size);
     p->scratch_bytes =
         (size_t)(((d->copied ? region : 0) + (d->packed ? errors : 0) + LANES) * size + 63) / 64 * 64;
-    p->cycles = (double)(g->n * g->oh * g->ow * g->groups * products * d->vectors) / 1.6;
+    const ptrdiff_t run = d->merged ? g->kw * d->from : d->from, most = NAME(tile_pixels)(width / LANES);
+    const ptrdiff_t tiles = g->kh * (d->merged ? 1 : g->kw) * ceil_div(run, most);
+    p->cycles = (double)(g->n * g->oh * g->ow * items * tiles) *
+                cost_of_tile((double)(g->kh * g->kw * d->from) / (double)tiles, (double)d->vectors / (double)d->blocks, 1);
     p->run = NAME(gradient_run);
+    NAME(run_weight_grad)(p);
+    NAME(planes_weight_grad)(p);
     return 1;
 }

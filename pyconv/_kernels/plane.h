@@ -134,23 +134,6 @@ static void NAME(plane_filters)(const plan *p, REAL *to) {
                 }
 }
 
-/* `width` pixels of channel c, from row y and column x0 of an image on; zeros outside. */
-static void NAME(copy_plane_row)(const NAME(plane) * d, const REAL *image, ptrdiff_t y, ptrdiff_t x0,
-                                 ptrdiff_t width, ptrdiff_t c, REAL *to) {
-    const ptrdiff_t first = max_of(-x0, 0), end = min_of(d->iw - x0, width);
-    if (y < 0 || y >= d->ih || end <= first) {
-        memset(to, 0, (size_t)width * sizeof(REAL));
-        return;
-    }
-    memset(to, 0, (size_t)first * sizeof(REAL));
-    memset(to + end, 0, (size_t)(width - end) * sizeof(REAL));
-    const REAL *from = image + (y * d->iw + x0) * d->from + c;
-    if (d->from == 1)
-        memcpy(to + first, from + first, (size_t)(end - first) * sizeof(REAL));
-    else
-        for (ptrdiff_t s = first; s < end; s++) to[s] = from[s * d->from];
-}
-
 /* `count` sums, with bias and ReLU, to pixels `step` numbers apart. */
 INLINE void NAME(write_pixels)(REAL *sums, REAL bias, int relu, ptrdiff_t count, REAL *to, ptrdiff_t step) {
     for (int v = 0; v < 2; v++) {
@@ -176,14 +159,15 @@ static void NAME(plane_run)(const plan *p, int stage, ptrdiff_t item, void *shar
     const ptrdiff_t image = item / d->row_blocks, first = item % d->row_blocks * d->rows;
     const ptrdiff_t last = min_of(first + d->rows, d->oh);
     REAL *planes = scratch;
-    for (ptrdiff_t c = 0, at = 0; c < d->from; c++)
-        for (ptrdiff_t r = 0; r < d->region_rows; r++, at += d->width)
-            NAME(copy_plane_row)(d, (const REAL *)p->a + image * d->ih * d->iw * d->from, first + y.in0 + r,
-                                 x.in0, d->width, c, planes + at);
+    const ptrdiff_t size = d->ih * d->iw * d->from, plane = d->region_rows * d->width;
+    const REAL *const in = (const REAL *)p->a + image * size, *const end = (const REAL *)p->a + p->g.n * size;
+    for (ptrdiff_t r = 0; r < d->region_rows; r++)
+        NAME(row_apart)(in, end, d->ih, d->iw, d->from, first + y.in0 + r, x.in0, 1, d->width, d->from,
+                        planes + r * d->width, plane);
     REAL *out = (REAL *)p->out + image * d->oh * d->ow * d->to;
     REAL sums[2 * NAME(PLANE_ROWS) * LANES] __attribute__((aligned(VECTOR_BYTES)));
     NAME(plane_tile)
-    t = {.sums = sums, .planes = d->from, .plane = d->region_rows * d->width, .row = d->width};
+    t = {.sums = sums, .planes = d->from, .plane = plane, .row = d->width};
     t.taps = y.taps, t.columns = x.taps, t.column = x.tap_step;
     for (ptrdiff_t s = 0; s < d->ow; s += 2 * LANES)
         for (ptrdiff_t r = first; r < last; r += d->tile_rows)
@@ -229,10 +213,10 @@ static int NAME(plane_plan)(plan *p, int grad) {
     /* Per two vectors and filter: multiply-adds, and the scattered write-out; and the copy to planes. */
     const double taps = (double)(g->kh * g->kw * d->from);
     const double pairs = (double)(g->n * d->oh * ceil_div(d->ow, 2 * LANES));
-    const double copied = (double)(g->n * d->row_blocks * d->region_rows * d->width * d->from);
+    const double copied = (double)(g->n * d->row_blocks * d->region_rows * d->width);
     tried.cycles = cost_direct(2 * pairs * (double)d->to * taps) +
                    pairs * (double)(d->to * (30 + (d->to == 1 ? 0 : 2 * LANES))) +
-                   (d->from == 1 ? 0.1 : 1) * copied;
+                   NAME(apart_cycles)(d->from, d->from) * copied;
     if (tried.cycles >= p->cycles) return 0;
     tried.stages = 2;
     tried.items[0] = 1;

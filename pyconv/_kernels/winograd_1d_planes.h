@@ -138,17 +138,20 @@ static void NAME(tile_planes_run)(const plan *p, int stage, ptrdiff_t item, void
     const ptrdiff_t last = min_of(first + plane->rows, plane->oh);
     const ptrdiff_t R = plane->tile_rows, point = 2 * R * LANES; /* numbers of M in one point */
     REAL *const v = scratch, *const m = v + 8 * d->point, *const line = m + 8 * point;
-    const REAL *const in = (const REAL *)p->a + image * plane->ih * plane->iw * plane->from;
+    const ptrdiff_t size = plane->ih * plane->iw * plane->from;
+    const REAL *const in = (const REAL *)p->a + image * size, *const end = (const REAL *)p->a + p->g.n * size;
     REAL *const out = (REAL *)p->out + image * plane->oh * plane->ow * plane->to;
     NAME(plane_tile)
     t = {.planes = plane->from, .plane = plane->region_rows * plane->width, .row = plane->width};
     t.taps = y.taps, t.columns = d->pieces, t.column = 1;
     const ptrdiff_t filter = plane->from * y.taps * d->pieces; /* numbers of U in one point */
-    for (ptrdiff_t c = 0, at = 0; c < plane->from; c++)
-        for (ptrdiff_t row = 0; row < plane->region_rows; row++, at += plane->width) {
-            NAME(copy_plane_row)(plane, in, first + y.in0 + row, x.in0, d->line, c, line);
-            NAME(tile_planes_inputs)(line, plane->width, d->point, v + at);
-        }
+    for (ptrdiff_t row = 0; row < plane->region_rows; row++) {
+        NAME(row_apart)(in, end, plane->ih, plane->iw, plane->from, first + y.in0 + row, x.in0, 1, d->line,
+                        plane->from, line, d->line);
+        for (ptrdiff_t c = 0; c < plane->from; c++)
+            NAME(tile_planes_inputs)(line + c * d->line, plane->width, d->point,
+                                     v + (c * plane->region_rows + row) * plane->width);
+    }
     for (ptrdiff_t s = 0; s < plane->ow; s += 2 * 4 * LANES)
         for (ptrdiff_t r = first; r < last; r += R)
             for (ptrdiff_t k = 0; k < plane->to; k++) {
@@ -191,7 +194,7 @@ static int NAME(tile_planes_plan)(plan *p, int grad) {
     const double inputs = rows * (double)(plane->width / LANES * plane->from);
     tried.cycles =
         cost_winograd_1d_planes(outputs * (double)(g->kh * d->pieces * plane->from), inputs, outputs) +
-        (plane->to == 1 ? 0 : 4 * LANES * outputs) + (plane->from == 1 ? 0 : 4 * LANES * inputs);
+        (plane->to == 1 ? 0 : 4 * LANES * outputs) + 4 * LANES * NAME(apart_cycles)(plane->from, plane->from) * rows * (double)(plane->width / LANES);
     if (tried.cycles >= p->cycles) return 0;
     const ptrdiff_t numbers = g->kh * plane->from * plane->to;
     tried.stages = 2;
@@ -199,7 +202,7 @@ static int NAME(tile_planes_plan)(plan *p, int grad) {
     tried.items[1] = g->n * plane->row_blocks;
     tried.shared_bytes = (size_t)(numbers * (8 * d->pieces + g->kw) * size);
     tried.scratch_bytes =
-        (size_t)round_up((8 * (d->point + 2 * plane->tile_rows * LANES) + d->line) * size, 64);
+        (size_t)round_up((8 * (d->point + 2 * plane->tile_rows * LANES) + plane->from * d->line) * size, 64);
     tried.run = NAME(tile_planes_run);
     *p = tried;
     return 1;
