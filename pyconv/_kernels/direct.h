@@ -31,18 +31,19 @@ typedef struct NAME(direct) {
     ptrdiff_t step_y, step_x;               /* input positions from one result position to the next */
     ptrdiff_t columns;                      /* result columns of the widest phase */
     ptrdiff_t copied;                       /* input rows go through scratch */
+    ptrdiff_t flat; /* a row's pixels follow those of the row before, in the input and in the result */
     ptrdiff_t large; /* the result does not fit in the caches, and is made of whole vectors */
 } NAME(direct);
 
 INLINE NAME(axis) NAME(direct_y)(const plan *p, ptrdiff_t phase) {
     const NAME(direct) *d = (const void *)p->own;
-    return d->grad ? NAME(axis_grad)(p->g.h, p->g.kh, p->g.sh, p->g.pt, p->g.dh, phase)
+    return d->grad ? NAME(axis_grad)(d->oh, p->g.kh, p->g.sh, p->g.pt, p->g.dh, phase)
                    : NAME(axis_forward)(d->oh, p->g.kh, p->g.sh, p->g.pt, p->g.dh);
 }
 
 INLINE NAME(axis) NAME(direct_x)(const plan *p, ptrdiff_t phase) {
     const NAME(direct) *d = (const void *)p->own;
-    return d->grad ? NAME(axis_grad)(p->g.w, p->g.kw, p->g.sw, p->g.pl, p->g.dw, phase)
+    return d->grad ? NAME(axis_grad)(d->ow, p->g.kw, p->g.sw, p->g.pl, p->g.dw, phase)
                    : NAME(axis_forward)(d->ow, p->g.kw, p->g.sw, p->g.pl, p->g.dw);
 }
 
@@ -163,9 +164,10 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     const ptrdiff_t channels = d->groups * d->to;
     const ptrdiff_t k = d->dot ? NAME(block_first)(d, block) : NAME(vector_start)(2 * block, d->to);
     const ptrdiff_t k2 = NAME(vector_start)(2 * block + 1, d->to);
-    const ptrdiff_t most = NAME(tile_pixels)(vectors), tiles = (x->count + most - 1) / most;
+    const ptrdiff_t count = d->flat ? (last - first) * x->count : x->count;
+    const ptrdiff_t most = NAME(tile_pixels)(vectors), tiles = (count + most - 1) / most;
     /* Tiles of two sizes that differ by one fill a row: `wide` of pixels + 1, then the others. */
-    const ptrdiff_t pixels = tiles ? x->count / tiles : 0, wide = tiles ? x->count % tiles : 0;
+    const ptrdiff_t pixels = tiles ? count / tiles : 0, wide = tiles ? count % tiles : 0;
     const int merged = NAME(is_merged)(x);
     NAME(tile) t;
     t.bias = p->bias ? (const REAL *)p->bias + group * d->to + k : NULL;
@@ -181,7 +183,7 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     t.stream = d->large && ((uintptr_t)out & (VECTOR_BYTES - 1)) == 0;
     in += (y->in0 - d->low_y) * row + (x->in0 - d->low_x) * pixel;
     const ptrdiff_t tap_row = NAME(phase_size)(d, y, x) / (y->taps ? y->taps : 1) * width;
-    for (ptrdiff_t r = first; r < last; r++) {
+    for (ptrdiff_t r = first; r < (d->flat ? first + 1 : last); r++) {
         /* Kernel rows in the padding above or below the image would only add zeros. */
         ptrdiff_t i0;
         const ptrdiff_t i1 = NAME(taps_inside)(y, r, d->ih, &i0);
@@ -191,7 +193,7 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
         t.x = in + (r - first) * d->step_y * row + i0 * t.row;
         t.y = out + ((y->out0 + r * y->out_step) * d->ow + x->out0) * channels + group * d->to + k;
         if (d->dot) {
-            NAME(direct_dots)(p, &t, width, x->count);
+            NAME(direct_dots)(p, &t, width, count);
             continue;
         }
         t.tiles = wide;
@@ -267,6 +269,13 @@ static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
     return size;
 }
 
+/* Images that are seen row by row, without padding, are one high image. */
+static void NAME(stack_images)(const conv *g, NAME(direct) * d) {
+    if (g->kh > 1 || g->sh > 1 || g->pt > 0 || g->pb > 0) return;
+    d->ih *= d->n, d->oh *= d->n;
+    d->n = 1;
+}
+
 /* What forward and input gradient share once the sizes are known. */
 static void NAME(direct_plan)(plan *p) {
     NAME(direct) *d = (void *)p->own;
@@ -312,6 +321,9 @@ static void NAME(direct_plan)(plan *p) {
     d->copied = (d->groups > 1 && p->g.kw > 1) || d->low_y < 0 || d->low_x < 0 ||
                 d->low_x + columns > d->iw || (results - 1) * d->step_y + d->high_y >= d->ih;
 
+    d->flat = p->g.kw == 1 && d->phases_x == 1 && d->step_x == 1 && columns == d->iw && !d->copied &&
+              d->phases_y == 1 && d->step_y == 1;
+
     /* Rows of an item: as many as keep its input in half of a small L2 cache, fewer where that leaves few
      * items. */
     const ptrdiff_t line = columns * d->from * (ptrdiff_t)sizeof(REAL);
@@ -350,6 +362,7 @@ static int NAME(direct_forward)(plan *p) {
     d->oh = g->oh, d->ow = g->ow, d->to = g->k / g->groups;
     d->phases_y = d->phases_x = 1;
     d->step_y = g->sh, d->step_x = g->sw;
+    NAME(stack_images)(g, d);
     NAME(direct_plan)(p);
     NAME(plane_plan)(p, 0);
     return 1;
@@ -367,6 +380,7 @@ static int NAME(direct_input_grad)(plan *p) {
     d->phases_y = g->sh < g->h ? g->sh : g->h;
     d->phases_x = g->sw < g->w ? g->sw : g->w;
     d->step_y = d->step_x = 1;
+    NAME(stack_images)(g, d);
     NAME(direct_plan)(p);
     NAME(plane_plan)(p, 1);
     return 1;
