@@ -31,7 +31,7 @@ typedef struct NAME(direct) {
     ptrdiff_t step_y, step_x;               /* input positions from one result position to the next */
     ptrdiff_t columns;                      /* result columns of the widest phase */
     ptrdiff_t copied;                       /* input rows go through scratch */
-    ptrdiff_t flat; /* a row's pixels follow those of the row before, in the input and in the result */
+    ptrdiff_t flat;  /* a row's pixels follow those of the row before, in the input and in the result */
     ptrdiff_t large; /* the result does not fit in the caches, and is made of whole vectors */
 } NAME(direct);
 
@@ -83,8 +83,7 @@ static void NAME(pack_position)(const NAME(direct) * d, const REAL *w, ptrdiff_t
     for (ptrdiff_t v = 0; v < width / LANES; v++, to += LANES) {
         const REAL *source = w + NAME(vector_start)(2 * block + v, d->to) * next;
         if (lanes == LANES && next == 1)
-            for (ptrdiff_t c = 0; c < d->from; c++)
-                *(vec *)(to + c * width) = NAME(load)(source + c * inner);
+            for (ptrdiff_t c = 0; c < d->from; c++) *(vec *)(to + c * width) = NAME(load)(source + c * inner);
         else if (lanes == LANES && d->from >= LANES)
             NAME(transpose_matrix)(source, next, LANES, d->from, to, width);
         else

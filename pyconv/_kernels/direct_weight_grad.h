@@ -203,17 +203,8 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->pixel_blocks = (g->n + d->images - 1) / d->images * d->row_blocks;
     d->region_rows = (d->rows - 1) * g->sh + reach;
 
-    /* Parts: 32 items for the threads, and so many that the blocks of filters find a part's pixels in the L2
-       cache, where the sums take little memory; as long as adding the parts up is little work beside making
-       them. */
     const ptrdiff_t items = d->blocks * g->groups;
-    const ptrdiff_t worth = g->n * g->oh * g->ow / 512;
-    const ptrdiff_t bytes = g->n * (g->h * g->w * g->c + g->oh * g->ow * g->k) * size;
-    const ptrdiff_t cached = NAME(min)(bytes / (512 << 10), (4 << 20) / (products * g->k * size));
-    ptrdiff_t parts = (32 + items - 1) / items;
-    parts = d->blocks > 1 && parts < cached ? cached : parts;
-    parts = NAME(min)(NAME(min)(parts, worth), d->pixel_blocks);
-    d->parts = parts < 1 ? 1 : parts;
+    d->parts = NAME(gradient_parts)(g, items, d->pixel_blocks, products * g->k * size);
 
     const ptrdiff_t width = NAME(min)(d->vectors, 2) * LANES;
     const ptrdiff_t region = d->images * d->region_rows * d->region_columns * d->from;
@@ -227,7 +218,8 @@ static int NAME(direct_weight_grad)(plan *p) {
     const ptrdiff_t run = d->merged ? g->kw * d->from : d->from, most = NAME(tile_pixels)(width / LANES);
     const ptrdiff_t tiles = g->kh * (d->merged ? 1 : g->kw) * ceil_div(run, most);
     p->cycles = (double)(g->n * g->oh * g->ow * items * tiles) *
-                cost_of_tile((double)(g->kh * g->kw * d->from) / (double)tiles, (double)d->vectors / (double)d->blocks, 1);
+                cost_of_tile((double)(g->kh * g->kw * d->from) / (double)tiles,
+                             (double)d->vectors / (double)d->blocks, 1);
     p->run = NAME(gradient_run);
     NAME(run_weight_grad)(p);
     NAME(planes_weight_grad)(p);

@@ -101,3 +101,14 @@ static void (*const NAME(outers)[2][14])(const NAME(outer) *) = {
 };
 /* clang-format on */
 #undef O
+
+/* Parts of the sum over pixels, each for `items` groups and blocks of filters and with sums of `bytes`: 32
+   items for the threads, and so many that groups and blocks find a part's pixels in the L2 cache, where the
+   sums take little memory; as long as adding the parts up is little work beside making them. */
+static ptrdiff_t NAME(gradient_parts)(const conv *g, ptrdiff_t items, ptrdiff_t pixel_blocks,
+                                      ptrdiff_t bytes) {
+    const ptrdiff_t worth = g->n * g->oh * g->ow / 512;
+    const ptrdiff_t all = g->n * (g->h * g->w * g->c + g->oh * g->ow * g->k) * (ptrdiff_t)sizeof(REAL);
+    const ptrdiff_t cached = items > 1 ? min_of(all / (512 << 10), (4 << 20) / bytes) : 1;
+    return max_of(min_of(min_of(max_of(ceil_div(32, items), cached), worth), pixel_blocks), 1);
+}

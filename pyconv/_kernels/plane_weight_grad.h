@@ -97,7 +97,8 @@ static void NAME(planes_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     NAME(places_in_planes)(p, at);
     NAME(shifted)
     t = {.x = x, .dy = dy, .rows = 1, .x_step = LANES, .dy_step = LANES, .dy_next = d->plane};
-    for (ptrdiff_t b = even_cut(d->blocks, d->parts, part); b < even_cut(d->blocks, d->parts, part + 1); b++) {
+    for (ptrdiff_t b = even_cut(d->blocks, d->parts, part); b < even_cut(d->blocks, d->parts, part + 1);
+         b++) {
         const ptrdiff_t image = b / d->row_blocks * d->images, first = b % d->row_blocks * d->rows;
         const ptrdiff_t images = min_of(d->images, g->n - image), rows = min_of(d->rows, g->oh - first);
         NAME(make_planes)(p, image, images, first, rows, group, x);
@@ -132,14 +133,13 @@ static void NAME(planes_weight_grad)(plan *p) {
     d->images = d->row_blocks > 1 ? 1 : min_of(max_of(wanted / one, 1), g->n);
     d->blocks = ceil_div(g->n, d->images) * d->row_blocks;
     d->plane = round_up(d->images * one + d->halo_x + 2 * LANES, LANES);
-    d->parts = min_of(d->blocks, max_of(32 / g->groups, 1));
+    d->parts = NAME(gradient_parts)(g, g->groups, d->blocks, g->groups * d->places * d->to * LANES * size);
 
     /* Cycles: the tiles, and pixels taken apart. */
     const double vectors = (double)(d->images * one) / LANES, blocks = (double)d->blocks;
-    const double copied =
-        (double)(d->images * one) *
-        ((double)(d->phases_y * d->phases_x) * NAME(apart_cycles)(d->from, g->c * g->sw) +
-         NAME(apart_cycles)(d->to, g->k));
+    const double copied = (double)(d->images * one) *
+                          ((double)(d->phases_y * d->phases_x) * NAME(apart_cycles)(d->from, g->c * g->sw) +
+                           NAME(apart_cycles)(d->to, g->k));
     tried.cycles = (double)g->groups * (NAME(shifted_cycles)(d->places, d->to, blocks * vectors, blocks) +
                                         blocks * copied + (double)(d->parts * d->places * d->to));
     if (tried.cycles >= p->cycles) return;

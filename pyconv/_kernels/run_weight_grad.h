@@ -5,14 +5,16 @@
 
    for neighbours l of a kernel row, LANES at a time; a run that is no multiple of LANES ends with a vector
    that overlaps the one before. The pixels are cut into blocks of rows, whose input is copied with its
-   padding. Stage 0, an item: one part of the blocks and one group; stage 1 adds the parts up in their order. */
+   padding. Stage 0, an item: one part of the blocks and one group; stage 1 adds the parts up in their order.
+ */
 
 enum { NAME(RUN_PIXELS) = 192 }; /* of a block */
 
 typedef struct NAME(runs) {
     ptrdiff_t from, to; /* channels and filters of one group */
     ptrdiff_t n, h, oh; /* of the images; of a kernel one row high all images are one */
-    ptrdiff_t taps, run, vectors, places; /* of a kernel row: runs, their length and vectors; vectors in all */
+    ptrdiff_t taps, run, vectors,
+        places; /* of a kernel row: runs, their length and vectors; vectors in all */
     ptrdiff_t rows, row_blocks, parts;
     ptrdiff_t copied, region_rows, region_columns;
 } NAME(runs);
@@ -95,18 +97,19 @@ static void NAME(run_weight_grad)(plan *p) {
     d->places = g->kh * d->taps * d->vectors;
     d->copied = (g->groups > 1 && g->kw > 1) || g->pt > 0 || g->pl > 0 || d->region_columns > g->w ||
                 (g->oh - 1) * g->sh + reach > g->h || d->run < LANES;
-    if (g->kh == 1 && g->sh == 1 && g->oh == g->h && g->pt == 0)
-        d->oh = d->h = g->n * g->h, d->n = 1;
+    if (g->kh == 1 && g->sh == 1 && g->oh == g->h && g->pt == 0) d->oh = d->h = g->n * g->h, d->n = 1;
     d->rows = min_of(ceil_div(NAME(RUN_PIXELS), g->ow), d->oh);
     d->row_blocks = ceil_div(d->oh, d->rows);
     d->rows = ceil_div(d->oh, d->row_blocks);
     d->row_blocks = ceil_div(d->oh, d->rows);
     d->region_rows = (d->rows - 1) * g->sh + reach;
-    d->parts = min_of(d->n * d->row_blocks, max_of(32 / g->groups, 1));
+    d->parts = NAME(gradient_parts)(g, g->groups, d->n * d->row_blocks,
+                                    g->groups * d->places * d->to * LANES * size);
 
     const double pixels = (double)(d->n * d->oh * g->ow), blocks = (double)(d->n * d->row_blocks);
-    tried.cycles = 1.2 * (double)g->groups * (NAME(shifted_cycles)(d->places, d->to, pixels, blocks) +
-                                        (double)(d->parts * d->places * d->to) * 8);
+    tried.cycles =
+        1.2 * (double)g->groups *
+        (NAME(shifted_cycles)(d->places, d->to, pixels, blocks) + (double)(d->parts * d->places * d->to) * 8);
     if (tried.cycles >= p->cycles) return;
     tried.stages = 2;
     tried.items[0] = d->parts * g->groups;

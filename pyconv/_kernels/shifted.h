@@ -107,7 +107,8 @@ INLINE ptrdiff_t NAME(place_cuts)(ptrdiff_t places, ptrdiff_t width) {
 
 /* Cycles of one step of all tiles, and of loading and storing their sums. */
 static double NAME(shifted_cycles)(ptrdiff_t places, ptrdiff_t filters, double steps, double starts) {
-    const ptrdiff_t cuts = NAME(filter_cuts)(filters), chunks = NAME(place_cuts)(places, ceil_div(filters, cuts));
+    const ptrdiff_t cuts = NAME(filter_cuts)(filters),
+                    chunks = NAME(place_cuts)(places, ceil_div(filters, cuts));
     const double step = cost_of_tile((double)places / (double)chunks, (double)filters / (double)cuts, 1.5);
     return (double)(cuts * chunks) * (steps * step + starts * 20) + starts * (double)(places * filters) * 2;
 }

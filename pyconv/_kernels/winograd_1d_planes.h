@@ -194,7 +194,8 @@ static int NAME(tile_planes_plan)(plan *p, int grad) {
     const double inputs = rows * (double)(plane->width / LANES * plane->from);
     tried.cycles =
         cost_winograd_1d_planes(outputs * (double)(g->kh * d->pieces * plane->from), inputs, outputs) +
-        (plane->to == 1 ? 0 : 4 * LANES * outputs) + 4 * LANES * NAME(apart_cycles)(plane->from, plane->from) * rows * (double)(plane->width / LANES);
+        (plane->to == 1 ? 0 : 4 * LANES * outputs) +
+        4 * LANES * NAME(apart_cycles)(plane->from, plane->from) * rows * (double)(plane->width / LANES);
     if (tried.cycles >= p->cycles) return 0;
     const ptrdiff_t numbers = g->kh * plane->from * plane->to;
     tried.stages = 2;
