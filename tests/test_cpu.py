@@ -68,7 +68,7 @@ CONVOLUTIONS = {
     "two to three, stride": (2, 31, 46, 2, 3, 3, 2, {"stride": (2, 3), "padding": 2}),
     "one to three, kernel 1, stride": (2, 9, 40, 1, 3, 1, 1, {"stride": 2}),
     "one to two, dilation and stride": (2, 61, 65, 1, 3, 5, 5, {"dilation": 3, "stride": (2, 2), "padding": 3}),
-    "one to two, dilation a multiple of the stride": (1, 43, 45, 1, 2, 3, 5, {"dilation": 4, "stride": 2, "padding": 4}),
+    "one to two, dilation of two strides": (1, 43, 45, 1, 2, 3, 5, {"dilation": 4, "stride": 2, "padding": 4}),
     "one to two in groups": (2, 37, 29, 3, 6, 3, 3, {"groups": 3, "padding": 1, "dilation": 2}),
     "one to four, many small images": (70, 9, 6, 1, 4, 7, 1, {"padding": (3, 0)}),
     "one to three, large": (2, 90, 60, 1, 3, 5, 2, {"padding": ((1, 0), (3, 2)), "dilation": (1, 2)}),
