@@ -87,6 +87,11 @@ cdef _multiply(a, b, bint a_transposed, bint b_transposed, out, bint add, int th
         raise InputError(f"a dense layer's sizes must be below 2**31, not {max(m, n, k)}")
     if m == 0 or n == 0:
         return out
+    if not add and (k == 0 or m == 1):      # BLAS may leave what it is to multiply by zero
+        out[...] = 0
+        add = True
+    if k == 0:
+        return out
     p.is_double = out.dtype == np.float64
     p.m, p.n, p.k = <int> m, <int> n, <int> k
     p.a_transposed, p.b_transposed = a_transposed, b_transposed

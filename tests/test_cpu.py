@@ -83,6 +83,10 @@ CONVOLUTIONS = {
     "kernel 1, narrow images": (5, 6, 5, 12, 33, 1, 1, {}),
     "kernel 1, narrow images, groups": (5, 6, 5, 24, 36, 1, 1, {"groups": 3}),
     "kernel 5 by 1, narrow images": (2, 9, 7, 6, 20, 5, 1, {}),
+    "one column, stride across": (2, 9, 1, 8, 8, 1, 1, {"stride": (1, 2)}),
+    "one pixel, stride across": (3, 1, 1, 8, 8, 1, 1, {"stride": (1, 2)}),
+    "one column, kernel 3 by 1, stride across": (1, 6, 1, 8, 8, 3, 1, {"stride": (1, 2), "padding": (2, 0)}),
+    "one to one, stride above kernel": (1, 60, 50, 1, 1, 2, 2, {"stride": 4}),
     "sixteen": (16, 6, 7, 3, 20, 3, 3, {"padding": 1}),
     "many images": (17, 4, 4, 8, 16, 3, 3, {"padding": 1}),
 }

@@ -12,9 +12,9 @@
    vector begins earlier and overlaps the one before: it computes some filters twice, to the same bits, and no
    store needs a mask. Where there are few filters and many channels the tile is that of dot.h, and a block is
    four filters or fewer, packed as [i][j][vector of the run][filters][LANES]. Stage 1, an item: a block of
-   result rows of one image and group, some of the blocks of filters. The input rows with their padding are
-   copied to scratch (unless nothing is padded), where they stay in the L2 cache while one block of filters
-   after the other passes over them. */
+   result rows of one image (of all of them as one, where the kernel is one row high) and group, some of the
+   blocks of filters. The input rows with their padding are copied to scratch (unless nothing is padded),
+   where they stay in the L2 cache while one block of filters after the other passes over them. */
 
 typedef struct NAME(direct) {
     ptrdiff_t grad;         /* the input gradient, not the forward pass */
@@ -268,7 +268,7 @@ static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
     return size;
 }
 
-/* Images that are seen row by row, without padding, are one high image. */
+/* Images that are seen row by row, without padding above and below, are one high image. */
 static void NAME(stack_images)(const conv *g, NAME(direct) * d) {
     if (g->kh > 1 || g->sh > 1 || g->pt > 0 || g->pb > 0) return;
     d->ih *= d->n, d->oh *= d->n;
@@ -320,8 +320,7 @@ static void NAME(direct_plan)(plan *p) {
     d->copied = (d->groups > 1 && p->g.kw > 1) || d->low_y < 0 || d->low_x < 0 ||
                 d->low_x + columns > d->iw || (results - 1) * d->step_y + d->high_y >= d->ih;
 
-    d->flat = p->g.kw == 1 && d->phases_x == 1 && d->step_x == 1 && columns == d->iw && !d->copied &&
-              d->phases_y == 1 && d->step_y == 1;
+    d->flat = p->g.kw == 1 && p->g.sh == 1 && p->g.sw == 1 && columns == d->iw && !d->copied;
 
     /* Rows of an item: as many as keep its input in half of a small L2 cache, fewer where that leaves few
      * items. */

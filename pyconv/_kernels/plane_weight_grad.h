@@ -6,7 +6,8 @@
 
        dw[i, j, c, k] = sum over q of x[c][q + i dh width + j dw] dy[k][q]
 
-   With a stride the input has a plane for each of its phases, and the distance is in the phase's plane. Stage
+   With a stride the input has a plane for each of its phases, and the distance is in the phase's plane. A
+   number that is not finite spreads to kernel elements that do not meet it, as in Winograd's algorithm. Stage
    0, an item: one part of the blocks of rows (of several images, where these are small) and one group; its
    sums, lane by lane, are its part of `shared`. Stage 1 adds lanes and parts up in their order. */
 
@@ -117,8 +118,8 @@ static void NAME(planes_weight_grad)(plan *p) {
     const ptrdiff_t size = sizeof(REAL);
     *d = (NAME(planes)){.from = g->c / g->groups, .to = g->k / g->groups};
     if (d->from > 2 * LANES || d->to > 2 * LANES) return;
-    d->phases_y = g->kh == 1 || g->dh % g->sh == 0 ? 1 : g->sh;
-    d->phases_x = g->kw == 1 || g->dw % g->sw == 0 ? 1 : g->sw;
+    d->phases_y = g->dh % g->sh == 0 ? 1 : min_of(g->sh, (g->kh - 1) * g->dh + 1);
+    d->phases_x = g->dw % g->sw == 0 ? 1 : min_of(g->sw, (g->kw - 1) * g->dw + 1);
     d->halo_y = (g->kh - 1) * g->dh / g->sh, d->halo_x = (g->kw - 1) * g->dw / g->sw;
     d->width = g->ow + d->halo_x;
     d->places = g->kh * g->kw * d->from;
