@@ -373,6 +373,21 @@ def test_softmax_matches_the_twin(shape, dtype, isa):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", (1, 2))
+def test_a_dense_sum_over_nothing_is_zero(n, dtype):
+    draw = lambda *shape: np.ones(shape, dtype)  # noqa: E731
+    assert not _cpu.dense(draw(n, 0), draw(0, 5), None, out=poisoned((n, 5), dtype)).any()
+    assert not _cpu.dense_input_grad(draw(n, 0), draw(5, 0), out=poisoned((n, 5), dtype)).any()
+    assert not _cpu.dense_weight_grad(draw(0, n), draw(0, 5), out=poisoned((n, 5), dtype)).any()
+
+
+def test_a_stride_far_beyond_the_image(isa):
+    g = conv_geometry((1, 3, 3, 3), (2, 2, 3, 1), stride=(715827883, 2**31 - 1))
+    x, dy = np.ones(g.input_shape, np.float32), np.ones(g.output_shape, np.float32)
+    np.testing.assert_array_equal(_cpu.conv2d_weight_grad(x, dy, g), reference.conv2d_weight_grad(x, dy, g))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n, inputs, units", ((1, 1, 1), (5, 7, 3), (64, 300, 100), (3, 5000, 130), (130, 64, 65)))
 def test_dense_matches_the_twin_on_any_number_of_threads(n, inputs, units, dtype):
     rng = np.random.default_rng((n, inputs, units))

@@ -268,9 +268,13 @@ static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
     return size;
 }
 
-/* Images that are seen row by row, without padding above and below, are one high image. */
+/* The kernel sees one row at a time, without padding above and below: all images are one high image. */
+INLINE int NAME(row_by_row)(const conv *g) {
+    return g->kh == 1 && g->sh == 1 && g->pt == 0 && g->pb == 0;
+}
+
 static void NAME(stack_images)(const conv *g, NAME(direct) * d) {
-    if (g->kh > 1 || g->sh > 1 || g->pt > 0 || g->pb > 0) return;
+    if (!NAME(row_by_row)(g)) return;
     d->ih *= d->n, d->oh *= d->n;
     d->n = 1;
 }
@@ -331,9 +335,8 @@ static void NAME(direct_plan)(plan *p) {
     const ptrdiff_t least = (56 + d->columns - 1) / d->columns;
     rows = rows < least ? least : rows;
     rows = rows > results ? results : rows;
-    d->row_blocks = (results + rows - 1) / rows;
-    d->rows = (results + d->row_blocks - 1) / d->row_blocks;
-    d->row_blocks = (results + d->rows - 1) / d->rows;
+    d->rows = rows;
+    d->row_blocks = even_blocks(results, &d->rows);
     const ptrdiff_t items = d->n * d->row_blocks * d->groups;
     d->splits = items >= 16 ? 1 : (16 + items - 1) / items;
     d->splits = d->splits > d->blocks ? d->blocks : d->splits;

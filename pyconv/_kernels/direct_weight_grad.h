@@ -196,9 +196,7 @@ static int NAME(direct_weight_grad)(plan *p) {
     const ptrdiff_t wanted = NAME(min)(256, (16 << 10) / (2 * LANES * size));
     const ptrdiff_t pixels = wanted < 128 ? 128 : wanted;
     d->rows = NAME(min)((pixels + g->ow - 1) / g->ow, g->oh);
-    d->row_blocks = (g->oh + d->rows - 1) / d->rows;
-    d->rows = (g->oh + d->row_blocks - 1) / d->row_blocks;
-    d->row_blocks = (g->oh + d->rows - 1) / d->rows;
+    d->row_blocks = even_blocks(g->oh, &d->rows);
     d->images = d->row_blocks > 1 ? 1 : NAME(min)(g->n, (pixels + g->oh * g->ow - 1) / (g->oh * g->ow));
     d->pixel_blocks = (g->n + d->images - 1) / d->images * d->row_blocks;
     d->region_rows = (d->rows - 1) * g->sh + reach;
@@ -218,8 +216,7 @@ static int NAME(direct_weight_grad)(plan *p) {
     const ptrdiff_t run = d->merged ? g->kw * d->from : d->from, most = NAME(tile_pixels)(width / LANES);
     const ptrdiff_t tiles = g->kh * (d->merged ? 1 : g->kw) * ceil_div(run, most);
     p->cycles = (double)(g->n * g->oh * g->ow * items * tiles) *
-                cost_of_tile((double)(g->kh * g->kw * d->from) / (double)tiles,
-                             (double)d->vectors / (double)d->blocks, 1);
+                cost_of_tile((double)products / (double)tiles, (double)d->vectors / (double)d->blocks, 1);
     p->run = NAME(gradient_run);
     NAME(run_weight_grad)(p);
     NAME(planes_weight_grad)(p);

@@ -81,13 +81,9 @@ static void NAME(planes_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     if (stage == 1) {
         const ptrdiff_t group = item / d->places, place = item % d->places;
         REAL *const out = (REAL *)p->out + place * g->k + group * d->to;
-        for (ptrdiff_t k = 0; k < d->to; k++) {
-            vec sum = {0};
-            for (ptrdiff_t part = 0; part < d->parts; part++)
-                sum += *(const vec *)((const REAL *)shared + (part * g->groups + group) * size +
-                                      (place * d->to + k) * LANES);
-            out[k] = NAME(total)(sum);
-        }
+        const REAL *const sums = (const REAL *)shared + group * size + place * d->to * LANES;
+        for (ptrdiff_t k = 0; k < d->to; k++)
+            out[k] = NAME(total)(NAME(sum_of_parts)(sums + k * LANES, g->groups * size, d->parts));
         return;
     }
     const ptrdiff_t group = item % g->groups, part = item / g->groups;
@@ -127,9 +123,7 @@ static void NAME(planes_weight_grad)(plan *p) {
 
     const ptrdiff_t wanted = max_of(NAME(PLANE_GRAD_BYTES) / (planes * size), NAME(PLANE_GRAD_LEAST) * LANES);
     d->rows = min_of(max_of(ceil_div(wanted, d->width), 2 * d->halo_y), g->oh);
-    d->row_blocks = ceil_div(g->oh, d->rows);
-    d->rows = ceil_div(g->oh, d->row_blocks);
-    d->row_blocks = ceil_div(g->oh, d->rows);
+    d->row_blocks = even_blocks(g->oh, &d->rows);
     const ptrdiff_t one = (d->rows + d->halo_y) * d->width; /* numbers of an image */
     d->images = d->row_blocks > 1 ? 1 : min_of(max_of(wanted / one, 1), g->n);
     d->blocks = ceil_div(g->n, d->images) * d->row_blocks;

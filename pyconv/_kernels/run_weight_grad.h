@@ -64,11 +64,8 @@ static void NAME(run_sum)(const plan *p, ptrdiff_t item, const REAL *shared) {
         REAL *const out = (REAL *)p->out + element * p->g.k + group * d->to;
         for (ptrdiff_t k = 0; k < d->to; k++) {
             REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES)));
-            vec sum = {0};
-            for (ptrdiff_t part = 0; part < d->parts; part++)
-                sum += *(const vec *)(shared + (part * p->g.groups + group) * size +
-                                      (place * d->to + k) * LANES);
-            *(vec *)lanes = sum;
+            *(vec *)lanes = NAME(sum_of_parts)(shared + group * size + (place * d->to + k) * LANES,
+                                               p->g.groups * size, d->parts);
             for (ptrdiff_t l = 0; l < min_of(LANES, d->run); l++) out[l * p->g.k + k] = lanes[l];
         }
     }
@@ -97,11 +94,9 @@ static void NAME(run_weight_grad)(plan *p) {
     d->places = g->kh * d->taps * d->vectors;
     d->copied = (g->groups > 1 && g->kw > 1) || g->pt > 0 || g->pl > 0 || d->region_columns > g->w ||
                 (g->oh - 1) * g->sh + reach > g->h || d->run < LANES;
-    if (g->kh == 1 && g->sh == 1 && g->oh == g->h && g->pt == 0) d->oh = d->h = g->n * g->h, d->n = 1;
+    if (NAME(row_by_row)(g)) d->oh = d->h = g->n * g->h, d->n = 1;
     d->rows = min_of(ceil_div(NAME(RUN_PIXELS), g->ow), d->oh);
-    d->row_blocks = ceil_div(d->oh, d->rows);
-    d->rows = ceil_div(d->oh, d->row_blocks);
-    d->row_blocks = ceil_div(d->oh, d->rows);
+    d->row_blocks = even_blocks(d->oh, &d->rows);
     d->region_rows = (d->rows - 1) * g->sh + reach;
     d->parts = NAME(gradient_parts)(g, g->groups, d->n * d->row_blocks,
                                     g->groups * d->places * d->to * LANES * size);

@@ -135,3 +135,10 @@ static void NAME(shifted_sums)(NAME(shifted) * t, const ptrdiff_t *at, ptrdiff_t
     }
     t->dy = dy;
 }
+
+/* One of the sums over all parts, in their order; `part`: from part to part. */
+INLINE vec NAME(sum_of_parts)(const REAL *sums, ptrdiff_t part, ptrdiff_t parts) {
+    vec sum = {0};
+    for (ptrdiff_t i = 0; i < parts; i++) sum += *(const vec *)(sums + i * part);
+    return sum;
+}

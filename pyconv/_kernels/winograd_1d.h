@@ -104,9 +104,8 @@ static void NAME(rowwise_inputs)(const NAME(rowwise) * d, const REAL *image, ptr
 
 /* Cuts the result rows evenly into items of at most `rows`. */
 static void NAME(cut_rows)(NAME(rowwise) * d, ptrdiff_t kh, ptrdiff_t rows) {
-    d->row_blocks = ceil_div(d->oh, min_of(max_of(rows, 1), d->oh));
-    d->rows = ceil_div(d->oh, d->row_blocks);
-    d->row_blocks = ceil_div(d->oh, d->rows);
+    d->rows = min_of(max_of(rows, 1), d->oh);
+    d->row_blocks = even_blocks(d->oh, &d->rows);
     d->inputs = (d->rows + kh - 1) * d->tile_row + d->line;
 }
 

@@ -17,6 +17,12 @@ static inline ptrdiff_t round_up(ptrdiff_t a, ptrdiff_t b) {
     return ceil_div(a, b) * b;
 }
 
+/* Cuts `size` evenly into blocks of at most *each, which becomes what they hold; how many blocks. */
+static inline ptrdiff_t even_blocks(ptrdiff_t size, ptrdiff_t *each) {
+    *each = ceil_div(size, ceil_div(size, *each));
+    return ceil_div(size, *each);
+}
+
 /* Where piece i of n begins, when `size` is cut evenly. */
 static inline ptrdiff_t even_cut(ptrdiff_t size, ptrdiff_t n, ptrdiff_t i) {
     return size * i / n;
