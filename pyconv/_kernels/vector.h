@@ -52,23 +52,36 @@ INLINE void NAME(copy_some)(REAL *to, const REAL *from, ptrdiff_t count) {
     if (count > 0) to[0] = from[0];
 }
 
-/* The first `count` lanes from memory, zeros in the others. */
+/* The first `count` lanes from memory, zeros in the others. AVX-512 has masks; elsewhere they go through the
+   stack, in pieces which all processors forward to the load. */
 INLINE vec NAME(load_some)(const REAL *from, ptrdiff_t count) {
-    REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES))) = {0};
     if (count >= LANES) return NAME(load)(from);
+#if VECTOR_BYTES == 64 && LANES == 16
+    return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+#elif VECTOR_BYTES == 64
+    return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << count) - 1), from);
+#else
+    REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES))) = {0};
     NAME(copy_some)(lanes, from, count);
     return *(const vec *)lanes;
+#endif
 }
 
 /* Stores the first `count` lanes. */
 INLINE void NAME(store_some)(REAL *to, vec v, ptrdiff_t count) {
-    REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES)));
     if (count >= LANES) {
         NAME(store)(to, v);
         return;
     }
+#if VECTOR_BYTES == 64 && LANES == 16
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), (__m512)v);
+#elif VECTOR_BYTES == 64
+    _mm512_mask_storeu_pd(to, (__mmask8)((1u << count) - 1), (__m512d)v);
+#else
+    REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES)));
     *(vec *)lanes = v;
     NAME(copy_some)(to, lanes, count);
+#endif
 }
 
 /* The sum of the lanes: each half onto the other, then quarters, and so on. */
