@@ -38,3 +38,36 @@ static NAME(axis)
     if (taps) x.in0 = (a + p - last * d) / s;
     return x;
 }
+
+/* The taps first ... last - 1 that meet the input, for the result position r of a phase. */
+INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t size, ptrdiff_t *first) {
+    const ptrdiff_t at = a->in0 + r * a->in_step;
+    if (at >= 0 && at + (a->taps - 1) * a->tap_step < size) { /* and no division */
+        *first = 0;
+        return a->taps;
+    }
+    const ptrdiff_t from = at < 0 ? (-at + a->tap_step - 1) / a->tap_step : 0;
+    const ptrdiff_t until = at < size ? (size - 1 - at) / a->tap_step + 1 : 0;
+    *first = from;
+    return until < a->taps ? until : a->taps;
+}
+
+/* The outputs first ... last - 1 of an axis that see input through kernel position k. */
+INLINE ptrdiff_t NAME(outputs_inside)(ptrdiff_t k, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t dilation,
+                                      ptrdiff_t size, ptrdiff_t outputs, ptrdiff_t *first) {
+    const ptrdiff_t at = k * dilation - before;
+    const ptrdiff_t until = at < size ? (size - 1 - at) / stride + 1 : 0;
+    *first = at < 0 ? (-at + stride - 1) / stride : 0;
+    return until < outputs ? until : outputs;
+}
+
+/* Kernel rows and output rows that meet a row of an image. */
+static ptrdiff_t NAME(row_pairs)(const conv *g) {
+    ptrdiff_t pairs = 0;
+    for (ptrdiff_t i = 0; i < g->kh; i++) {
+        ptrdiff_t first;
+        const ptrdiff_t last = NAME(outputs_inside)(i, g->sh, g->pt, g->dh, g->h, g->oh, &first);
+        if (last > first) pairs += last - first;
+    }
+    return pairs;
+}

@@ -12,6 +12,7 @@
 #include "depthwise_few.h"
 #include "depthwise_weight_grad.h"
 #include "plane.h"
+#include "spread.h"
 #include "direct.h"
 #include "outer.h"
 #include "shifted.h"

@@ -139,19 +139,6 @@ typedef struct NAME(depthwise) {
     ptrdiff_t rows, row_blocks; /* result rows of an item; items of an image */
 } NAME(depthwise);
 
-/* The taps first ... last - 1 that meet the input, for the result position r of a phase. */
-INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t size, ptrdiff_t *first) {
-    const ptrdiff_t at = a->in0 + r * a->in_step;
-    if (at >= 0 && at + (a->taps - 1) * a->tap_step < size) { /* and no division */
-        *first = 0;
-        return a->taps;
-    }
-    const ptrdiff_t from = at < 0 ? (-at + a->tap_step - 1) / a->tap_step : 0;
-    const ptrdiff_t until = at < size ? (size - 1 - at) / a->tap_step + 1 : 0;
-    *first = from;
-    return until < a->taps ? until : a->taps;
-}
-
 /* Columns s ... end - 1 of a row, all with the taps j0 ... j1 - 1. */
 static void NAME(depthwise_columns)(NAME(strip) * t, const NAME(axis) * x, ptrdiff_t s, ptrdiff_t end,
                                     ptrdiff_t j0, ptrdiff_t j1, const REAL *in, const REAL *w, REAL *out,

@@ -92,15 +92,6 @@ static void (*const NAME(channelwises)[2][6])(const NAME(channelwise) *) = {
 #undef C
 #undef CHANNELWISE
 
-/* The outputs first ... last - 1 of an axis that see input through kernel position k. */
-INLINE ptrdiff_t NAME(outputs_inside)(ptrdiff_t k, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t dilation,
-                                      ptrdiff_t size, ptrdiff_t outputs, ptrdiff_t *first) {
-    const ptrdiff_t at = k * dilation - before;
-    const ptrdiff_t until = at < size ? (size - 1 - at) / stride + 1 : 0;
-    *first = at < 0 ? (-at + stride - 1) / stride : 0;
-    return until < outputs ? until : outputs;
-}
-
 /* Kernel positions (i, j) ... (i, j + taps - 1) over the outputs of rows r0 ... r1 - 1, columns s0 ... s1
  * - 1. */
 static void NAME(depthwise_taps)(const plan *p, REAL *sums, ptrdiff_t image, ptrdiff_t i, ptrdiff_t j,

@@ -164,9 +164,6 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     const ptrdiff_t k = d->dot ? NAME(block_first)(d, block) : NAME(vector_start)(2 * block, d->to);
     const ptrdiff_t k2 = NAME(vector_start)(2 * block + 1, d->to);
     const ptrdiff_t count = d->flat ? (last - first) * x->count : x->count;
-    const ptrdiff_t most = NAME(tile_pixels)(vectors), tiles = (count + most - 1) / most;
-    /* Tiles of two sizes that differ by one fill a row: `wide` of pixels + 1, then the others. */
-    const ptrdiff_t pixels = tiles ? count / tiles : 0, wide = tiles ? count % tiles : 0;
     const int merged = NAME(is_merged)(x);
     NAME(tile) t;
     t.bias = p->bias ? (const REAL *)p->bias + group * d->to + k : NULL;
@@ -195,12 +192,7 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
             NAME(direct_dots)(p, &t, width, count);
             continue;
         }
-        t.tiles = wide;
-        if (wide) NAME(tiles)[vectors - 1][pixels](&t);
-        t.x += wide * (pixels + 1) * t.x_step;
-        t.y += wide * (pixels + 1) * t.y_step;
-        t.tiles = tiles - wide;
-        if (pixels) NAME(tiles)[vectors - 1][pixels - 1](&t);
+        NAME(tile_row)(&t, vectors, count);
     }
 }
 
@@ -247,24 +239,30 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     if (d->large) NAME(fence)();
 }
 
-/* Packed numbers of one filter; and in *adds what a result of every phase takes in vector multiply-adds.
+/* Packed numbers of one filter; and in *adds the vector multiply-adds for all results of one image and group.
    dot.h takes about 13 more for adding up the lanes of a sum, and for one filter it waits for loads that
    cross cache lines; it cannot do runs that are shorter than a vector (adds: infinite). */
 static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
     const NAME(direct) *d = (const void *)p->own;
     const double loads = d->to == 1 && d->from % LANES ? 1.8 : 1;
-    ptrdiff_t size = 0;
+    ptrdiff_t size = 0, rows = 0;
     *adds = 0;
-    for (ptrdiff_t a = 0; a < d->phases_y; a++)
+    for (ptrdiff_t a = 0; a < d->phases_y; a++) {
+        const NAME(axis) y = NAME(direct_y)(p, a);
+        rows += y.count * y.taps;
         for (ptrdiff_t b = 0; b < d->phases_x; b++) {
-            const NAME(axis) y = NAME(direct_y)(p, a), x = NAME(direct_x)(p, b);
+            const NAME(axis) x = NAME(direct_x)(p, b);
             const ptrdiff_t phase = NAME(phase_size)(d, &y, &x);
             size += phase;
             if (d->dot && y.taps && x.taps && (NAME(is_merged)(&x) ? x.taps : 1) * d->from < LANES)
                 *adds = INFINITY;
-            *adds += d->dot ? (double)d->to * ((double)(phase / LANES) * loads + 13)
-                            : (double)(phase * d->vectors);
+            *adds += (double)(y.count * x.count) *
+                     (d->dot ? (double)d->to * ((double)(phase / LANES) * loads + 13)
+                             : (double)(phase * d->vectors));
         }
+    }
+    const double images = (double)p->g.n / (double)d->n; /* of which one is made */
+    if (rows) *adds *= images * (double)NAME(row_pairs)(&p->g) / (double)rows;
     return size;
 }
 
@@ -347,7 +345,7 @@ static void NAME(direct_plan)(plan *p) {
     p->items[1] = items * d->splits;
     p->shared_bytes = (size_t)(d->groups * d->width * d->size) * sizeof(REAL);
     p->scratch_bytes = d->copied ? ((size_t)region * sizeof(REAL) + 63) / 64 * 64 : 0;
-    p->cycles = cost_direct((double)(d->n * p->g.oh * p->g.ow * d->groups) * adds);
+    p->cycles = cost_direct((double)(d->n * d->groups) * adds);
     p->run = NAME(direct_run);
 }
 
@@ -366,6 +364,7 @@ static int NAME(direct_forward)(plan *p) {
     NAME(stack_images)(g, d);
     NAME(direct_plan)(p);
     NAME(plane_plan)(p, 0);
+    NAME(spread_plan)(p, 0);
     return 1;
 }
 
@@ -384,5 +383,6 @@ static int NAME(direct_input_grad)(plan *p) {
     NAME(stack_images)(g, d);
     NAME(direct_plan)(p);
     NAME(plane_plan)(p, 1);
+    NAME(spread_plan)(p, 1);
     return 1;
 }

@@ -127,3 +127,15 @@ static void (*const NAME(tiles)[2][14])(const NAME(tile) *) = {
 };
 /* clang-format on */
 #undef T
+
+/* `count` pixels of a row, in tiles of two sizes that differ by one: first those of one pixel more. */
+INLINE void NAME(tile_row)(NAME(tile) * t, ptrdiff_t vectors, ptrdiff_t count) {
+    const ptrdiff_t most = NAME(tile_pixels)(vectors), tiles = (count + most - 1) / most;
+    const ptrdiff_t pixels = tiles ? count / tiles : 0, wide = tiles ? count % tiles : 0;
+    t->tiles = wide;
+    if (wide) NAME(tiles)[vectors - 1][pixels](t);
+    t->x += wide * (pixels + 1) * t->x_step;
+    t->y += wide * (pixels + 1) * t->y_step;
+    t->tiles = tiles - wide;
+    if (pixels) NAME(tiles)[vectors - 1][pixels - 1](t);
+}
