@@ -23,8 +23,10 @@ typedef struct NAME(direct) {
     ptrdiff_t n, groups, phases_y, phases_x;
     ptrdiff_t dot;             /* the tile is that of dot.h */
     ptrdiff_t vectors, blocks; /* of filters of one group; a block is two vectors or the last one */
+    ptrdiff_t together;        /* grouped.h: groups of a block */
     ptrdiff_t width;           /* packed filters of one group: whole vectors, or as many as there are (dot) */
     ptrdiff_t size;            /* packed numbers of one filter, all phases */
+    ptrdiff_t results;                      /* result rows of the longest phase */
     ptrdiff_t rows, row_blocks;             /* rows (of a phase) of one item, and how many items that makes */
     ptrdiff_t splits;                       /* items that share out the blocks of filters */
     ptrdiff_t low_y, high_y, low_x, high_x; /* first and last tap of result 0, over all phases */
@@ -34,6 +36,19 @@ typedef struct NAME(direct) {
     ptrdiff_t flat;  /* a row's pixels follow those of the row before, in the input and in the result */
     ptrdiff_t large; /* the result does not fit in the caches, and is made of whole vectors */
 } NAME(direct);
+
+/* Input that an item sees. */
+INLINE ptrdiff_t NAME(region_columns)(const NAME(direct) * d) {
+    return (d->columns - 1) * d->step_x + d->high_x - d->low_x + 1;
+}
+
+INLINE ptrdiff_t NAME(region_rows)(const NAME(direct) * d) {
+    return (d->rows - 1) * d->step_y + d->high_y - d->low_y + 1;
+}
+
+INLINE ptrdiff_t NAME(region_pixels)(const NAME(direct) * d) {
+    return NAME(region_rows)(d) * NAME(region_columns)(d);
+}
 
 INLINE NAME(axis) NAME(direct_y)(const plan *p, ptrdiff_t phase) {
     const NAME(direct) *d = (const void *)p->own;
@@ -210,10 +225,9 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     REAL *out = (REAL *)p->out + image * d->oh * d->ow * d->groups * d->to;
     ptrdiff_t row, pixel;
     if (d->copied) {
-        const ptrdiff_t columns = (d->columns - 1) * d->step_x + d->high_x - d->low_x + 1;
-        const ptrdiff_t rows = (d->rows - 1) * d->step_y + d->high_y - d->low_y + 1;
-        NAME(copy_region)(scratch, in, d->ih, d->iw, channels, d->low_y + first * d->step_y, rows, d->low_x,
-                          columns, group * d->from, d->from);
+        const ptrdiff_t columns = NAME(region_columns)(d);
+        NAME(copy_region)(scratch, in, d->ih, d->iw, channels, d->low_y + first * d->step_y,
+                          NAME(region_rows)(d), d->low_x, columns, group * d->from, d->from);
         in = scratch;
         pixel = d->from;
         row = columns * pixel;
@@ -277,31 +291,44 @@ static void NAME(stack_images)(const conv *g, NAME(direct) * d) {
     d->n = 1;
 }
 
+/* Some kernel position of some result is outside of the input. */
+INLINE int NAME(sees_padding)(const NAME(direct) * d) {
+    return d->low_y < 0 || d->low_x < 0 || d->low_x + NAME(region_columns)(d) > d->iw ||
+           (d->results - 1) * d->step_y + d->high_y >= d->ih;
+}
+
+/* Rows of an item: as many as keep its input, of so many channels, in half of a small L2 cache, fewer where
+   that leaves few items: `parts` share each of the rows. */
+static void NAME(direct_blocks)(NAME(direct) * d, ptrdiff_t channels, ptrdiff_t parts) {
+    const ptrdiff_t line = NAME(region_columns)(d) * channels * (ptrdiff_t)sizeof(REAL);
+    const ptrdiff_t fit = ((128 << 10) / line - (d->high_y - d->low_y)) / d->step_y;
+    const ptrdiff_t enough = parts * d->results / 32, least = ceil_div(56, d->columns);
+    d->rows = min_of(max_of(min_of(fit, enough), least), d->results);
+    d->row_blocks = even_blocks(d->results, &d->rows);
+}
+
 /* What forward and input gradient share once the sizes are known. */
 static void NAME(direct_plan)(plan *p) {
     NAME(direct) *d = (void *)p->own;
-    ptrdiff_t results = 0;
+    const ptrdiff_t size = sizeof(REAL);
     int found = 0;
+    d->results = 0;
     double adds, dot_adds;
     d->large =
-        d->n * d->oh * d->ow * d->groups * d->to * (ptrdiff_t)sizeof(REAL) >= LARGE && d->to % LANES == 0;
+        d->n * d->oh * d->ow * d->groups * d->to * size >= LARGE && d->to % LANES == 0;
     d->vectors = (d->to + LANES - 1) / LANES;
     d->dot = 1;
     const ptrdiff_t dot_size = NAME(direct_size)(p, &dot_adds);
     d->dot = 0;
     d->size = NAME(direct_size)(p, &adds);
-    if (1.2 * dot_adds < adds) {
-        d->dot = 1;
-        d->size = dot_size;
-        adds = dot_adds;
-    }
+    if (1.2 * dot_adds < adds) d->dot = 1, d->size = dot_size, adds = 1.2 * dot_adds;
     d->blocks = d->dot ? (d->to + 3) / 4 : (d->vectors + 1) / 2;
     d->width = d->dot ? d->to : d->vectors * LANES;
     d->low_y = d->high_y = d->low_x = d->high_x = 0;
     d->columns = 1;
     for (ptrdiff_t a = 0; a < d->phases_y; a++) {
         const NAME(axis) y = NAME(direct_y)(p, a);
-        results = y.count > results ? y.count : results;
+        d->results = max_of(y.count, d->results);
         if (!y.taps) continue;
         const ptrdiff_t high = y.in0 + (y.taps - 1) * y.tap_step;
         d->low_y = !found || y.in0 < d->low_y ? y.in0 : d->low_y;
@@ -318,71 +345,18 @@ static void NAME(direct_plan)(plan *p) {
         d->high_x = !found || high > d->high_x ? high : d->high_x;
         found = 1;
     }
-    const ptrdiff_t columns = (d->columns - 1) * d->step_x + d->high_x - d->low_x + 1;
-    d->copied = (d->groups > 1 && p->g.kw > 1) || d->low_y < 0 || d->low_x < 0 ||
-                d->low_x + columns > d->iw || (results - 1) * d->step_y + d->high_y >= d->ih;
-
-    d->flat = p->g.kw == 1 && p->g.sh == 1 && p->g.sw == 1 && columns == d->iw && !d->copied;
-
-    /* Rows of an item: as many as keep its input in half of a small L2 cache, fewer where that leaves few
-     * items. */
-    const ptrdiff_t line = columns * d->from * (ptrdiff_t)sizeof(REAL);
-    ptrdiff_t rows = ((128 << 10) / line - (d->high_y - d->low_y)) / d->step_y;
-    const ptrdiff_t enough = d->n * d->groups * results / 32;
-    rows = rows > enough ? enough : rows;
-    const ptrdiff_t least = (56 + d->columns - 1) / d->columns;
-    rows = rows < least ? least : rows;
-    rows = rows > results ? results : rows;
-    d->rows = rows;
-    d->row_blocks = even_blocks(results, &d->rows);
+    d->copied = (d->groups > 1 && p->g.kw > 1) || NAME(sees_padding)(d);
+    d->flat = p->g.kw == 1 && p->g.sh == 1 && p->g.sw == 1 && NAME(region_columns)(d) == d->iw && !d->copied;
+    NAME(direct_blocks)(d, d->from, d->n * d->groups);
     const ptrdiff_t items = d->n * d->row_blocks * d->groups;
     d->splits = items >= 16 ? 1 : (16 + items - 1) / items;
     d->splits = d->splits > d->blocks ? d->blocks : d->splits;
 
-    const ptrdiff_t region = ((d->rows - 1) * d->step_y + d->high_y - d->low_y + 1) * columns * d->from;
     p->stages = 2;
     p->items[0] = d->groups * d->blocks;
     p->items[1] = items * d->splits;
-    p->shared_bytes = (size_t)(d->groups * d->width * d->size) * sizeof(REAL);
-    p->scratch_bytes = d->copied ? ((size_t)region * sizeof(REAL) + 63) / 64 * 64 : 0;
+    p->shared_bytes = (size_t)(d->groups * d->width * d->size * size);
+    p->scratch_bytes = d->copied ? (size_t)round_up(NAME(region_pixels)(d) * d->from * size, 64) : 0;
     p->cycles = cost_direct((double)(d->n * d->groups) * adds);
     p->run = NAME(direct_run);
-}
-
-static int NAME(direct_forward)(plan *p) {
-    const conv *g = &p->g;
-    NAME(direct) *d = (void *)p->own;
-    _Static_assert(sizeof(NAME(direct)) <= sizeof p->own, "the plan holds the algorithm's numbers");
-    if (NAME(is_depthwise)(g))
-        return g->c < LANES ? NAME(few_channels_conv)(p, 0) : NAME(depthwise_forward)(p);
-    d->grad = 0;
-    d->n = g->n, d->groups = g->groups;
-    d->ih = g->h, d->iw = g->w, d->from = g->c / g->groups;
-    d->oh = g->oh, d->ow = g->ow, d->to = g->k / g->groups;
-    d->phases_y = d->phases_x = 1;
-    d->step_y = g->sh, d->step_x = g->sw;
-    NAME(stack_images)(g, d);
-    NAME(direct_plan)(p);
-    NAME(plane_plan)(p, 0);
-    NAME(spread_plan)(p, 0);
-    return 1;
-}
-
-static int NAME(direct_input_grad)(plan *p) {
-    const conv *g = &p->g;
-    NAME(direct) *d = (void *)p->own;
-    if (NAME(is_depthwise)(g))
-        return g->c < LANES ? NAME(few_channels_conv)(p, 1) : NAME(depthwise_input_grad)(p);
-    d->grad = 1;
-    d->n = g->n, d->groups = g->groups;
-    d->ih = g->oh, d->iw = g->ow, d->from = g->k / g->groups;
-    d->oh = g->h, d->ow = g->w, d->to = g->c / g->groups;
-    d->phases_y = g->sh < g->h ? g->sh : g->h;
-    d->phases_x = g->sw < g->w ? g->sw : g->w;
-    d->step_y = d->step_x = 1;
-    NAME(stack_images)(g, d);
-    NAME(direct_plan)(p);
-    NAME(plane_plan)(p, 1);
-    NAME(spread_plan)(p, 1);
-    return 1;
 }
