@@ -14,7 +14,7 @@ from cython.parallel cimport prange, threadid
 
 from ._plans cimport (
     FORWARD, INPUT_GRAD, WEIGHT_GRAD, algorithm as compiled, algorithm_named, conv, give_back, kernels, kernels_for,
-    plan, pointer, pool, result, run_plan, run_stage, take_workspace, threads_for,
+    narrower_kernels_for, plan, pointer, pool, result, run_plan, run_stage, take_workspace, threads_for,
 )
 
 from . import _naive
@@ -44,20 +44,38 @@ cdef pool _pool(g):
 
 # Convolution --------------------------------------------------------------------------------------------------------
 
-cdef int _choose(plan *p, int what, const kernels *table, str name) except -1:
-    """Complete `p` with algorithm `name`, or with the one whose estimate is lowest for "auto"."""
-    cdef const compiled *a
+cdef int _cheapest(plan *p, int what, const kernels *table, double most) except -1:
+    """Complete `p` with the algorithm of `table` whose estimate is lowest; False if all are above `most` cycles."""
+    cdef const compiled *a = table.algorithms
     cdef plan tried, best
     cdef bint found = False
-    if name == "auto":
-        a = table.algorithms
-        while a.name != NULL:
-            tried = p[0]
-            if a.plan[what] != NULL and a.plan[what](&tried) and (not found or tried.cycles < best.cycles):
+    while a.name != NULL:
+        tried = p[0]
+        if a.plan[what] != NULL and a.plan[what](&tried) and tried.cycles <= most:
+            if not found or tried.cycles < best.cycles:
                 best = tried
                 found = True
-            a += 1
+        a += 1
+    if found:
         p[0] = best
+    return found
+
+
+cdef int _choose(plan *p, int what, array, str name) except -1:
+    """Complete `p` with algorithm `name`, or with the one whose estimate is lowest for "auto".
+
+    Where half of a vector's lanes would be idle, half as wide vectors cost as much by the estimate and are taken: some
+    processors do two of them in the time of a whole one.
+    """
+    cdef const compiled *a
+    cdef const kernels *table = kernels_for(array)
+    cdef plan narrow
+    if name == "auto":
+        narrow = p[0]
+        _cheapest(p, what, table, math.inf)
+        if min(p.g.c, p.g.k) // p.g.groups <= 32 // array.itemsize and narrower_kernels_for(array) != NULL:
+            if _cheapest(&narrow, what, narrower_kernels_for(array), p.cycles):
+                p[0] = narrow
         return 0
     a = algorithm_named(table, name)
     if a.plan[what] == NULL or not a.plan[what](p):
@@ -74,7 +92,7 @@ def conv2d(x, weight, bias, g, *, activation=None, algorithm="auto", int threads
         return y
     p.g = _conv(g)
     p.relu, p.reused = activation == "relu", False
-    _choose(&p, FORWARD, kernels_for(x), algorithm)
+    _choose(&p, FORWARD, x, algorithm)
     p.a, p.b, p.bias, p.out = pointer(x), pointer(weight), pointer(bias), pointer(y)
     run_plan(&p, threads)
     return y
@@ -89,7 +107,7 @@ def conv2d_input_grad(grad_out, weight, g, *, algorithm="auto", int threads=1, o
         return gx
     p.g = _conv(g)
     p.relu, p.reused = 0, False
-    _choose(&p, INPUT_GRAD, kernels_for(grad_out), algorithm)
+    _choose(&p, INPUT_GRAD, grad_out, algorithm)
     p.a, p.b, p.bias, p.out = pointer(grad_out), pointer(weight), NULL, pointer(gx)
     run_plan(&p, threads)
     return gx
@@ -104,7 +122,7 @@ def conv2d_weight_grad(x, grad_out, g, *, algorithm="auto", int threads=1, out=N
         return gw
     p.g = _conv(g)
     p.relu, p.reused = 0, False
-    _choose(&p, WEIGHT_GRAD, kernels_for(x), algorithm)
+    _choose(&p, WEIGHT_GRAD, x, algorithm)
     p.a, p.b, p.bias, p.out = pointer(x), pointer(grad_out), NULL, pointer(gw)
     run_plan(&p, threads)
     return gw
@@ -186,7 +204,7 @@ def conv2d_pool(x, weight, bias, g, pg, *, activation=None, algorithm="auto", in
     f.conv.a, f.conv.b, f.conv.bias, f.conv.out = pointer(x), pointer(weight), pointer(bias), NULL
     f.pool.narrow = indices is not None and indices.dtype == np.uint8
     f.pool.a, f.pool.out, f.pool.out2 = NULL, pointer(y), pointer(indices)
-    _choose(&f.conv, FORWARD, kernels_for(x), algorithm)
+    _choose(&f.conv, FORWARD, x, algorithm)
     kernels_for(x).max_pool(&f.pool)
     f.batches = g.n // images
     f.conv_in = itemsize * math.prod(one.input_shape)

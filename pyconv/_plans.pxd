@@ -9,6 +9,7 @@ cdef extern from "plan.h" nogil:
 
     enum:
         MAX_STAGES
+        ISA_AVX2
         ISA_COUNT
 
     ctypedef struct plan
@@ -60,6 +61,7 @@ cdef extern from "plan.h" nogil:
     const algorithm *pyconv_algorithm(const kernels *table, const char *name)
 
 cdef const kernels *kernels_for(array)
+cdef const kernels *narrower_kernels_for(array)
 cdef const algorithm *algorithm_named(const kernels *table, str name) except NULL
 cdef void *take_workspace(size_t size, size_t *got) except? NULL
 cdef void give_back(void *memory, size_t size) noexcept

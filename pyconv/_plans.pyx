@@ -67,6 +67,11 @@ cdef const kernels *kernels_for(array):
     return pyconv_kernels(_isa, array.dtype == np.float64)
 
 
+cdef const kernels *narrower_kernels_for(array):
+    """Those with half as wide vectors, if the processor has them and they are AVX2's; or NULL."""
+    return pyconv_kernels(_isa - 1, array.dtype == np.float64) if _isa > ISA_AVX2 else NULL
+
+
 def _compiled_algorithms():
     cdef const algorithm *a = pyconv_kernels(0, 0).algorithms
     names = []

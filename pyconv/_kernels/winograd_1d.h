@@ -74,10 +74,9 @@ static const REAL NAME(rowwise_columns)[8][8] = {
     {0, 0, 0, 1, 0, 0, 0, 0},
 };
 
-/* Input rows y0 ... y0 + rows - 1 of an image to x, [row][tile][channel][point]. */
+/* Input rows y0 ... y0 + rows - 1 of an image to x, [row][tile][channel][point]; through `line`. */
 static void NAME(rowwise_inputs)(const NAME(rowwise) * d, const REAL *image, ptrdiff_t y0, ptrdiff_t rows,
-                                 REAL *x) {
-    REAL *const line = x + d->inputs - d->line;
+                                 REAL *x, REAL *line) {
     const ptrdiff_t c = d->channels;
     NAME(points) column[8];
     for (int j = 0; j < 8; j++) column[j] = *(const NAME(points) *)NAME(rowwise_columns)[j];

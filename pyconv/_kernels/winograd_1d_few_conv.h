@@ -213,7 +213,7 @@ static void NAME(few_conv_run)(const plan *p, int stage, ptrdiff_t item, void *s
     const ptrdiff_t image = item / d->row_blocks, first = item % d->row_blocks * d->rows;
     const ptrdiff_t rows = min_of(d->rows, d->oh - first), most = NAME(ROWWISE_TILES);
     NAME(rowwise_inputs)(d, (const REAL *)p->a + image * d->ih * d->iw * d->channels, first - d->top,
-                         rows + p->g.kh - 1, scratch);
+                         rows + p->g.kh - 1, scratch, (REAL *)scratch + d->inputs - d->line);
     REAL *out = (REAL *)p->out + (image * d->oh + first) * d->ow * d->to;
     NAME(row_tiles) t = {.rows = p->g.kh, .row = d->tile_row, .channels = d->from};
     t.tile = d->from * 8, t.columns = d->ow, t.pixel = d->to;

@@ -134,15 +134,19 @@ static void (*const NAME(few_blocks)[2][6][5])(const NAME(few_pairs) *) = {
 #undef EACH_M
 #undef F
 
-/* Adds result rows `row` ... `row + rows - 1` of an image to all sums S; `scratch` holds x. The next block's
-   errors follow this one's in memory, and `more` says that they are wanted. */
-static void NAME(add_few)(const plan *p, ptrdiff_t image, ptrdiff_t row, ptrdiff_t rows, int more, REAL *x,
-                          REAL *s) {
+/* Adds result rows `row` ... `row + rows - 1` of an image to all sums S. x holds the transformed inputs, of
+   the block of rows before this one if this is not a `fresh` one. The next block's errors follow this one's
+   in memory, and `more` says that they are wanted. */
+static void NAME(add_few)(const plan *p, ptrdiff_t image, ptrdiff_t row, ptrdiff_t rows, int fresh, int more,
+                          REAL *x, REAL *s) {
     const NAME(rowwise) *d = (const void *)p->own;
     const ptrdiff_t kh = p->g.kh, pairs = kh * d->from, chunks = ceil_div(pairs, FEW_PAIRS);
     const REAL *const dy = (const REAL *)p->b + (image * d->oh + row) * d->ow * d->to;
-    NAME(rowwise_inputs)(d, (const REAL *)p->a + image * d->ih * d->iw * d->channels, row - d->top,
-                         rows + kh - 1, x);
+    /* The last kh - 1 rows of the block before are the first of this one. */
+    const ptrdiff_t kept = fresh ? 0 : kh - 1;
+    memmove(x, x + d->rows * d->tile_row, (size_t)(kept * d->tile_row) * sizeof(REAL));
+    NAME(rowwise_inputs)(d, (const REAL *)p->a + image * d->ih * d->iw * d->channels, row - d->top + kept,
+                         rows + kh - 1 - kept, x + kept * d->tile_row, x + d->inputs - d->line);
     NAME(few_pairs)
     t = {.rows = rows, .tile = d->from * 8, .pixel = d->to};
     t.point = d->s_point, t.pair = d->vectors * LANES;

@@ -131,13 +131,12 @@ static void NAME(rowwise_slice)(const plan *p, ptrdiff_t item, REAL *to, REAL *s
     REAL *const s = scratch, *const v = s + 8 * d->s_point, *const w = v + 8 * d->v_point;
     REAL *const line = w + 8 * d->w_point;
     memset(s, 0, (size_t)(8 * d->s_point) * sizeof(REAL));
-    const ptrdiff_t blocks = g->n * d->row_blocks, end = even_cut(blocks, d->slices, slice + 1);
-    for (ptrdiff_t block = even_cut(blocks, d->slices, slice); block < end; block++) {
+    const ptrdiff_t blocks = g->n * d->row_blocks, begin = even_cut(blocks, d->slices, slice);
+    for (ptrdiff_t block = begin; block < even_cut(blocks, d->slices, slice + 1); block++) {
         b.image = block / d->row_blocks, b.row = block % d->row_blocks * d->rows;
         b.rows = min_of(d->rows, d->oh - b.row);
         if (d->few) {
-            NAME(add_few)(p, b.image, b.row, b.rows, block < blocks - 1, v,
-                          s); /* the next slice may follow */
+            NAME(add_few)(p, b.image, b.row, b.rows, b.row == 0 || block == begin, block < blocks - 1, v, s);
             continue;
         }
         NAME(many_inputs)(d, &b, p->a, g->kh, v, line);
@@ -177,7 +176,7 @@ static double NAME(few_sizes)(NAME(rowwise) * d, const conv *g) {
     NAME(cut_rows)(d, g->kh, min_of(d->rows, NAME(FEW_BYTES) / (d->ow * lines)));
     d->s_point = pairs * d->vectors * LANES;
     d->v_point = ceil_div(d->inputs, 8);
-    const double rows = (double)(g->n * (d->oh + d->row_blocks * (g->kh - 1)));
+    const double rows = (double)(g->n * (d->oh + g->kh - 1));
     const double tiles = (double)(g->n * d->oh * d->across * d->vectors);
     return cost_winograd_1d_few_grad(tiles * (double)pairs, rows * (double)(d->across * d->from),
                                      tiles * (double)ceil_div(pairs, FEW_PAIRS), (double)d->m, REGISTERS);
