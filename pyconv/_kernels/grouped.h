@@ -1,4 +1,3 @@
-#include <stdlib.h>
 /* grouped.h: direct convolution of groups of few channels and few filters, several groups in the lanes.
 
        y[p, k] = b[k] + sum over i, j, t of x[i row + j column + p step + at(k) + t] w[i, j, t, k]
@@ -169,7 +168,6 @@ static void NAME(grouped_run)(const plan *p, int stage, ptrdiff_t item, void *sh
 
 /* Completes the plan, which is direct.h's, if this costs less than its present estimate. */
 static void NAME(grouped_plan)(plan *p) {
-    if (getenv("NO_grouped")) return; //TMP
     plan tried = *p;
     NAME(direct) *d = (void *)tried.own;
     *d = *(const NAME(direct) *)(const void *)p->own;
@@ -184,7 +182,7 @@ static void NAME(grouped_plan)(plan *p) {
     NAME(direct_blocks)(d, pixel, d->n);
     const double blocks = (double)(d->n * d->blocks);
     tried.cycles = blocks * (adds * 1.25 + (double)(d->oh * d->ow) * 3);
-    if (!getenv("FORCE_grouped") && tried.cycles >= p->cycles) return;
+    if (tried.cycles >= p->cycles) return;
     tried.items[0] = d->blocks;
     tried.items[1] = d->n * d->row_blocks;
     tried.shared_bytes = (size_t)(d->blocks * d->size * LANES * size);

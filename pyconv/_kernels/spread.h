@@ -179,7 +179,6 @@ INLINE double NAME(spread_step)(ptrdiff_t columns, ptrdiff_t vectors) {
 
 /* Completes the plan if this costs less than its present estimate. */
 static void NAME(spread_plan)(plan *p, int grad) {
-    if (getenv("NO_spread")) return; //TMP
     const conv *g = &p->g;
     plan tried = *p;
     NAME(spread) *d = (void *)tried.own;
@@ -206,7 +205,7 @@ static void NAME(spread_plan)(plan *p, int grad) {
     tried.cycles = items * (double)(NAME(row_pairs)(g) * d->from) * NAME(spread_step)(d->iw, d->vectors) +
                    lines * (double)(d->iw * d->vectors) * 4 +
                    lines * (double)(d->ow * ceil_div(d->to, LANES)) * 3;
-    if (!getenv("FORCE_spread") && 1.1 * tried.cycles >= p->cycles) return;
+    if (1.1 * tried.cycles >= p->cycles) return;
     tried.stages = 2;
     tried.items[0] = g->groups;
     tried.items[1] = g->n * g->groups * d->row_blocks;

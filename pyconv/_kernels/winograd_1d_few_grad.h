@@ -23,10 +23,14 @@ typedef struct NAME(few_pairs) {
     ptrdiff_t point, pair; /* in S: from point to point, from pair to pair; vectors follow one another */
 } NAME(few_pairs);
 
-/* A y in two points, 0 and inf, 1 and -1, 2 and -2 or 1/2 and -1/2; of M errors there are `count`. */
-INLINE void NAME(errors_in_two)(const REAL *y, ptrdiff_t pixel, ptrdiff_t count, vec *w, const int M,
+/* A y in two points, 0 and inf, 1 and -1, 2 and -2 or 1/2 and -1/2; of M errors there are `count`. Pointers to
+   every third, as in tile.h: an address for each would not fit in the registers. */
+INLINE void NAME(errors_in_two)(const REAL *first, ptrdiff_t pixel, ptrdiff_t count, vec *w, const int M,
                                 const int two) {
-#define Y(j) ((j) < count ? NAME(load)(y + (j) * pixel) : (vec){0})
+    const REAL *y[2] = {first, first + 3 * pixel};
+    APART(y[0]);
+    if (M > 3) APART(y[1]);
+#define Y(j) ((j) < count ? NAME(load)(y[(j) / 3] + (j) % 3 * pixel) : (vec){0})
     if (two == 0) {
         w[0] = Y(0), w[1] = Y(M - 1);
         return;
