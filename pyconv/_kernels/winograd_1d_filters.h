@@ -16,16 +16,22 @@ INLINE void NAME(filter_points)(const plan *p, ptrdiff_t v, ptrdiff_t i, ptrdiff
     const REAL *const w = (const REAL *)p->b + row * g->kw * g->c * g->k + c % d->channels * inner +
                           NAME(vector_start)(v, d->to) * next;
     vec first = {0}, last = {0}, parts[2][3] = {{{0}}}; /* even and odd powers of 1, 2 and 1/2 */
-    REAL two = 1, half_power = 1;
-    for (ptrdiff_t j = 0; j < count; j++, two *= 2, half_power /= 2) {
+    UNROLL
+    for (int j = 0; j < 7; j++) {
+        if (j >= count) break;
         const ptrdiff_t column = d->grad ? g->kw - 1 - start - j : start + j;
-        REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES)));
-        for (ptrdiff_t l = 0; l < LANES; l++) lanes[l] = w[column * g->c * g->k + l * next];
-        last = *(const vec *)lanes;
+        const REAL *const from = w + column * g->c * g->k;
+        if (next == 1)
+            last = NAME(load)(from);
+        else {
+            REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES)));
+            for (ptrdiff_t l = 0; l < LANES; l++) lanes[l] = from[l * next];
+            last = *(const vec *)lanes;
+        }
         if (j == 0) first = last;
         parts[j % 2][0] += last;
-        parts[j % 2][1] += two * last;
-        parts[j % 2][2] += half_power * last;
+        parts[j % 2][1] += (REAL)(1 << j) * last;
+        parts[j % 2][2] += 1 / (REAL)(1 << j) * last;
     }
     points[0] = first * norms[0];
     points[3] = count == d->taps ? last : (vec){0};
