@@ -31,7 +31,7 @@ static void NAME(take_apart)(const REAL *from, ptrdiff_t step, const REAL *end, 
 
 /* Cycles for a pixel. */
 INLINE double NAME(apart_cycles)(ptrdiff_t channels, ptrdiff_t step) {
-    return channels == 1 && step == 1 ? 0.2 : (double)ceil_div(channels, LANES) * 4;
+    return channels == 1 && step == 1 ? 0.2 : (double)ceil_div(channels, LANES) * 7;
 }
 
 /* Columns x0, x0 + step ... of row y of an image, h by w pixels of `pixel` numbers of which the first
