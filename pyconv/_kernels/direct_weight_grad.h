@@ -4,7 +4,8 @@
 
    The pixels are cut into blocks of rows (of several images, where these are small) whose errors fit in the
    L1 cache and whose input, copied with its padding, fits in L2; the tiles of one block fetch the errors of
-   the next from memory. Stage 0, an item: one part of the blocks, one group, one block of 2 LANES filters.
+   the next from memory. Under a dilation every D-th column of few channels is copied to a region of its own,
+   where the kernel's columns are neighbours again; its errors are every D-th too. Stage 0, an item: one part of the blocks, one group, one block of 2 LANES filters.
    Its sums, [i][j][c][2 LANES], are its own part of `shared`; every tile of them visits every block. Stage 1
    adds the parts up in their order, and stores. How many parts there are depends on the shape alone. */
 
@@ -16,7 +17,8 @@ typedef struct NAME(gradient) {
     ptrdiff_t parts;                    /* items that share out the blocks of pixels */
     ptrdiff_t region_rows, region_columns; /* input that a block's rows see */
     ptrdiff_t copied, packed;              /* the input, the errors go through scratch */
-    ptrdiff_t merged;                      /* the kernel's columns and channels are one run */
+    ptrdiff_t phases; /* parts of the columns, each as if there were no dilation */
+    ptrdiff_t merged; /* the kernel's columns and channels are one run */
 } NAME(gradient);
 
 INLINE ptrdiff_t NAME(min)(ptrdiff_t a, ptrdiff_t b) {
@@ -64,10 +66,11 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
     const ptrdiff_t vectors = d->vectors - 2 * block < 2 ? 1 : 2;
     const ptrdiff_t k = NAME(vector_start)(2 * block, d->to),
                     second = NAME(vector_start)(2 * block + 1, d->to) - k;
-    const ptrdiff_t region = d->region_rows * d->region_columns * d->from;
+    const ptrdiff_t phase_region = d->region_rows * d->region_columns * d->from;
+    const ptrdiff_t region = d->phases * phase_region;
     REAL *errors = scratch + (d->copied ? (d->images * region + LANES - 1) / LANES * LANES : 0);
     NAME(outer) t;
-    t.fresh = 1;
+    int fresh = 1;
     t.second = second;
     t.next_pixel = g->k;
     for (ptrdiff_t b = part * d->pixel_blocks / d->parts; b < (part + 1) * d->pixel_blocks / d->parts; b++) {
@@ -76,8 +79,7 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
         const REAL *x = (const REAL *)p->a + image * g->h * g->w * g->c;
         t.images = NAME(min)(d->images, g->n - image);
         t.rows = NAME(min)(d->rows, g->oh - first);
-        t.columns = g->ow;
-        t.dy_pixel = g->k;
+        ptrdiff_t dy_pixel = g->k;
         t.dy_row = g->ow * g->k;
         t.dy_image = g->oh * t.dy_row;
         if (d->packed) {
@@ -86,8 +88,8 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
                                   (const REAL *)p->b + g->n * t.dy_image, t.rows * g->ow, g->k, vectors,
                                   second, NAME(min)(d->to, LANES));
             dy = errors;
-            t.dy_pixel = vectors * LANES;
-            t.dy_row = g->ow * t.dy_pixel;
+            dy_pixel = vectors * LANES;
+            t.dy_row = g->ow * dy_pixel;
             t.dy_image = t.rows * t.dy_row;
             t.second = LANES;
         }
@@ -95,9 +97,10 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
         t.x_image = g->h * row;
         if (d->copied) {
             for (ptrdiff_t n = 0; n < t.images; n++)
-                NAME(copy_region)(scratch + n * region, x + n * t.x_image, g->h, g->w, g->c,
-                                  first * g->sh - g->pt, d->region_rows, -g->pl, d->region_columns,
-                                  group * d->from, d->from);
+                for (ptrdiff_t phase = 0; phase < d->phases; phase++)
+                    NAME(copy_columns)(scratch + n * region + phase * phase_region, x + n * t.x_image, g->h,
+                                       g->w, g->c, first * g->sh - g->pt, d->region_rows, phase - g->pl,
+                                       d->phases, d->region_columns, group * d->from, d->from);
             x = scratch;
             pixel = d->from;
             row = d->region_columns * pixel;
@@ -117,24 +120,29 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
             r1 = NAME(min)(r1, rows);
             REAL *sum = sums + i * tap_row;
             if (r1 <= r0) {
-                if (t.fresh) memset(sum, 0, (size_t)tap_row * sizeof(REAL));
+                if (fresh) memset(sum, 0, (size_t)tap_row * sizeof(REAL));
                 continue;
             }
             t.rows = r1 - r0;
             for (ptrdiff_t j = 0; j < taps; j++, sum += run * vectors * LANES)
-                for (ptrdiff_t tile = 0; tile < tiles; tile++) {
+                for (ptrdiff_t piece = 0; piece < d->phases * tiles; piece++) {
+                    const ptrdiff_t phase = piece / tiles, tile = piece % tiles;
                     const ptrdiff_t l = tile * run / tiles, end = (tile + 1) * run / tiles;
-                    t.x = x + r0 * t.x_row + i * g->dh * row + j * g->dw * pixel + l;
-                    t.dy = dy + r0 * t.dy_row;
+                    t.columns = ceil_div(g->ow - phase, d->phases);
+                    t.x = x + phase * phase_region + r0 * t.x_row + i * g->dh * row + j * g->dw * pixel + l;
+                    t.dy = dy + r0 * t.dy_row + phase * dy_pixel;
+                    t.dy_pixel = d->phases * dy_pixel;
                     /* Once, in the kernel row that sees the least padding, a share with each tile. */
-                    const ptrdiff_t pixels = j == 0 && i == g->kh / 2 ? t.images * t.rows * t.columns : 0;
-                    t.next = next + tile * pixels / tiles * g->k;
-                    t.fetch = (tile + 1) * pixels / tiles - tile * pixels / tiles;
+                    const ptrdiff_t pixels = j == 0 && i == g->kh / 2 ? t.images * t.rows * g->ow : 0;
+                    t.next = next + even_cut(pixels, d->phases * tiles, piece) * g->k;
+                    t.fetch = even_cut(pixels, d->phases * tiles, piece + 1) -
+                              even_cut(pixels, d->phases * tiles, piece);
+                    t.fresh = fresh && phase == 0;
                     t.sum = sum + l * vectors * LANES;
                     NAME(outers)[vectors - 1][end - l - 1](&t);
                 }
         }
-        t.fresh = 0;
+        fresh = 0;
     }
 }
 
@@ -184,12 +192,14 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->to = g->k / g->groups;
     d->vectors = (d->to + LANES - 1) / LANES;
     d->blocks = (d->vectors + 1) / 2;
+    d->phases = g->sw == 1 && g->kw > 1 && d->from < NAME(tile_pixels)(2) ? g->dw : 1;
+    d->merged = g->dw == 1 || d->phases > 1;
     d->region_columns = (g->ow - 1) * g->sw + (g->kw - 1) * g->dw + 1;
     const ptrdiff_t reach = (g->kh - 1) * g->dh + 1;
     const ptrdiff_t products = g->kh * g->kw * d->from;
     d->copied = (g->groups > 1 && g->kw > 1) || g->pt > 0 || g->pl > 0 || d->region_columns > g->w ||
-                (g->oh - 1) * g->sh + reach > g->h;
-    d->merged = g->dw == 1;
+                (g->oh - 1) * g->sh + reach > g->h || d->phases > 1;
+    if (d->phases > 1) d->region_columns = ceil_div(g->ow, d->phases) + g->kw - 1;
     d->packed = d->to < LANES || (products >= 64 && g->k > 2 * LANES);
 
     /* A block: its errors in 16 KiB, but 128 pixels at least; whole images where these are small. */
@@ -205,7 +215,7 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->parts = NAME(gradient_parts)(g, items, d->pixel_blocks, products * g->k * size);
 
     const ptrdiff_t width = NAME(min)(d->vectors, 2) * LANES;
-    const ptrdiff_t region = d->images * d->region_rows * d->region_columns * d->from;
+    const ptrdiff_t region = d->images * d->phases * d->region_rows * d->region_columns * d->from;
     const ptrdiff_t errors = d->images * d->rows * g->ow * width;
     p->stages = 2;
     p->items[0] = d->parts * items;

@@ -32,28 +32,37 @@ static void NAME(copy_channels)(REAL *to, const REAL *to_end, const REAL *from, 
 #undef PIECES
 }
 
-/* Rows y0 ... y0 + rows - 1 and columns x0 ... x0 + columns - 1 of an (h, w, c) image, channels c0 ... c0 +
+/* Rows y0 ... y0 + rows - 1 and the columns x0, x0 + every ... of an (h, w, c) image, channels c0 ... c0 +
    count - 1, to (rows, columns, count); what lies outside the image is zero. */
-static void NAME(copy_region)(REAL *to, const REAL *image, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c,
-                              ptrdiff_t y0, ptrdiff_t rows, ptrdiff_t x0, ptrdiff_t columns, ptrdiff_t c0,
-                              ptrdiff_t count) {
+static void NAME(copy_columns)(REAL *to, const REAL *image, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c,
+                               ptrdiff_t y0, ptrdiff_t rows, ptrdiff_t x0, ptrdiff_t every, ptrdiff_t columns,
+                               ptrdiff_t c0, ptrdiff_t count) {
     const REAL *const source_end = image + h * w * c, *const target_end = to + rows * columns * count;
-    const ptrdiff_t from = x0 < 0 ? 0 : x0, until = x0 + columns > w ? w : x0 + columns;
-    const ptrdiff_t inside = until > from ? until - from : 0;
-    const ptrdiff_t left = inside ? from - x0 : columns, right = columns - left - inside;
+    const ptrdiff_t left = min_of(x0 < 0 ? ceil_div(-x0, every) : 0, columns), from = x0 + left * every;
+    const ptrdiff_t inside = from < w ? min_of((w - 1 - from) / every + 1, columns - left) : 0;
+    const ptrdiff_t right = columns - left - inside;
     for (ptrdiff_t row = 0; row < rows; row++, to += columns * count) {
         const ptrdiff_t y = y0 + row;
         if (y < 0 || y >= h) {
             memset(to, 0, (size_t)(columns * count) * sizeof(REAL));
             continue;
         }
-        const REAL *source = image + (y * w + from) * c + c0;
         REAL *target = to + left * count;
         if (left) memset(to, 0, (size_t)(left * count) * sizeof(REAL));
-        if (count == c)
-            memcpy(target, source, (size_t)(inside * c) * sizeof(REAL));
-        else
-            NAME(copy_channels)(target, target_end, source, source_end, inside, c, count);
+        if (inside) {
+            const REAL *const source = image + (y * w + from) * c + c0;
+            if (every == 1 && count == c)
+                memcpy(target, source, (size_t)(inside * c) * sizeof(REAL));
+            else
+                NAME(copy_channels)(target, target_end, source, source_end, inside, every * c, count);
+        }
         if (right) memset(target + inside * count, 0, (size_t)(right * count) * sizeof(REAL));
     }
+}
+
+/* The same of neighbouring columns. */
+INLINE void NAME(copy_region)(REAL *to, const REAL *image, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c,
+                              ptrdiff_t y0, ptrdiff_t rows, ptrdiff_t x0, ptrdiff_t columns, ptrdiff_t c0,
+                              ptrdiff_t count) {
+    NAME(copy_columns)(to, image, h, w, c, y0, rows, x0, 1, columns, c0, count);
 }
