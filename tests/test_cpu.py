@@ -83,6 +83,21 @@ CONVOLUTIONS = {
     "kernel 1, narrow images": (5, 6, 5, 12, 33, 1, 1, {}),
     "kernel 1, narrow images, groups": (5, 6, 5, 24, 36, 1, 1, {"groups": 3}),
     "kernel 5 by 1, narrow images": (2, 9, 7, 6, 20, 5, 1, {}),
+    "errors narrower than the kernel": (2, 9, 17, 12, 20, 3, 7, {"dilation": (1, 2)}),
+    "errors one pixel wide": (2, 10, 10, 15, 17, 10, 10, {"padding": ((4, 4), (0, 0))}),
+    "errors narrower than the kernel, stride": (1, 19, 40, 4, 33, 3, 9, {"stride": (2, 3), "dilation": (2, 4)}),
+    "kernel wider than the image": (2, 6, 3, 21, 6, 3, 8, {"padding": ((0, 2), (6, 3))}),
+    "few from few on a wide image": (1, 4, 130, 9, 6, 3, 5, {"padding": (2, 0)}),
+    "groups of four": (2, 9, 11, 16, 16, 3, 5, {"groups": 4, "padding": (1, 2)}),
+    "five groups of two to four": (2, 9, 8, 10, 20, 3, 3, {"groups": 5, "padding": ((0, 1), (2, 1))}),
+    "six groups, stride and dilation": (2, 13, 9, 12, 24, 3, 3, {"groups": 6, "stride": 2, "dilation": 2, "padding": 2}),
+    "six groups of eight to one": (1, 9, 9, 48, 6, 2, 2, {"groups": 6}),
+    "seven groups of one to three": (2, 12, 11, 7, 21, 5, 4, {"groups": 7, "stride": (1, 2), "padding": (2, 0)}),
+    "eight groups, kernel 1": (3, 7, 7, 16, 32, 1, 1, {"groups": 8}),
+    "eight groups, stride beyond the kernel": (2, 11, 10, 16, 16, 1, 2, {"groups": 8, "stride": (2, 3)}),
+    "one to forty, dilation": (2, 13, 15, 1, 40, 3, 5, {"dilation": (2, 3), "padding": (0, 5)}),
+    "three to twenty, dilation beyond the results": (3, 9, 14, 3, 20, 2, 3, {"dilation": (1, 6), "padding": (1, 0)}),
+    "two groups, dilation": (2, 12, 17, 8, 40, 3, 3, {"groups": 2, "dilation": 2, "padding": 2}),
     "one column, stride across": (2, 9, 1, 8, 8, 1, 1, {"stride": (1, 2)}),
     "one pixel, stride across": (3, 1, 1, 8, 8, 1, 1, {"stride": (1, 2)}),
     "one column, kernel 3 by 1, stride across": (1, 6, 1, 8, 8, 3, 1, {"stride": (1, 2), "padding": (2, 0)}),
@@ -189,6 +204,40 @@ def test_convolution_matches_pytorch(name):
     gx = tx.grad.numpy().transpose(0, 2, 3, 1)[:, g.pt : g.pt + g.h, g.pl : g.pl + g.w]
     assert_close(_cpu.conv2d_input_grad(dy, w, g), gx, "float64")
     assert_close(_cpu.conv2d_weight_grad(x, dy, g), tw.grad.numpy().transpose(2, 3, 1, 0), "float64")
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+@pytest.mark.parametrize(
+    "name", ("errors narrower than the kernel", "few from few on a wide image", "five groups of two to four")
+)
+def test_nan_and_infinity_reach_as_far_as_the_kernel(name, isa):
+    g, x, w, _, dy = problem(name, "float32")
+    x[0, 2, 1, 0], x[0, 1, 2, -1] = np.nan, np.inf
+    dy[0, 1, 1, 0], dy[0, 0, 2, -1] = np.nan, -np.inf
+    for value, expected in (
+        (_cpu.conv2d(x, w, None, g, algorithm="direct"), reference.conv2d(x, w, None, g)),
+        (_cpu.conv2d_input_grad(dy, w, g, algorithm="direct"), reference.conv2d_input_grad(dy, w, g)),
+    ):
+        assert 0 < np.isfinite(expected).mean() < 1
+        np.testing.assert_array_equal(np.isfinite(value), np.isfinite(expected))
+
+
+@pytest.mark.skipif("avx512" not in _cpu.isas(), reason="this processor has no AVX-512")
+def test_half_a_vector_of_filters_takes_half_as_wide_vectors():
+    """8 filters leave 8 of 16 lanes idle: the bits are those of AVX2, whose vectors hold 8; 16 filters do not."""
+    rng, before = np.random.default_rng(3), _cpu.isa()
+    try:
+        for filters, same in ((8, True), (16, False)):
+            g = conv_geometry((2, 9, 11, 40), (3, 3, 40, filters), stride=2)
+            x, w = (rng.standard_normal(shape).astype("float32") for shape in (g.input_shape, g.weight_shape))
+            results = {}
+            for isa, algorithm in (("avx512", "auto"), ("avx2", "auto"), ("avx512", "direct")):
+                _cpu.set_isa(isa)
+                results[isa, algorithm] = _cpu.conv2d(x, w, None, g, algorithm=algorithm).tobytes()
+            auto = results["avx512", "auto"]
+            assert auto == results["avx2" if same else "avx512", "auto" if same else "direct"]
+    finally:
+        _cpu.set_isa(before)
 
 
 @pytest.mark.parametrize("name", ("first layer", "odd channels", "groups"))

@@ -78,21 +78,20 @@ INLINE ptrdiff_t NAME(spread_place)(const NAME(spread) * d, ptrdiff_t s) {
                             : s * d->stride % d->dilation * d->part + s * d->stride / d->dilation * d->to;
 }
 
-/* The products of columns s ... s + count - 1, `width` lanes each, to the line. */
-static void NAME(spread_columns)(const NAME(spread) * d, const REAL *sums, ptrdiff_t width, ptrdiff_t s,
-                                 ptrdiff_t count, REAL *line) {
+/* The products of columns s ... s + count - 1, `width` lanes each of which `lanes` are filters, to the line. The
+   others are zero unless the input is not finite, and would then spread too far. */
+static void NAME(spread_columns)(const NAME(spread) * d, const REAL *sums, ptrdiff_t width, ptrdiff_t lanes,
+                                 ptrdiff_t s, ptrdiff_t count, REAL *line) {
+    ivec keep; /* in the last vector */
+    for (int l = 0; l < LANES; l++) keep[l] = width - LANES + l < lanes ? -1 : 0;
     for (ptrdiff_t turn = 0; turn < min_of(d->apart, count); turn++)
         for (ptrdiff_t i = turn; i < count; i += d->apart) {
-            REAL *const to = line + NAME(spread_place)(d, s + i);
+            REAL *const to = line + NAME(spread_place)(d, s + i), *const last = to + width - LANES;
             const REAL *const from = sums + i * width;
-            const vec first = NAME(load)(to) + *(const vec *)from;
-            if (width == LANES) {
-                NAME(store)(to, first);
-                continue;
-            }
-            const vec second = NAME(load)(to + LANES) + *(const vec *)(from + LANES);
-            NAME(store)(to, first);
-            NAME(store)(to + LANES, second);
+            const vec end = *(const vec *)(from + width - LANES);
+            const vec sum = NAME(load)(last) + (vec)((ivec)end & keep);
+            if (width > LANES) NAME(store)(to, NAME(load)(to) + *(const vec *)from);
+            NAME(store)(last, sum);
         }
 }
 
@@ -156,7 +155,7 @@ static void NAME(spread_run)(const plan *p, int stage, ptrdiff_t item, void *sha
                     const ptrdiff_t count = even_cut(d->iw, chunks, chunk + 1) - s;
                     t.x = x + s * pixel, t.y = sums;
                     NAME(tile_row)(&t, vectors, count);
-                    NAME(spread_columns)(d, sums, width, s, count, line);
+                    NAME(spread_columns)(d, sums, width, min_of(width, d->run - v * LANES), s, count, line);
                 }
             }
             filters += y.taps * d->from * width;
