@@ -73,9 +73,9 @@ static inline double cost_winograd_1d_planes(double products, double inputs, dou
 }
 
 /* The weight gradient. Errors of few pairs are transformed in registers, anew for every register block: 3 m
-   loads and almost as many operations. 16 registers hold half as much, and a vector is half of a cache line. Of many
-   it is done to memory: a tile's stores cost more than its operations, and sums (blocks of rows x their
-   products) are loaded and stored. */
+   loads and almost as many operations. 16 registers hold half as much, and a vector is half of a cache line.
+   Of many it is done to memory: a tile's stores cost more than its operations, and sums (blocks of rows x
+   their products) are loaded and stored. */
 static inline double cost_winograd_1d_few_grad(double products, double inputs, double errors, double m,
                                                int registers) {
     return products * 8 / (registers == 32 ? 1.5 : 0.7) + inputs * 6 + errors * (1 + 2.4 * m);

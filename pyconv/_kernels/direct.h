@@ -26,7 +26,7 @@ typedef struct NAME(direct) {
     ptrdiff_t together;        /* grouped.h: groups of a block */
     ptrdiff_t width;           /* packed filters of one group: whole vectors, or as many as there are (dot) */
     ptrdiff_t size;            /* packed numbers of one filter, all phases */
-    ptrdiff_t results;                      /* result rows of the longest phase */
+    ptrdiff_t results;         /* result rows of the longest phase */
     ptrdiff_t rows, row_blocks;             /* rows (of a phase) of one item, and how many items that makes */
     ptrdiff_t splits;                       /* items that share out the blocks of filters */
     ptrdiff_t low_y, high_y, low_x, high_x; /* first and last tap of result 0, over all phases */
@@ -270,9 +270,9 @@ static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
             size += phase;
             if (d->dot && y.taps && x.taps && (NAME(is_merged)(&x) ? x.taps : 1) * d->from < LANES)
                 *adds = INFINITY;
-            *adds += (double)(y.count * x.count) *
-                     (d->dot ? (double)d->to * ((double)(phase / LANES) * loads + 13)
-                             : (double)(phase * d->vectors));
+            *adds +=
+                (double)(y.count * x.count) * (d->dot ? (double)d->to * ((double)(phase / LANES) * loads + 13)
+                                                      : (double)(phase * d->vectors));
         }
     }
     const double images = (double)p->g.n / (double)d->n; /* of which one is made */
@@ -314,8 +314,7 @@ static void NAME(direct_plan)(plan *p) {
     int found = 0;
     d->results = 0;
     double adds, dot_adds;
-    d->large =
-        d->n * d->oh * d->ow * d->groups * d->to * size >= LARGE && d->to % LANES == 0;
+    d->large = d->n * d->oh * d->ow * d->groups * d->to * size >= LARGE && d->to % LANES == 0;
     d->vectors = (d->to + LANES - 1) / LANES;
     d->dot = 1;
     const ptrdiff_t dot_size = NAME(direct_size)(p, &dot_adds);

@@ -5,9 +5,10 @@
    The pixels are cut into blocks of rows (of several images, where these are small) whose errors fit in the
    L1 cache and whose input, copied with its padding, fits in L2; the tiles of one block fetch the errors of
    the next from memory. Under a dilation every D-th column of few channels is copied to a region of its own,
-   where the kernel's columns are neighbours again; its errors are every D-th too. Stage 0, an item: one part of the blocks, one group, one block of 2 LANES filters.
-   Its sums, [i][j][c][2 LANES], are its own part of `shared`; every tile of them visits every block. Stage 1
-   adds the parts up in their order, and stores. How many parts there are depends on the shape alone. */
+   where the kernel's columns are neighbours again; its errors are every D-th too. Stage 0, an item: one part
+   of the blocks, one group, one block of 2 LANES filters. Its sums, [i][j][c][2 LANES], are its own part of
+   `shared`; every tile of them visits every block. Stage 1 adds the parts up in their order, and stores. How
+   many parts there are depends on the shape alone. */
 
 typedef struct NAME(gradient) {
     ptrdiff_t from, to;                 /* channels and filters of one group */
@@ -17,8 +18,8 @@ typedef struct NAME(gradient) {
     ptrdiff_t parts;                    /* items that share out the blocks of pixels */
     ptrdiff_t region_rows, region_columns; /* input that a block's rows see */
     ptrdiff_t copied, packed;              /* the input, the errors go through scratch */
-    ptrdiff_t phases; /* parts of the columns, each as if there were no dilation */
-    ptrdiff_t merged; /* the kernel's columns and channels are one run */
+    ptrdiff_t phases;                      /* parts of the columns, each as if there were no dilation */
+    ptrdiff_t merged;                      /* the kernel's columns and channels are one run */
 } NAME(gradient);
 
 INLINE ptrdiff_t NAME(min)(ptrdiff_t a, ptrdiff_t b) {

@@ -62,12 +62,13 @@ INLINE void NAME(grouped_body)(const NAME(grouped_tile) * t, const int P) {
     static void NAME(grouped_##P)(const NAME(grouped_tile) * t) {                                            \
         NAME(grouped_body)(t, P);                                                                            \
     }
-GROUPED(1) GROUPED(2) GROUPED(3) GROUPED(4) GROUPED(5) GROUPED(6) GROUPED(7) GROUPED(8)
+GROUPED(1)
+GROUPED(2) GROUPED(3) GROUPED(4) GROUPED(5) GROUPED(6) GROUPED(7) GROUPED(8)
 #undef GROUPED
 
-static void (*const NAME(grouped_tiles)[NAME(GROUPED_PIXELS)])(const NAME(grouped_tile) *) = {
-    NAME(grouped_1), NAME(grouped_2), NAME(grouped_3), NAME(grouped_4),
-    NAME(grouped_5), NAME(grouped_6), NAME(grouped_7), NAME(grouped_8),
+    static void (*const NAME(grouped_tiles)[NAME(GROUPED_PIXELS)])(const NAME(grouped_tile) *) = {
+        NAME(grouped_1), NAME(grouped_2), NAME(grouped_3), NAME(grouped_4),
+        NAME(grouped_5), NAME(grouped_6), NAME(grouped_7), NAME(grouped_8),
 };
 
 /* `count` pixels of a row, in tiles of two sizes that differ by one. */
@@ -134,8 +135,7 @@ static void NAME(grouped_run)(const plan *p, int stage, ptrdiff_t item, void *sh
     const ptrdiff_t row = (copied ? columns : d->iw) * pixel;
     in = copied ? scratch : in + low_y * row + d->low_x * pixel;
     INTEGER at[LANES] __attribute__((aligned(VECTOR_BYTES)));
-    for (ptrdiff_t l = 0; l < LANES; l++)
-        at[l] = (INTEGER)(min_of(l / d->to, d->together - 1) * d->from);
+    for (ptrdiff_t l = 0; l < LANES; l++) at[l] = (INTEGER)(min_of(l / d->to, d->together - 1) * d->from);
     NAME(grouped_tile)
     t = {.at = at, .channels = d->from, .lanes = d->together * d->to, .relu = p->relu};
     const REAL *filters = shared;

@@ -20,19 +20,19 @@
    Stage 1, an item: some result rows of one image and group. */
 
 enum {
-    NAME(SPREAD_COLUMNS) = 56,      /* of the buffer: a few tiles */
-    NAME(SPREAD_BYTES) = 48 << 10   /* lines of an item */
+    NAME(SPREAD_COLUMNS) = 56,    /* of the buffer: a few tiles */
+    NAME(SPREAD_BYTES) = 48 << 10 /* lines of an item */
 };
 
 typedef struct NAME(spread) {
-    ptrdiff_t grad;                    /* the input gradient, not the forward pass */
-    ptrdiff_t ih, iw, from;            /* input size, and its channels of one group */
-    ptrdiff_t oh, ow, to;              /* result size, and its channels of one group */
-    ptrdiff_t stride, dilation, left;  /* S, D and L */
-    ptrdiff_t phases;                  /* of the stride down */
-    ptrdiff_t run, vectors;            /* columns times results of a kernel row; vectors of them */
-    ptrdiff_t span, part, line;        /* columns of all lines, numbers of one, numbers of all */
-    ptrdiff_t apart;                   /* columns that do not overlap are so far apart */
+    ptrdiff_t grad;                   /* the input gradient, not the forward pass */
+    ptrdiff_t ih, iw, from;           /* input size, and its channels of one group */
+    ptrdiff_t oh, ow, to;             /* result size, and its channels of one group */
+    ptrdiff_t stride, dilation, left; /* S, D and L */
+    ptrdiff_t phases;                 /* of the stride down */
+    ptrdiff_t run, vectors;           /* columns times results of a kernel row; vectors of them */
+    ptrdiff_t span, part, line;       /* columns of all lines, numbers of one, numbers of all */
+    ptrdiff_t apart;                  /* columns that do not overlap are so far apart */
     ptrdiff_t rows, row_blocks;
     ptrdiff_t filters; /* packed numbers of one group */
 } NAME(spread);
@@ -78,8 +78,8 @@ INLINE ptrdiff_t NAME(spread_place)(const NAME(spread) * d, ptrdiff_t s) {
                             : s * d->stride % d->dilation * d->part + s * d->stride / d->dilation * d->to;
 }
 
-/* The products of columns s ... s + count - 1, `width` lanes each of which `lanes` are filters, to the line. The
-   others are zero unless the input is not finite, and would then spread too far. */
+/* The products of columns s ... s + count - 1, `width` lanes each of which `lanes` are filters, to the line.
+   The others are zero unless the input is not finite, and would then spread too far. */
 static void NAME(spread_columns)(const NAME(spread) * d, const REAL *sums, ptrdiff_t width, ptrdiff_t lanes,
                                  ptrdiff_t s, ptrdiff_t count, REAL *line) {
     ivec keep; /* in the last vector */
@@ -108,8 +108,7 @@ static void NAME(spread_out)(const plan *p, const REAL *line, ptrdiff_t group, R
     }
     for (ptrdiff_t x = 0; x < d->ow; x++, out += pixel) {
         const ptrdiff_t u = x >= from && x < until ? x + d->left : -1;
-        const REAL *const results =
-            u < 0 ? NULL : line + u % d->dilation * d->part + u / d->dilation * d->to;
+        const REAL *const results = u < 0 ? NULL : line + u % d->dilation * d->part + u / d->dilation * d->to;
         for (ptrdiff_t k = 0; k < d->to; k += LANES) {
             const ptrdiff_t count = d->to - k;
             vec sum = {0};
@@ -166,7 +165,8 @@ static void NAME(spread_run)(const plan *p, int stage, ptrdiff_t item, void *sha
                          (REAL *)p->out + (image * d->oh + r) * d->ow * p->g.groups * d->to);
 }
 
-/* Cycles for the products of one step of i, c in a row of the input: tiles of two sizes that differ by one. */
+/* Cycles for the products of one step of i, c in a row of the input: tiles of two sizes that differ by one.
+ */
 INLINE double NAME(spread_step)(ptrdiff_t columns, ptrdiff_t vectors) {
     double cycles = 0;
     for (ptrdiff_t v = 0; v < vectors; v += 2) {
@@ -209,8 +209,7 @@ static void NAME(spread_plan)(plan *p, int grad) {
     tried.items[0] = g->groups;
     tried.items[1] = g->n * g->groups * d->row_blocks;
     tried.shared_bytes = (size_t)(g->groups * d->filters * size);
-    tried.scratch_bytes =
-        (size_t)round_up((NAME(SPREAD_COLUMNS) * 2 * LANES + d->rows * d->line) * size, 64);
+    tried.scratch_bytes = (size_t)round_up((NAME(SPREAD_COLUMNS) * 2 * LANES + d->rows * d->line) * size, 64);
     tried.run = NAME(spread_run);
     *p = tried;
 }

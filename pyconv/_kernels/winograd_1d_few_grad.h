@@ -23,8 +23,8 @@ typedef struct NAME(few_pairs) {
     ptrdiff_t point, pair; /* in S: from point to point, from pair to pair; vectors follow one another */
 } NAME(few_pairs);
 
-/* A y in two points, 0 and inf, 1 and -1, 2 and -2 or 1/2 and -1/2; of M errors there are `count`. Pointers to
-   every third, as in tile.h: an address for each would not fit in the registers. */
+/* A y in two points, 0 and inf, 1 and -1, 2 and -2 or 1/2 and -1/2; of M errors there are `count`. Pointers
+   to every third, as in tile.h: an address for each would not fit in the registers. */
 INLINE void NAME(errors_in_two)(const REAL *first, ptrdiff_t pixel, ptrdiff_t count, vec *w, const int M,
                                 const int two) {
     const REAL *y[2] = {first, first + 3 * pixel};
