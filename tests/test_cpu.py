@@ -93,6 +93,8 @@ CONVOLUTIONS = {
     "six groups, stride, dilation": (2, 13, 9, 12, 24, 3, 3, {"groups": 6, "stride": 2, "dilation": 2, "padding": 2}),
     "six groups of eight to one": (1, 9, 9, 48, 6, 2, 2, {"groups": 6}),
     "seven groups of one to three": (2, 12, 11, 7, 21, 5, 4, {"groups": 7, "stride": (1, 2), "padding": (2, 0)}),
+    "five groups, the last image is small": (2, 2, 1, 5, 15, 2, 1, {"groups": 5}),
+    "three groups, a row is not seen": (1, 8, 1, 3, 15, 7, 1, {"groups": 3, "stride": (2, 1)}),
     "eight groups, kernel 1": (3, 7, 7, 16, 32, 1, 1, {"groups": 8}),
     "eight groups, stride beyond the kernel": (2, 11, 10, 16, 16, 1, 2, {"groups": 8, "stride": (2, 3)}),
     "one to forty, dilation": (2, 13, 15, 1, 40, 3, 5, {"dilation": (2, 3), "padding": (0, 5)}),

@@ -16,8 +16,8 @@ static int NAME(direct_forward)(plan *p) {
     d->step_y = g->sh, d->step_x = g->sw;
     NAME(stack_images)(g, d);
     NAME(direct_plan)(p);
-    NAME(plane_plan)(p, 0);
     if (g->groups > 1) NAME(grouped_plan)(p);
+    NAME(plane_plan)(p, 0);
     NAME(spread_plan)(p, 0);
     return 1;
 }
@@ -36,8 +36,8 @@ static int NAME(direct_input_grad)(plan *p) {
     d->step_y = d->step_x = 1;
     NAME(stack_images)(g, d);
     NAME(direct_plan)(p);
-    NAME(plane_plan)(p, 1);
     if (g->groups > 1) NAME(grouped_plan)(p);
+    NAME(plane_plan)(p, 1);
     NAME(spread_plan)(p, 1);
     return 1;
 }

@@ -18,8 +18,8 @@ typedef struct NAME(gradient) {
     ptrdiff_t parts;                    /* items that share out the blocks of pixels */
     ptrdiff_t region_rows, region_columns; /* input that a block's rows see */
     ptrdiff_t copied, packed;              /* the input, the errors go through scratch */
-    ptrdiff_t phases;                      /* parts of the columns, each as if there were no dilation */
-    ptrdiff_t merged;                      /* the kernel's columns and channels are one run */
+    ptrdiff_t phases, every; /* parts of the columns, each as if there were no dilation: every D-th */
+    ptrdiff_t merged;        /* the kernel's columns and channels are one run */
 } NAME(gradient);
 
 INLINE ptrdiff_t NAME(min)(ptrdiff_t a, ptrdiff_t b) {
@@ -101,7 +101,7 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
                 for (ptrdiff_t phase = 0; phase < d->phases; phase++)
                     NAME(copy_columns)(scratch + n * region + phase * phase_region, x + n * t.x_image, g->h,
                                        g->w, g->c, first * g->sh - g->pt, d->region_rows, phase - g->pl,
-                                       d->phases, d->region_columns, group * d->from, d->from);
+                                       d->every, d->region_columns, group * d->from, d->from);
             x = scratch;
             pixel = d->from;
             row = d->region_columns * pixel;
@@ -129,10 +129,10 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
                 for (ptrdiff_t piece = 0; piece < d->phases * tiles; piece++) {
                     const ptrdiff_t phase = piece / tiles, tile = piece % tiles;
                     const ptrdiff_t l = tile * run / tiles, end = (tile + 1) * run / tiles;
-                    t.columns = ceil_div(g->ow - phase, d->phases);
+                    t.columns = ceil_div(g->ow - phase, d->every);
                     t.x = x + phase * phase_region + r0 * t.x_row + i * g->dh * row + j * g->dw * pixel + l;
                     t.dy = dy + r0 * t.dy_row + phase * dy_pixel;
-                    t.dy_pixel = d->phases * dy_pixel;
+                    t.dy_pixel = d->every * dy_pixel;
                     /* Once, in the kernel row that sees the least padding, a share with each tile. */
                     const ptrdiff_t pixels = j == 0 && i == g->kh / 2 ? t.images * t.rows * g->ow : 0;
                     t.next = next + even_cut(pixels, d->phases * tiles, piece) * g->k;
@@ -193,14 +193,16 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->to = g->k / g->groups;
     d->vectors = (d->to + LANES - 1) / LANES;
     d->blocks = (d->vectors + 1) / 2;
-    d->phases = g->sw == 1 && g->kw > 1 && d->from < NAME(tile_pixels)(2) ? g->dw : 1;
-    d->merged = g->dw == 1 || d->phases > 1;
+    const int apart = g->dw > 1 && g->sw == 1 && g->kw > 1 && d->from < NAME(tile_pixels)(2);
+    d->phases = apart ? min_of(g->dw, g->ow) : 1;
+    d->every = apart ? g->dw : 1;
+    d->merged = g->dw == 1 || apart;
     d->region_columns = (g->ow - 1) * g->sw + (g->kw - 1) * g->dw + 1;
     const ptrdiff_t reach = (g->kh - 1) * g->dh + 1;
     const ptrdiff_t products = g->kh * g->kw * d->from;
     d->copied = (g->groups > 1 && g->kw > 1) || g->pt > 0 || g->pl > 0 || d->region_columns > g->w ||
-                (g->oh - 1) * g->sh + reach > g->h || d->phases > 1;
-    if (d->phases > 1) d->region_columns = ceil_div(g->ow, d->phases) + g->kw - 1;
+                (g->oh - 1) * g->sh + reach > g->h || apart;
+    if (apart) d->region_columns = ceil_div(g->ow, d->every) + g->kw - 1;
     d->packed = d->to < LANES || (products >= 64 && g->k > 2 * LANES);
 
     /* A block: its errors in 16 KiB, but 128 pixels at least; whole images where these are small. */

@@ -62,14 +62,16 @@ INLINE void NAME(grouped_body)(const NAME(grouped_tile) * t, const int P) {
     static void NAME(grouped_##P)(const NAME(grouped_tile) * t) {                                            \
         NAME(grouped_body)(t, P);                                                                            \
     }
-GROUPED(1)
-GROUPED(2) GROUPED(3) GROUPED(4) GROUPED(5) GROUPED(6) GROUPED(7) GROUPED(8)
+/* clang-format off */
+GROUPED(1) GROUPED(2) GROUPED(3) GROUPED(4) GROUPED(5) GROUPED(6) GROUPED(7) GROUPED(8)
 #undef GROUPED
 
-    static void (*const NAME(grouped_tiles)[NAME(GROUPED_PIXELS)])(const NAME(grouped_tile) *) = {
-        NAME(grouped_1), NAME(grouped_2), NAME(grouped_3), NAME(grouped_4),
-        NAME(grouped_5), NAME(grouped_6), NAME(grouped_7), NAME(grouped_8),
+#define G(P) NAME(grouped_##P)
+static void (*const NAME(grouped_tiles)[NAME(GROUPED_PIXELS)])(const NAME(grouped_tile) *) = {
+    G(1), G(2), G(3), G(4), G(5), G(6), G(7), G(8),
 };
+/* clang-format on */
+#undef G
 
 /* `count` pixels of a row, in tiles of two sizes that differ by one. */
 static void NAME(grouped_row)(NAME(grouped_tile) * t, ptrdiff_t count) {
@@ -126,8 +128,9 @@ static void NAME(grouped_run)(const plan *p, int stage, ptrdiff_t item, void *sh
     const ptrdiff_t columns = NAME(region_columns)(d), rows = NAME(region_rows)(d);
     const REAL *in = (const REAL *)p->a + image * d->ih * d->iw * pixel;
     REAL *const out = (REAL *)p->out + image * d->oh * d->ow * d->groups * d->to;
-    /* The last vector of the last row ends behind its pixel. */
-    const int copied = d->copied || (image == d->n - 1 && low_y + rows >= d->ih);
+    /* A vector may end behind its pixel, and behind the array where little follows. */
+    const ptrdiff_t after = ((d->n - image) * d->ih - low_y - rows) * d->iw * pixel;
+    const int copied = d->copied || after < LANES;
     if (copied) {
         NAME(copy_region)(scratch, in, d->ih, d->iw, pixel, low_y, rows, d->low_x, columns, 0, pixel);
         memset((REAL *)scratch + rows * columns * pixel, 0, VECTOR_BYTES);
@@ -173,7 +176,7 @@ static void NAME(grouped_plan)(plan *p) {
     *d = *(const NAME(direct) *)(const void *)p->own;
     const ptrdiff_t size = sizeof(REAL), pixel = d->groups * d->from;
     d->together = min_of(min_of(LANES / d->to, LANES / d->from), d->groups);
-    if (d->together < 2 || VECTOR_BYTES < 32) return; /* SSE does not permute by an index */
+    if (d->together < 2 || VECTOR_BYTES < 32) return; /* slow: SSE does not permute by an index */
     double adds;
     d->dot = 0, d->vectors = 1;
     d->size = NAME(direct_size)(&tried, &adds);

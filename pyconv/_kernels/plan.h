@@ -10,9 +10,10 @@
 
    `shared` (p.shared_bytes, one for all) carries data from stage to stage; `scratch` (p.scratch_bytes)
    belongs to the thread; both are aligned to a vector and hold garbage at first. Items of one stage never
-   write the same memory. There is no other threading: _plans.pyx runs the items under prange, and the serial
-   backend is the same loop on one thread. How the work is cut depends on the shapes only, never on the number
-   of threads, and so do the bits of the result.
+   write the same memory, but for vectors of filters that overlap, to the same bits (direct.h). There is no
+   other threading: _plans.pyx runs the items under prange, and the serial backend is the same loop on one
+   thread. How the work is cut depends on the shapes only, never on the number of threads, and so do the bits
+   of the result.
 
    Arrays are C-contiguous, NHWC; filters are (kh, kw, C / groups, K). `conv` is shapes.ConvGeometry.
 */

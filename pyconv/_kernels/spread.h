@@ -194,7 +194,9 @@ static void NAME(spread_plan)(plan *p, int grad) {
     d->span = (d->iw - 1) * d->stride + (g->kw - 1) * d->dilation + 1;
     d->part = ceil_div(d->span, d->dilation) * d->to + 2 * LANES;
     d->line = min_of(d->dilation, d->span) * d->part;
-    d->apart = d->dilation == 1 ? ceil_div(min_of(d->vectors, 2) * LANES, d->stride * d->to) : 1;
+    d->apart = d->stride % d->dilation == 0
+                   ? ceil_div(min_of(d->vectors, 2) * LANES, d->stride / d->dilation * d->to)
+                   : 1; /* neighbours are in different lines */
     d->filters = g->kh * d->from * d->vectors * LANES;
     d->rows = min_of(NAME(SPREAD_BYTES) / (d->line * size), g->n * g->groups * d->oh / 32);
     d->rows = min_of(max_of(d->rows, 1), d->oh);
@@ -203,7 +205,7 @@ static void NAME(spread_plan)(plan *p, int grad) {
     const double items = (double)(g->n * g->groups), lines = items * (double)d->oh;
     tried.cycles = items * (double)(NAME(row_pairs)(g) * d->from) * NAME(spread_step)(d->iw, d->vectors) +
                    lines * (double)(d->iw * d->vectors) * 4 +
-                   lines * (double)(d->ow * ceil_div(d->to, LANES)) * 3;
+                   lines * (double)(d->ow * ceil_div(d->to, LANES) * 3 + d->line / LANES);
     if (1.1 * tried.cycles >= p->cycles) return;
     tried.stages = 2;
     tried.items[0] = g->groups;

@@ -52,8 +52,8 @@ INLINE void NAME(copy_some)(REAL *to, const REAL *from, ptrdiff_t count) {
     if (count > 0) to[0] = from[0];
 }
 
-/* The first `count` lanes from memory, zeros in the others. AVX-512 has masks; elsewhere they go through the
-   stack, in pieces which all processors forward to the load. */
+/* The first `count` lanes, 0 or more, from memory, zeros in the others. AVX-512 has masks; elsewhere they go
+   through the stack, in pieces which all processors forward to the load. */
 INLINE vec NAME(load_some)(const REAL *from, ptrdiff_t count) {
     if (count >= LANES) return NAME(load)(from);
 #if VECTOR_BYTES == 64 && LANES == 16
