@@ -39,6 +39,18 @@ static NAME(axis)
     return x;
 }
 
+/* An axis of a whole convolution, down and across: of the forward pass, or of one phase of the input
+ * gradient. */
+INLINE NAME(axis) NAME(axis_down)(const conv *g, ptrdiff_t grad, ptrdiff_t results, ptrdiff_t phase) {
+    return grad ? NAME(axis_grad)(results, g->kh, g->sh, g->pt, g->dh, phase)
+                : NAME(axis_forward)(results, g->kh, g->sh, g->pt, g->dh);
+}
+
+INLINE NAME(axis) NAME(axis_across)(const conv *g, ptrdiff_t grad, ptrdiff_t results, ptrdiff_t phase) {
+    return grad ? NAME(axis_grad)(results, g->kw, g->sw, g->pl, g->dw, phase)
+                : NAME(axis_forward)(results, g->kw, g->sw, g->pl, g->dw);
+}
+
 /* The taps first ... last - 1 that meet the input, for the result position r of a phase. */
 INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t size, ptrdiff_t *first) {
     const ptrdiff_t at = a->in0 + r * a->in_step;

@@ -183,8 +183,7 @@ static void NAME(depthwise_strip)(const plan *p, ptrdiff_t image, ptrdiff_t row,
     const NAME(depthwise) *d = (const void *)p->own;
     const conv *g = &p->g;
     const ptrdiff_t c = g->c, r = row / d->phases_y;
-    const NAME(axis) y = d->grad ? NAME(axis_grad)(g->h, g->kh, g->sh, g->pt, g->dh, row % d->phases_y)
-                                 : NAME(axis_forward)(d->oh, g->kh, g->sh, g->pt, g->dh);
+    const NAME(axis) y = NAME(axis_down)(g, d->grad, d->oh, row % d->phases_y);
     NAME(strip) t;
     ptrdiff_t i0;
     const ptrdiff_t i1 = NAME(taps_inside)(&y, r, d->ih, &i0);
@@ -221,8 +220,7 @@ static void NAME(depthwise_run)(const plan *p, int stage, ptrdiff_t item, void *
     const ptrdiff_t last = first + d->rows < d->oh ? first + d->rows : d->oh;
     (void)stage, (void)shared, (void)scratch;
     for (ptrdiff_t b = 0; b < d->phases_x; b++) {
-        const NAME(axis) x = d->grad ? NAME(axis_grad)(g->w, g->kw, g->sw, g->pl, g->dw, b)
-                                     : NAME(axis_forward)(d->ow, g->kw, g->sw, g->pl, g->dw);
+        const NAME(axis) x = NAME(axis_across)(g, d->grad, d->ow, b);
         ptrdiff_t low, wide = NAME(DEPTHWISE_BYTES) / (g->kh * x.in_step * g->c * (ptrdiff_t)sizeof(REAL));
         const ptrdiff_t high = NAME(all_inside)(&x, d->iw, &low);
         wide = wide < NAME(DEPTHWISE_PIXELS) ? NAME(DEPTHWISE_PIXELS) : wide - wide % NAME(DEPTHWISE_PIXELS);

@@ -52,14 +52,12 @@ INLINE ptrdiff_t NAME(region_pixels)(const NAME(direct) * d) {
 
 INLINE NAME(axis) NAME(direct_y)(const plan *p, ptrdiff_t phase) {
     const NAME(direct) *d = (const void *)p->own;
-    return d->grad ? NAME(axis_grad)(d->oh, p->g.kh, p->g.sh, p->g.pt, p->g.dh, phase)
-                   : NAME(axis_forward)(d->oh, p->g.kh, p->g.sh, p->g.pt, p->g.dh);
+    return NAME(axis_down)(&p->g, d->grad, d->oh, phase);
 }
 
 INLINE NAME(axis) NAME(direct_x)(const plan *p, ptrdiff_t phase) {
     const NAME(direct) *d = (const void *)p->own;
-    return d->grad ? NAME(axis_grad)(d->ow, p->g.kw, p->g.sw, p->g.pl, p->g.dw, phase)
-                   : NAME(axis_forward)(d->ow, p->g.kw, p->g.sw, p->g.pl, p->g.dw);
+    return NAME(axis_across)(&p->g, d->grad, d->ow, phase);
 }
 
 /* Where vector v of a group's filters begins. */

@@ -110,12 +110,7 @@ INLINE void NAME(plane_sums)(const NAME(plane_tile) * t, ptrdiff_t rows) {
 
 INLINE NAME(axis) NAME(plane_axis)(const plan *p, int across) {
     const NAME(plane) *d = (const void *)p->own;
-    const conv *g = &p->g;
-    if (d->grad)
-        return across ? NAME(axis_grad)(g->w, g->kw, 1, g->pl, g->dw, 0)
-                      : NAME(axis_grad)(g->h, g->kh, 1, g->pt, g->dh, 0);
-    return across ? NAME(axis_forward)(d->ow, g->kw, 1, g->pl, g->dw)
-                  : NAME(axis_forward)(d->oh, g->kh, 1, g->pt, g->dh);
+    return across ? NAME(axis_across)(&p->g, d->grad, d->ow, 0) : NAME(axis_down)(&p->g, d->grad, d->oh, 0);
 }
 
 /* Stage 0: [k][c][i][j]. The gradient's filters are the weight's channels, and it runs over the kernel

@@ -37,19 +37,13 @@ typedef struct NAME(spread) {
     ptrdiff_t filters; /* packed numbers of one group */
 } NAME(spread);
 
-INLINE NAME(axis) NAME(spread_axis)(const plan *p, ptrdiff_t phase) {
-    const NAME(spread) *d = (const void *)p->own;
-    return d->grad ? NAME(axis_grad)(d->oh, p->g.kh, p->g.sh, p->g.pt, p->g.dh, phase)
-                   : NAME(axis_forward)(d->oh, p->g.kh, p->g.sh, p->g.pt, p->g.dh);
-}
-
 /* Stage 0: the filters of one group. */
 static void NAME(spread_filters)(const plan *p, ptrdiff_t group, REAL *to) {
     const NAME(spread) *d = (const void *)p->own;
     const ptrdiff_t k = p->g.k, kw = p->g.kw, kernel_row = kw * (p->g.c / p->g.groups) * k;
     const REAL *const w = (const REAL *)p->b + group * (k / p->g.groups);
     for (ptrdiff_t phase = 0; phase < d->phases; phase++) {
-        const NAME(axis) y = NAME(spread_axis)(p, phase);
+        const NAME(axis) y = NAME(axis_down)(&p->g, d->grad, d->oh, phase);
         for (ptrdiff_t v = 0; v < d->vectors; v += 2) {
             const ptrdiff_t width = min_of(d->vectors - v, 2) * LANES;
             const ptrdiff_t first = v * LANES, lanes = min_of(width, d->run - first);
@@ -135,7 +129,7 @@ static void NAME(spread_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     const ptrdiff_t chunks = ceil_div(d->iw, NAME(SPREAD_COLUMNS));
     memset(lines, 0, (size_t)((last - first) * d->line) * sizeof(REAL));
     for (ptrdiff_t phase = 0; phase < d->phases; phase++) {
-        const NAME(axis) y = NAME(spread_axis)(p, phase);
+        const NAME(axis) y = NAME(axis_down)(&p->g, d->grad, d->oh, phase);
         for (ptrdiff_t v = 0; v < d->vectors; v += 2) {
             const ptrdiff_t vectors = min_of(d->vectors - v, 2), width = vectors * LANES;
             NAME(tile) t = {.y = sums, .x_step = pixel, .y_step = width, .row = y.tap_step * row};
