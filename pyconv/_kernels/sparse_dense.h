@@ -40,6 +40,7 @@ INLINE NAME(sparse) NAME(piece_of)(const NAME(layer) * d, const REAL *factors, p
     t.factors = (NAME(factors)){factors + from * d->step, d->rows, d->row_step, d->step};
     t.lists = NAME(lists_in)(memory, d->rows);
     t.first = 0, t.last = d->rows;
+    t.to_read.rows = t.to_write.rows = 0;
     return t;
 }
 
@@ -71,6 +72,13 @@ static void NAME(sparse_part)(const plan *p, ptrdiff_t part, REAL *sums, void *s
             const REAL *const w = (const REAL *)p->b + from * k + block * width;
             NAME(copy_panel)(w, k, count, min_of(k - block * width, width), width, panel);
             t.out = sums + block * d->rows * width;
+            if (block + 1 < d->blocks)
+                t.to_read = (NAME(ahead)){w + width, count, min_of(k - (block + 1) * width, width), k};
+            else if (piece + 1 < last)
+                t.to_read = (NAME(ahead)){(const REAL *)p->b + (from + count) * k,
+                                          min_of(count, d->inner - from - count), min_of(k, width), k};
+            else
+                t.to_read.rows = 0;
             NAME(add_lists)[d->vectors - 1](&t);
         }
     }
@@ -129,6 +137,13 @@ static void NAME(sparse_input_block)(const plan *p, ptrdiff_t item, void *shared
         NAME(sparse) t = NAME(piece_of)(d, p->a, from, (char *)shared + piece * d->list_bytes);
         t.panel = panel, t.fresh = piece == 0;
         t.out = whole ? out : tile, t.step = whole ? c : NAME(BLOCK);
+        if (piece + 1 < d->pieces)
+            t.to_read = (NAME(ahead)){w + count, inputs, count, k};
+        else if (first + inputs < c) {
+            const ptrdiff_t following = min_of(c - first - inputs, NAME(BLOCK));
+            t.to_read = (NAME(ahead)){w - from + inputs * k, following, d->longest, k};
+            t.to_write = (NAME(ahead)){out + inputs, d->rows, following, c};
+        }
         NAME(add_lists)[NAME(BLOCK_VECTORS) - 1](&t);
     }
     if (!whole)
@@ -151,6 +166,10 @@ static void NAME(sparse_weight_block)(const plan *p, ptrdiff_t item, void *share
             t.panel = panel, t.fresh = piece == 0;
             t.out = tile, t.step = NAME(BLOCK);
             t.first = unit, t.last = unit + units;
+            if (piece + 1 == d->pieces)
+                t.to_write = (NAME(ahead)){(REAL *)p->out + first * k + unit, inputs, units, k};
+            if (first + inputs < c)
+                t.to_read = (NAME(ahead)){(const REAL *)p->a + from * c + first + inputs, count, inputs, c};
             NAME(add_lists)[NAME(BLOCK_VECTORS) - 1](&t);
         }
         NAME(transpose_matrix)(tile, NAME(BLOCK), units, inputs, (REAL *)p->out + first * k + unit, k);

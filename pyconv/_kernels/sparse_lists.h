@@ -51,6 +51,14 @@ static void NAME(make_lists)(const NAME(lists) * to, const NAME(factors) * f, pt
     to->start[f->rows] = used;
 }
 
+/* Rows of a matrix that are wanted next. Those of a large layer lie in memory or in a cache that neighbours
+   use too; they are brought nearer during the multiply-adds, a share with each row, as no prefetcher foresees
+   them. */
+typedef struct NAME(ahead) {
+    const REAL *from;
+    ptrdiff_t rows, width, step;
+} NAME(ahead);
+
 typedef struct NAME(sparse) {
     NAME(factors) factors;
     NAME(lists) lists;
@@ -59,7 +67,17 @@ typedef struct NAME(sparse) {
     REAL *out;             /* of the first of the rows */
     ptrdiff_t step;        /* from row to row of out */
     int fresh;             /* out holds garbage: start from zero */
+    NAME(ahead) to_read, to_write;
 } NAME(sparse);
+
+INLINE void NAME(fetch)(const NAME(ahead) * ahead, ptrdiff_t part, ptrdiff_t parts, const int write) {
+    const ptrdiff_t last = even_cut(ahead->rows, parts, part + 1);
+    for (ptrdiff_t row = even_cut(ahead->rows, parts, part); row < last; row++) {
+        const REAL *const from = ahead->from + row * ahead->step;
+        for (ptrdiff_t i = 0; i < ahead->width; i += 64 / (ptrdiff_t)sizeof(REAL))
+            __builtin_prefetch(from + i, write, 2);
+    }
+}
 
 INLINE void NAME(add_lists_body)(const NAME(sparse) * t, const int V) {
     const REAL *const panel = t->panel;
@@ -68,6 +86,8 @@ INLINE void NAME(add_lists_body)(const NAME(sparse) * t, const int V) {
     REAL *out = t->out;
     for (ptrdiff_t row = t->first; row < t->last; row++, out += t->step) {
         const REAL *const factors = t->factors.from + row * t->factors.row_step;
+        NAME(fetch)(&t->to_read, row - t->first, t->last - t->first, 0);
+        NAME(fetch)(&t->to_write, row - t->first, t->last - t->first, 1);
         vec sum[8];
         UNROLL
         for (int v = 0; v < V; v++) sum[v] = t->fresh ? (vec){0} : NAME(load)(out + v * LANES);
