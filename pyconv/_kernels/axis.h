@@ -64,6 +64,14 @@ INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t 
     return until < a->taps ? until : a->taps;
 }
 
+/* Results r ... last - 1 of a phase, the first of which has all taps inside: how many of them in a row have.
+ */
+INLINE ptrdiff_t NAME(rows_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t last, ptrdiff_t size) {
+    const ptrdiff_t spare = size - 1 - (a->in0 + r * a->in_step + (a->taps - 1) * a->tap_step);
+    const ptrdiff_t rows = spare / a->in_step + 1;
+    return rows < last - r ? rows : last - r;
+}
+
 /* The outputs first ... last - 1 of an axis that see input through kernel position k. */
 INLINE ptrdiff_t NAME(outputs_inside)(ptrdiff_t k, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t dilation,
                                       ptrdiff_t size, ptrdiff_t outputs, ptrdiff_t *first) {

@@ -86,4 +86,9 @@ static inline double cost_winograd_1d_many_grad(double products, double inputs, 
     return products * 8 / 1.5 + inputs * 30 + errors * (28 + m) + sums * 8;
 }
 
+/* From sums to taps; `sums` vectors of each point. */
+static inline double cost_winograd_1d_taps(double sums, double taps) {
+    return sums * (24 + 12 * taps);
+}
+
 #endif

@@ -16,6 +16,8 @@
    blocks of filters. The input rows with their padding are copied to scratch (unless nothing is padded),
    where they stay in the L2 cache while one block of filters after the other passes over them. */
 
+enum { NAME(NARROW) = 6 }; /* sums: fewer do not hide the latency of a multiply-add */
+
 typedef struct NAME(direct) {
     ptrdiff_t grad;         /* the input gradient, not the forward pass */
     ptrdiff_t ih, iw, from; /* input size, and its channels of one group */
@@ -180,8 +182,6 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     const int merged = NAME(is_merged)(x);
     NAME(tile) t;
     t.bias = p->bias ? (const REAL *)p->bias + group * d->to + k : NULL;
-    t.x_step = x->in_step * pixel;
-    t.y_step = x->out_step * channels;
     t.row = y->tap_step * row;
     t.columns = merged ? 1 : x->taps;
     t.column = x->tap_step * pixel;
@@ -192,20 +192,30 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     t.stream = d->large && ((uintptr_t)out & (VECTOR_BYTES - 1)) == 0;
     in += (y->in0 - d->low_y) * row + (x->in0 - d->low_x) * pixel;
     const ptrdiff_t tap_row = NAME(phase_size)(d, y, x) / (y->taps ? y->taps : 1) * width;
-    for (ptrdiff_t r = first; r < (d->flat ? first + 1 : last); r++) {
+    for (ptrdiff_t r = first, rows; r < (d->flat ? first + 1 : last); r += rows) {
         /* Kernel rows in the padding above or below the image would only add zeros. */
         ptrdiff_t i0;
         const ptrdiff_t i1 = NAME(taps_inside)(y, r, d->ih, &i0);
         t.rows = x->taps && i1 > i0 ? i1 - i0 : 0;
         if (!t.rows) i0 = 0;
         t.w = filters + i0 * tap_row;
-        t.x = in + (r - first) * d->step_y * row + i0 * t.row;
-        t.y = out + ((y->out0 + r * y->out_step) * d->ow + x->out0) * channels + group * d->to + k;
-        if (d->dot) {
-            NAME(direct_dots)(p, &t, width, count);
-            continue;
+        /* Tiles go across; in a narrow result down, through the rows that see the whole kernel. */
+        rows = !d->flat && x->count * vectors < NAME(NARROW) && t.rows == y->taps
+                   ? NAME(rows_inside)(y, r, last, d->ih)
+                   : 1;
+        const int down = rows > x->count;
+        if (!down) rows = 1;
+        t.x_step = down ? d->step_y * row : x->in_step * pixel;
+        t.y_step = down ? y->out_step * d->ow * channels : x->out_step * channels;
+        for (ptrdiff_t s = 0; s < (down ? x->count : 1); s++) {
+            t.x = in + (r - first) * d->step_y * row + i0 * t.row + s * x->in_step * pixel;
+            t.y = out + ((y->out0 + r * y->out_step) * d->ow + x->out0 + s * x->out_step) * channels +
+                  group * d->to + k;
+            if (d->dot)
+                NAME(direct_dots)(p, &t, width, down ? rows : count);
+            else
+                NAME(tile_row)(&t, vectors, down ? rows : count);
         }
-        NAME(tile_row)(&t, vectors, count);
     }
 }
 

@@ -217,7 +217,8 @@ static int NAME(rowwise_weight_grad)(plan *p) {
     p->shared_bytes = (size_t)(d->slices > 1 ? d->slices * all * size : 0);
     const ptrdiff_t scratch = 8 * (d->s_point + d->v_point + d->w_point) + d->line + LANES;
     p->scratch_bytes = (size_t)(round_up(scratch, LANES) * size);
-    p->cycles = d->few ? few_cycles : many_cycles;
+    p->cycles = (d->few ? few_cycles : many_cycles) +
+                cost_winograd_1d_taps((double)(d->slices * g->kh * d->from * d->vectors), (double)d->taps);
     p->run = NAME(rowwise_weight_grad_run);
     return 1;
 }
