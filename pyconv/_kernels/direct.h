@@ -110,16 +110,29 @@ static void NAME(pack_position)(const NAME(direct) * d, const REAL *w, ptrdiff_t
     }
 }
 
-/* The same for dot.h: channels c of kernel position j of a run, into [vector][filters][LANES]. */
-static void NAME(pack_run)(const NAME(direct) * d, const REAL *w, ptrdiff_t next, ptrdiff_t inner,
-                           ptrdiff_t block, ptrdiff_t j, ptrdiff_t run, REAL *to) {
-    const ptrdiff_t first = NAME(block_first)(d, block), width = NAME(block_width)(d, block);
-    for (ptrdiff_t c = 0; c < d->from; c++) {
+/* The same for dot.h: channels c of kernel position j of a run, into [vector][F filters][LANES]. */
+INLINE void NAME(pack_lanes)(const NAME(direct) * d, const REAL *w, ptrdiff_t next, ptrdiff_t inner,
+                             ptrdiff_t j, ptrdiff_t run, REAL *to, const int F) {
+    for (ptrdiff_t c = 0, count; c < d->from; c += count) {
         const ptrdiff_t l = j * d->from + c, vector = l / LANES;
         const ptrdiff_t start = vector * LANES < run - LANES ? vector * LANES : run - LANES;
-        for (ptrdiff_t f = 0; f < width; f++)
-            to[(vector * width + f) * LANES + l - start] = w[(first + f) * next + c * inner];
+        REAL *const lanes = to + vector * F * LANES + l - start;
+        count = min_of((vector + 1) * LANES - l, d->from - c);
+        for (ptrdiff_t i = 0; i < count; i++) {
+            UNROLL
+            for (int f = 0; f < F; f++) lanes[f * LANES + i] = w[f * next + (c + i) * inner];
+        }
     }
+}
+
+static void NAME(pack_run)(const NAME(direct) * d, const REAL *w, ptrdiff_t next, ptrdiff_t inner,
+                           ptrdiff_t block, ptrdiff_t j, ptrdiff_t run, REAL *to) {
+    const ptrdiff_t width = NAME(block_width)(d, block);
+    w += NAME(block_first)(d, block) * next;
+    if (width == 1) NAME(pack_lanes)(d, w, next, inner, j, run, to, 1);
+    if (width == 2) NAME(pack_lanes)(d, w, next, inner, j, run, to, 2);
+    if (width == 3) NAME(pack_lanes)(d, w, next, inner, j, run, to, 3);
+    if (width == 4) NAME(pack_lanes)(d, w, next, inner, j, run, to, 4);
 }
 
 /* Stage 0: the filters of one block, for all phases. The part of a phase begins where the taps of the phases
