@@ -232,6 +232,11 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     }
 }
 
+/* All groups read parts of the same rows: they are brought to the L2 cache in their order in memory. */
+static void NAME(fetch_rows)(const REAL *rows, ptrdiff_t count) {
+    for (ptrdiff_t i = 0; i < count; i += 64 / (ptrdiff_t)sizeof(REAL)) __builtin_prefetch(rows + i, 0, 2);
+}
+
 static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const NAME(direct) *d = (const void *)p->own;
     if (stage == 0) {
@@ -256,6 +261,8 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
         pixel = channels;
         row = d->iw * channels;
         in += (d->low_y + first * d->step_y) * row + d->low_x * pixel + group * d->from;
+        if (d->groups > 1 && group == 0 && split == 0)
+            NAME(fetch_rows)(in, min_of(NAME(region_rows)(d), d->ih - d->low_y - first * d->step_y) * row);
     }
     for (ptrdiff_t block = split * d->blocks / d->splits; block < (split + 1) * d->blocks / d->splits;
          block++) {
@@ -367,7 +374,7 @@ static void NAME(direct_plan)(plan *p) {
     }
     d->copied = (d->groups > 1 && p->g.kw > 1) || NAME(sees_padding)(d);
     d->flat = p->g.kw == 1 && p->g.sh == 1 && p->g.sw == 1 && NAME(region_columns)(d) == d->iw && !d->copied;
-    NAME(direct_blocks)(d, d->from, d->n * d->groups);
+    NAME(direct_blocks)(d, d->copied ? d->from : d->groups * d->from, d->n * d->groups);
     const ptrdiff_t items = d->n * d->row_blocks * d->groups;
     d->splits = items >= 16 ? 1 : (16 + items - 1) / items;
     d->splits = d->splits > d->blocks ? d->blocks : d->splits;
