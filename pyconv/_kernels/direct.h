@@ -35,6 +35,7 @@ typedef struct NAME(direct) {
     ptrdiff_t step_y, step_x;               /* input positions from one result position to the next */
     ptrdiff_t columns;                      /* result columns of the widest phase */
     ptrdiff_t copied;                       /* input rows go through scratch */
+    ptrdiff_t fetched;                      /* input rows are fetched before */
     ptrdiff_t flat;  /* a row's pixels follow those of the row before, in the input and in the result */
     ptrdiff_t large; /* the result does not fit in the caches, and is made of whole vectors */
 } NAME(direct);
@@ -232,7 +233,8 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     }
 }
 
-/* All groups read parts of the same rows: they are brought to the L2 cache in their order in memory. */
+/* A tile reads a few numbers of each of several pixels, and a group's items parts of the same rows: from
+   memory, both are slow. They are brought to the L2 cache in their order in memory. */
 static void NAME(fetch_rows)(const REAL *rows, ptrdiff_t count) {
     for (ptrdiff_t i = 0; i < count; i += 64 / (ptrdiff_t)sizeof(REAL)) __builtin_prefetch(rows + i, 0, 2);
 }
@@ -261,7 +263,7 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
         pixel = channels;
         row = d->iw * channels;
         in += (d->low_y + first * d->step_y) * row + d->low_x * pixel + group * d->from;
-        if (d->groups > 1 && group == 0 && split == 0)
+        if (d->fetched && group == 0 && split == 0)
             NAME(fetch_rows)(in, min_of(NAME(region_rows)(d), d->ih - d->low_y - first * d->step_y) * row);
     }
     for (ptrdiff_t block = split * d->blocks / d->splits; block < (split + 1) * d->blocks / d->splits;
@@ -373,6 +375,7 @@ static void NAME(direct_plan)(plan *p) {
         found = 1;
     }
     d->copied = (d->groups > 1 && p->g.kw > 1) || NAME(sees_padding)(d);
+    d->fetched = !d->copied && d->n * d->ih * d->iw * d->groups * d->from * size > FETCHED;
     d->flat = p->g.kw == 1 && p->g.sh == 1 && p->g.sw == 1 && NAME(region_columns)(d) == d->iw && !d->copied;
     NAME(direct_blocks)(d, d->copied ? d->from : d->groups * d->from, d->n * d->groups);
     const ptrdiff_t items = d->n * d->row_blocks * d->groups;

@@ -31,7 +31,8 @@
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
 #endif
 
-#define LARGE (8 << 20) /* bytes of a result that a core's share of the caches does not hold */
+#define LARGE   (8 << 20) /* bytes of a result that a core's share of the caches does not hold */
+#define FETCHED (2 << 20) /* and of an input that is fetched before it is read */
 #define APART(pointer)                                                                                       \
     __asm__("" : "+r"(pointer)) /* no instruction: a value of unknown origin for the compiler */
 
