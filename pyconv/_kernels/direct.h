@@ -37,7 +37,7 @@ typedef struct NAME(direct) {
     ptrdiff_t copied;                       /* input rows go through scratch */
     ptrdiff_t fetched;                      /* input rows are fetched before */
     ptrdiff_t flat;  /* a row's pixels follow those of the row before, in the input and in the result */
-    ptrdiff_t large; /* the result does not fit in the caches, and is made of whole vectors */
+    ptrdiff_t large; /* the result goes past the caches */
 } NAME(direct);
 
 /* Input that an item sees. */
@@ -344,7 +344,7 @@ static void NAME(direct_plan)(plan *p) {
     int found = 0;
     d->results = 0;
     double adds, dot_adds;
-    d->large = d->n * d->oh * d->ow * d->groups * d->to * size >= LARGE && d->to % LANES == 0;
+    d->large = NAME(is_streamed)(d->n * d->oh * d->ow * d->groups, d->to, 2);
     d->vectors = (d->to + LANES - 1) / LANES;
     d->dot = 1;
     const ptrdiff_t dot_size = NAME(direct_size)(p, &dot_adds);

@@ -43,7 +43,7 @@ typedef struct NAME(rowwise) {
     ptrdiff_t tile_row;         /* transformed numbers of an input row */
     ptrdiff_t line;             /* numbers of padded input rows, one for each piece */
     ptrdiff_t inputs;           /* numbers of scratch for all that */
-    ptrdiff_t large;            /* the result does not fit in the caches, and is made of whole vectors */
+    ptrdiff_t large;            /* the result goes past the caches */
     ptrdiff_t few;              /* weight gradient: few pairs, not many */
     ptrdiff_t splits; /* forward, input gradient of many: items that share out the panels of filters */
     ptrdiff_t slices; /* weight gradient: parts of the sum over rows */

@@ -239,7 +239,7 @@ static void NAME(few_conv_plan)(plan *p) {
     NAME(rowwise) *d = (void *)p->own;
     NAME(few_rows)(g, d);
     /* Half a cache line at a time, stores past the caches would take thrice as long as any other. */
-    d->large = d->large && ROWWISE_VECTORS * VECTOR_BYTES >= 64;
+    d->large = NAME(is_streamed)(g->n * d->oh * d->ow, d->to, ROWWISE_VECTORS);
     const ptrdiff_t filters = d->vectors * g->kh * d->from, size = sizeof(REAL);
     p->stages = 2;
     p->items[0] = d->vectors;

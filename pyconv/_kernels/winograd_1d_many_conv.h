@@ -167,7 +167,7 @@ static int NAME(rowwise_plan)(plan *p, int grad) {
     _Static_assert(sizeof(NAME(rowwise)) <= sizeof p->own, "the plan holds the algorithm's numbers");
     p->cycles = INFINITY;
     if (NAME(rowwise_sizes)(g, d, grad)) {
-        d->large = g->n * d->oh * d->ow * d->to * (ptrdiff_t)sizeof(REAL) >= LARGE && d->to % LANES == 0;
+        d->large = NAME(is_streamed)(g->n * d->oh * d->ow, d->to, 64 / VECTOR_BYTES);
         plan few = *p;
         NAME(many_conv_plan)(p);
         if (g->kh * d->from <= SUM_CHANNELS) { /* more in one sum in registers would round too much */
