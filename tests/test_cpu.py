@@ -105,6 +105,11 @@ CONVOLUTIONS = {
     "one column, kernel 3 by 1, stride across": (1, 6, 1, 8, 8, 3, 1, {"stride": (1, 2), "padding": (2, 0)}),
     "one to one, stride above kernel": (1, 60, 50, 1, 1, 2, 2, {"stride": 4}),
     "sixteen": (16, 6, 7, 3, 20, 3, 3, {"padding": 1}),
+    "one column of results": (2, 17, 8, 12, 20, 8, 8, {}),
+    "two columns of results, padding, stride": (2, 33, 2, 9, 33, 5, 3, {"padding": (2, 1), "stride": (2, 1)}),
+    "two columns of results in groups": (1, 30, 4, 24, 12, 3, 2, {"groups": 3, "dilation": 2, "padding": (1, 0)}),
+    "two columns of results of three filters": (1, 25, 4, 40, 3, 3, 3, {"padding": ((1, 0), (0, 0))}),
+    "eleven filters of a large kernel": (1, 11, 11, 21, 11, 9, 9, {}),
     "many images": (17, 4, 4, 8, 16, 3, 3, {"padding": 1}),
 }
 
@@ -206,6 +211,33 @@ def test_convolution_matches_pytorch(name):
     gx = tx.grad.numpy().transpose(0, 2, 3, 1)[:, g.pt : g.pt + g.h, g.pl : g.pl + g.w]
     assert_close(_cpu.conv2d_input_grad(dy, w, g), gx, "float64")
     assert_close(_cpu.conv2d_weight_grad(x, dy, g), tw.grad.numpy().transpose(2, 3, 1, 0), "float64")
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters", "kernel", "how"),
+    [
+        ((2, 192, 192, 2), 32, (3, 2), {"padding": 1}),
+        ((2, 192, 190, 2), 24, (2, 2), {}),
+        ((2, 300, 300, 1), 16, (1, 1), {}),
+        ((1, 260, 260, 34), 36, (1, 1), {"groups": 2}),
+        ((1, 150, 145, 32), 96, (1, 1), {"groups": 32}),
+        ((1, 262, 260, 32), 32, (3, 1), {"groups": 32}),
+    ],
+)
+def test_arrays_beyond_the_caches(shape, filters, kernel, how, isa):
+    """Large results may be stored past the caches, where they are made of whole lines; large inputs are fetched."""
+    weight_shape = (*kernel, shape[-1] // how.get("groups", 1), filters)
+    g = conv_geometry(shape, weight_shape, **how)
+    rng = np.random.default_rng(9)
+    x, w, b, dy = (rng.standard_normal(s, dtype="float32") for s in (shape, weight_shape, filters, g.output_shape))
+    assert max(x.nbytes, dy.nbytes) > 5 << 20
+    y = _cpu.conv2d(x, w, b, g, activation="relu", algorithm="direct")
+    assert_close(y, _cpu.conv2d(x, w, b, g, activation="relu", algorithm="naive"), "float32")
+    gx = _cpu.conv2d_input_grad(dy, w, g, algorithm="direct")
+    assert_close(gx, _cpu.conv2d_input_grad(dy, w, g, algorithm="naive"), "float32")
+    memory = np.full(y.size + 1, np.nan, "float32")  # not aligned to a vector
+    again = _cpu.conv2d(x, w, b, g, activation="relu", algorithm="direct", out=memory[1:].reshape(y.shape))
+    np.testing.assert_array_equal(again, y)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")

@@ -14,7 +14,8 @@
    four filters or fewer, packed as [i][j][vector of the run][filters][LANES]. Stage 1, an item: a block of
    result rows of one image (of all of them as one, where the kernel is one row high) and group, some of the
    blocks of filters. The input rows with their padding are copied to scratch (unless nothing is padded),
-   where they stay in the L2 cache while one block of filters after the other passes over them. */
+   where they stay in the L2 cache while one block of filters after the other passes over them. Tiles go along
+   a row; where a row has too few results to hide a multiply-add's latency, they go down. */
 
 enum { NAME(NARROW) = 6 }; /* sums: fewer do not hide the latency of a multiply-add */
 
