@@ -64,8 +64,7 @@ INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t 
     return until < a->taps ? until : a->taps;
 }
 
-/* Results r ... last - 1 of a phase, the first of which has all taps inside: how many of them in a row have.
- */
+/* Result r of a phase has all its taps inside, one at least: how many from it on have, up to last - 1. */
 INLINE ptrdiff_t NAME(rows_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t last, ptrdiff_t size) {
     const ptrdiff_t spare = size - 1 - (a->in0 + r * a->in_step + (a->taps - 1) * a->tap_step);
     const ptrdiff_t rows = spare / a->in_step + 1;

@@ -199,8 +199,8 @@ static void NAME(depthwise_strip)(const plan *p, ptrdiff_t image, ptrdiff_t row,
     t.w_column = x->kernel_step * c;
     const REAL *in = p->a, *w = p->b;
     REAL *out = (REAL *)p->out + (image * d->oh + row) * d->ow * c;
-    t.stream = NAME(is_streamed)(g->n * d->oh * d->ow, c, 64 / VECTOR_BYTES) &&
-               ((uintptr_t)out & (VECTOR_BYTES - 1)) == 0;
+    t.stream = NAME(is_streamed)(g->n * d->oh * d->ow, c, 64 / VECTOR_BYTES, x->out_step == 1) &&
+               NAME(begins_a_line)(p->out);
     if (t.rows) {
         in += (image * d->ih + y.in0 + r * y.in_step + i0 * y.tap_step) * d->iw * c;
         w += (y.kernel0 + i0 * y.kernel_step) * g->kw * c;

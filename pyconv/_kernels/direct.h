@@ -17,7 +17,7 @@
    where they stay in the L2 cache while one block of filters after the other passes over them. Tiles go along
    a row; where a row has too few results to hide a multiply-add's latency, they go down. */
 
-enum { NAME(NARROW) = 6 }; /* sums: fewer do not hide the latency of a multiply-add */
+enum { NAME(NARROW) = 6 }; /* sums of a tile: fewer do not hide the latency of a multiply-add */
 
 typedef struct NAME(direct) {
     ptrdiff_t grad;         /* the input gradient, not the forward pass */
@@ -36,7 +36,7 @@ typedef struct NAME(direct) {
     ptrdiff_t step_y, step_x;               /* input positions from one result position to the next */
     ptrdiff_t columns;                      /* result columns of the widest phase */
     ptrdiff_t copied;                       /* input rows go through scratch */
-    ptrdiff_t fetched;                      /* input rows are fetched before */
+    ptrdiff_t fetched;                      /* input rows, all of them needed, are fetched before */
     ptrdiff_t flat;  /* a row's pixels follow those of the row before, in the input and in the result */
     ptrdiff_t large; /* the result goes past the caches */
 } NAME(direct);
@@ -204,7 +204,7 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     t.second = k2 - k;
     t.lanes = d->to < LANES ? d->to : LANES;
     t.relu = p->relu;
-    t.stream = d->large && ((uintptr_t)out & (VECTOR_BYTES - 1)) == 0;
+    t.stream = d->large && NAME(begins_a_line)(p->out);
     in += (y->in0 - d->low_y) * row + (x->in0 - d->low_x) * pixel;
     const ptrdiff_t tap_row = NAME(phase_size)(d, y, x) / (y->taps ? y->taps : 1) * width;
     for (ptrdiff_t r = first, rows; r < (d->flat ? first + 1 : last); r += rows) {
@@ -215,7 +215,7 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
         if (!t.rows) i0 = 0;
         t.w = filters + i0 * tap_row;
         /* Tiles go across; in a narrow result down, through the rows that see the whole kernel. */
-        rows = !d->flat && x->count * vectors < NAME(NARROW) && t.rows == y->taps
+        rows = !d->flat && x->count * vectors < NAME(NARROW) && t.rows && t.rows == y->taps
                    ? NAME(rows_inside)(y, r, last, d->ih)
                    : 1;
         const int down = rows > x->count;
@@ -345,7 +345,7 @@ static void NAME(direct_plan)(plan *p) {
     int found = 0;
     d->results = 0;
     double adds, dot_adds;
-    d->large = NAME(is_streamed)(d->n * d->oh * d->ow * d->groups, d->to, 2);
+    d->large = NAME(is_streamed)(d->n * d->oh * d->ow * d->groups, d->to, 2, d->groups * d->phases_x == 1);
     d->vectors = (d->to + LANES - 1) / LANES;
     d->dot = 1;
     const ptrdiff_t dot_size = NAME(direct_size)(p, &dot_adds);
@@ -376,7 +376,8 @@ static void NAME(direct_plan)(plan *p) {
         found = 1;
     }
     d->copied = (d->groups > 1 && p->g.kw > 1) || NAME(sees_padding)(d);
-    d->fetched = !d->copied && d->n * d->ih * d->iw * d->groups * d->from * size > FETCHED;
+    d->fetched = !d->copied && d->step_y <= d->high_y - d->low_y + 1 &&
+                 d->n * d->ih * d->iw * d->groups * d->from * size > FETCHED;
     d->flat = p->g.kw == 1 && p->g.sh == 1 && p->g.sw == 1 && NAME(region_columns)(d) == d->iw && !d->copied;
     NAME(direct_blocks)(d, d->copied ? d->from : d->groups * d->from, d->n * d->groups);
     const ptrdiff_t items = d->n * d->row_blocks * d->groups;

@@ -75,7 +75,10 @@ INLINE void NAME(fetch)(const NAME(ahead) * ahead, ptrdiff_t part, ptrdiff_t par
     for (ptrdiff_t row = even_cut(ahead->rows, parts, part); row < last; row++) {
         const REAL *const from = ahead->from + row * ahead->step;
         for (ptrdiff_t i = 0; i < ahead->width; i += 64 / (ptrdiff_t)sizeof(REAL))
-            __builtin_prefetch(from + i, write, 2);
+            if (write)
+                __builtin_prefetch(from + i, 1, 2);
+            else
+                __builtin_prefetch(from + i, 0, 2);
     }
 }
 

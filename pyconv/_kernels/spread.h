@@ -76,7 +76,7 @@ INLINE ptrdiff_t NAME(spread_place)(const NAME(spread) * d, ptrdiff_t s) {
    The others are zero unless the input is not finite, and would then spread too far. */
 static void NAME(spread_columns)(const NAME(spread) * d, const REAL *sums, ptrdiff_t width, ptrdiff_t lanes,
                                  ptrdiff_t s, ptrdiff_t count, REAL *line) {
-    ivec keep; /* in the last vector */
+    ivec keep = {0}; /* in the last vector */
     for (int l = 0; l < LANES; l++) keep[l] = width - LANES + l < lanes ? -1 : 0;
     for (ptrdiff_t turn = 0; turn < min_of(d->apart, count); turn++)
         for (ptrdiff_t i = turn; i < count; i += d->apart) {

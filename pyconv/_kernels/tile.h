@@ -2,12 +2,12 @@
 
        y[p, k] = b[k] + sum over i, j, l of x[i row + j column + p step + l] w[i, j, l, k]
 
-   for P pixels of one output row and V * LANES filters, all sums in registers. Per step of l: V loads of
-   filters, P broadcasts of a pixel's channel, P V multiply-adds. With 32 registers 14 x 2 sums keep both
-   multiply-add units busy (latency 4, two units: 8 sums at least) at 16 loads for 28 multiply-adds, half of
-   what the load units could do. Where the kernel's columns follow one another in memory (no dilation), i is
-   the kernel's row and l runs over its columns and channels together: a first layer's l then has some length
-   too.
+   for P pixels of one output row (or column) and V * LANES filters, all sums in registers. Per step of l: V
+   loads of filters, P broadcasts of a pixel's channel, P V multiply-adds. With 32 registers 14 x 2 sums keep
+   both multiply-add units busy (latency 4, two units: 8 sums at least) at 16 loads for 28 multiply-adds, half
+   of what the load units could do. Where the kernel's columns follow one another in memory (no dilation), i
+   is the kernel's row and l runs over its columns and channels together: a first layer's l then has some
+   length too.
 
    P addresses would take more registers than the processor has: a pointer to every third pixel and one step,
    which the address modes double, reach all of them. APART keeps the compiler from deriving one pointer from
@@ -128,7 +128,7 @@ static void (*const NAME(tiles)[2][14])(const NAME(tile) *) = {
 /* clang-format on */
 #undef T
 
-/* `count` pixels of a row, in tiles of two sizes that differ by one: first those of one pixel more. */
+/* `count` pixels in line, in tiles of two sizes that differ by one: first those of one pixel more. */
 INLINE void NAME(tile_row)(NAME(tile) * t, ptrdiff_t vectors, ptrdiff_t count) {
     const ptrdiff_t most = NAME(tile_pixels)(vectors), tiles = (count + most - 1) / most;
     const ptrdiff_t pixels = tiles ? count / tiles : 0, wide = tiles ? count % tiles : 0;

@@ -30,12 +30,17 @@ INLINE void NAME(stream)(REAL *to, vec v) {
 }
 
 /* Whether a result of so many pixels is stored so: it is larger than the caches, it is made of whole vectors,
-   and the `vectors` of a pixel that are stored at about the same time are all of it or fill cache lines.
-   Other parts of lines would go to memory one by one, and take several times as long as usual stores. */
-INLINE int NAME(is_streamed)(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t vectors) {
+   and cache lines fill up at once, because the `vectors` of a pixel that are stored at about the same time
+   are lines, or all of a pixel whose neighbour (`adjacent`) is stored next. Parts of lines would go to memory
+   one by one, and take several times as long as usual stores. It begins with a line: `begins_a_line`. */
+INLINE int NAME(is_streamed)(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t vectors, int adjacent) {
     const ptrdiff_t pixel = channels * (ptrdiff_t)sizeof(REAL), together = vectors * VECTOR_BYTES;
     return pixels * pixel >= LARGE && channels % LANES == 0 &&
-           (pixel <= together || (pixel % 64 == 0 && together % 64 == 0));
+           ((pixel % 64 == 0 && together % 64 == 0) || (adjacent && pixel <= together));
+}
+
+INLINE int NAME(begins_a_line)(const void *array) {
+    return ((uintptr_t)array & 63) == 0;
 }
 
 INLINE void NAME(fence)(void) {

@@ -217,7 +217,7 @@ static void NAME(few_conv_run)(const plan *p, int stage, ptrdiff_t item, void *s
     REAL *out = (REAL *)p->out + (image * d->oh + first) * d->ow * d->to;
     NAME(row_tiles) t = {.rows = p->g.kh, .row = d->tile_row, .channels = d->from};
     t.tile = d->from * 8, t.columns = d->ow, t.pixel = d->to;
-    t.relu = p->relu, t.stream = d->large && ((uintptr_t)out & (VECTOR_BYTES - 1)) == 0;
+    t.relu = p->relu, t.stream = d->large && NAME(begins_a_line)(p->out);
     const ptrdiff_t tiles = rows * d->across, single = tiles % most, before = tiles - single;
     for (ptrdiff_t v = 0; v < d->vectors; v += ROWWISE_VECTORS) {
         const ptrdiff_t k = NAME(vector_start)(v, d->to), width = NAME(rowwise_width)(d, v);
@@ -238,8 +238,7 @@ static void NAME(few_conv_plan)(plan *p) {
     const conv *g = &p->g;
     NAME(rowwise) *d = (void *)p->own;
     NAME(few_rows)(g, d);
-    /* Half a cache line at a time, stores past the caches would take thrice as long as any other. */
-    d->large = NAME(is_streamed)(g->n * d->oh * d->ow, d->to, ROWWISE_VECTORS);
+    d->large = NAME(is_streamed)(g->n * d->oh * d->ow, d->to, ROWWISE_VECTORS, 1);
     const ptrdiff_t filters = d->vectors * g->kh * d->from, size = sizeof(REAL);
     p->stages = 2;
     p->items[0] = d->vectors;

@@ -99,7 +99,7 @@ INLINE void NAME(tile_outputs)(const plan *p, const REAL *m, ptrdiff_t point, pt
 static void NAME(many_outputs)(const plan *p, const REAL *m, ptrdiff_t point, ptrdiff_t rows, ptrdiff_t start,
                                ptrdiff_t width, REAL *y) {
     const NAME(rowwise) *d = (const void *)p->own;
-    const int stream = d->large && ((uintptr_t)y & (VECTOR_BYTES - 1)) == 0;
+    const int stream = d->large && NAME(begins_a_line)(p->out);
     if (d->m == 2) NAME(tile_outputs)(p, m, point, rows, start, width, y, stream, 2);
     if (d->m == 3) NAME(tile_outputs)(p, m, point, rows, start, width, y, stream, 3);
     if (d->m == 4) NAME(tile_outputs)(p, m, point, rows, start, width, y, stream, 4);
@@ -167,7 +167,7 @@ static int NAME(rowwise_plan)(plan *p, int grad) {
     _Static_assert(sizeof(NAME(rowwise)) <= sizeof p->own, "the plan holds the algorithm's numbers");
     p->cycles = INFINITY;
     if (NAME(rowwise_sizes)(g, d, grad)) {
-        d->large = NAME(is_streamed)(g->n * d->oh * d->ow, d->to, 64 / VECTOR_BYTES);
+        d->large = NAME(is_streamed)(g->n * d->oh * d->ow, d->to, PRODUCT_VECTORS, 1);
         plan few = *p;
         NAME(many_conv_plan)(p);
         if (g->kh * d->from <= SUM_CHANNELS) { /* more in one sum in registers would round too much */
