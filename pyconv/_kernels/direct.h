@@ -222,22 +222,17 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
         if (!down) rows = 1;
         t.x_step = down ? d->step_y * row : x->in_step * pixel;
         t.y_step = down ? y->out_step * d->ow * channels : x->out_step * channels;
-        for (ptrdiff_t s = 0; s < (down ? x->count : 1); s++) {
+        const ptrdiff_t lines = down ? x->count : 1, length = down ? rows : count;
+        for (ptrdiff_t s = 0; s < lines; s++) {
             t.x = in + (r - first) * d->step_y * row + i0 * t.row + s * x->in_step * pixel;
             t.y = out + ((y->out0 + r * y->out_step) * d->ow + x->out0 + s * x->out_step) * channels +
                   group * d->to + k;
             if (d->dot)
-                NAME(direct_dots)(p, &t, width, down ? rows : count);
+                NAME(direct_dots)(p, &t, width, length);
             else
-                NAME(tile_row)(&t, vectors, down ? rows : count);
+                NAME(tile_row)(&t, vectors, length);
         }
     }
-}
-
-/* A tile reads a few numbers of each of several pixels, and a group's items parts of the same rows: from
-   memory, both are slow. They are brought to the L2 cache in their order in memory. */
-static void NAME(fetch_rows)(const REAL *rows, ptrdiff_t count) {
-    for (ptrdiff_t i = 0; i < count; i += 64 / (ptrdiff_t)sizeof(REAL)) __builtin_prefetch(rows + i, 0, 2);
 }
 
 static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
@@ -264,8 +259,10 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
         pixel = channels;
         row = d->iw * channels;
         in += (d->low_y + first * d->step_y) * row + d->low_x * pixel + group * d->from;
+        /* A tile reads a few numbers of each of several pixels, and a group's items parts of the same rows:
+           from memory, both are slow. The rows are fetched in their order in memory. */
         if (d->fetched && group == 0 && split == 0)
-            NAME(fetch_rows)(in, min_of(NAME(region_rows)(d), d->ih - d->low_y - first * d->step_y) * row);
+            NAME(fetch)(in, min_of(NAME(region_rows)(d), d->ih - d->low_y - first * d->step_y) * row, 0);
     }
     for (ptrdiff_t block = split * d->blocks / d->splits; block < (split + 1) * d->blocks / d->splits;
          block++) {

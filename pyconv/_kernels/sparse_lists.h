@@ -70,16 +70,10 @@ typedef struct NAME(sparse) {
     NAME(ahead) to_read, to_write;
 } NAME(sparse);
 
-INLINE void NAME(fetch)(const NAME(ahead) * ahead, ptrdiff_t part, ptrdiff_t parts, const int write) {
+INLINE void NAME(fetch_share)(const NAME(ahead) * ahead, ptrdiff_t part, ptrdiff_t parts, const int write) {
     const ptrdiff_t last = even_cut(ahead->rows, parts, part + 1);
-    for (ptrdiff_t row = even_cut(ahead->rows, parts, part); row < last; row++) {
-        const REAL *const from = ahead->from + row * ahead->step;
-        for (ptrdiff_t i = 0; i < ahead->width; i += 64 / (ptrdiff_t)sizeof(REAL))
-            if (write)
-                __builtin_prefetch(from + i, 1, 2);
-            else
-                __builtin_prefetch(from + i, 0, 2);
-    }
+    for (ptrdiff_t row = even_cut(ahead->rows, parts, part); row < last; row++)
+        NAME(fetch)(ahead->from + row * ahead->step, ahead->width, write);
 }
 
 INLINE void NAME(add_lists_body)(const NAME(sparse) * t, const int V) {
@@ -89,8 +83,8 @@ INLINE void NAME(add_lists_body)(const NAME(sparse) * t, const int V) {
     REAL *out = t->out;
     for (ptrdiff_t row = t->first; row < t->last; row++, out += t->step) {
         const REAL *const factors = t->factors.from + row * t->factors.row_step;
-        NAME(fetch)(&t->to_read, row - t->first, t->last - t->first, 0);
-        NAME(fetch)(&t->to_write, row - t->first, t->last - t->first, 1);
+        NAME(fetch_share)(&t->to_read, row - t->first, t->last - t->first, 0);
+        NAME(fetch_share)(&t->to_write, row - t->first, t->last - t->first, 1);
         vec sum[8];
         UNROLL
         for (int v = 0; v < V; v++) sum[v] = t->fresh ? (vec){0} : NAME(load)(out + v * LANES);

@@ -43,6 +43,15 @@ INLINE int NAME(begins_a_line)(const void *array) {
     return ((uintptr_t)array & 63) == 0;
 }
 
+/* Brings `count` numbers to the second-level cache, to be read or written. */
+INLINE void NAME(fetch)(const REAL *from, ptrdiff_t count, const int write) {
+    for (ptrdiff_t i = 0; i < count; i += 64 / (ptrdiff_t)sizeof(REAL))
+        if (write)
+            __builtin_prefetch(from + i, 1, 2);
+        else
+            __builtin_prefetch(from + i, 0, 2);
+}
+
 INLINE void NAME(fence)(void) {
 #if defined(__x86_64__)
     __asm__ volatile("sfence" ::: "memory");

@@ -137,6 +137,7 @@ static void NAME(many_conv_run)(const plan *p, int stage, ptrdiff_t item, void *
 static void NAME(many_conv_plan)(plan *p) {
     const conv *g = &p->g;
     NAME(rowwise) *d = (void *)p->own;
+    d->large = NAME(is_streamed)(g->n * d->oh * d->ow, d->to, PRODUCT_VECTORS, 1);
     const ptrdiff_t size = sizeof(REAL), panels = NAME(panels_of)(d->vectors);
     const ptrdiff_t v_row = d->across * d->from, m_row = d->across * PRODUCT_VECTORS * LANES;
     const ptrdiff_t fit = (NAME(MANY_CONV_BYTES) / (8 * size) - (g->kh - 1) * v_row) / (v_row + m_row);
@@ -167,7 +168,6 @@ static int NAME(rowwise_plan)(plan *p, int grad) {
     _Static_assert(sizeof(NAME(rowwise)) <= sizeof p->own, "the plan holds the algorithm's numbers");
     p->cycles = INFINITY;
     if (NAME(rowwise_sizes)(g, d, grad)) {
-        d->large = NAME(is_streamed)(g->n * d->oh * d->ow, d->to, PRODUCT_VECTORS, 1);
         plan few = *p;
         NAME(many_conv_plan)(p);
         if (g->kh * d->from <= SUM_CHANNELS) { /* more in one sum in registers would round too much */
