@@ -22,15 +22,19 @@ INLINE NAME(axis)
     return (NAME(axis)){outputs, 0, 1, -p, s, kernel, d, 0, 1};
 }
 
+INLINE ptrdiff_t NAME(common_divisor)(ptrdiff_t a, ptrdiff_t b) {
+    while (b) {
+        const ptrdiff_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
 static NAME(axis)
     NAME(axis_grad)(ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t s, ptrdiff_t p, ptrdiff_t d, ptrdiff_t a) {
-    ptrdiff_t divisor = s, rest = d, first = 0;
-    while (rest) {
-        ptrdiff_t t = divisor % rest;
-        divisor = rest;
-        rest = t;
-    }
-    const ptrdiff_t every = s / divisor;
+    const ptrdiff_t divisor = NAME(common_divisor)(s, d), every = s / divisor;
+    ptrdiff_t first = 0;
     while (first < every && first < kernel && (a + p - first * d) % s != 0) first++;
     const ptrdiff_t taps = first < every && first < kernel ? (kernel - 1 - first) / every + 1 : 0;
     const ptrdiff_t last = first + (taps - 1) * every;
@@ -80,13 +84,21 @@ INLINE ptrdiff_t NAME(outputs_inside)(ptrdiff_t k, ptrdiff_t stride, ptrdiff_t b
     return until < outputs ? until : outputs;
 }
 
-/* Kernel rows and output rows that meet a row of an image. */
-static ptrdiff_t NAME(row_pairs)(const conv *g) {
+/* Kernel positions and outputs of an axis that meet the input. */
+static ptrdiff_t NAME(pairs_inside)(ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t dilation,
+                                    ptrdiff_t size, ptrdiff_t outputs) {
     ptrdiff_t pairs = 0;
-    for (ptrdiff_t i = 0; i < g->kh; i++) {
+    for (ptrdiff_t k = 0; k < kernel; k++) {
         ptrdiff_t first;
-        const ptrdiff_t last = NAME(outputs_inside)(i, g->sh, g->pt, g->dh, g->h, g->oh, &first);
-        if (last > first) pairs += last - first;
+        pairs += max_of(NAME(outputs_inside)(k, stride, before, dilation, size, outputs, &first) - first, 0);
     }
     return pairs;
+}
+
+INLINE ptrdiff_t NAME(row_pairs)(const conv *g) {
+    return NAME(pairs_inside)(g->kh, g->sh, g->pt, g->dh, g->h, g->oh);
+}
+
+INLINE ptrdiff_t NAME(column_pairs)(const conv *g) {
+    return NAME(pairs_inside)(g->kw, g->sw, g->pl, g->dw, g->w, g->ow);
 }

@@ -35,10 +35,11 @@ typedef struct NAME(direct) {
     ptrdiff_t low_y, high_y, low_x, high_x; /* first and last tap of result 0, over all phases */
     ptrdiff_t step_y, step_x;               /* input positions from one result position to the next */
     ptrdiff_t columns;                      /* result columns of the widest phase */
-    ptrdiff_t copied;                       /* input rows go through scratch */
-    ptrdiff_t fetched;                      /* input rows, all of them needed, are fetched before */
-    ptrdiff_t flat;  /* a row's pixels follow those of the row before, in the input and in the result */
-    ptrdiff_t large; /* the result goes past the caches */
+    ptrdiff_t every;   /* input column is seen: every second if stride and dilation are even, usually all */
+    ptrdiff_t copied;  /* input rows, of those columns, go through scratch */
+    ptrdiff_t fetched; /* input rows, all of them needed, are fetched before */
+    ptrdiff_t flat;    /* a row's pixels follow those of the row before, in the input and in the result */
+    ptrdiff_t large;   /* the result goes past the caches */
 } NAME(direct);
 
 /* Input that an item sees. */
@@ -59,9 +60,15 @@ INLINE NAME(axis) NAME(direct_y)(const plan *p, ptrdiff_t phase) {
     return NAME(axis_down)(&p->g, d->grad, d->oh, phase);
 }
 
+/* Across, steps are of the columns that are seen. */
 INLINE NAME(axis) NAME(direct_x)(const plan *p, ptrdiff_t phase) {
     const NAME(direct) *d = (const void *)p->own;
-    return NAME(axis_across)(&p->g, d->grad, d->ow, phase);
+    NAME(axis) x = NAME(axis_across)(&p->g, d->grad, d->ow, phase);
+    if (d->every > 1) { /* and no division */
+        x.in_step /= d->every;
+        x.tap_step /= d->every;
+    }
+    return x;
 }
 
 /* Where vector v of a group's filters begins. */
@@ -250,8 +257,8 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     ptrdiff_t row, pixel;
     if (d->copied) {
         const ptrdiff_t columns = NAME(region_columns)(d);
-        NAME(copy_region)(scratch, in, d->ih, d->iw, channels, d->low_y + first * d->step_y,
-                          NAME(region_rows)(d), d->low_x, columns, group * d->from, d->from);
+        NAME(copy_columns)(scratch, in, d->ih, d->iw, channels, d->low_y + first * d->step_y,
+                           NAME(region_rows)(d), d->low_x, d->every, columns, group * d->from, d->from);
         in = scratch;
         pixel = d->from;
         row = columns * pixel;
@@ -319,9 +326,9 @@ static void NAME(stack_images)(const conv *g, NAME(direct) * d) {
     d->n = 1;
 }
 
-/* Some kernel position of some result is outside of the input. */
-INLINE int NAME(sees_padding)(const NAME(direct) * d) {
-    return d->low_y < 0 || d->low_x < 0 || d->low_x + NAME(region_columns)(d) > d->iw ||
+/* Columns are left out, or some kernel position of some result is outside of the input. */
+INLINE int NAME(must_be_copied)(const NAME(direct) * d) {
+    return d->every > 1 || d->low_y < 0 || d->low_x < 0 || d->low_x + NAME(region_columns)(d) > d->iw ||
            (d->results - 1) * d->step_y + d->high_y >= d->ih;
 }
 
@@ -335,22 +342,11 @@ static void NAME(direct_blocks)(NAME(direct) * d, ptrdiff_t channels, ptrdiff_t 
     d->row_blocks = even_blocks(d->results, &d->rows);
 }
 
-/* What forward and input gradient share once the sizes are known. */
-static void NAME(direct_plan)(plan *p) {
+/* The first and last input positions that result 0 sees, and the most results of a phase. */
+static void NAME(direct_extents)(plan *p) {
     NAME(direct) *d = (void *)p->own;
-    const ptrdiff_t size = sizeof(REAL);
     int found = 0;
     d->results = 0;
-    double adds, dot_adds;
-    d->large = NAME(is_streamed)(d->n * d->oh * d->ow * d->groups, d->to, 2, d->groups * d->phases_x == 1);
-    d->vectors = (d->to + LANES - 1) / LANES;
-    d->dot = 1;
-    const ptrdiff_t dot_size = NAME(direct_size)(p, &dot_adds);
-    d->dot = 0;
-    d->size = NAME(direct_size)(p, &adds);
-    if (1.2 * dot_adds < adds) d->dot = 1, d->size = dot_size, adds = 1.2 * dot_adds;
-    d->blocks = d->dot ? (d->to + 3) / 4 : (d->vectors + 1) / 2;
-    d->width = d->dot ? d->to : d->vectors * LANES;
     d->low_y = d->high_y = d->low_x = d->high_x = 0;
     d->columns = 1;
     for (ptrdiff_t a = 0; a < d->phases_y; a++) {
@@ -372,7 +368,24 @@ static void NAME(direct_plan)(plan *p) {
         d->high_x = !found || high > d->high_x ? high : d->high_x;
         found = 1;
     }
-    d->copied = (d->groups > 1 && p->g.kw > 1) || NAME(sees_padding)(d);
+}
+
+/* What forward and input gradient share once the sizes are known. */
+static void NAME(direct_plan)(plan *p) {
+    NAME(direct) *d = (void *)p->own;
+    const ptrdiff_t size = sizeof(REAL);
+    double adds, dot_adds;
+    d->large = NAME(is_streamed)(d->n * d->oh * d->ow * d->groups, d->to, 2, d->groups * d->phases_x == 1);
+    d->vectors = (d->to + LANES - 1) / LANES;
+    d->dot = 1;
+    const ptrdiff_t dot_size = NAME(direct_size)(p, &dot_adds);
+    d->dot = 0;
+    d->size = NAME(direct_size)(p, &adds);
+    if (1.2 * dot_adds < adds) d->dot = 1, d->size = dot_size, adds = 1.2 * dot_adds;
+    d->blocks = d->dot ? (d->to + 3) / 4 : (d->vectors + 1) / 2;
+    d->width = d->dot ? d->to : d->vectors * LANES;
+    NAME(direct_extents)(p);
+    d->copied = (d->groups > 1 && p->g.kw > 1) || NAME(must_be_copied)(d);
     d->fetched = !d->copied && d->step_y <= d->high_y - d->low_y + 1 &&
                  d->n * d->ih * d->iw * d->groups * d->from * size > FETCHED;
     d->flat = p->g.kw == 1 && p->g.sh == 1 && p->g.sw == 1 && NAME(region_columns)(d) == d->iw && !d->copied;

@@ -13,7 +13,8 @@ static int NAME(direct_forward)(plan *p) {
     d->ih = g->h, d->iw = g->w, d->from = g->c / g->groups;
     d->oh = g->oh, d->ow = g->ow, d->to = g->k / g->groups;
     d->phases_y = d->phases_x = 1;
-    d->step_y = g->sh, d->step_x = g->sw;
+    d->every = g->kw > 1 ? NAME(common_divisor)(g->sw, g->dw) : 1;
+    d->step_y = g->sh, d->step_x = g->sw / d->every;
     NAME(stack_images)(g, d);
     NAME(direct_plan)(p);
     if (g->groups > 1) NAME(grouped_plan)(p);
@@ -33,7 +34,7 @@ static int NAME(direct_input_grad)(plan *p) {
     d->oh = g->h, d->ow = g->w, d->to = g->c / g->groups;
     d->phases_y = g->sh < g->h ? g->sh : g->h;
     d->phases_x = g->sw < g->w ? g->sw : g->w;
-    d->step_y = d->step_x = 1;
+    d->every = d->step_y = d->step_x = 1;
     NAME(stack_images)(g, d);
     NAME(direct_plan)(p);
     if (g->groups > 1) NAME(grouped_plan)(p);

@@ -20,6 +20,7 @@ typedef struct NAME(gradient) {
     ptrdiff_t copied, packed;              /* the input, the errors go through scratch */
     ptrdiff_t phases, every; /* parts of the columns, each as if there were no dilation: every D-th */
     ptrdiff_t merged;        /* the kernel's columns and channels are one run */
+    ptrdiff_t inside;        /* each of the kernel's columns leaves out output columns that see padding */
 } NAME(gradient);
 
 INLINE ptrdiff_t NAME(min)(ptrdiff_t a, ptrdiff_t b) {
@@ -125,16 +126,19 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
                 continue;
             }
             t.rows = r1 - r0;
-            for (ptrdiff_t j = 0; j < taps; j++, sum += run * vectors * LANES)
+            for (ptrdiff_t j = 0; j < taps; j++, sum += run * vectors * LANES) {
+                ptrdiff_t s0 = 0, s1 = g->ow;
+                if (d->inside) s1 = NAME(outputs_inside)(j, g->sw, g->pl, g->dw, g->w, g->ow, &s0);
                 for (ptrdiff_t piece = 0; piece < d->phases * tiles; piece++) {
                     const ptrdiff_t phase = piece / tiles, tile = piece % tiles;
                     const ptrdiff_t l = tile * run / tiles, end = (tile + 1) * run / tiles;
-                    t.columns = ceil_div(g->ow - phase, d->every);
-                    t.x = x + phase * phase_region + r0 * t.x_row + i * g->dh * row + j * g->dw * pixel + l;
-                    t.dy = dy + r0 * t.dy_row + phase * dy_pixel;
+                    t.columns = ceil_div(s1 - s0 - phase, d->every);
+                    t.x = x + phase * phase_region + r0 * t.x_row + i * g->dh * row + j * g->dw * pixel +
+                          s0 * t.x_pixel + l;
+                    t.dy = dy + r0 * t.dy_row + (s0 + phase) * dy_pixel;
                     t.dy_pixel = d->every * dy_pixel;
-                    /* Once, in the kernel row that sees the least padding, a share with each tile. */
-                    const ptrdiff_t pixels = j == 0 && i == g->kh / 2 ? t.images * t.rows * g->ow : 0;
+                    /* Once, in the kernel position that sees the least padding, a share with each tile. */
+                    const ptrdiff_t pixels = j == taps / 2 && i == g->kh / 2 ? t.images * t.rows * g->ow : 0;
                     t.next = next + even_cut(pixels, d->phases * tiles, piece) * g->k;
                     t.fetch = even_cut(pixels, d->phases * tiles, piece + 1) -
                               even_cut(pixels, d->phases * tiles, piece);
@@ -142,6 +146,7 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
                     t.sum = sum + l * vectors * LANES;
                     NAME(outers)[vectors - 1][end - l - 1](&t);
                 }
+            }
         }
         fresh = 0;
     }
@@ -182,6 +187,18 @@ static void NAME(gradient_run)(const plan *p, int stage, ptrdiff_t item, void *s
     NAME(gradient_part)(p, item, (REAL *)shared + (before * d->vectors + 2 * block) * size, scratch);
 }
 
+/* Cycles with a tile's run over the kernel's columns, or without and none of them where they see padding. */
+static double NAME(gradient_cycles)(const plan *p, int merged, int inside) {
+    const NAME(gradient) *d = (const void *)p->own;
+    const conv *g = &p->g;
+    const double vectors = (double)d->vectors / (double)d->blocks;
+    const ptrdiff_t run = merged ? g->kw * d->from : d->from;
+    const ptrdiff_t tiles = ceil_div(run, NAME(tile_pixels)(min_of(d->vectors, 2)));
+    const ptrdiff_t columns = inside ? NAME(column_pairs)(g) : merged ? g->ow : g->ow * g->kw;
+    return (double)(d->blocks * g->groups * g->n * NAME(row_pairs)(g) * columns * tiles) *
+           cost_of_tile((double)run / (double)tiles, vectors, 1);
+}
+
 static int NAME(direct_weight_grad)(plan *p) {
     const conv *g = &p->g;
     NAME(gradient) *d = (void *)p->own;
@@ -197,6 +214,8 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->phases = apart ? min_of(g->dw, g->ow) : 1;
     d->every = apart ? g->dw : 1;
     d->merged = g->dw == 1 || apart;
+    d->inside = !apart && NAME(gradient_cycles)(p, 0, 1) < 0.9 * NAME(gradient_cycles)(p, d->merged, 0);
+    if (d->inside) d->merged = 0;
     d->region_columns = (g->ow - 1) * g->sw + (g->kw - 1) * g->dw + 1;
     const ptrdiff_t reach = (g->kh - 1) * g->dh + 1;
     const ptrdiff_t products = g->kh * g->kw * d->from;
@@ -226,10 +245,7 @@ static int NAME(direct_weight_grad)(plan *p) {
     p->shared_bytes = (size_t)(d->parts * g->groups * products * d->vectors * LANES * size);
     p->scratch_bytes =
         (size_t)(((d->copied ? region : 0) + (d->packed ? errors : 0) + LANES) * size + 63) / 64 * 64;
-    const ptrdiff_t run = d->merged ? g->kw * d->from : d->from, most = NAME(tile_pixels)(width / LANES);
-    const ptrdiff_t tiles = g->kh * (d->merged ? 1 : g->kw) * ceil_div(run, most);
-    p->cycles = (double)(g->n * g->oh * g->ow * items * tiles) *
-                cost_of_tile((double)products / (double)tiles, (double)d->vectors / (double)d->blocks, 1);
+    p->cycles = NAME(gradient_cycles)(p, d->merged, d->inside);
     p->run = NAME(gradient_run);
     NAME(run_weight_grad)(p);
     NAME(planes_weight_grad)(p);

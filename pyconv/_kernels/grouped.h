@@ -132,7 +132,8 @@ static void NAME(grouped_run)(const plan *p, int stage, ptrdiff_t item, void *sh
     const ptrdiff_t after = ((d->n - image) * d->ih - low_y - rows) * d->iw * pixel;
     const int copied = d->copied || after < LANES;
     if (copied) {
-        NAME(copy_region)(scratch, in, d->ih, d->iw, pixel, low_y, rows, d->low_x, columns, 0, pixel);
+        NAME(copy_columns)(scratch, in, d->ih, d->iw, pixel, low_y, rows, d->low_x, d->every, columns, 0,
+                           pixel);
         memset((REAL *)scratch + rows * columns * pixel, 0, VECTOR_BYTES);
     }
     const ptrdiff_t row = (copied ? columns : d->iw) * pixel;
@@ -181,7 +182,7 @@ static void NAME(grouped_plan)(plan *p) {
     d->dot = 0, d->vectors = 1;
     d->size = NAME(direct_size)(&tried, &adds);
     d->blocks = ceil_div(d->groups, d->together);
-    d->copied = NAME(sees_padding)(d);
+    d->copied = NAME(must_be_copied)(d);
     NAME(direct_blocks)(d, pixel, d->n);
     const double blocks = (double)(d->n * d->blocks);
     tried.cycles = blocks * (adds * 1.25 + (double)(d->oh * d->ow) * 3);
