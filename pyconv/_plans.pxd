@@ -9,7 +9,8 @@ cdef extern from "plan.h" nogil:
 
     enum:
         MAX_STAGES
-        ISA_AVX2
+        ISA_AVX512VL
+        ISA_AVX512
         ISA_COUNT
 
     ctypedef struct plan

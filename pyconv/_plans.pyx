@@ -68,8 +68,8 @@ cdef const kernels *kernels_for(array):
 
 
 cdef const kernels *narrower_kernels_for(array):
-    """Those with half as wide vectors, if the processor has them and they are AVX2's; or NULL."""
-    return pyconv_kernels(_isa - 1, array.dtype == np.float64) if _isa > ISA_AVX2 else NULL
+    """Those with half as wide vectors and as many registers, or NULL: only AVX-512 has them."""
+    return pyconv_kernels(ISA_AVX512VL, array.dtype == np.float64) if _isa == ISA_AVX512 else NULL
 
 
 def _compiled_algorithms():

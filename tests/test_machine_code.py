@@ -23,8 +23,10 @@ MODULES = ("pyconv._plans", "pyconv._cpu", "pyconv._rows", "pyconv._dense", "pyc
 VEX, EVEX = {0xC4, 0xC5}, {0x62}
 SEGMENT_AND_SIZE = {0x2E, 0x36, 0x3E, 0x26, 0x64, 0x65, 0x67}  # prefixes that may stand before those
 
+AVX512 = {"VEX", "EVEX", "mask"}
+
 # Which encodings each source file may hold.
-ALLOWED = {"isa_avx2.c": {"VEX"}, "isa_avx512.c": {"VEX", "EVEX", "mask"}}
+ALLOWED = {"isa_avx2.c": {"VEX"}, "isa_avx512vl.c": AVX512, "isa_avx512.c": AVX512}
 
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\t((?:[0-9a-f]{2} )+)\s*(.*)$")
 
@@ -98,6 +100,7 @@ def test_new_instructions_are_in_their_kernels_only(name: str) -> None:
     assert wrong == [], f"{len(wrong)} instructions, the first: {wrong[:5]}"
     if name == "pyconv._plans":  # or the test would pass on kernels that were never vectorised
         assert counts["isa_avx2.c", "VEX"] > 10_000
+        assert counts["isa_avx512vl.c", "EVEX"] > 10_000
         assert counts["isa_avx512.c", "EVEX"] > 10_000
 
 

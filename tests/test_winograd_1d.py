@@ -14,7 +14,7 @@ from pyconv.shapes import conv_geometry
 _cpu = pytest.importorskip("pyconv._cpu", reason="the compiled module is not built")
 
 ALGORITHM = "winograd_1d"
-VECTOR_BYTES = {"baseline": 16, "avx2": 32, "avx512": 64}
+VECTOR_BYTES = {"baseline": 16, "avx2": 32, "avx512vl": 32, "avx512": 64}
 
 # images, height, width, channels, filters, kernel, and the rest as keyword arguments
 PROBLEMS = {

@@ -12,6 +12,8 @@
 #include "depthwise_few.h"
 #include "depthwise_weight_grad.h"
 #include "plane.h"
+#include "direct_filters.h"
+#include "direct_inside.h"
 #include "direct.h"
 #include "grouped.h"
 #include "spread.h"

@@ -5,11 +5,13 @@
 
 extern const kernels kernels_baseline_f32, kernels_baseline_f64;
 #if defined(__x86_64__)
-extern const kernels kernels_avx2_f32, kernels_avx2_f64, kernels_avx512_f32, kernels_avx512_f64;
+extern const kernels kernels_avx2_f32, kernels_avx2_f64;
+extern const kernels kernels_avx512vl_f32, kernels_avx512vl_f64;
+extern const kernels kernels_avx512_f32, kernels_avx512_f64;
 #endif
 
 const char *pyconv_isa_name(int isa) {
-    static const char *const names[ISA_COUNT] = {"baseline", "avx2", "avx512"};
+    static const char *const names[ISA_COUNT] = {"baseline", "avx2", "avx512vl", "avx512"};
     return names[isa];
 }
 
@@ -20,7 +22,7 @@ int pyconv_isa_available(int isa) {
     __builtin_cpu_init();
     int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (isa == ISA_AVX2) return avx2;
-    if (isa == ISA_AVX512)
+    if (isa == ISA_AVX512 || isa == ISA_AVX512VL)
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #endif
@@ -36,6 +38,7 @@ int pyconv_isa_best(void) {
 const kernels *pyconv_kernels(int isa, int is_double) {
 #if defined(__x86_64__)
     if (isa == ISA_AVX512) return is_double ? &kernels_avx512_f64 : &kernels_avx512_f32;
+    if (isa == ISA_AVX512VL) return is_double ? &kernels_avx512vl_f64 : &kernels_avx512vl_f32;
     if (isa == ISA_AVX2) return is_double ? &kernels_avx2_f64 : &kernels_avx2_f32;
 #endif
     (void)isa;

@@ -1,7 +1,8 @@
 /* isa.h: compiles every kernel body for one instruction set, in both precisions.
 
    The including isa_*.c defines ISA (the suffix of every name), VECTOR_BYTES and REGISTERS (how many vector
-   registers there are) and switches the compiler to the instruction set. Bodies see
+   registers there are), MASKS where a load or store can be masked, and switches the compiler to the
+   instruction set. Bodies see
 
        REAL            float or double
        LANES           how many of them a vector holds
@@ -17,6 +18,10 @@
 
 #include "cost.h"
 #include "plan.h"
+
+#ifndef MASKS
+#define MASKS 0
+#endif
 
 #define PASTE3(a, b, c) a##_##b##_##c
 #define PASTE(a, b, c)  PASTE3(a, b, c)

@@ -3,6 +3,7 @@
 #define ISA          avx512
 #define VECTOR_BYTES 64
 #define REGISTERS    32
+#define MASKS        1
 #include <immintrin.h> /* loads and stores under a mask, for which the vector extensions have no words */
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"))),         \

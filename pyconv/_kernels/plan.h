@@ -92,7 +92,7 @@ typedef struct kernels {
 } kernels;
 
 /* dispatch.c */
-enum { ISA_BASELINE, ISA_AVX2, ISA_AVX512, ISA_COUNT };
+enum { ISA_BASELINE, ISA_AVX2, ISA_AVX512VL, ISA_AVX512, ISA_COUNT };
 const char *pyconv_isa_name(int isa);
 int pyconv_isa_available(int isa); /* compiled in, and this processor has every feature of it */
 int pyconv_isa_best(void);

@@ -23,7 +23,9 @@ typedef struct NAME(tile) {
     ptrdiff_t run;             /* l */
     ptrdiff_t second;          /* where the second vector's filters are, from the first's */
     ptrdiff_t lanes;           /* filters of a vector that exist: LANES or fewer */
+    ptrdiff_t w_row;           /* filters that are left out between a row i and the next */
     int relu, stream;          /* stream: y is large and every vector of it is aligned */
+    int add;                   /* to what is in y, whole vectors, instead of the bias */
 } NAME(tile);
 
 INLINE void NAME(tile_body)(const NAME(tile) * t, const int P, const int V) {
@@ -31,7 +33,8 @@ INLINE void NAME(tile_body)(const NAME(tile) * t, const int P, const int V) {
     const ptrdiff_t step = t->x_step, y_step = t->y_step, second = t->second, lanes = t->lanes;
     const ptrdiff_t rows = t->rows, row = t->row, columns = t->columns, column = t->column, run = t->run;
     const REAL *const filters = t->w, *bias = t->bias, *x0 = t->x;
-    const int relu = t->relu, stream = t->stream;
+    const ptrdiff_t w_row = t->w_row;
+    const int relu = t->relu, stream = t->stream, add = t->add;
     REAL *y = t->y;
     for (ptrdiff_t tile = 0; tile < t->tiles; tile++, x0 += P * step, y += P * y_step) {
         vec sum[14][2]; /* of a fixed size: an array of P by V would go to memory */
@@ -43,9 +46,9 @@ INLINE void NAME(tile_body)(const NAME(tile) * t, const int P, const int V) {
                 start =
                     V == 2 || lanes == LANES ? NAME(load)(bias + v * second) : NAME(load_some)(bias, lanes);
             UNROLL
-            for (int p = 0; p < P; p++) sum[p][v] = start;
+            for (int p = 0; p < P; p++) sum[p][v] = add ? *(vec *)(y + p * y_step + v * second) : start;
         }
-        for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t i = 0; i < rows; i++, w += w_row)
             for (ptrdiff_t j = 0; j < columns; j++) {
                 const REAL *x[5]; /* every third pixel */
                 UNROLL

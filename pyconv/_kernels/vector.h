@@ -83,6 +83,10 @@ INLINE vec NAME(load_some)(const REAL *from, ptrdiff_t count) {
     return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
 #elif VECTOR_BYTES == 64
     return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << count) - 1), from);
+#elif MASKS && LANES == 8
+    return (vec)_mm256_maskz_loadu_ps((__mmask8)((1u << count) - 1), from);
+#elif MASKS
+    return (vec)_mm256_maskz_loadu_pd((__mmask8)((1u << count) - 1), from);
 #else
     REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES))) = {0};
     NAME(copy_some)(lanes, from, count);
@@ -100,6 +104,10 @@ INLINE void NAME(store_some)(REAL *to, vec v, ptrdiff_t count) {
     _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), (__m512)v);
 #elif VECTOR_BYTES == 64
     _mm512_mask_storeu_pd(to, (__mmask8)((1u << count) - 1), (__m512d)v);
+#elif MASKS && LANES == 8
+    _mm256_mask_storeu_ps(to, (__mmask8)((1u << count) - 1), (__m256)v);
+#elif MASKS
+    _mm256_mask_storeu_pd(to, (__mmask8)((1u << count) - 1), (__m256d)v);
 #else
     REAL lanes[LANES] __attribute__((aligned(VECTOR_BYTES)));
     *(vec *)lanes = v;

@@ -18,7 +18,7 @@ from pyconv.shapes import ConvGeometry, PoolGeometry
 HERE = Path(__file__).parent
 KERNELS = HERE.parent.parent / "pyconv" / "_kernels"
 
-ISAS = ("baseline", "avx2", "avx512")
+ISAS = ("baseline", "avx2", "avx512vl", "avx512")
 OPERATIONS = (
     "forward", "input_grad", "weight_grad", "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad", "relu",
     "relu_grad", "scale_shift", "bias_grad", "softmax", "batch_norm", "batch_norm_grad",
