@@ -14,7 +14,7 @@ from cython.parallel cimport prange, threadid
 
 from ._plans cimport (
     FORWARD, INPUT_GRAD, WEIGHT_GRAD, algorithm as compiled, algorithm_named, conv, give_back, kernels, kernels_for,
-    narrower_kernels_for, plan, pointer, pool, result, run_plan, run_stage, take_workspace, threads_for,
+    narrower_kernels_for, narrower_limit, plan, pointer, pool, result, run_plan, run_stage, take_workspace, threads_for,
 )
 
 from . import _naive
@@ -64,18 +64,19 @@ cdef int _cheapest(plan *p, int what, const kernels *table, double most) except 
 cdef int _choose(plan *p, int what, array, str name) except -1:
     """Complete `p` with algorithm `name`, or with the one whose estimate is lowest for "auto".
 
-    Where half of a vector's lanes would be idle, half as wide vectors cost as much by the estimate and are taken: some
-    processors do two of them in the time of a whole one.
+    Or with that of half as wide vectors, where these leave so many fewer lanes idle that they cost no more.
     """
     cdef const compiled *a
     cdef const kernels *table = kernels_for(array)
+    cdef const kernels *narrower = narrower_kernels_for(array)
     cdef plan narrow
+    cdef double most
     if name == "auto":
         narrow = p[0]
         _cheapest(p, what, table, math.inf)
-        if min(p.g.c, p.g.k) // p.g.groups <= 32 // array.itemsize and narrower_kernels_for(array) != NULL:
-            if _cheapest(&narrow, what, narrower_kernels_for(array), p.cycles):
-                p[0] = narrow
+        most = narrower_limit(p, what, array) if narrower != NULL else 0
+        if most > 0 and _cheapest(&narrow, what, narrower, most):
+            p[0] = narrow
         return 0
     a = algorithm_named(table, name)
     if a.plan[what] == NULL or not a.plan[what](p):

@@ -58,11 +58,13 @@ cdef extern from "plan.h" nogil:
     const char *pyconv_isa_name(int isa)
     int pyconv_isa_available(int isa)
     int pyconv_isa_best()
+    int pyconv_halves_vectors()
     const kernels *pyconv_kernels(int isa, int is_double)
     const algorithm *pyconv_algorithm(const kernels *table, const char *name)
 
 cdef const kernels *kernels_for(array)
 cdef const kernels *narrower_kernels_for(array)
+cdef double narrower_limit(const plan *p, int what, array) noexcept
 cdef const algorithm *algorithm_named(const kernels *table, str name) except NULL
 cdef void *take_workspace(size_t size, size_t *got) except? NULL
 cdef void give_back(void *memory, size_t size) noexcept

@@ -72,6 +72,23 @@ cdef const kernels *narrower_kernels_for(array):
     return pyconv_kernels(ISA_AVX512VL, array.dtype == np.float64) if _isa == ISA_AVX512 else NULL
 
 
+cdef bint _halves_vectors = pyconv_halves_vectors()
+
+
+cdef double narrower_limit(const plan *p, int what, array) noexcept:
+    """Cycles of plan `p` in which half as wide vectors must do it to be taken instead; 0 where it cannot be so.
+
+    Estimates count whole vectors and half ones alike. Some processors do two halves in the time of a whole one: a last
+    vector whose second half is idle is worth it. Others do as many of either, and most lanes must have been idle.
+    """
+    cdef ptrdiff_t half = 32 // array.itemsize, c = p.g.c // p.g.groups, k = p.g.k // p.g.groups
+    if _halves_vectors:
+        if (what != INPUT_GRAD and 0 < k % (2 * half) <= half) or (what != FORWARD and 0 < c % (2 * half) <= half):
+            return 1.6 * p.cycles
+        return 0
+    return p.cycles if min(c, k) <= half else 0
+
+
 def _compiled_algorithms():
     cdef const algorithm *a = pyconv_kernels(0, 0).algorithms
     names = []

@@ -29,6 +29,15 @@ int pyconv_isa_available(int isa) {
     return isa == ISA_BASELINE;
 }
 
+/* Zen 4: of AMD's family 25, the part with AVX-512. */
+int pyconv_halves_vectors(void) {
+#if defined(__x86_64__)
+    return pyconv_isa_available(ISA_AVX512) && __builtin_cpu_is("amdfam19h");
+#else
+    return 0;
+#endif
+}
+
 int pyconv_isa_best(void) {
     int isa = ISA_COUNT - 1;
     while (!pyconv_isa_available(isa)) isa--;

@@ -96,6 +96,7 @@ enum { ISA_BASELINE, ISA_AVX2, ISA_AVX512VL, ISA_AVX512, ISA_COUNT };
 const char *pyconv_isa_name(int isa);
 int pyconv_isa_available(int isa); /* compiled in, and this processor has every feature of it */
 int pyconv_isa_best(void);
+int pyconv_halves_vectors(void); /* 512-bit operations take this processor two cycles */
 const kernels *pyconv_kernels(int isa, int is_double);
 const algorithm *pyconv_algorithm(const kernels *table, const char *name);
 
