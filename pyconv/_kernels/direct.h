@@ -9,10 +9,11 @@
 
    Stage 0 packs the filters (direct_filters.h). Where there are few filters and many channels the tile is
    that of dot.h. Stage 1, an item: a block of result rows of one image (of all of them as one, where the
-   kernel is one row high) and group, some of the blocks of filters. The input rows with their padding are
-   copied to scratch (unless nothing is padded), where they stay in the L2 cache while one block of filters
-   after the other passes over them. Tiles go along a row; where a row has too few results to hide a
-   multiply-add's latency, they go down; where much of what they see is padding, direct_inside.h. */
+   kernel is one row high) and group, some of the blocks of filters. The input rows with padding at their ends
+   (none above or below: those kernel rows are left out) are copied to scratch, where they stay in the L2
+   cache while one block of filters after the other passes over them. Tiles go along a row; where a row has
+   too few results to hide a multiply-add's latency, they go down; where much of what they see is padding,
+   direct_inside.h. */
 
 enum { NAME(NARROW) = 6 }; /* sums of a tile: fewer do not hide the latency of a multiply-add */
 
@@ -103,11 +104,12 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     } else {
         pixel = channels;
         row = d->iw * channels;
-        in += (d->low_y + first * d->step_y) * row + d->low_x * pixel + group * d->from;
+        const ptrdiff_t y = d->low_y + first * d->step_y, inside = max_of(y, 0);
         /* A tile reads a few numbers of each of several pixels, and a group's items parts of the same rows:
            from memory, both are slow. The rows are fetched in their order in memory. */
         if (d->fetched && group == 0 && split == 0)
-            NAME(fetch)(in, min_of(NAME(region_rows)(d), d->ih - d->low_y - first * d->step_y) * row, 0);
+            NAME(fetch)(in + inside * row, (min_of(y + NAME(region_rows)(d), d->ih) - inside) * row, 0);
+        in += y * row + d->low_x * pixel + group * d->from;
     }
     for (ptrdiff_t block = split * d->blocks / d->splits; block < (split + 1) * d->blocks / d->splits;
          block++) {
@@ -168,10 +170,13 @@ static void NAME(stack_images)(const conv *g, NAME(direct) * d) {
     d->n = 1;
 }
 
-/* Columns are left out, or some kernel position of some result is outside of the input. */
-INLINE int NAME(must_be_copied)(const NAME(direct) * d) {
-    return d->every > 1 || d->low_y < 0 || d->low_x < 0 || d->low_x + NAME(region_columns)(d) > d->iw ||
-           (d->results - 1) * d->step_y + d->high_y >= d->ih;
+/* Some kernel column of some result is outside of the input; some kernel row. */
+INLINE int NAME(pads_columns)(const NAME(direct) * d) {
+    return d->low_x < 0 || d->low_x + NAME(region_columns)(d) > d->iw;
+}
+
+INLINE int NAME(pads_rows)(const NAME(direct) * d) {
+    return d->low_y < 0 || (d->results - 1) * d->step_y + d->high_y >= d->ih;
 }
 
 /* Rows of an item: as many as keep its input, of so many channels, in half of a small L2 cache, fewer where
@@ -227,12 +232,13 @@ static void NAME(direct_plan)(plan *p) {
     d->blocks = d->dot ? (d->to + 3) / 4 : (d->vectors + 1) / 2;
     d->width = d->dot ? d->to : d->vectors * LANES;
     NAME(direct_extents)(p);
-    d->copied = (d->groups > 1 && p->g.kw > 1) || NAME(must_be_copied)(d);
     const double inside = NAME(columns_cycles)(p, 1), across = NAME(columns_cycles)(p, 0);
     d->inside = !d->dot && d->every == 1 && inside < 0.9 * across;
+    d->copied = (d->groups > 1 && p->g.kw > 1) || d->every > 1 || (!d->inside && NAME(pads_columns)(d));
     d->fetched = !d->copied && d->step_y <= d->high_y - d->low_y + 1 &&
                  d->n * d->ih * d->iw * d->groups * d->from * size > FETCHED;
-    d->flat = p->g.kw == 1 && p->g.sh == 1 && p->g.sw == 1 && NAME(region_columns)(d) == d->iw && !d->copied;
+    d->flat = p->g.kw == 1 && p->g.sh == 1 && p->g.sw == 1 && NAME(region_columns)(d) == d->iw &&
+              !d->copied && !NAME(pads_rows)(d);
     NAME(direct_blocks)(d, d->copied ? d->from : d->groups * d->from, d->n * d->groups);
     const ptrdiff_t items = d->n * d->row_blocks * d->groups;
     d->splits = items >= 16 ? 1 : (16 + items - 1) / items;

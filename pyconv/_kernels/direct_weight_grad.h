@@ -219,8 +219,8 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->region_columns = (g->ow - 1) * g->sw + (g->kw - 1) * g->dw + 1;
     const ptrdiff_t reach = (g->kh - 1) * g->dh + 1;
     const ptrdiff_t products = g->kh * g->kw * d->from;
-    d->copied = (g->groups > 1 && g->kw > 1) || g->pt > 0 || g->pl > 0 || d->region_columns > g->w ||
-                (g->oh - 1) * g->sh + reach > g->h || apart;
+    d->copied =
+        (g->groups > 1 && g->kw > 1) || apart || (!d->inside && (g->pl > 0 || d->region_columns > g->w));
     if (apart) d->region_columns = ceil_div(g->ow, d->every) + g->kw - 1;
     d->packed = d->to < LANES || (products >= 64 && g->k > 2 * LANES);
 

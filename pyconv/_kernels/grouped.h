@@ -182,7 +182,7 @@ static void NAME(grouped_plan)(plan *p) {
     d->dot = 0, d->vectors = 1;
     d->size = NAME(direct_size)(&tried, &adds);
     d->blocks = ceil_div(d->groups, d->together);
-    d->copied = NAME(must_be_copied)(d);
+    d->copied = d->every > 1 || NAME(pads_columns)(d);
     NAME(direct_blocks)(d, pixel, d->n);
     const double blocks = (double)(d->n * d->blocks);
     tried.cycles = blocks * (adds * 1.25 + (double)(d->oh * d->ow) * 3);
