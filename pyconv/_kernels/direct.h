@@ -19,12 +19,13 @@ enum { NAME(NARROW) = 6 }; /* sums of a tile: fewer do not hide the latency of a
 
 /* dot.h's part of direct_rows. */
 static void NAME(direct_dots)(const plan *p, const NAME(tile) * like, ptrdiff_t filters, ptrdiff_t count) {
+    const NAME(direct) *d = (const void *)p->own;
     NAME(dot) t;
     t.x = like->x, t.w = like->w, t.bias = like->bias, t.y = like->y;
     t.x_step = like->x_step, t.y_step = like->y_step;
     t.rows = like->rows, t.row = like->row, t.columns = like->columns, t.column = like->column,
     t.run = like->run;
-    t.relu = p->relu;
+    t.relu = p->relu, t.in_order = d->in_order;
     NAME(dot_row)(&t, filters, count);
 }
 
@@ -108,7 +109,7 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
         /* A tile reads a few numbers of each of several pixels, and a group's items parts of the same rows:
            from memory, both are slow. The rows are fetched in their order in memory. */
         if (d->fetched && group == 0 && split == 0)
-            NAME(fetch)(in + inside * row, (min_of(y + NAME(region_rows)(d), d->ih) - inside) * row, 0);
+            NAME(touch)(in + inside * row, (min_of(y + NAME(region_rows)(d), d->ih) - inside) * row);
         in += y * row + d->low_x * pixel + group * d->from;
     }
     for (ptrdiff_t block = split * d->blocks / d->splits; block < (split + 1) * d->blocks / d->splits;
@@ -237,6 +238,8 @@ static void NAME(direct_plan)(plan *p) {
     d->copied = (d->groups > 1 && p->g.kw > 1) || d->every > 1 || (!d->inside && NAME(pads_columns)(d));
     d->fetched = !d->copied && d->step_y <= d->high_y - d->low_y + 1 &&
                  d->n * d->ih * d->iw * d->groups * d->from * size > FETCHED;
+    d->in_order = d->fetched && d->dot && d->to <= 2 && p->g.kh * p->g.kw == 1;
+    if (d->in_order) d->fetched = 0;
     d->flat = p->g.kw == 1 && p->g.sh == 1 && p->g.sw == 1 && NAME(region_columns)(d) == d->iw &&
               !d->copied && !NAME(pads_rows)(d);
     NAME(direct_blocks)(d, d->copied ? d->from : d->groups * d->from, d->n * d->groups);

@@ -21,12 +21,13 @@ typedef struct NAME(direct) {
     ptrdiff_t low_y, high_y, low_x, high_x; /* first and last tap of result 0, over all phases */
     ptrdiff_t step_y, step_x;               /* input positions from one result position to the next */
     ptrdiff_t columns;                      /* result columns of the widest phase */
-    ptrdiff_t every;   /* input column is seen: every second if stride and dilation are even, usually all */
-    ptrdiff_t copied;  /* input rows, of those columns, go through scratch */
-    ptrdiff_t fetched; /* input rows, all of them needed, are fetched before */
-    ptrdiff_t inside;  /* direct_inside.h: every kernel column leaves out the results that see padding */
-    ptrdiff_t flat;    /* a row's pixels follow those of the row before, in the input and in the result */
-    ptrdiff_t large;   /* the result goes past the caches */
+    ptrdiff_t every;    /* input column is seen: every second if stride and dilation are even, usually all */
+    ptrdiff_t copied;   /* input rows, of those columns, go through scratch */
+    ptrdiff_t in_order; /* dot.h reads the input, which is large, in its order in memory */
+    ptrdiff_t fetched;  /* input rows, all of them needed, are read before, in that order */
+    ptrdiff_t inside;   /* direct_inside.h: every kernel column leaves out the results that see padding */
+    ptrdiff_t flat;     /* a row's pixels follow those of the row before, in the input and in the result */
+    ptrdiff_t large;    /* the result goes past the caches */
 } NAME(direct);
 
 /* Input that an item sees. */

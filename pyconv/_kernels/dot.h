@@ -13,7 +13,7 @@ typedef struct NAME(dot) {
     REAL *y;
     ptrdiff_t tiles, x_step, y_step;
     ptrdiff_t rows, row, columns, column, run; /* i, j and their steps in x; l */
-    int relu;
+    int relu, in_order;                        /* in_order: pixel after pixel */
 } NAME(dot);
 
 INLINE void NAME(dot_body)(const NAME(dot) * t, const int P, const int F) {
@@ -83,9 +83,11 @@ DOT(1, 1) DOT(1, 2) DOT(1, 3) DOT(1, 4)
 };
 #undef D
 
-/* `count` neighbouring pixels, in tiles of 8, 4, 2 and 1. */
+/* `count` neighbouring pixels, in tiles of 8, 4, 2 and 1. From memory one or two filters wait for the pixels,
+   which come fastest in order. */
 static void NAME(dot_row)(NAME(dot) * t, ptrdiff_t filters, ptrdiff_t count) {
     int size = filters == 1 ? 3 : REGISTERS == 32 ? (filters < 4 ? 3 : 2) : filters < 4 ? 2 : 1;
+    if (t->in_order) size = 0;
     for (; size >= 0; size--) {
         t->tiles = count >> size;
         if (t->tiles) NAME(dots)[filters - 1][size](t);

@@ -52,6 +52,16 @@ INLINE void NAME(fetch)(const REAL *from, ptrdiff_t count, const int write) {
             __builtin_prefetch(from + i, 0, 2);
 }
 
+/* The same by reading them, which takes as long as it takes, but memory comes twice as fast: processors
+   foresee reads, not prefetches. */
+INLINE void NAME(touch)(const REAL *from, ptrdiff_t count) {
+    for (ptrdiff_t i = 0; i < count; i += 64 / (ptrdiff_t)sizeof(REAL)) {
+        int read;
+        memcpy(&read, from + i, sizeof read);
+        __asm__ volatile("" : : "r"(read));
+    }
+}
+
 INLINE void NAME(fence)(void) {
 #if defined(__x86_64__)
     __asm__ volatile("sfence" ::: "memory");
