@@ -4,11 +4,12 @@
 
    The pixels are cut into blocks of rows (of several images, where these are small) whose errors fit in the
    L1 cache and whose input, copied with its padding, fits in L2; the tiles of one block fetch the errors of
-   the next from memory. Under a dilation every D-th column of few channels is copied to a region of its own,
-   where the kernel's columns are neighbours again; its errors are every D-th too. Stage 0, an item: one part
-   of the blocks, one group, one block of 2 LANES filters. Its sums, [i][j][c][2 LANES], are its own part of
-   `shared`; every tile of them visits every block. Stage 1 adds the parts up in their order, and stores. How
-   many parts there are depends on the shape alone. */
+   the next from memory. Under a dilation D every D-th column of few channels is copied to a region of its
+   own, where the kernel's columns are neighbours again, with a stride S (a divisor of D) D / S regions; a
+   region's errors are every D / S-th. Of small images a kernel column leaves out the results that see padding
+   through it. Stage 0, an item: one part of the blocks, one group, one block of 2 LANES filters. Its sums,
+   [i][j][c][2 LANES], are its own part of `shared`; every tile of them visits every block. Stage 1 adds the
+   parts up in their order, and stores. How many parts there are depends on the shape alone. */
 
 typedef struct NAME(gradient) {
     ptrdiff_t from, to;                 /* channels and filters of one group */
@@ -18,7 +19,7 @@ typedef struct NAME(gradient) {
     ptrdiff_t parts;                    /* items that share out the blocks of pixels */
     ptrdiff_t region_rows, region_columns; /* input that a block's rows see */
     ptrdiff_t copied, packed;              /* the input, the errors go through scratch */
-    ptrdiff_t phases, every; /* parts of the columns, each as if there were no dilation: every D-th */
+    ptrdiff_t phases, every; /* parts of the columns, each as if there were no dilation D: every D-th */
     ptrdiff_t merged;        /* the kernel's columns and channels are one run */
     ptrdiff_t inside;        /* each of the kernel's columns leaves out output columns that see padding */
 } NAME(gradient);
@@ -101,8 +102,9 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
             for (ptrdiff_t n = 0; n < t.images; n++)
                 for (ptrdiff_t phase = 0; phase < d->phases; phase++)
                     NAME(copy_columns)(scratch + n * region + phase * phase_region, x + n * t.x_image, g->h,
-                                       g->w, g->c, first * g->sh - g->pt, d->region_rows, phase - g->pl,
-                                       d->every, d->region_columns, group * d->from, d->from);
+                                       g->w, g->c, first * g->sh - g->pt, d->region_rows,
+                                       phase * g->sw - g->pl, d->every, d->region_columns, group * d->from,
+                                       d->from);
             x = scratch;
             pixel = d->from;
             row = d->region_columns * pixel;
@@ -110,7 +112,7 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
         } else
             x += (first * g->sh - g->pt) * row - g->pl * pixel + group * d->from;
         t.x_row = g->sh * row;
-        t.x_pixel = g->sw * pixel;
+        t.x_pixel = d->every > 1 ? pixel : g->sw * pixel;
         const ptrdiff_t taps = d->merged ? 1 : g->kw, run = d->merged ? g->kw * d->from : d->from;
         const ptrdiff_t most = NAME(tile_pixels)(vectors), tiles = (run + most - 1) / most;
         const ptrdiff_t rows = t.rows, tap_row = taps * run * vectors * LANES;
@@ -132,11 +134,11 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
                 for (ptrdiff_t piece = 0; piece < d->phases * tiles; piece++) {
                     const ptrdiff_t phase = piece / tiles, tile = piece % tiles;
                     const ptrdiff_t l = tile * run / tiles, end = (tile + 1) * run / tiles;
-                    t.columns = ceil_div(s1 - s0 - phase, d->every);
+                    t.columns = ceil_div(s1 - s0 - phase, d->phases);
                     t.x = x + phase * phase_region + r0 * t.x_row + i * g->dh * row + j * g->dw * pixel +
                           s0 * t.x_pixel + l;
                     t.dy = dy + r0 * t.dy_row + (s0 + phase) * dy_pixel;
-                    t.dy_pixel = d->every * dy_pixel;
+                    t.dy_pixel = d->phases * dy_pixel;
                     /* Once, in the kernel position that sees the least padding, a share with each tile. */
                     const ptrdiff_t pixels = j == taps / 2 && i == g->kh / 2 ? t.images * t.rows * g->ow : 0;
                     t.next = next + even_cut(pixels, d->phases * tiles, piece) * g->k;
@@ -210,8 +212,8 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->to = g->k / g->groups;
     d->vectors = (d->to + LANES - 1) / LANES;
     d->blocks = (d->vectors + 1) / 2;
-    const int apart = g->dw > 1 && g->sw == 1 && g->kw > 1 && d->from < NAME(tile_pixels)(2);
-    d->phases = apart ? min_of(g->dw, g->ow) : 1;
+    const int apart = g->dw > 1 && g->dw % g->sw == 0 && g->kw > 1 && d->from < NAME(tile_pixels)(2);
+    d->phases = apart ? min_of(g->dw / g->sw, g->ow) : 1;
     d->every = apart ? g->dw : 1;
     d->merged = g->dw == 1 || apart;
     d->inside = !apart && NAME(gradient_cycles)(p, 0, 1) < 0.9 * NAME(gradient_cycles)(p, d->merged, 0);
@@ -221,7 +223,7 @@ static int NAME(direct_weight_grad)(plan *p) {
     const ptrdiff_t products = g->kh * g->kw * d->from;
     d->copied =
         (g->groups > 1 && g->kw > 1) || apart || (!d->inside && (g->pl > 0 || d->region_columns > g->w));
-    if (apart) d->region_columns = ceil_div(g->ow, d->every) + g->kw - 1;
+    if (apart) d->region_columns = ceil_div(g->ow, d->phases) + g->kw - 1;
     d->packed = d->to < LANES || (products >= 64 && g->k > 2 * LANES);
 
     /* A block: its errors in 16 KiB, but 128 pixels at least; whole images where these are small. */
