@@ -61,6 +61,15 @@ cdef int _cheapest(plan *p, int what, const kernels *table, double most) except 
     return found
 
 
+cdef void _merge_whole_images(conv *g) noexcept:
+    """A kernel that covers its images gives one result of each: they are pixels of one image, and the kernel is 1 x 1."""
+    if g.kh != g.h or g.kw != g.w or g.oh * g.ow != 1 or g.pt or g.pb or g.pl or g.pr or g.groups != 1:
+        return
+    g.c *= g.h * g.w
+    g.h = g.oh = g.n
+    g.n = g.w = g.kh = g.kw = g.sh = g.sw = g.dh = g.dw = 1
+
+
 cdef int _choose(plan *p, int what, array, str name) except -1:
     """Complete `p` with algorithm `name`, or with the one whose estimate is lowest for "auto".
 
@@ -72,6 +81,7 @@ cdef int _choose(plan *p, int what, array, str name) except -1:
     cdef plan narrow
     cdef double most
     if name == "auto":
+        _merge_whole_images(&p.g)
         narrow = p[0]
         _cheapest(p, what, table, math.inf)
         most = narrower_limit(p, what, array) if narrower != NULL else 0

@@ -116,6 +116,8 @@ CONVOLUTIONS = {
     "two columns of results in groups": (1, 30, 4, 24, 12, 3, 2, {"groups": 3, "dilation": 2, "padding": (1, 0)}),
     "two columns of results of three filters": (1, 25, 4, 40, 3, 3, 3, {"padding": ((1, 0), (0, 0))}),
     "eleven filters of a large kernel": (1, 11, 11, 21, 11, 9, 9, {}),
+    "kernels as large as their images": (19, 5, 4, 7, 33, 5, 4, {"stride": (2, 1)}),
+    "images of one pixel": (37, 1, 1, 40, 9, 1, 1, {}),
     "many images": (17, 4, 4, 8, 16, 3, 3, {"padding": 1}),
 }
 

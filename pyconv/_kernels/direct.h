@@ -238,7 +238,7 @@ static void NAME(direct_plan)(plan *p) {
     d->copied = (d->groups > 1 && p->g.kw > 1) || d->every > 1 || (!d->inside && NAME(pads_columns)(d));
     d->fetched = !d->copied && d->step_y <= d->high_y - d->low_y + 1 &&
                  d->n * d->ih * d->iw * d->groups * d->from * size > FETCHED;
-    d->in_order = d->fetched && d->dot && d->to <= 2 && p->g.kh * p->g.kw == 1;
+    d->in_order = d->fetched && d->dot && d->to <= 2 && d->from >= 4 * LANES && p->g.kh * p->g.kw == 1;
     if (d->in_order) d->fetched = 0;
     d->flat = p->g.kw == 1 && p->g.sh == 1 && p->g.sw == 1 && NAME(region_columns)(d) == d->iw &&
               !d->copied && !NAME(pads_rows)(d);
