@@ -79,6 +79,10 @@ INLINE ptrdiff_t NAME(rows_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t 
 INLINE ptrdiff_t NAME(outputs_inside)(ptrdiff_t k, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t dilation,
                                       ptrdiff_t size, ptrdiff_t outputs, ptrdiff_t *first) {
     const ptrdiff_t at = k * dilation - before;
+    if (stride == 1) { /* and no division */
+        *first = at < 0 ? -at : 0;
+        return max_of(min_of(size - at, outputs), 0);
+    }
     const ptrdiff_t until = at < size ? (size - 1 - at) / stride + 1 : 0;
     *first = at < 0 ? (-at + stride - 1) / stride : 0;
     return until < outputs ? until : outputs;

@@ -10,7 +10,7 @@
    Stage 0 packs the filters (direct_filters.h). Where there are few filters and many channels the tile is
    that of dot.h. Stage 1, an item: a block of result rows of one image (of all of them as one, where the
    kernel is one row high) and group, some of the blocks of filters. The input rows with padding at their ends
-   (none above or below: those kernel rows are left out) are copied to scratch, where they stay in the L2
+   (kernel rows above or below are left out) are copied to scratch, where they stay in the L2
    cache while one block of filters after the other passes over them. Tiles go along a row; where a row has
    too few results to hide a multiply-add's latency, they go down; where much of what they see is padding,
    direct_inside.h. */
@@ -236,7 +236,8 @@ static void NAME(direct_plan)(plan *p) {
     const double inside = NAME(columns_cycles)(p, 1), across = NAME(columns_cycles)(p, 0);
     d->inside = !d->dot && d->every == 1 && inside < 0.9 * across;
     d->copied = (d->groups > 1 && p->g.kw > 1) || d->every > 1 || (!d->inside && NAME(pads_columns)(d));
-    d->fetched = !d->copied && d->step_y <= d->high_y - d->low_y + 1 &&
+    const int most = d->grad || p->g.kh == 1 || NAME(common_divisor)(p->g.sh, p->g.dh) <= 2;
+    d->fetched = !d->copied && most && d->step_y <= d->high_y - d->low_y + 1 &&
                  d->n * d->ih * d->iw * d->groups * d->from * size > FETCHED;
     d->in_order = d->fetched && d->dot && d->to <= 2 && d->from >= 4 * LANES && p->g.kh * p->g.kw == 1;
     if (d->in_order) d->fetched = 0;

@@ -24,7 +24,7 @@ typedef struct NAME(direct) {
     ptrdiff_t every;    /* input column is seen: every second if stride and dilation are even, usually all */
     ptrdiff_t copied;   /* input rows, of those columns, go through scratch */
     ptrdiff_t in_order; /* dot.h reads the input, which is large, in its order in memory */
-    ptrdiff_t fetched;  /* input rows, all of them needed, are read before, in that order */
+    ptrdiff_t fetched;  /* input rows, most of them needed, are read before, in that order */
     ptrdiff_t inside;   /* direct_inside.h: every kernel column leaves out the results that see padding */
     ptrdiff_t flat;     /* a row's pixels follow those of the row before, in the input and in the result */
     ptrdiff_t large;    /* the result goes past the caches */
@@ -48,7 +48,7 @@ INLINE NAME(axis) NAME(direct_y)(const plan *p, ptrdiff_t phase) {
     return NAME(axis_down)(&p->g, d->grad, d->oh, phase);
 }
 
-/* Across, steps are of the columns that are seen. */
+/* Across, steps are of the columns that are seen; in0 and d->iw stay in columns of the input. */
 INLINE NAME(axis) NAME(direct_x)(const plan *p, ptrdiff_t phase) {
     const NAME(direct) *d = (const void *)p->own;
     NAME(axis) x = NAME(axis_across)(&p->g, d->grad, d->ow, phase);

@@ -17,7 +17,14 @@ static void NAME(inside_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     const NAME(direct) *d = (const void *)p->own;
     const ptrdiff_t width = NAME(block_width)(d, block), channels = d->groups * d->to;
     const ptrdiff_t lanes = min_of(d->to, LANES), tap = d->from * width;
+    const ptrdiff_t vectors = width / LANES;
     const REAL *const bias = p->bias ? (const REAL *)p->bias + group * d->to : NULL;
+    ptrdiff_t k[2];
+    vec start[2];
+    for (ptrdiff_t v = 0; v < vectors; v++) {
+        k[v] = NAME(vector_start)(2 * block + v, d->to);
+        start[v] = bias ? NAME(load_some)(bias + k[v], lanes) : (vec){0};
+    }
     const int stream = d->large && NAME(begins_a_line)(p->out);
     NAME(tile)
     t = {.y_step = width,
@@ -41,29 +48,27 @@ static void NAME(inside_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
             t.w = filters + (i0 * x->taps + j) * tap;
             t.x = in + (r - first) * d->step_y * row + i0 * t.row + s0 * t.x_step + j * x->tap_step * pixel;
             t.y = sums + s0 * width;
-            NAME(tile_row)(&t, width / LANES, s1 - s0);
+            NAME(tile_row)(&t, vectors, s1 - s0);
         }
         REAL *const to = out + ((y->out0 + r * y->out_step) * d->ow + x->out0) * channels + group * d->to;
-        for (ptrdiff_t v = 0; v < width / LANES; v++) {
-            const ptrdiff_t k = NAME(vector_start)(2 * block + v, d->to);
-            const vec start = bias ? NAME(load_some)(bias + k, lanes) : (vec){0};
-            for (ptrdiff_t s = 0; s < x->count; s++) {
-                vec sum = *(const vec *)(sums + s * width + v * LANES) + start;
+        for (ptrdiff_t s = 0; s < x->count; s++)
+            for (ptrdiff_t v = 0; v < vectors; v++) { /* of a pixel together: they share cache lines */
+                vec sum = *(const vec *)(sums + s * width + v * LANES) + start[v];
                 if (p->relu) sum = NAME(positive)(sum);
-                REAL *const result = to + s * x->out_step * channels + k;
+                REAL *const result = to + s * x->out_step * channels + k[v];
                 if (stream)
                     NAME(stream)(result, sum);
                 else
                     NAME(store_some)(result, sum, lanes);
             }
-        }
     }
 }
 
-/* Cycles of the tiles, of all results of an image and group, `inside` or all of every row. */
+/* Cycles of the tiles for a row of results of every phase, `inside` or all of it. */
 static double NAME(columns_cycles)(const plan *p, int inside) {
     const NAME(direct) *d = (const void *)p->own;
     const ptrdiff_t wide = min_of(d->vectors, 2), most = NAME(tile_pixels)(wide);
+    const double steps = (double)(p->g.kh * d->from) / (double)d->phases_y;
     double cycles = 0;
     for (ptrdiff_t b = 0; b < d->phases_x; b++) {
         const NAME(axis) x = NAME(direct_x)(p, b);
@@ -72,8 +77,7 @@ static double NAME(columns_cycles)(const plan *p, int inside) {
             const ptrdiff_t count = inside ? NAME(results_inside)(&x, j, d->iw, &s0) - s0 : x.count;
             if (count <= 0) continue;
             const double tiles = (double)ceil_div(count, most);
-            cycles +=
-                tiles * (double)(p->g.kh * d->from) * cost_of_tile((double)count / tiles, (double)wide, 1);
+            cycles += tiles * steps * cost_of_tile((double)count / tiles, (double)wide, 1);
             if (inside) cycles += tiles * 30 + (double)(count * wide);
         }
     }

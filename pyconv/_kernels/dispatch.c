@@ -31,7 +31,8 @@ int pyconv_isa_available(int isa) {
 
 /* Zen 4: of AMD's family 25, the part with AVX-512. */
 int pyconv_halves_vectors(void) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) &&                                                                                   \
+    ((defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && __GNUC__ >= 11))
     return pyconv_isa_available(ISA_AVX512) && __builtin_cpu_is("amdfam19h");
 #else
     return 0;

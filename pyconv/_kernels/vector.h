@@ -52,8 +52,8 @@ INLINE void NAME(fetch)(const REAL *from, ptrdiff_t count, const int write) {
             __builtin_prefetch(from + i, 0, 2);
 }
 
-/* The same by reading them, which takes as long as it takes, but memory comes twice as fast: processors
-   foresee reads, not prefetches. */
+/* The same by reading them: the thread waits, but memory comes twice as fast, for processors foresee reads
+   and not prefetches. */
 INLINE void NAME(touch)(const REAL *from, ptrdiff_t count) {
     for (ptrdiff_t i = 0; i < count; i += 64 / (ptrdiff_t)sizeof(REAL)) {
         int read;
@@ -89,11 +89,11 @@ INLINE void NAME(copy_some)(REAL *to, const REAL *from, ptrdiff_t count) {
    through the stack, in pieces which all processors forward to the load. */
 INLINE vec NAME(load_some)(const REAL *from, ptrdiff_t count) {
     if (count >= LANES) return NAME(load)(from);
-#if VECTOR_BYTES == 64 && LANES == 16
+#if MASKS && LANES == 16
     return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
-#elif VECTOR_BYTES == 64
+#elif MASKS && LANES == 8 && VECTOR_BYTES == 64
     return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << count) - 1), from);
-#elif MASKS && LANES == 8
+#elif MASKS && LANES == 8 && VECTOR_BYTES == 32
     return (vec)_mm256_maskz_loadu_ps((__mmask8)((1u << count) - 1), from);
 #elif MASKS
     return (vec)_mm256_maskz_loadu_pd((__mmask8)((1u << count) - 1), from);
@@ -110,11 +110,11 @@ INLINE void NAME(store_some)(REAL *to, vec v, ptrdiff_t count) {
         NAME(store)(to, v);
         return;
     }
-#if VECTOR_BYTES == 64 && LANES == 16
+#if MASKS && LANES == 16
     _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), (__m512)v);
-#elif VECTOR_BYTES == 64
+#elif MASKS && LANES == 8 && VECTOR_BYTES == 64
     _mm512_mask_storeu_pd(to, (__mmask8)((1u << count) - 1), (__m512d)v);
-#elif MASKS && LANES == 8
+#elif MASKS && LANES == 8 && VECTOR_BYTES == 32
     _mm256_mask_storeu_ps(to, (__mmask8)((1u << count) - 1), (__m256)v);
 #elif MASKS
     _mm256_mask_storeu_pd(to, (__mmask8)((1u << count) - 1), (__m256d)v);
