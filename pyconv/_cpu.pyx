@@ -62,7 +62,7 @@ cdef int _cheapest(plan *p, int what, const kernels *table, double most) except 
 
 
 cdef void _merge_whole_images(conv *g) noexcept:
-    """A kernel that covers its images gives one result of each: they are pixels of one image, and the kernel is 1 x 1."""
+    """A kernel that covers its images gives one result of each: they are pixels of one image, under a 1 x 1 kernel."""
     if g.kh != g.h or g.kw != g.w or g.oh * g.ow != 1 or g.pt or g.pb or g.pl or g.pr or g.groups != 1:
         return
     g.c *= g.h * g.w
