@@ -83,9 +83,7 @@ cdef double narrower_limit(const plan *p, int what, array) noexcept:
     """
     cdef ptrdiff_t half = 32 // array.itemsize, c = p.g.c // p.g.groups, k = p.g.k // p.g.groups
     if _halves_vectors:
-        if (what != INPUT_GRAD and 0 < k % (2 * half) <= half) or (what != FORWARD and 0 < c % (2 * half) <= half):
-            return 1.6 * p.cycles
-        return 0
+        return 1.6 * p.cycles if 0 < (c if what == INPUT_GRAD else k) % (2 * half) <= half else 0
     return p.cycles if min(c, k) <= half else 0
 
 

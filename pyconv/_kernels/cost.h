@@ -78,7 +78,7 @@ static inline double cost_winograd_1d_planes(double products, double inputs, dou
    their products) are loaded and stored. */
 static inline double cost_winograd_1d_few_grad(double products, double inputs, double errors, double m,
                                                int registers) {
-    return products * 8 / (registers == 32 ? 1.5 : 0.7) + inputs * 6 + errors * (1 + 2.4 * m);
+    return products * 8 / (registers == 32 ? 1.6 : 0.7) + inputs * 6 + errors * (1 + 2.4 * m);
 }
 
 static inline double cost_winograd_1d_many_grad(double products, double inputs, double errors, double m,
