@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
@@ -106,6 +107,7 @@ def script(main: Main) -> NoReturn:
     """Run `main` as the process's program."""
     global _is_program
     _is_program = True
+    sys.unraisablehook = _send_again
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
@@ -118,6 +120,15 @@ def script(main: Main) -> NoReturn:
 
 
 _is_program = False
+
+
+def _send_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C in a destructor or a weak reference's callback, which may not raise: once more, when that is over."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        with contextlib.suppress(RuntimeError):  # no new thread: the interpreter is ending
+            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _settle() -> None:

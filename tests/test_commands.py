@@ -305,6 +305,18 @@ def test_more_ctrl_c_does_no_harm(place: Path, tmp_path: Path, start: Callable[.
         one_line(error, 130)
 
 
+def test_ctrl_c_in_a_destructor_is_neither_lost_nor_printed(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import time\nfrom pyconv import command\n"
+        "class Object:\n    def __del__(self):\n        raise KeyboardInterrupt\n"
+        "@command.command\ndef main(argv):\n    Object()\n    time.sleep(20)\ncommand.script(main)\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=15)
+    assert done.returncode == 130
+    one_line(done.stderr, 130)
+
+
 def test_ctrl_c_while_a_run_is_ending(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def ending() -> None:
         try:
