@@ -10,10 +10,9 @@
    Stage 0 packs the filters (direct_filters.h). Where there are few filters and many channels the tile is
    that of dot.h. Stage 1, an item: a block of result rows of one image (of all of them as one, where the
    kernel is one row high) and group, some of the blocks of filters. The input rows with padding at their ends
-   (kernel rows above or below are left out) are copied to scratch, where they stay in the L2
-   cache while one block of filters after the other passes over them. Tiles go along a row; where a row has
-   too few results to hide a multiply-add's latency, they go down; where much of what they see is padding,
-   direct_inside.h. */
+   (kernel rows above or below are left out) are copied to scratch, where they stay in the L2 cache while one
+   block of filters after the other passes over them. Tiles go along a row; where a row has too few results to
+   hide a multiply-add's latency, they go down; where much of what they see is padding, direct_inside.h. */
 
 enum { NAME(NARROW) = 6 }; /* sums of a tile: fewer do not hide the latency of a multiply-add */
 
@@ -107,7 +106,7 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
         row = d->iw * channels;
         const ptrdiff_t y = d->low_y + first * d->step_y, inside = max_of(y, 0);
         /* A tile reads a few numbers of each of several pixels, and a group's items parts of the same rows:
-           from memory, both are slow. The rows are fetched in their order in memory. */
+           from memory, both are slow. The rows are read before, in their order in memory. */
         if (d->fetched && group == 0 && split == 0)
             NAME(touch)(in + inside * row, (min_of(y + NAME(region_rows)(d), d->ih) - inside) * row);
         in += y * row + d->low_x * pixel + group * d->from;
