@@ -103,6 +103,10 @@ CONVOLUTIONS = {
     "three groups, a row is not seen": (1, 8, 1, 3, 15, 7, 1, {"groups": 3, "stride": (2, 1)}),
     "eight groups, kernel 1": (3, 7, 7, 16, 32, 1, 1, {"groups": 8}),
     "eight groups, stride beyond the kernel": (2, 11, 10, 16, 16, 1, 2, {"groups": 8, "stride": (2, 3)}),
+    "four groups, stride beyond the kernel": (2, 13, 17, 80, 24, 2, 3, {"groups": 4, "stride": (3, 5)}),
+    "three groups, stride, no padding": (2, 12, 15, 18, 60, 4, 3, {"groups": 3, "stride": 2}),
+    "two groups of whole vectors to two": (2, 9, 11, 64, 4, 3, 3, {"groups": 2}),
+    "two groups of many to two, not whole vectors": (1, 8, 9, 150, 4, 2, 3, {"groups": 2, "stride": (1, 2)}),
     "one to forty, dilation": (2, 13, 15, 1, 40, 3, 5, {"dilation": (2, 3), "padding": (0, 5)}),
     "three to twenty, dilation beyond the results": (3, 9, 14, 3, 20, 2, 3, {"dilation": (1, 6), "padding": (1, 0)}),
     "two groups, dilation": (2, 12, 17, 8, 40, 3, 3, {"groups": 2, "dilation": 2, "padding": 2}),
@@ -230,6 +234,10 @@ def test_convolution_matches_pytorch(name):
         ((1, 260, 260, 34), 36, (1, 1), {"groups": 2}),
         ((1, 150, 145, 32), 96, (1, 1), {"groups": 32}),
         ((1, 262, 260, 32), 32, (3, 1), {"groups": 32}),
+        ((2, 120, 121, 64), 8, (1, 1), {"groups": 4}),
+        ((2, 120, 121, 64), 20, (1, 1), {"groups": 4}),
+        ((3, 122, 121, 40), 52, (2, 3), {"groups": 4, "stride": 2, "padding": (1, 0)}),
+        ((160, 13, 12, 60), 24, (3, 3), {"groups": 3, "padding": 1}),
     ],
 )
 def test_arrays_beyond_the_caches(shape, filters, kernel, how, isa):
@@ -243,6 +251,9 @@ def test_arrays_beyond_the_caches(shape, filters, kernel, how, isa):
     assert_close(y, _cpu.conv2d(x, w, b, g, activation="relu", algorithm="naive"), "float32")
     gx = _cpu.conv2d_input_grad(dy, w, g, algorithm="direct")
     assert_close(gx, _cpu.conv2d_input_grad(dy, w, g, algorithm="naive"), "float32")
+    gw = _cpu.conv2d_weight_grad(x, dy, g, algorithm="direct")
+    exact = _cpu.conv2d_weight_grad(*(a.astype("float64") for a in (x, dy)), g, algorithm="naive")
+    assert_close(gw, exact.astype("float32"), "float32")
     memory = np.full(y.size + 1, np.nan, "float32")  # not aligned to a vector
     again = _cpu.conv2d(x, w, b, g, activation="relu", algorithm="direct", out=memory[1:].reshape(y.shape))
     np.testing.assert_array_equal(again, y)

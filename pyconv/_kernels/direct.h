@@ -9,10 +9,11 @@
 
    Stage 0 packs the filters (direct_filters.h). Where there are few filters and many channels the tile is
    that of dot.h. Stage 1, an item: a block of result rows of one image (of all of them as one, where the
-   kernel is one row high) and group, some of the blocks of filters. The input rows with padding at their ends
-   (kernel rows above or below are left out) are copied to scratch, where they stay in the L2 cache while one
-   block of filters after the other passes over them. Tiles go along a row; where a row has too few results to
-   hide a multiply-add's latency, they go down; where much of what they see is padding, direct_inside.h. */
+   kernel is one row high) and group, some of the blocks of filters. Input rows with padding at their ends
+   (kernel rows above or below are left out) are copied to scratch. There or where they are they stay in the
+   L2 cache while one block of filters after the other passes over them. Tiles go along a row; where a row has
+   too few results to hide a multiply-add's latency, they go down; where much of what they see is padding,
+   direct_inside.h. */
 
 enum { NAME(NARROW) = 6 }; /* sums of a tile: fewer do not hide the latency of a multiply-add */
 
@@ -39,7 +40,7 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     const ptrdiff_t k = d->dot ? NAME(block_first)(d, block) : NAME(vector_start)(2 * block, d->to);
     const ptrdiff_t k2 = NAME(vector_start)(2 * block + 1, d->to);
     const ptrdiff_t count = d->flat ? (last - first) * x->count : x->count;
-    const int merged = NAME(is_merged)(x);
+    const int merged = NAME(is_merged)(d, x);
     NAME(tile) t = {0};
     t.bias = p->bias ? (const REAL *)p->bias + group * d->to + k : NULL;
     t.row = y->tap_step * row;
@@ -147,7 +148,7 @@ static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
             const NAME(axis) x = NAME(direct_x)(p, b);
             const ptrdiff_t phase = NAME(phase_size)(d, &y, &x);
             size += phase;
-            if (d->dot && y.taps && x.taps && (NAME(is_merged)(&x) ? x.taps : 1) * d->from < LANES)
+            if (d->dot && y.taps && x.taps && (NAME(is_merged)(d, &x) ? x.taps : 1) * d->from < LANES)
                 *adds = INFINITY;
             *adds +=
                 (double)(y.count * x.count) * (d->dot ? (double)d->to * ((double)(phase / LANES) * loads + 13)
@@ -224,17 +225,24 @@ static void NAME(direct_plan)(plan *p) {
     double adds, dot_adds;
     d->large = NAME(is_streamed)(d->n * d->oh * d->ow * d->groups, d->to, 2, d->groups * d->phases_x == 1);
     d->vectors = (d->to + LANES - 1) / LANES;
+    NAME(direct_extents)(p);
+    d->alone = 0;
     d->dot = 1;
-    const ptrdiff_t dot_size = NAME(direct_size)(p, &dot_adds);
+    NAME(direct_size)(p, &dot_adds);
     d->dot = 0;
+    NAME(direct_size)(p, &adds);
+    d->dot = 1.2 * dot_adds < adds;
+    /* dot.h's runs are of whole vectors: short ones would be longer one at a time. */
+    d->alone = d->groups > 1 && d->every == 1 && !NAME(pads_columns)(d) &&
+               !(d->dot && d->from < 4 * LANES && d->from % LANES);
     d->size = NAME(direct_size)(p, &adds);
-    if (1.2 * dot_adds < adds) d->dot = 1, d->size = dot_size, adds = 1.2 * dot_adds;
+    if (d->dot) adds *= 1.2;
     d->blocks = d->dot ? (d->to + 3) / 4 : (d->vectors + 1) / 2;
     d->width = d->dot ? d->to : d->vectors * LANES;
-    NAME(direct_extents)(p);
     const double inside = NAME(columns_cycles)(p, 1), across = NAME(columns_cycles)(p, 0);
     d->inside = !d->dot && d->every == 1 && inside < 0.9 * across;
-    d->copied = (d->groups > 1 && p->g.kw > 1) || d->every > 1 || (!d->inside && NAME(pads_columns)(d));
+    d->copied =
+        (d->groups > 1 && p->g.kw > 1 && !d->alone) || d->every > 1 || (!d->inside && NAME(pads_columns)(d));
     const int most = d->grad || p->g.kh == 1 || NAME(common_divisor)(p->g.sh, p->g.dh) <= 2;
     d->fetched = !d->copied && most && d->step_y <= d->high_y - d->low_y + 1 &&
                  d->n * d->ih * d->iw * d->groups * d->from * size > FETCHED;

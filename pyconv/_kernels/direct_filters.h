@@ -23,6 +23,7 @@ typedef struct NAME(direct) {
     ptrdiff_t columns;                      /* result columns of the widest phase */
     ptrdiff_t every;    /* input column is seen: every second if stride and dilation are even, usually all */
     ptrdiff_t copied;   /* input rows, of those columns, go through scratch */
+    ptrdiff_t alone;    /* groups' columns, which are not copied, do not follow one another: one at a time */
     ptrdiff_t in_order; /* dot.h reads the input, which is large, in its order in memory */
     ptrdiff_t fetched;  /* input rows, most of them needed, are read before, in that order */
     ptrdiff_t inside;   /* direct_inside.h: every kernel column leaves out the results that see padding */
@@ -75,13 +76,13 @@ INLINE ptrdiff_t NAME(block_width)(const NAME(direct) * d, ptrdiff_t block) {
 }
 
 /* The columns of the kernel and the channels are one run in the input: they follow one another there. */
-INLINE int NAME(is_merged)(const NAME(axis) * x) {
-    return x->tap_step == 1;
+INLINE int NAME(is_merged)(const NAME(direct) * d, const NAME(axis) * x) {
+    return x->tap_step == 1 && !d->alone;
 }
 
 /* Packed numbers of one filter in one phase. */
 INLINE ptrdiff_t NAME(phase_size)(const NAME(direct) * d, const NAME(axis) * y, const NAME(axis) * x) {
-    const int merged = NAME(is_merged)(x);
+    const int merged = NAME(is_merged)(d, x);
     const ptrdiff_t run = merged ? x->taps * d->from : d->from;
     if (!d->dot) return y->taps * x->taps * d->from;
     return y->taps * (merged ? (x->taps > 0) : x->taps) * ((run + LANES - 1) / LANES * LANES);
@@ -144,7 +145,7 @@ static void NAME(pack_filters)(const plan *p, ptrdiff_t item, REAL *packed) {
         const NAME(axis) y = NAME(direct_y)(p, a);
         for (ptrdiff_t b = 0; b < d->phases_x; b++) {
             const NAME(axis) x = NAME(direct_x)(p, b);
-            const int merged = NAME(is_merged)(&x);
+            const int merged = NAME(is_merged)(d, &x);
             const ptrdiff_t run = merged ? x.taps * d->from : d->from;
             const ptrdiff_t vectors = (run + LANES - 1) / LANES;
             if (d->dot) memset(to, 0, (size_t)(NAME(phase_size)(d, &y, &x) * width) * sizeof(REAL));

@@ -6,10 +6,11 @@
    L1 cache and whose input, copied with its padding, fits in L2; the tiles of one block fetch the errors of
    the next from memory. Under a dilation D every D-th column of few channels is copied to a region of its
    own, where the kernel's columns are neighbours again, with a stride S (a divisor of D) D / S regions; a
-   region's errors are every D / S-th. Of small images a kernel column leaves out the results that see padding
-   through it. Stage 0, an item: one part of the blocks, one group, one block of 2 LANES filters. Its sums,
-   [i][j][c][2 LANES], are its own part of `shared`; every tile of them visits every block. Stage 1 adds the
-   parts up in their order, and stores. How many parts there are depends on the shape alone. */
+   region's errors are every D / S-th. Of small images each kernel column is for itself, without the results
+   that see padding through it, and nothing is copied; of groups also, where copying would cost more. Stage 0,
+   an item: one part of the blocks, one group, one block of 2 LANES filters. Its sums, [i][j][c][2 LANES], are
+   its own part of `shared`; every tile of them visits every block. Stage 1 adds the parts up in their order,
+   and stores. How many parts there are depends on the shape alone. */
 
 typedef struct NAME(gradient) {
     ptrdiff_t from, to;                 /* channels and filters of one group */
@@ -18,10 +19,12 @@ typedef struct NAME(gradient) {
     ptrdiff_t row_blocks, pixel_blocks; /* blocks of one image's rows; blocks in all */
     ptrdiff_t parts;                    /* items that share out the blocks of pixels */
     ptrdiff_t region_rows, region_columns; /* input that a block's rows see */
-    ptrdiff_t copied, packed;              /* the input, the errors go through scratch */
+    ptrdiff_t copied;                      /* the input goes through scratch */
+    ptrdiff_t packed;        /* so do the errors; of fewer than LANES filters otherwise the last ones do */
+    ptrdiff_t touched;       /* input and errors are read before, in their order in memory */
     ptrdiff_t phases, every; /* parts of the columns, each as if there were no dilation D: every D-th */
     ptrdiff_t merged;        /* the kernel's columns and channels are one run */
-    ptrdiff_t inside;        /* each of the kernel's columns leaves out output columns that see padding */
+    ptrdiff_t inside;        /* each of the kernel's columns for itself, without outputs that see padding */
 } NAME(gradient);
 
 INLINE ptrdiff_t NAME(min)(ptrdiff_t a, ptrdiff_t b) {
@@ -61,6 +64,25 @@ INLINE const REAL *NAME(errors_after)(const plan *p, ptrdiff_t item, ptrdiff_t b
     return NAME(errors_of)(p, item, b, &image, &first);
 }
 
+/* A vector of errors from here on, the last of a block, would end behind all errors. */
+INLINE int NAME(reads_behind)(const plan *p, const REAL *last) {
+    const conv *g = &p->g;
+    const REAL *const end = (const REAL *)p->b + g->n * g->oh * g->ow * g->k;
+    return end - last < LANES;
+}
+
+/* Reads the input and the errors of a block of pixels. */
+static void NAME(touch_block)(const plan *p, ptrdiff_t image, ptrdiff_t images, ptrdiff_t first,
+                              ptrdiff_t rows) {
+    const conv *g = &p->g;
+    const ptrdiff_t row = g->w * g->c, errors = g->ow * g->k;
+    const ptrdiff_t y0 = max_of(first * g->sh - g->pt, 0);
+    const ptrdiff_t y1 = min_of((first + rows - 1) * g->sh - g->pt + (g->kh - 1) * g->dh + 1, g->h);
+    NAME(touch)((const REAL *)p->a + (image * g->h + y0) * row, ((images - 1) * g->h + y1 - y0) * row);
+    NAME(touch)((const REAL *)p->b + (image * g->oh + first) * errors,
+                ((images - 1) * g->oh + rows) * errors);
+}
+
 static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL *scratch) {
     const NAME(gradient) *d = (const void *)p->own;
     const conv *g = &p->g;
@@ -85,7 +107,9 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
         ptrdiff_t dy_pixel = g->k;
         t.dy_row = g->ow * g->k;
         t.dy_image = g->oh * t.dy_row;
-        if (d->packed) {
+        if (d->touched && item % (d->blocks * g->groups) == 0)
+            NAME(touch_block)(p, image, t.images, first, t.rows);
+        if (d->packed || NAME(reads_behind)(p, dy + (((t.images - 1) * g->oh + t.rows) * g->ow - 1) * g->k)) {
             for (ptrdiff_t n = 0; n < t.images; n++)
                 NAME(pack_errors)(errors + n * t.rows * g->ow * vectors * LANES, dy + n * t.dy_image,
                                   (const REAL *)p->b + g->n * t.dy_image, t.rows * g->ow, g->k, vectors,
@@ -216,15 +240,20 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->phases = apart ? min_of(g->dw / g->sw, g->ow) : 1;
     d->every = apart ? g->dw : 1;
     d->merged = g->dw == 1 || apart;
-    d->inside = !apart && NAME(gradient_cycles)(p, 0, 1) < 0.9 * NAME(gradient_cycles)(p, d->merged, 0);
-    if (d->inside) d->merged = 0;
     d->region_columns = (g->ow - 1) * g->sw + (g->kw - 1) * g->dw + 1;
+    double merged = NAME(gradient_cycles)(p, d->merged, 0);
+    if (g->groups > 1 && g->kw > 1) /* and what they see is copied */
+        merged += (double)(g->groups * g->n * ((g->oh - 1) * g->sh + 1) * d->region_columns) *
+                  (double)(d->from < 6 ? d->from : 6 * ceil_div(d->from, LANES));
+    d->inside = !apart && NAME(gradient_cycles)(p, 0, 1) < 0.9 * merged;
+    if (d->inside) d->merged = 0;
     const ptrdiff_t reach = (g->kh - 1) * g->dh + 1;
     const ptrdiff_t products = g->kh * g->kw * d->from;
     d->copied =
-        (g->groups > 1 && g->kw > 1) || apart || (!d->inside && (g->pl > 0 || d->region_columns > g->w));
+        apart || (!d->inside && ((g->groups > 1 && g->kw > 1) || g->pl > 0 || d->region_columns > g->w));
     if (apart) d->region_columns = ceil_div(g->ow, d->phases) + g->kw - 1;
-    d->packed = d->to < LANES || (products >= 64 && g->k > 2 * LANES);
+    d->packed = products >= 64 && g->k > 2 * LANES;
+    d->touched = !d->copied && NAME(is_touched)(g);
 
     /* A block: its errors in 16 KiB, but 128 pixels at least; whole images where these are small. */
     const ptrdiff_t wanted = NAME(min)(256, (16 << 10) / (2 * LANES * size));
@@ -245,8 +274,8 @@ static int NAME(direct_weight_grad)(plan *p) {
     p->items[0] = d->parts * items;
     p->items[1] = g->kh * g->kw * g->groups;
     p->shared_bytes = (size_t)(d->parts * g->groups * products * d->vectors * LANES * size);
-    p->scratch_bytes =
-        (size_t)(((d->copied ? region : 0) + (d->packed ? errors : 0) + LANES) * size + 63) / 64 * 64;
+    const ptrdiff_t numbers = (d->copied ? region : 0) + (d->packed || d->to < LANES ? errors : 0) + LANES;
+    p->scratch_bytes = (size_t)round_up(numbers * size, 64);
     p->cycles = NAME(gradient_cycles)(p, d->merged, d->inside);
     p->run = NAME(gradient_run);
     NAME(run_weight_grad)(p);

@@ -112,3 +112,12 @@ static ptrdiff_t NAME(gradient_parts)(const conv *g, ptrdiff_t items, ptrdiff_t 
     const ptrdiff_t cached = items > 1 ? min_of(all / (512 << 10), (4 << 20) / bytes) : 1;
     return max_of(min_of(min_of(max_of(ceil_div(32, items), cached), worth), pixel_blocks), 1);
 }
+
+/* Every group reads a part of each pixel: from memory, that is slow. Where a part is a cache line or more, or
+   is read for several kernel columns, the first group's items read all of a block's input and errors before,
+   in their order in memory. */
+INLINE int NAME(is_touched)(const conv *g) {
+    const ptrdiff_t size = sizeof(REAL);
+    return g->groups > 1 && (g->c / g->groups * size >= 64 || g->kw > 1) && g->sh <= g->kh &&
+           g->n * g->h * g->w * g->c * size > FETCHED;
+}

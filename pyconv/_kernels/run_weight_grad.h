@@ -16,6 +16,7 @@ typedef struct NAME(runs) {
     ptrdiff_t taps, run, vectors,
         places; /* of a kernel row: runs, their length and vectors; vectors in all */
     ptrdiff_t rows, row_blocks, parts;
+    ptrdiff_t touched; /* a block's input and errors are read before, in their order in memory */
     ptrdiff_t copied, region_rows, region_columns;
 } NAME(runs);
 
@@ -49,6 +50,10 @@ static void NAME(run_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL *scra
             NAME(copy_region)(region, x, d->h, g->w, g->c, first * g->sh - g->pt,
                               (t.rows - 1) * g->sh + (g->kh - 1) * g->dh + 1, -g->pl, d->region_columns,
                               group * d->from, d->from);
+        else if (d->touched && group == 0) {
+            NAME(touch)(x + first * g->sh * row, ((t.rows - 1) * g->sh + 1) * row);
+            NAME(touch)(t.dy, t.rows * t.dy_row);
+        }
         t.x = d->copied ? region : x + first * g->sh * row + group * d->from;
         NAME(shifted_sums)(&t, at, d->places, d->to, sums);
     }
@@ -94,6 +99,7 @@ static void NAME(run_weight_grad)(plan *p) {
     d->places = g->kh * d->taps * d->vectors;
     d->copied = (g->groups > 1 && g->kw > 1) || g->pt > 0 || g->pl > 0 || d->region_columns > g->w ||
                 (g->oh - 1) * g->sh + reach > g->h || d->run < LANES;
+    d->touched = !d->copied && NAME(is_touched)(g);
     if (NAME(row_by_row)(g)) d->oh = d->h = g->n * g->h, d->n = 1;
     d->rows = min_of(ceil_div(NAME(RUN_PIXELS), g->ow), d->oh);
     d->row_blocks = even_blocks(d->oh, &d->rows);
