@@ -7,7 +7,8 @@
    the pixels after it; they are computed, and written over by the next vector or left out of a sum.
 
    Forward and input gradient: stage 0 repeats the taps and the bias over the lanes, stage 1 does some rows of
-   the result. Weight gradient: stage 0 sums some rows lane by lane, stage 1 adds lanes and parts up. */
+   the result. Weight gradient: stage 0 sums some rows lane by lane, stage 1 adds lanes and parts up; a number
+   that is not finite spreads to taps that do not meet it, as in plane_weight_grad.h. */
 
 enum {
     NAME(FEW_TILE) = 8, /* vectors side by side */

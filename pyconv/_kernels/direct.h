@@ -9,11 +9,12 @@
 
    Stage 0 packs the filters (direct_filters.h). Where there are few filters and many channels the tile is
    that of dot.h. Stage 1, an item: a block of result rows of one image (of all of them as one, where the
-   kernel is one row high) and group, some of the blocks of filters. Input rows with padding at their ends
-   (kernel rows above or below are left out) are copied to scratch. There or where they are they stay in the
-   L2 cache while one block of filters after the other passes over them. Tiles go along a row; where a row has
-   too few results to hide a multiply-add's latency, they go down; where much of what they see is padding,
-   direct_inside.h. */
+   kernel is one row high) and group, some of the blocks of filters. Input rows are copied to scratch
+   where there is padding at their ends (kernel rows above or below are left out), where not all columns are
+   seen, and in groups for dot.h's sake. There or where they are they stay in the L2 cache while one block of
+   filters after the other passes over them. Tiles go along a row, of short rows one row after the other in
+   one call; where a row has too few results to hide a multiply-add's latency, they go down; where much of
+   what they see is padding, direct_inside.h. */
 
 enum { NAME(NARROW) = 6 }; /* sums of a tile: fewer do not hide the latency of a multiply-add */
 
@@ -52,7 +53,12 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     t.relu = p->relu;
     t.stream = d->large && NAME(begins_a_line)(p->out);
     in += (y->in0 - d->low_y) * row + (x->in0 - d->low_x) * pixel;
-    const ptrdiff_t tap_row = NAME(phase_size)(d, y, x) / (y->taps ? y->taps : 1) * width;
+    const ptrdiff_t tap_row = NAME(phase_row)(d, x) * width;
+    const ptrdiff_t x_row = d->step_y * row, y_row = y->out_step * d->ow * channels;
+    const ptrdiff_t x_step = x->in_step * pixel, y_step = x->out_step * channels;
+    const NAME(cut) cut = NAME(cut_row)(vectors, count);
+    const int narrow = !d->flat && x->count * vectors < NAME(NARROW), empty = !y->taps || !x->taps;
+    const int together = !d->flat && !d->dot && cut.tiles <= 2;
     for (ptrdiff_t r = first, rows; r < (d->flat ? first + 1 : last); r += rows) {
         /* Kernel rows in the padding above or below the image would only add zeros. */
         ptrdiff_t i0;
@@ -60,23 +66,34 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
         t.rows = x->taps && i1 > i0 ? i1 - i0 : 0;
         if (!t.rows) i0 = 0;
         t.w = filters + i0 * tap_row;
-        /* Tiles go across; in a narrow result down, through the rows that see the whole kernel. */
-        rows = !d->flat && x->count * vectors < NAME(NARROW) && t.rows && t.rows == y->taps
-                   ? NAME(rows_inside)(y, r, last, d->ih)
-                   : 1;
-        const int down = rows > x->count;
-        if (!down) rows = 1;
-        t.x_step = down ? d->step_y * row : x->in_step * pixel;
-        t.y_step = down ? y->out_step * d->ow * channels : x->out_step * channels;
-        const ptrdiff_t lines = down ? x->count : 1, length = down ? rows : count;
-        for (ptrdiff_t s = 0; s < lines; s++) {
-            t.x = in + (r - first) * d->step_y * row + i0 * t.row + s * x->in_step * pixel;
-            t.y = out + ((y->out0 + r * y->out_step) * d->ow + x->out0 + s * x->out_step) * channels +
-                  group * d->to + k;
+        const REAL *const from = in + (r - first) * x_row + i0 * t.row;
+        REAL *const to = out + ((y->out0 + r * y->out_step) * d->ow + x->out0) * channels + group * d->to + k;
+        t.x = from, t.y = to;
+        t.x_step = x_step, t.y_step = y_step;
+        rows = 1;
+        if (empty)
+            rows = last - r;
+        else if (t.rows == y->taps && (narrow || together))
+            rows = NAME(rows_inside)(y, r, last, d->ih);
+        if (narrow && rows > x->count) { /* tiles go down, through the rows that see the whole kernel */
+            const NAME(cut) column = NAME(cut_row)(vectors, rows);
+            t.x_step = x_row, t.y_step = y_row;
+            for (ptrdiff_t s = 0; s < x->count; s++) {
+                t.x = from + s * x_step, t.y = to + s * y_step;
+                if (d->dot)
+                    NAME(direct_dots)(p, &t, width, rows);
+                else
+                    NAME(tile_row)(&t, vectors, column);
+            }
+        } else if (together && rows > 1) {
+            t.x_next = x_row, t.y_next = y_row;
+            NAME(tile_rows)(&t, vectors, cut, rows);
+        } else {
+            rows = 1;
             if (d->dot)
-                NAME(direct_dots)(p, &t, width, length);
+                NAME(direct_dots)(p, &t, width, count);
             else
-                NAME(tile_row)(&t, vectors, length);
+                NAME(tile_row)(&t, vectors, cut);
         }
     }
 }
@@ -232,7 +249,8 @@ static void NAME(direct_plan)(plan *p) {
     d->dot = 0;
     NAME(direct_size)(p, &adds);
     d->dot = 1.2 * dot_adds < adds;
-    /* dot.h's runs are of whole vectors: short ones would be longer one at a time. */
+    /* dot.h makes runs of whole vectors: a vector for each column instead of one for several would cost more.
+     */
     d->alone = d->groups > 1 && d->every == 1 && !NAME(pads_columns)(d) &&
                !(d->dot && d->from < 4 * LANES && d->from % LANES);
     d->size = NAME(direct_size)(p, &adds);

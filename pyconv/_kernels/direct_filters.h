@@ -21,9 +21,10 @@ typedef struct NAME(direct) {
     ptrdiff_t low_y, high_y, low_x, high_x; /* first and last tap of result 0, over all phases */
     ptrdiff_t step_y, step_x;               /* input positions from one result position to the next */
     ptrdiff_t columns;                      /* result columns of the widest phase */
-    ptrdiff_t every;    /* input column is seen: every second if stride and dilation are even, usually all */
-    ptrdiff_t copied;   /* input rows, of those columns, go through scratch */
-    ptrdiff_t alone;    /* groups' columns, which are not copied, do not follow one another: one at a time */
+    ptrdiff_t every;  /* input column is seen: every second if stride and dilation are even, usually all */
+    ptrdiff_t copied; /* input rows, of those columns, go through scratch */
+    ptrdiff_t
+        alone; /* kernel columns of groups that are not copied do not follow one another: one at a time */
     ptrdiff_t in_order; /* dot.h reads the input, which is large, in its order in memory */
     ptrdiff_t fetched;  /* input rows, most of them needed, are read before, in that order */
     ptrdiff_t inside;   /* direct_inside.h: every kernel column leaves out the results that see padding */
@@ -80,12 +81,16 @@ INLINE int NAME(is_merged)(const NAME(direct) * d, const NAME(axis) * x) {
     return x->tap_step == 1 && !d->alone;
 }
 
-/* Packed numbers of one filter in one phase. */
-INLINE ptrdiff_t NAME(phase_size)(const NAME(direct) * d, const NAME(axis) * y, const NAME(axis) * x) {
+/* Packed numbers of one filter in one row of the kernel, in one phase; in all its rows. */
+INLINE ptrdiff_t NAME(phase_row)(const NAME(direct) * d, const NAME(axis) * x) {
+    if (!d->dot) return x->taps * d->from;
     const int merged = NAME(is_merged)(d, x);
-    const ptrdiff_t run = merged ? x->taps * d->from : d->from;
-    if (!d->dot) return y->taps * x->taps * d->from;
-    return y->taps * (merged ? (x->taps > 0) : x->taps) * ((run + LANES - 1) / LANES * LANES);
+    const ptrdiff_t runs = merged ? (x->taps > 0) : x->taps, run = merged ? x->taps * d->from : d->from;
+    return runs * round_up(run, LANES);
+}
+
+INLINE ptrdiff_t NAME(phase_size)(const NAME(direct) * d, const NAME(axis) * y, const NAME(axis) * x) {
+    return y->taps * NAME(phase_row)(d, x);
 }
 
 /* The filters of one kernel position, the block's two vectors side by side: [c][vectors LANES]. For the input

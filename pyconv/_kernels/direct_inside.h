@@ -48,7 +48,7 @@ static void NAME(inside_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
             t.w = filters + (i0 * x->taps + j) * tap;
             t.x = in + (r - first) * d->step_y * row + i0 * t.row + s0 * t.x_step + j * x->tap_step * pixel;
             t.y = sums + s0 * width;
-            NAME(tile_row)(&t, vectors, s1 - s0);
+            NAME(tile_row)(&t, vectors, NAME(cut_row)(vectors, s1 - s0));
         }
         REAL *const to = out + ((y->out0 + r * y->out_step) * d->ow + x->out0) * channels + group * d->to;
         for (ptrdiff_t s = 0; s < x->count; s++)

@@ -20,8 +20,8 @@ typedef struct NAME(gradient) {
     ptrdiff_t parts;                    /* items that share out the blocks of pixels */
     ptrdiff_t region_rows, region_columns; /* input that a block's rows see */
     ptrdiff_t copied;                      /* the input goes through scratch */
-    ptrdiff_t packed;        /* so do the errors; of fewer than LANES filters otherwise the last ones do */
-    ptrdiff_t touched;       /* input and errors are read before, in their order in memory */
+    ptrdiff_t packed;                      /* so do the errors; if not, those of blocks where reads_behind */
+    ptrdiff_t touched;                     /* input and errors are read before, in their order in memory */
     ptrdiff_t phases, every; /* parts of the columns, each as if there were no dilation D: every D-th */
     ptrdiff_t merged;        /* the kernel's columns and channels are one run */
     ptrdiff_t inside;        /* each of the kernel's columns for itself, without outputs that see padding */
@@ -64,7 +64,7 @@ INLINE const REAL *NAME(errors_after)(const plan *p, ptrdiff_t item, ptrdiff_t b
     return NAME(errors_of)(p, item, b, &image, &first);
 }
 
-/* A vector of errors from here on, the last of a block, would end behind all errors. */
+/* A vector of errors that begins here, a block's last, would end behind all errors: of few filters only. */
 INLINE int NAME(reads_behind)(const plan *p, const REAL *last) {
     const conv *g = &p->g;
     const REAL *const end = (const REAL *)p->b + g->n * g->oh * g->ow * g->k;
@@ -96,7 +96,6 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
     REAL *errors = scratch + (d->copied ? (d->images * region + LANES - 1) / LANES * LANES : 0);
     NAME(outer) t;
     int fresh = 1;
-    t.second = second;
     t.next_pixel = g->k;
     for (ptrdiff_t b = part * d->pixel_blocks / d->parts; b < (part + 1) * d->pixel_blocks / d->parts; b++) {
         ptrdiff_t image, first;
@@ -107,6 +106,7 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
         ptrdiff_t dy_pixel = g->k;
         t.dy_row = g->ow * g->k;
         t.dy_image = g->oh * t.dy_row;
+        t.second = second;
         if (d->touched && item % (d->blocks * g->groups) == 0)
             NAME(touch_block)(p, image, t.images, first, t.rows);
         if (d->packed || NAME(reads_behind)(p, dy + (((t.images - 1) * g->oh + t.rows) * g->ow - 1) * g->k)) {
@@ -241,11 +241,11 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->every = apart ? g->dw : 1;
     d->merged = g->dw == 1 || apart;
     d->region_columns = (g->ow - 1) * g->sw + (g->kw - 1) * g->dw + 1;
-    double merged = NAME(gradient_cycles)(p, d->merged, 0);
-    if (g->groups > 1 && g->kw > 1) /* and what they see is copied */
-        merged += (double)(g->groups * g->n * ((g->oh - 1) * g->sh + 1) * d->region_columns) *
-                  (double)(d->from < 6 ? d->from : 6 * ceil_div(d->from, LANES));
-    d->inside = !apart && NAME(gradient_cycles)(p, 0, 1) < 0.9 * merged;
+    double copying = NAME(gradient_cycles)(p, d->merged, 0);
+    if (g->groups > 1 && g->kw > 1) /* every block does; counting one fits the measurements best */
+        copying += (double)(g->groups * g->n * ((g->oh - 1) * g->sh + 1) * d->region_columns) *
+                   (double)(d->from < 6 ? d->from : 6 * ceil_div(d->from, LANES));
+    d->inside = !apart && NAME(gradient_cycles)(p, 0, 1) < 0.9 * copying;
     if (d->inside) d->merged = 0;
     const ptrdiff_t reach = (g->kh - 1) * g->dh + 1;
     const ptrdiff_t products = g->kh * g->kw * d->from;

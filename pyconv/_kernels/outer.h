@@ -114,8 +114,8 @@ static ptrdiff_t NAME(gradient_parts)(const conv *g, ptrdiff_t items, ptrdiff_t 
 }
 
 /* Every group reads a part of each pixel: from memory, that is slow. Where a part is a cache line or more, or
-   is read for several kernel columns, the first group's items read all of a block's input and errors before,
-   in their order in memory. */
+   is read for several kernel columns, the first of the items that share a block of pixels reads all its input
+   and errors before, in their order in memory. */
 INLINE int NAME(is_touched)(const conv *g) {
     const ptrdiff_t size = sizeof(REAL);
     return g->groups > 1 && (g->c / g->groups * size >= 64 || g->kw > 1) && g->sh <= g->kh &&

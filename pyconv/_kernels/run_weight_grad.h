@@ -16,7 +16,7 @@ typedef struct NAME(runs) {
     ptrdiff_t taps, run, vectors,
         places; /* of a kernel row: runs, their length and vectors; vectors in all */
     ptrdiff_t rows, row_blocks, parts;
-    ptrdiff_t touched; /* a block's input and errors are read before, in their order in memory */
+    ptrdiff_t touched; /* input and errors are read before, in their order in memory */
     ptrdiff_t copied, region_rows, region_columns;
 } NAME(runs);
 

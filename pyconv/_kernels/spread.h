@@ -147,7 +147,7 @@ static void NAME(spread_run)(const plan *p, int stage, ptrdiff_t item, void *sha
                     const ptrdiff_t s = even_cut(d->iw, chunks, chunk);
                     const ptrdiff_t count = even_cut(d->iw, chunks, chunk + 1) - s;
                     t.x = x + s * pixel, t.y = sums;
-                    NAME(tile_row)(&t, vectors, count);
+                    NAME(tile_row)(&t, vectors, NAME(cut_row)(vectors, count));
                     NAME(spread_columns)(d, sums, width, min_of(width, d->run - v * LANES), s, count, line);
                 }
             }

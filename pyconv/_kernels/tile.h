@@ -5,9 +5,9 @@
    for P pixels of one output row (or column) and V * LANES filters, all sums in registers. Per step of l: V
    loads of filters, P broadcasts of a pixel's channel, P V multiply-adds. With 32 registers 14 x 2 sums keep
    both multiply-add units busy (latency 4, two units: 8 sums at least) at 16 loads for 28 multiply-adds, half
-   of what the load units could do. Where the kernel's columns follow one another in memory (no dilation), i
-   is the kernel's row and l runs over its columns and channels together: a first layer's l then has some
-   length too.
+   of what the load units could do. Where the kernel's columns follow one another in memory (no dilation, no
+   groups that are not copied), i is the kernel's row and l runs over its columns and channels together: a
+   first layer's l then has some length too.
 
    P addresses would take more registers than the processor has: a pointer to every third pixel and one step,
    which the address modes double, reach all of them. APART keeps the compiler from deriving one pointer from
@@ -16,7 +16,8 @@
 typedef struct NAME(tile) {
     const REAL *x, *w, *bias; /* bias: NULL, or where the first filter's is */
     REAL *y;
-    ptrdiff_t tiles;           /* tiles side by side, P pixels each */
+    ptrdiff_t tiles;           /* tiles one after the other, P pixels each */
+    ptrdiff_t x_next, y_next;  /* from one tile to the next */
     ptrdiff_t x_step, y_step;  /* from one pixel to the next */
     ptrdiff_t rows, row;       /* i, and its step in x */
     ptrdiff_t columns, column; /* j, and its step in x */
@@ -33,10 +34,10 @@ INLINE void NAME(tile_body)(const NAME(tile) * t, const int P, const int V) {
     const ptrdiff_t step = t->x_step, y_step = t->y_step, second = t->second, lanes = t->lanes;
     const ptrdiff_t rows = t->rows, row = t->row, columns = t->columns, column = t->column, run = t->run;
     const REAL *const filters = t->w, *bias = t->bias, *x0 = t->x;
-    const ptrdiff_t w_row = t->w_row;
+    const ptrdiff_t w_row = t->w_row, x_next = t->x_next, y_next = t->y_next;
     const int relu = t->relu, stream = t->stream, add = t->add;
     REAL *y = t->y;
-    for (ptrdiff_t tile = 0; tile < t->tiles; tile++, x0 += P * step, y += P * y_step) {
+    for (ptrdiff_t tile = 0; tile < t->tiles; tile++, x0 += x_next, y += y_next) {
         vec sum[14][2]; /* of a fixed size: an array of P by V would go to memory */
         const REAL *w = filters;
         UNROLL
@@ -131,14 +132,38 @@ static void (*const NAME(tiles)[2][14])(const NAME(tile) *) = {
 /* clang-format on */
 #undef T
 
-/* `count` pixels in line, in tiles of two sizes that differ by one: first those of one pixel more. */
-INLINE void NAME(tile_row)(NAME(tile) * t, ptrdiff_t vectors, ptrdiff_t count) {
+/* A row of pixels in tiles of two sizes that differ by one. */
+typedef struct NAME(cut) {
+    ptrdiff_t tiles, pixels, wide; /* in all, of one; and those of one pixel more, which come first */
+} NAME(cut);
+
+INLINE NAME(cut) NAME(cut_row)(ptrdiff_t vectors, ptrdiff_t count) {
     const ptrdiff_t most = NAME(tile_pixels)(vectors), tiles = (count + most - 1) / most;
-    const ptrdiff_t pixels = tiles ? count / tiles : 0, wide = tiles ? count % tiles : 0;
-    t->tiles = wide;
-    if (wide) NAME(tiles)[vectors - 1][pixels](t);
-    t->x += wide * (pixels + 1) * t->x_step;
-    t->y += wide * (pixels + 1) * t->y_step;
-    t->tiles = tiles - wide;
-    if (pixels) NAME(tiles)[vectors - 1][pixels - 1](t);
+    return (NAME(cut)){tiles, tiles ? count / tiles : 0, tiles ? count % tiles : 0};
+}
+
+/* The pixels of one row. */
+INLINE void NAME(tile_row)(NAME(tile) * t, ptrdiff_t vectors, NAME(cut) row) {
+    for (int wide = 1; wide >= 0; wide--) {
+        const ptrdiff_t pixels = row.pixels + wide;
+        t->tiles = wide ? row.wide : row.tiles - row.wide;
+        if (!t->tiles) continue;
+        t->x_next = pixels * t->x_step;
+        t->y_next = pixels * t->y_step;
+        NAME(tiles)[vectors - 1][pixels - 1](t);
+        t->x += t->tiles * t->x_next;
+        t->y += t->tiles * t->y_next;
+    }
+}
+
+/* Those of several rows, x_next and y_next apart: of short ones, for which a call each would take as long as
+   their sums, one tile of each row after the other. */
+INLINE void NAME(tile_rows)(NAME(tile) * t, ptrdiff_t vectors, NAME(cut) row, ptrdiff_t rows) {
+    t->tiles = rows;
+    for (ptrdiff_t i = 0; i < row.tiles; i++) {
+        const ptrdiff_t pixels = row.pixels + (i < row.wide);
+        NAME(tiles)[vectors - 1][pixels - 1](t);
+        t->x += pixels * t->x_step;
+        t->y += pixels * t->y_step;
+    }
 }
