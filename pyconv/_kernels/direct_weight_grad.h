@@ -20,7 +20,7 @@ typedef struct NAME(gradient) {
     ptrdiff_t parts;                    /* items that share out the blocks of pixels */
     ptrdiff_t region_rows, region_columns; /* input that a block's rows see */
     ptrdiff_t copied;                      /* the input goes through scratch */
-    ptrdiff_t packed;                      /* so do the errors; if not, those of blocks where reads_behind */
+    ptrdiff_t packed;                      /* so do the errors; if not, only where reads_behind */
     ptrdiff_t touched;                     /* input and errors are read before, in their order in memory */
     ptrdiff_t phases, every; /* parts of the columns, each as if there were no dilation D: every D-th */
     ptrdiff_t merged;        /* the kernel's columns and channels are one run */
@@ -242,7 +242,8 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->merged = g->dw == 1 || apart;
     d->region_columns = (g->ow - 1) * g->sw + (g->kw - 1) * g->dw + 1;
     double copying = NAME(gradient_cycles)(p, d->merged, 0);
-    if (g->groups > 1 && g->kw > 1) /* every block does; counting one fits the measurements best */
+    /* Each block of filters copies its input; counting one copy fits the measurements best. */
+    if (g->groups > 1 && g->kw > 1)
         copying += (double)(g->groups * g->n * ((g->oh - 1) * g->sh + 1) * d->region_columns) *
                    (double)(d->from < 6 ? d->from : 6 * ceil_div(d->from, LANES));
     d->inside = !apart && NAME(gradient_cycles)(p, 0, 1) < 0.9 * copying;

@@ -132,9 +132,9 @@ static void (*const NAME(tiles)[2][14])(const NAME(tile) *) = {
 /* clang-format on */
 #undef T
 
-/* A row of pixels in tiles of two sizes that differ by one. */
+/* A row of pixels in tiles of two sizes: the first `wide` of them have one pixel more than the others. */
 typedef struct NAME(cut) {
-    ptrdiff_t tiles, pixels, wide; /* in all, of one; and those of one pixel more, which come first */
+    ptrdiff_t tiles, pixels, wide;
 } NAME(cut);
 
 INLINE NAME(cut) NAME(cut_row)(ptrdiff_t vectors, ptrdiff_t count) {
