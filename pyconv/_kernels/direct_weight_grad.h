@@ -27,10 +27,6 @@ typedef struct NAME(gradient) {
     ptrdiff_t inside;        /* each of the kernel's columns for itself, without outputs that see padding */
 } NAME(gradient);
 
-INLINE ptrdiff_t NAME(min)(ptrdiff_t a, ptrdiff_t b) {
-    return a < b ? a : b;
-}
-
 /* Errors of one block of filters, (pixels, width), LANES wide at least: of fewer filters, the lanes behind
    them hold what follows in memory, and their sums are left out in the end. */
 static void NAME(pack_errors)(REAL *to, const REAL *dy, const REAL *end, ptrdiff_t pixels, ptrdiff_t k,
@@ -101,8 +97,8 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
         ptrdiff_t image, first;
         const REAL *dy = NAME(errors_of)(p, item, b, &image, &first), *next = NAME(errors_after)(p, item, b);
         const REAL *x = (const REAL *)p->a + image * g->h * g->w * g->c;
-        t.images = NAME(min)(d->images, g->n - image);
-        t.rows = NAME(min)(d->rows, g->oh - first);
+        t.images = min_of(d->images, g->n - image);
+        t.rows = min_of(d->rows, g->oh - first);
         ptrdiff_t dy_pixel = g->k;
         t.dy_row = g->ow * g->k;
         t.dy_image = g->oh * t.dy_row;
@@ -113,7 +109,7 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
             for (ptrdiff_t n = 0; n < t.images; n++)
                 NAME(pack_errors)(errors + n * t.rows * g->ow * vectors * LANES, dy + n * t.dy_image,
                                   (const REAL *)p->b + g->n * t.dy_image, t.rows * g->ow, g->k, vectors,
-                                  second, NAME(min)(d->to, LANES));
+                                  second, min_of(d->to, LANES));
             dy = errors;
             dy_pixel = vectors * LANES;
             t.dy_row = g->ow * dy_pixel;
@@ -145,7 +141,7 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
             ptrdiff_t r0;
             ptrdiff_t r1 = NAME(outputs_inside)(i, g->sh, g->pt, g->dh, g->h, g->oh, &r0) - first;
             r0 = r0 > first ? r0 - first : 0;
-            r1 = NAME(min)(r1, rows);
+            r1 = min_of(r1, rows);
             REAL *sum = sums + i * tap_row;
             if (r1 <= r0) {
                 if (fresh) memset(sum, 0, (size_t)tap_row * sizeof(REAL));
@@ -186,7 +182,7 @@ static void NAME(gradient_sum)(const plan *p, ptrdiff_t item, const REAL *shared
     const ptrdiff_t part_size = g->groups * taps * d->from * d->vectors * LANES;
     REAL *out = (REAL *)p->out + tap * d->from * g->k + group * d->to;
     for (ptrdiff_t v = 0; v < d->vectors; v++) {
-        const ptrdiff_t block = v / 2, width = NAME(min)(d->vectors - 2 * block, 2) * LANES;
+        const ptrdiff_t block = v / 2, width = min_of(d->vectors - 2 * block, 2) * LANES;
         const ptrdiff_t k = NAME(vector_start)(v, d->to);
         const REAL *sums = shared + (group * d->vectors + 2 * block) * LANES * taps * d->from;
         for (ptrdiff_t c = 0; c < d->from; c++) {
@@ -257,18 +253,18 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->touched = !d->copied && NAME(is_touched)(g);
 
     /* A block: its errors in 16 KiB, but 128 pixels at least; whole images where these are small. */
-    const ptrdiff_t wanted = NAME(min)(256, (16 << 10) / (2 * LANES * size));
+    const ptrdiff_t wanted = min_of(256, (16 << 10) / (2 * LANES * size));
     const ptrdiff_t pixels = wanted < 128 ? 128 : wanted;
-    d->rows = NAME(min)((pixels + g->ow - 1) / g->ow, g->oh);
+    d->rows = min_of((pixels + g->ow - 1) / g->ow, g->oh);
     d->row_blocks = even_blocks(g->oh, &d->rows);
-    d->images = d->row_blocks > 1 ? 1 : NAME(min)(g->n, (pixels + g->oh * g->ow - 1) / (g->oh * g->ow));
+    d->images = d->row_blocks > 1 ? 1 : min_of(g->n, (pixels + g->oh * g->ow - 1) / (g->oh * g->ow));
     d->pixel_blocks = (g->n + d->images - 1) / d->images * d->row_blocks;
     d->region_rows = (d->rows - 1) * g->sh + reach;
 
     const ptrdiff_t items = d->blocks * g->groups;
     d->parts = NAME(gradient_parts)(g, items, d->pixel_blocks, products * g->k * size);
 
-    const ptrdiff_t width = NAME(min)(d->vectors, 2) * LANES;
+    const ptrdiff_t width = min_of(d->vectors, 2) * LANES;
     const ptrdiff_t region = d->images * d->phases * d->region_rows * d->region_columns * d->from;
     const ptrdiff_t errors = d->images * d->rows * g->ow * width;
     p->stages = 2;
