@@ -1,12 +1,14 @@
 """The order of the examples: every one once, every window representative, the same for any number of workers."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pyconv.errors import InputError, ShapeError
-from pyconv.parallel import EpochOrder
+from pyconv.parallel import EpochOrder, check_shares
 
 sizes = st.integers(1, 300)
 small = st.integers(1, 9)
@@ -36,6 +38,34 @@ def test_workers_together_see_what_one_worker_sees(n, workers, batch_size):
     assert many.steps == one.steps
     for s in range(one.steps):
         np.testing.assert_array_equal(np.concatenate([many.batch(s, w) for w in range(workers)]), one.batch(s))
+
+
+@given(n=sizes, workers=small, batch_size=small)
+def test_no_share_is_smaller_than_the_network_needs(n, workers, batch_size):
+    settings = {"seed": 1, "epoch": 0, "workers": workers, "batch_size": batch_size}
+    usual = EpochOrder(some_labels(n, 3), **settings)
+    shares = [usual.span(s, w) for s in range(usual.steps) for w in range(workers)]
+    fits = all(last - first != 1 for first, last in shares)
+    try:
+        check_shares(n, batch_size, workers, least=2)
+    except InputError as error:
+        assert not fits and (batch_size < 3 or n < 2)
+        advice = re.search(r"take batch_size (\d+)(?: and at most (\d+) worker)?", str(error))
+        assert advice or n < 3, error
+        if advice:
+            check_shares(n, int(advice[1]), int(advice[2] or workers), least=2)
+        with pytest.raises(InputError, match="BatchNorm needs"):
+            EpochOrder(some_labels(n, 3), **settings, least=2)
+        return
+    plan = EpochOrder(some_labels(n, 3), **settings, least=2)
+    assert plan.steps == usual.steps
+    counts = [[len(plan.batch(s, w)) for w in range(workers)] for s in range(plan.steps)]
+    assert [sum(step) for step in counts] == [plan.count(s) for s in range(plan.steps)]
+    assert 1 not in np.concatenate(counts) and np.max(counts) <= batch_size
+    batches = [plan.batch(s, w) for s in range(plan.steps) for w in range(workers)]
+    np.testing.assert_array_equal(np.concatenate(batches), plan.order)  # every image once
+    if fits:  # what worked is left as it was
+        assert [plan.span(s, w) for s in range(plan.steps) for w in range(workers)] == shares
 
 
 @given(classes=st.integers(1, 7), seed=st.integers(0, 1000), window=st.integers(1, 120))

@@ -186,7 +186,7 @@ def fit(
         on_worker_failure=on_worker_failure,
         trace=None if trace is None else str(trace),
     )
-    inputs.fits(job, x)
+    inputs.fits(job, model, x)
     if normalize is True or (normalize == "auto" and x.dtype == np.uint8 and model.normalization.identity):
         _normalize(model, x, labels)
     every = inputs.positive(checkpoint_every, "checkpoint_every")

@@ -12,6 +12,7 @@ from ..arrays import as_array
 from ..backends import get as get_backend
 from ..datasets import augment
 from ..errors import DtypeError, InputError, ShapeError
+from ..parallel import check_shares
 
 if TYPE_CHECKING:
     from ..nn import Sequential
@@ -76,8 +77,8 @@ def labels(y: Any, count: int, classes: int, name: str) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
-def fits(job: Job, x: np.ndarray) -> None:
-    """Check that `job` can be done on the images `x`: batch, augmentation and backend.
+def fits(job: Job, model: Sequential, x: np.ndarray) -> None:
+    """Check that `job` can be done with `model` on the images `x`: batch, augmentation and backend.
 
     Raises
     ------
@@ -88,6 +89,7 @@ def fits(job: Job, x: np.ndarray) -> None:
         most = len(x) // job.workers
         advice = f"take at most {most}" if most else f"take at most {len(x)} workers"
         raise InputError(f"batch_size {job.batch_size}{several} is more than the {len(x)} training images; {advice}")
+    check_shares(len(x), job.batch_size, job.workers, model.least_batch)
     if job.backend != "auto":  # what auto chooses is said in the run's log, which is not open yet
         get_backend(job.backend)
     if job.augment:

@@ -67,6 +67,11 @@ class Architecture:
         """Of one example's result."""
         return self.shapes[-1]
 
+    @property
+    def least_batch(self) -> int:
+        """Examples that a batch needs at least in training."""
+        return max(layer.least_batch(shape) for layer, shape in zip(self.layers, self.shapes))
+
     def steps(self) -> list[Step]:
         """Fresh steps that compute the layers, those that belong together fused.
 

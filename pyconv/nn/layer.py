@@ -137,6 +137,21 @@ class Layer:
         """
         return 0
 
+    def least_batch(self, input_shape: Shape) -> int:
+        """Examples that a batch needs at least in training.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Of one example, without the batch: ``(H, W, C)`` or ``(features,)``.
+
+        Returns
+        -------
+        int
+            1 but for layers that compute statistics over the batch.
+        """
+        return 1
+
     def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
         """The step that computes this layer, and with it as many of the following ones as it can fuse.
 

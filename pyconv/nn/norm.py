@@ -62,6 +62,9 @@ class BatchNorm(Layer):
     def flops(self, input_shape: Shape) -> int:
         return 2 * math.prod(input_shape)  # in inference: a multiplication and an addition
 
+    def least_batch(self, input_shape: Shape) -> int:
+        return 2 if math.prod(input_shape[:-1]) == 1 else 1  # one number a channel has no variance
+
     def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
         return BatchNormStep(index, self)
 

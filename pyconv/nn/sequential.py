@@ -189,6 +189,11 @@ class Sequential:
                 raise ShapeError(f"{len(names)} class names for a network whose result has shape {self.output_shape}")
         self._classes = names
 
+    @property
+    def least_batch(self) -> int:
+        """Examples that a batch of training needs: 2 with a BatchNorm that sees one number a channel, else 1."""
+        return self._architecture.least_batch
+
     def config(self) -> dict[str, Any]:
         """Everything but the values.
 

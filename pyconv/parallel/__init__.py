@@ -6,7 +6,7 @@ from .engine import Engine, InProcess, Job, StepReport
 from .guard import check_main_guard
 from .memory import SharedMemoryError, share
 from .rules import OPTIONS, RULES, Rule, rule_for
-from .sampler import EpochOrder
+from .sampler import EpochOrder, check_shares
 
 __all__ = [
     "OPTIONS",
@@ -20,6 +20,7 @@ __all__ = [
     "StepReport",
     "advised_workers",
     "check_main_guard",
+    "check_shares",
     "engine_for",
     "rule_for",
     "share",

@@ -11,6 +11,7 @@ from ..errors import InputError, unknown_name
 from ..shapes import integer
 from .engine import Engine, InProcess, Job
 from .rules import RULES, rule_for
+from .sampler import check_shares
 
 if TYPE_CHECKING:
     from ..nn import Sequential
@@ -116,6 +117,7 @@ def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -
     rule_for(job.update, job.options)
     if job.on_worker_failure not in ON_FAILURE:
         raise unknown_name("reaction to a worker's failure", job.on_worker_failure, ON_FAILURE)
+    check_shares(len(x), job.batch_size, job.workers, model.least_batch)
     if job.workers == 1:
         if get(job.backend).name == "cuda":
             from .on_gpu import OnGPU

@@ -125,6 +125,11 @@ class StepReport:
     seconds: float
 
 
+def epoch_order(labels: np.ndarray, job: Job, epoch: int, least: int) -> EpochOrder:
+    """The mini-batches of an epoch of the job, for a network that needs `least` examples in each."""
+    return EpochOrder(labels, seed=job.seed, epoch=epoch, workers=job.workers, batch_size=job.batch_size, least=least)
+
+
 class Engine(Protocol):
     """Runs the steps of a training run on a model's parameters.
 
@@ -243,7 +248,7 @@ class InProcess(Engine):
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[StepReport, None, None]:
         job = self._job
-        order = EpochOrder(self._labels, seed=job.seed, epoch=epoch, workers=1, batch_size=job.batch_size)
+        order = epoch_order(self._labels, job, epoch, self._model.least_batch)
         last = time.perf_counter()
         for step in range(first_step, order.steps):
             loss = self._one_step(epoch, order.batch(step, 0))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backends import get
 from ..datasets import augment
-from .engine import InProcess, Job, StepReport
+from .engine import InProcess, Job, StepReport, epoch_order
 from .sampler import EpochOrder
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class OnGPU(InProcess):
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[StepReport, None, None]:
         job, model, network = self._job, self._model, self._network
-        order = EpochOrder(self._labels, seed=job.seed, epoch=epoch, workers=1, batch_size=job.batch_size)
+        order = epoch_order(self._labels, job, epoch, model.least_batch)
         if first_step >= order.steps:
             return
         last = time.perf_counter()

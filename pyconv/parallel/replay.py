@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from .engine import Job
+from .engine import Job, epoch_order
 from .rules import rule_for
 from .sampler import EpochOrder
 
@@ -90,7 +90,7 @@ def replay(
     slot, buffers = np.empty_like(centre), model.flat_buffers.copy()
     own = model.flat
     for epoch, record in enumerate(records, first_epoch):
-        order = EpochOrder(labels, seed=job.seed, epoch=epoch, workers=job.workers, batch_size=job.batch_size)
+        order = epoch_order(labels, job, epoch, model.least_batch)
 
         def gradient(unit: int, at: np.ndarray, epoch: int = epoch, order: EpochOrder = order) -> np.ndarray:
             step, place = divmod(unit, job.workers)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError, ShapeError
+from ..threads import counted
 
 
 def stratified_order(labels: ArrayLike, *, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -51,12 +52,71 @@ def stratified_order(labels: ArrayLike, *, seed: int, epoch: int) -> NDArray[np.
     return np.argsort(places, kind="stable")
 
 
+def check_shares(examples: int, batch_size: int, workers: int, least: int) -> None:
+    """Check that an epoch can be split so that no share of a step, unless it is empty, is smaller than a network needs.
+
+    Parameters
+    ----------
+    examples : int
+        Of the epoch.
+    batch_size : int
+        Examples of one worker in one step.
+    workers : int
+    least : int
+        Examples that a batch needs at least: :attr:`pyconv.nn.Sequential.least_batch`.
+
+    Raises
+    ------
+    InputError
+        If it cannot; the message names a batch size, or a number of workers, that would do.
+    """
+    if _splits(examples, batch_size, workers, least):
+        return
+    several = f" of each of {workers} workers" if workers > 1 else ""
+    larger = range(batch_size + 1, 2 * least)  # the last of them always does, where there are images enough
+    better = next((size for size in larger if _splits(examples, size, workers, least)), None)
+    most = 0 if better is None else examples // better
+    advice = f"take batch_size {better}" if most else "give more images"
+    if 0 < most < workers:
+        advice += f" and at most {counted(most, 'worker')}"
+    raise InputError(
+        f"batch_size {batch_size}{several} does not split {examples} training images into shares of at least {least}, "
+        f"which this network's BatchNorm needs; {advice}"
+    )
+
+
+def _steps(examples: int, whole: int) -> tuple[int, int]:
+    """Steps of an epoch of `whole` examples each, and examples of the last one."""
+    steps = -(-examples // whole)
+    return steps, examples - (steps - 1) * whole
+
+
+def _sharing(count: int, workers: int, least: int) -> int:
+    """How many of the workers share `count` examples, so that each of those has `least` of them or more."""
+    return workers if least == 1 or count >= least * workers else max(count // least, 1)
+
+
+def _splits(examples: int, batch_size: int, workers: int, least: int) -> bool:
+    """Whether every share of the epoch can be empty or hold from `least` to `batch_size` examples."""
+    if least == 1:
+        return True
+    steps, last = _steps(examples, workers * batch_size)
+    moved = max(least - last, 0)
+    if steps > 1 and workers * batch_size - moved < workers * least:  # of the step before the last
+        return False
+    last += moved
+    return examples >= last and -(-last // _sharing(last, workers, least)) <= batch_size
+
+
 class EpochOrder:
     """The mini-batches of one epoch: every example exactly once, whatever the number of workers.
 
     Global step s takes ``W * B`` consecutive places of the stratified order; worker w takes the w-th sub-block of B
     of them. The order itself depends on neither W nor B, so that W workers of batch B see, step by step, the same
     examples as one worker of batch ``W * B``. The last, short step is split as evenly as possible.
+
+    Where a share of the last step would hold fewer than `least` examples, fewer workers share that step; and if it has
+    fewer than `least` in all, the step before gives up some of its own.
 
     Parameters
     ----------
@@ -68,6 +128,8 @@ class EpochOrder:
         W, at least 1.
     batch_size : int
         B, examples of one worker in one step, at least 1.
+    least : int
+        Examples that a share holds at least if it is not empty: what :attr:`pyconv.nn.Sequential.least_batch` asks for.
 
     Attributes
     ----------
@@ -75,17 +137,27 @@ class EpochOrder:
         All indices, in order of use.
     steps : int
         Global steps in the epoch, ``ceil(N / (W * B))``.
+
+    Raises
+    ------
+    InputError
+        If there is no such split of the examples; the message names a batch size that has one.
     """
 
-    def __init__(self, labels: ArrayLike, *, seed: int, epoch: int, workers: int, batch_size: int) -> None:
+    def __init__(
+        self, labels: ArrayLike, *, seed: int, epoch: int, workers: int, batch_size: int, least: int = 1
+    ) -> None:
         if workers < 1 or batch_size < 1:
             raise InputError(f"workers and batch_size must be at least 1, not {workers} and {batch_size}")
         self.order = stratified_order(labels, seed=seed, epoch=epoch)
         if not len(self.order):
             raise InputError("there are no examples to train on: labels is empty")
+        check_shares(len(self.order), batch_size, workers, least)
         self.workers = workers
         self.batch_size = batch_size
-        self.steps = -(-len(self.order) // (workers * batch_size))
+        self.steps, last = _steps(len(self.order), workers * batch_size)
+        self._moved = max(least - last, 0)  # from the step before the last to the last
+        self._sharing = _sharing(last + self._moved, workers, least)  # workers that have a share of the last step
 
     def count(self, step: int) -> int:
         """Examples of a global step over all workers.
@@ -104,10 +176,15 @@ class EpochOrder:
         IndexError
             If there is no such step.
         """
-        whole = self.workers * self.batch_size
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} is not one of the {self.steps} steps of the epoch")
-        return min(whole, len(self.order) - step * whole)
+        if step == self.steps - 1:
+            return len(self.order) - self._start(step)
+        return self._start(step + 1) - self._start(step)
+
+    def _start(self, step: int) -> int:
+        """Where in the order the step begins."""
+        return step * self.workers * self.batch_size - (self._moved if step == self.steps - 1 else 0)
 
     def span(self, step: int, worker: int) -> tuple[int, int]:
         """Where in the global step the worker's share begins and ends.
@@ -133,7 +210,8 @@ class EpochOrder:
         if not 0 <= worker < self.workers:
             raise IndexError(f"worker {worker} is not one of the {self.workers} workers")
         count = self.count(step)
-        return count * worker // self.workers, count * (worker + 1) // self.workers
+        shares = self._sharing if step == self.steps - 1 else self.workers
+        return count * min(worker, shares) // shares, count * min(worker + 1, shares) // shares
 
     def batch(self, step: int, worker: int = 0) -> NDArray[np.int64]:
         """Indices of the examples that a worker takes in a global step.
@@ -154,5 +232,5 @@ class EpochOrder:
             If there is no such step or worker.
         """
         first, last = self.span(step, worker)
-        start = step * self.workers * self.batch_size
+        start = self._start(step)
         return self.order[start + first : start + last]

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import CheckpointError, InputError
 from . import _atomics as atomics
 from . import store as s
-from .engine import Job, StepReport
+from .engine import Job, StepReport, epoch_order
 from .guard import check_main_guard
 from .kernels import undo_vectors
 from .logs import WorkerLog
@@ -26,7 +26,7 @@ from .progress import Progress
 from .rules import Rule, rule_for
 from .supervisor import Supervisor
 from .trace import RING, Timeline
-from .worker import Setup, describe_model, epoch_order
+from .worker import Setup, describe_model
 
 if TYPE_CHECKING:
     from ..nn import Sequential
@@ -349,7 +349,7 @@ class ParameterServer:
         return self._store.buffers[self._store.get(lane, s.TURN) % 2, lane]
 
     def _counts_of(self, epoch: int) -> list[int]:
-        order = epoch_order(self._labels, self._job, self._job.workers, epoch)
+        order = epoch_order(self._labels, self._job, epoch, self._model.least_batch)
         spans = [order.span(step, lane) for step in range(order.steps) for lane in range(order.workers)]
         return [last - first for first, last in spans]
 

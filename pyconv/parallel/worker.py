@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import BackendUnavailable, RunError
 from . import _atomics as atomics
 from . import store as s
-from .engine import Job
+from .engine import Job, epoch_order
 from .lane import Lane
 from .logs import send_logs
 from .memory import Segment, SharedArray
@@ -126,7 +126,7 @@ class Trainer:
         """The order of the epoch that is ordered."""
         epoch = self._store.head(s.EPOCH)
         if self._order is None or epoch != self._epoch:
-            self._order = epoch_order(self._labels, self._job, self._store.plan.lanes, epoch)
+            self._order = epoch_order(self._labels, self._job, epoch, self._model.least_batch)
             self._epoch = epoch
         return self._order
 
@@ -188,11 +188,6 @@ class Trainer:
         now = time.monotonic_ns()
         self._words[s.WAIT_NS] += now - began
         self._recorder.add(lane, "wait", began, now)
-
-
-def epoch_order(labels: np.ndarray, job: Job, lanes: int, epoch: int) -> EpochOrder:
-    """The mini-batches of an epoch of the job."""
-    return EpochOrder(labels, seed=job.seed, epoch=epoch, workers=lanes, batch_size=job.batch_size)
 
 
 class _Stopped(BaseException):
