@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import InputError, PyconvError
+from .values import masked
 
 if TYPE_CHECKING:
     from .cuda.array import DeviceArray
@@ -35,16 +36,22 @@ def as_array(value: ArrayLike, name: str) -> np.ndarray:
     Raises
     ------
     InputError
-        If it is none, as a list of rows of different lengths; `name` is the argument's in the message.
+        If it is none, as a list of rows of different lengths, or has a mask, which nothing here could obey; `name` is
+        the argument's in the message.
     """
+    if type(value) is np.ndarray:  # nearly always
+        return value
     try:
-        return np.asarray(value)
-    except ValueError as error:
+        array = np.asanyarray(value)
+    except Exception as error:  # what an object's own __array__ raises, or a list of them, can be anything
         raise no_array(name, error) from None
+    if isinstance(array, np.ma.MaskedArray) or (array.dtype != object and masked(value)):
+        raise InputError(f"{name} is a masked array; fill what is masked first, with {name}.filled(0), or leave it out")
+    return np.asarray(array)
 
 
-def no_array(name: str, error: ValueError) -> PyconvError:
+def no_array(name: str, error: Exception) -> PyconvError:
     """The error for an argument that NumPy cannot read, for NumPy's reason; pyconv's own errors stay as they are."""
     if isinstance(error, PyconvError):
         return error
-    return InputError(f"{name} cannot be read as an array: {' '.join(str(error).split())}")
+    return InputError(f"{name} cannot be read as an array: {' '.join(str(error).split())[:200]}")

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from . import threads as _threads
-from .arrays import no_array
-from .errors import BackendUnavailable, DtypeError, ShapeError, unknown_name
+from .arrays import as_array, no_array
+from .errors import BackendUnavailable, DtypeError, ShapeError
+from .values import choice
 
 _log = logging.getLogger("pyconv")
 
@@ -67,9 +68,7 @@ class Backend:
 
     def check_algorithm(self, algorithm: str) -> str:
         """`algorithm` if this backend has it, or "auto"; else an error that lists the known ones."""
-        if algorithm != "auto" and algorithm not in self.algorithms:
-            raise unknown_name(f"algorithm of backend {self.name}", algorithm, ("auto", *self.algorithms))
-        return algorithm
+        return choice(algorithm, f"algorithm of backend {self.name}", ("auto", *self.algorithms))
 
     def admit(self, value: Any, name: str, ndim: int) -> Any:
         """`value` as an array that operations here take: float32 or float64, aligned, C-contiguous."""
@@ -87,7 +86,7 @@ class Backend:
 
 def admit_numpy(value: Any, name: str, ndim: int) -> np.ndarray:
     """`value` as a C-contiguous, aligned NumPy array of `ndim` dimensions and a dtype that is computed in."""
-    array = np.asarray(value)
+    array = as_array(value, name)
     if array.dtype not in DTYPES or not array.dtype.isnative:
         raise DtypeError(
             f"{name} has dtype {array.dtype.str if array.dtype in DTYPES else array.dtype}; "
@@ -181,11 +180,8 @@ def get(name: str | Backend = "auto") -> Backend:
     """
     if isinstance(name, Backend):
         return name
-    if name == "auto":
-        return _auto()
-    if name not in _TABLE:
-        raise unknown_name("backend", name, ("auto", *_TABLE))
-    return _loaded(name)
+    name = choice(name, "backend", ("auto", *_TABLE))
+    return _auto() if name == "auto" else _loaded(name)
 
 
 def backends() -> dict[str, str | None]:
@@ -219,7 +215,7 @@ def algorithms(backend: str = "auto") -> tuple[str, ...]:
     tuple of str
         Any of them, or "auto", is the `algorithm` of a convolution.
     """
-    if backend == "cuda":
+    if isinstance(backend, str) and backend == "cuda":
         names: tuple[str, ...] = tuple(importlib.import_module("pyconv.cuda").algorithms)
         return names
     return get(backend).algorithms

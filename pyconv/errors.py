@@ -7,7 +7,9 @@ exception is a bug and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class PyconvError(Exception):
@@ -75,11 +77,49 @@ def is_text(name: str) -> bool:
     return True
 
 
+class _Shown(reprlib.Repr):
+    """What Python writes of a value, in so few words that a message stays one line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = 60
+
+    def repr_int(self, value: int, level: int) -> str:
+        bits = value.bit_length()  # of thousands of digits Python writes none
+        return repr(value) if bits < 200 else f"an integer of {bits} bits"
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        if isinstance(value, (bytes, bytearray)):
+            return super().repr_instance(bytes(value[: self.maxother]), level)
+        shape, dtype = (getattr(value, name, None) for name in ("shape", "dtype"))
+        if isinstance(shape, tuple) and shape and dtype is not None and not isinstance(value, type):
+            return f"an array of {dtype} and shape {shape}"
+        return super().repr_instance(value, level)
+
+
+_shown = _Shown()
+_MOST_SHOWN = 120
+
+
+def shown(value: object) -> str:
+    """Quote a value in a message: as Python writes it, on one line, and not more than some words of it.
+
+    An array is named by its dtype and shape.
+    """
+    try:
+        text = " ".join(_shown.repr(value).split())
+    except Exception:  # a class may do anything when it is asked for its words
+        text = f"an object of type {type(value).__name__}"
+    text = text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Build the error for a name that is not known, with the nearest known one and the list of all."""
     names = list(known)
     if not names:
-        return UnknownNameError(f"unknown {kind} {name!r}; there is none")
-    near = difflib.get_close_matches(str(name), names, n=1)
+        return UnknownNameError(f"unknown {kind} {shown(name)}; there is none")
+    near = difflib.get_close_matches(name[:100], names, n=1) if isinstance(name, str) else []
     hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return UnknownNameError(f"unknown {kind} {name!r}{hint} known: {', '.join(names)}")
+    return UnknownNameError(f"unknown {kind} {shown(name)}{hint} known: {', '.join(names)}")

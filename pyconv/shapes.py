@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import InputError, ShapeError
+import numpy as np
+
+from .errors import InputError, ShapeError, shown
+from .values import integer, masked
 
 Pair = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
@@ -128,37 +130,31 @@ class PoolGeometry:
         return itemsize * self.n * self.c * (self.h * self.w + self.oh * self.ow)
 
 
-def integer(value: Any, name: str, *, minimum: int) -> int:
-    """`value` as an int of at least `minimum`, or an `InputError` that names the argument."""
-    if isinstance(value, bool):
-        raise InputError(f"{name} must be an integer, not {value!r}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} must be an integer, not {value!r}") from None
-    if number < minimum:
-        raise InputError(f"{name} must be at least {minimum}, not {number}")
-    return number
-
-
 def pair(value: Any, name: str, *, minimum: int = 1) -> tuple[int, int]:
     """`value`, an int or ``(height, width)``, as two ints of at least `minimum`."""
     if type(value) is int and minimum <= value <= MOST:  # nearly always
         return value, value
-    if isinstance(value, str) or not hasattr(value, "__len__"):
+    items = _items(value)
+    if items is None:
         one = _extent(value, name, minimum)
         return one, one
-    items = tuple(value)
     if len(items) != 2:
-        raise InputError(f"{name} must be an integer or (height, width), not {value!r}")
+        raise InputError(f"{name} must be an integer or (height, width), not {shown(value)}")
     return _extent(items[0], name, minimum), _extent(items[1], name, minimum)
+
+
+def _items(value: Any) -> tuple[Any, ...] | None:
+    """What a sequence or a vector holds, or None for anything else: a number, a 0-d array, text."""
+    if isinstance(value, np.ndarray):
+        return tuple(value) if value.ndim and not masked(value) else None
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)) else None
 
 
 def _extent(value: Any, name: str, minimum: int) -> int:
     """`value` as a number of pixels from `minimum` to `MOST`."""
-    number = integer(value, name, minimum=minimum)
+    number = integer(value, name, minimum=minimum, maximum=None)
     if number > MOST:
-        raise ShapeError(f"{name} must be at most {MOST}, not {number}")
+        raise ShapeError(f"{name} must be at most {MOST}, not {shown(number)}")
     return number
 
 
@@ -170,14 +166,18 @@ def _array(shape: tuple[int, ...]) -> None:
 
 def shape4(shape: Any, name: str) -> tuple[int, int, int, int]:
     """`shape` as four positive ints, or a `ShapeError` that says what it is."""
-    try:
-        items: tuple[int, ...] = tuple(map(operator.index, shape))
-    except TypeError:
-        raise ShapeError(f"{name} must be four integers, not {shape!r}") from None
+    if type(shape) is not tuple or not all(type(size) is int for size in shape):  # an array's shape is, nearly always
+        sizes = _items(shape)
+        if sizes is None:
+            raise ShapeError(f"{name} must be four integers, not {shown(shape)}")
+        shape = tuple(integer(size, f"every size of {name}", minimum=0) for size in sizes)
+    items: tuple[int, ...] = shape
     if len(items) != 4:
-        raise ShapeError(f"{name} must have 4 dimensions, not {len(items)}: got shape {items}")
+        raise ShapeError(f"{name} must have 4 dimensions, not {len(items)}: got shape {shown(items)}")
+    if max(items) > sys.maxsize:
+        raise ShapeError(f"{name} has shape {shown(items)}, more numbers than an array can hold")
     if min(items) < 1:
-        raise ShapeError(f"{name} has a dimension of size {min(items)}: got shape {items}")
+        raise ShapeError(f"{name} has a dimension of size {min(items)}: got shape {shown(items)}")
     return items
 
 
@@ -197,15 +197,15 @@ def _padding_pairs(padding: Any) -> tuple[tuple[int, int] | str, tuple[int, int]
     """Any spelling of a padding as ``(vertical, horizontal)``, each ``(before, after)`` or a mode's name."""
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
-            raise InputError(f"padding must be 'same', 'valid' or integers, not {padding!r}")
+            raise InputError(f"padding must be 'same', 'valid' or integers, not {shown(padding)}")
         return padding, padding
-    if not hasattr(padding, "__len__"):
+    items = _items(padding)
+    if items is None:
         one = pair(padding, "padding", minimum=0)
         return one, one
-    items = tuple(padding)
     if len(items) != 2:
         raise InputError(
-            f"padding must be an integer, (height, width) or ((top, bottom), (left, right)), not {padding!r}"
+            f"padding must be an integer, (height, width) or ((top, bottom), (left, right)), not {shown(padding)}"
         )
     vertical, horizontal = (pair(item, "padding", minimum=0) for item in items)
     return vertical, horizontal

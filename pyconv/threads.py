@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from .errors import InputError
-from .shapes import integer
+from .values import integer
 
 VARIABLE = "PYCONV_NUM_THREADS"
 

@@ -222,7 +222,7 @@ X, W = np.zeros((2, 8, 8, 4), np.float32), np.zeros((3, 3, 4, 6), np.float32)
         (lambda: pyconv.conv2d(X.astype(complex), W), DtypeError, "complex128"),
         (lambda: pyconv.conv2d(X.astype(object), W), DtypeError, "object"),
         (lambda: pyconv.conv2d(X.astype(np.float64), W), DtypeError, "x is float64, weight is float32"),
-        (lambda: pyconv.conv2d(X, W, activation="tanh"), UnknownNameError, "known: None, relu"),
+        (lambda: pyconv.conv2d(X, W, activation="tanh"), UnknownNameError, "known: relu"),
         (lambda: pyconv.conv2d(X, W, layout="NHCW"), UnknownNameError, "known: NHWC, NCHW"),
         (lambda: pyconv.conv2d(X, W, backend="multicor"), UnknownNameError, "did you mean 'multicore'"),
         (lambda: pyconv.conv2d(X, W, backend="reference", algorithm="fft"), UnknownNameError, "known: auto, literal"),

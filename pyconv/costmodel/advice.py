@@ -7,8 +7,8 @@ from typing import Any
 
 from .. import nn
 from ..backends import get as get_backend
-from ..shapes import integer
 from ..threads import counted
+from ..values import integer
 from .calibration import Calibration
 from .network import measure
 from .prediction import Prediction, predict, this_machine

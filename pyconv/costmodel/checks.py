@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import InputError
 from ..optim.base import non_negative
-from ..shapes import integer
+from ..values import integer
 
 
 def counts(**values: int) -> None:

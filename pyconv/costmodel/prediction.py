@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from .. import nn
 from ..backends import get as get_backend
-from ..shapes import integer
 from ..threads import counted, split
+from ..values import integer
 from .calibration import Calibration, calibrate
 from .checks import not_negative, positive
 from .network import estimated_seconds, workload

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import unknown_name
-from ..shapes import integer
+from ..values import integer
 from .checks import at_least_one, counts, not_negative
 
 

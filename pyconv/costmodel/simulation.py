@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BackendUnavailable, InputError, unknown_name
-from ..shapes import integer
+from ..values import integer
 from .checks import at_least_one, counts, not_negative, positive
 from .rules import EVERY
 

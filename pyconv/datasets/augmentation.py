@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InputError
-from ..shapes import integer
+from ..values import integer
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

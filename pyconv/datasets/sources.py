@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError, InputError, UnknownNameError, is_text, unknown_name
-from ..shapes import integer
+from ..values import integer
 from . import fer2013, folder, idx, npz
 from .files import reading, shown
 from .split import hold_out, subset

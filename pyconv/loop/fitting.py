@@ -20,7 +20,7 @@ from ..errors import InputError, unknown_name
 from ..optim import Adam, Optimizer
 from ..optim import schedule as named_schedule
 from ..parallel import Job, Rule, advised_workers, check_main_guard, worker_count
-from ..shapes import integer
+from ..values import integer
 from . import inputs
 from .folder import holds_run, read_config
 from .progress import Progress, choose

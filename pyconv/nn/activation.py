@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyconv.errors import unknown_name
+from pyconv.values import choice
 
 from .layer import Layer, Shape, Step
 from .pooling import MaxPool2D, PoolStep
@@ -20,8 +20,8 @@ ACTIVATIONS = ("relu",)
 
 def check_activation(activation: object) -> None:
     """Refuse an activation that is neither None nor a known name."""
-    if activation is not None and activation not in ACTIVATIONS:
-        raise unknown_name("activation", activation, ACTIVATIONS)
+    if activation is not None:
+        choice(activation, "activation", ACTIVATIONS)
 
 
 @dataclass(frozen=True)

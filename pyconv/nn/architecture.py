@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 
 from pyconv.errors import InputError, PyconvError, ShapeError
-from pyconv.shapes import integer
+from pyconv.values import integer
 
 from .layer import Layer, Parameter, Shape, Step, in_layer
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pyconv.errors import ShapeError
-from pyconv.shapes import ConvGeometry, Padding, Pair, PoolGeometry, conv_geometry, integer, pair
+from pyconv.shapes import ConvGeometry, Padding, Pair, PoolGeometry, conv_geometry, pair
+from pyconv.values import integer
 
 from .activation import ReLU, check_activation
 from .layer import Layer, Parameter, Shape, Step, expect_images

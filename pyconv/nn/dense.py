@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pyconv.errors import InputError
-from pyconv.shapes import integer
+from pyconv.values import integer
 
 from .activation import ReLU, check_activation
 from .layer import Layer, Parameter, Shape, Step, expect_vectors

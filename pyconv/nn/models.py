@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from numpy.typing import DTypeLike
 
 from pyconv.errors import InputError, unknown_name
-from pyconv.shapes import integer
+from pyconv.values import integer
 
 from .activation import ReLU
 from .conv import Conv2D

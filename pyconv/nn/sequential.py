@@ -18,8 +18,8 @@ from pyconv.backends import DTYPES
 from pyconv.backends import get as get_backend
 from pyconv.errors import DtypeError, InputError, PyconvError, ShapeError
 from pyconv.ops import check_labels
-from pyconv.shapes import integer
 from pyconv.threads import default as default_threads
+from pyconv.values import integer
 
 from .architecture import Architecture, Summary
 from .initialisation import fill

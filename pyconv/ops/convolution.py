@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pyconv.arrays import AnyArray, Array
 from pyconv.errors import ShapeError
-from pyconv.shapes import Padding, Pair, conv_geometry, integer, pair
+from pyconv.shapes import Padding, Pair, conv_geometry, pair
+from pyconv.values import integer
 
 from .door import Door, check_activation, expect_shape, same_dtype
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from pyconv.arrays import no_array
+from pyconv.arrays import as_array
 from pyconv.backends import Backend
 from pyconv.backends import get as get_backend
-from pyconv.errors import DtypeError, ShapeError, unknown_name
+from pyconv.errors import DtypeError, ShapeError
+from pyconv.shapes import shape4
+from pyconv.values import choice
 
 LAYOUTS = ("NHWC", "NCHW")
-ACTIVATIONS = (None, "relu")
+ACTIVATIONS = ("relu",)
 
 _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 _FILTERS_FROM_NCHW, _FILTERS_TO_NCHW = (2, 3, 1, 0), (3, 2, 0, 1)
@@ -23,8 +24,7 @@ class Door:
     """What every operation does with its arguments before and after the backend's work."""
 
     def __init__(self, backend: str, layout: str, threads: int | None) -> None:
-        if layout not in LAYOUTS:
-            raise unknown_name("layout", layout, LAYOUTS)
+        layout = choice(layout, "layout", LAYOUTS)
         self.backend: Backend = get_backend(backend)
         self.threads = self.backend.threads(threads)
         self.layout, self.nchw = layout, layout == "NCHW"
@@ -38,10 +38,8 @@ class Door:
         return self.backend.permute(array, _FILTERS_FROM_NCHW) if self.nchw else array
 
     def image_shape(self, shape: Any) -> tuple[int, ...]:
-        if not isinstance(shape, Iterable):
-            raise ShapeError(f"input_shape must be four integers in the order of {self.layout}, not {shape!r}")
-        sizes = tuple(shape)
-        return tuple(sizes[axis] for axis in _TO_NHWC) if self.nchw and len(sizes) == 4 else sizes
+        sizes = shape4(shape, "input_shape")
+        return tuple(sizes[axis] for axis in _TO_NHWC) if self.nchw else sizes
 
     def images_out(self, array: Any) -> Any:
         return self.backend.permute(array, _TO_NCHW) if self.nchw else array
@@ -52,10 +50,9 @@ class Door:
 
 def rank(value: Any, name: str) -> int:
     """The number of dimensions of an array wherever it is, for operations that take any."""
-    try:
-        return np.ndim(value)
-    except ValueError as error:
-        raise no_array(name, error) from None
+    if hasattr(value, "__cuda_array_interface__"):
+        return int(np.ndim(value))
+    return as_array(value, name).ndim
 
 
 def same_dtype(**arrays: Any) -> None:
@@ -74,5 +71,5 @@ def expect_shape(array: Any, expected: tuple[int, ...], name: str) -> None:
 
 def check_activation(activation: str | None) -> None:
     """Refuse an activation that is not known."""
-    if activation not in ACTIVATIONS:
-        raise unknown_name("activation", activation, [str(name) for name in ACTIVATIONS])
+    if activation is not None:
+        choice(activation, "activation", ACTIVATIONS)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..backends import get
 from ..errors import InputError, unknown_name
-from ..shapes import integer
+from ..values import integer
 from .engine import Engine, InProcess, Job
 from .rules import RULES, rule_for
 from .sampler import check_shares

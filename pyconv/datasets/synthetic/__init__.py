@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...errors import InputError
-from ...shapes import integer
+from ...values import integer
 from ..fer2013 import CLASSES
 from ..types import Source, Split
 from .draw import SIDE, draw
