@@ -135,6 +135,36 @@ def avg_pool2d_input_grad(grad_out, pg: PoolGeometry, *, threads=1, out=None):
     return _result(padded[:, pg.pt : pg.pt + pg.h, pg.pl : pg.pl + pg.w], out)
 
 
+def correlate2d(image, kernel, before, size, boundary="fill", fillvalue=0):
+    """``y[m, n] = sum over i, j of x[m + i - top, n + j - left] k[i, j]``, x continued beyond its edges.
+
+    For one image and one kernel: `before` is ``(top, left)``, by how many pixels the first window reaches beyond the
+    image, and `size` the result's. :func:`pyconv.convolve2d` is this with the kernel turned around.
+    """
+    y = np.zeros(size, np.result_type(image, kernel))
+    for m, n in np.ndindex(size):
+        for i, j in np.ndindex(kernel.shape):
+            r = _inside(m + i - before[0], image.shape[0], boundary)
+            s = _inside(n + j - before[1], image.shape[1], boundary)
+            y[m, n] += kernel[i, j] * (fillvalue if r is None or s is None else image[r, s])
+    return y
+
+
+def _inside(position: int, size: int, boundary: str) -> int | None:
+    """The pixel of an axis of `size` that stands for the one at `position`, or None for the fill value."""
+    if boundary in ("fill", "constant"):
+        return position if 0 <= position < size else None
+    if boundary == "wrap":
+        return position % size
+    if boundary == "nearest":
+        return min(max(position, 0), size - 1)
+    if boundary in ("symm", "reflect"):  # a b c c b a a b c …
+        place = position % (2 * size)
+        return min(place, 2 * size - 1 - place)
+    place = position % max(2 * size - 2, 1)  # "mirror": a b c b a b c …
+    return min(place, 2 * size - 2 - place)
+
+
 def relu(x, *, threads=1, out=None):
     """``max(x, 0)``; NaN stays NaN."""
     return _result(np.maximum(x, 0), out)

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError, ShapeError, shown
+from .errors import InputError, ShapeError, shown, unknown_name
 from .values import integer, masked
 
 Pair = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
+
+FILTER_MODES = ("full", "same", "valid")
 
 MOST = 2**31 - 1
 """The largest stride, padding, dilation or window: beyond, sums and products of them would leave C's integers."""
@@ -337,3 +339,54 @@ def pool_geometry(
             )
     _array((n, oh, ow, c))
     return PoolGeometry(n, h, w, c, kh, kw, sh, sw, pt, pb, pl, pr, oh, ow)
+
+
+def filter_padding(
+    size: tuple[int, ...], kernel: tuple[int, ...], mode: str, *, turned: bool, origin: Pair = 0
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels to lay around images for a mode of :mod:`scipy.signal`, for stride 1.
+
+    Parameters
+    ----------
+    size, kernel : (int, int)
+        Height and width of the images and of the kernel, in pixels.
+    mode : "full", "same" or "valid"
+        All windows that touch the image, one for each of its pixels, or those inside it.
+    turned : bool
+        Whether this is a convolution, whose even kernels lie one pixel further up and left than a correlation's.
+    origin : int or (int, int)
+        In mode "same", pixels by which the kernel is moved up and left, or down and right where `turned`.
+
+    Returns
+    -------
+    ((int, int), (int, int))
+        Top and bottom, left and right, in pixels.
+
+    Raises
+    ------
+    ShapeError
+        If the kernel does not fit into the image in mode "valid".
+    InputError
+        If another argument is wrong.
+    """
+    if mode not in FILTER_MODES:
+        raise unknown_name("mode", mode, FILTER_MODES)
+    moves = pair(origin, "origin", minimum=-MOST)
+    if mode != "same" and any(moves):
+        raise InputError(f"origin moves the kernel in mode 'same' only, not in mode {mode!r}")
+    if mode == "valid":
+        if size[0] < kernel[0] or size[1] < kernel[1]:
+            raise ShapeError(f"in mode 'valid' a kernel of {kernel} must fit into an image of {size}")
+        return (0, 0), (0, 0)
+    if mode == "full":
+        return (kernel[0] - 1,) * 2, (kernel[1] - 1,) * 2
+    vertical, horizontal = (_centred(reach, move, turned) for reach, move in zip(kernel, moves))
+    return vertical, horizontal
+
+
+def _centred(kernel: int, move: int, turned: bool) -> tuple[int, int]:
+    """Pixels before and after one axis, so that each of its pixels has a window about it."""
+    before = kernel // 2 - move if turned else (kernel - 1) // 2 + move
+    if not 0 <= before < kernel:
+        raise InputError(f"origin {move} would move a kernel of {kernel} pixels off the pixel that it is centred on")
+    return before, kernel - 1 - before

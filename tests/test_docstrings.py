@@ -144,7 +144,9 @@ def test_the_audit_finds_what_is_left_out() -> None:
     assert {"pyconv.nn.Conv2D.flops", "pyconv.optim.Adam.update", "pyconv.nn.Sequential.flat"} <= set(PUBLIC)
 
 
-@pytest.mark.parametrize("module_name", (*MODULES, "pyconv.ops.convolution", "pyconv.costmodel.equations"))
+@pytest.mark.parametrize(
+    "module_name", (*MODULES, "pyconv.ops.convolution", "pyconv.ops.filtering", "pyconv.costmodel.equations")
+)
 def test_examples_in_docstrings_run(module_name: str) -> None:
     result = doctest.testmod(importlib.import_module(module_name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0

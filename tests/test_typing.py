@@ -32,6 +32,13 @@ def test_operations_give_the_kind_of_array_that_they_take() -> None:
     assert float(gradient.sum()) == pytest.approx(0)
 
 
+def test_scipys_functions_take_what_numpy_reads() -> None:
+    assert_type(pyconv.convolve2d([[1, 2], [3, 4]], np.ones((2, 2))), NDArray[np.number])
+    same = pyconv.correlate2d(np.ones((3, 3), np.uint8), [[1]], "same", "mirror", 0, origin=0, threads=1)
+    assert_type(same, NDArray[np.number])
+    assert same.sum() == 9
+
+
 def test_integers_are_refused_by_both() -> None:
     x, weight = np.ones((1, 4, 4, 1), np.int64), np.ones((3, 3, 1, 1))
     with pytest.raises(DtypeError):

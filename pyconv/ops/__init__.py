@@ -15,6 +15,7 @@ from .dense import (
     relu_grad,
     softmax_cross_entropy,
 )
+from .filtering import convolve2d, correlate2d
 from .pooling import avg_pool2d, avg_pool2d_input_grad, max_pool2d, max_pool2d_input_grad
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
+    "convolve2d",
+    "correlate2d",
     "dense",
     "dense_input_grad",
     "dense_weight_grad",
