@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from .errors import InputError, ShapeError, shown, unknown_name
-from .values import integer, masked
+from .values import integer, sequence
 
 Pair = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
@@ -136,20 +134,13 @@ def pair(value: Any, name: str, *, minimum: int = 1) -> tuple[int, int]:
     """`value`, an int or ``(height, width)``, as two ints of at least `minimum`."""
     if type(value) is int and minimum <= value <= MOST:  # nearly always
         return value, value
-    items = _items(value)
+    items = sequence(value)
     if items is None:
         one = _extent(value, name, minimum)
         return one, one
     if len(items) != 2:
         raise InputError(f"{name} must be an integer or (height, width), not {shown(value)}")
     return _extent(items[0], name, minimum), _extent(items[1], name, minimum)
-
-
-def _items(value: Any) -> tuple[Any, ...] | None:
-    """What a sequence or a vector holds, or None for anything else: a number, a 0-d array, text."""
-    if isinstance(value, np.ndarray):
-        return tuple(value) if value.ndim and not masked(value) else None
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)) else None
 
 
 def _extent(value: Any, name: str, minimum: int) -> int:
@@ -169,7 +160,7 @@ def _array(shape: tuple[int, ...]) -> None:
 def shape4(shape: Any, name: str) -> tuple[int, int, int, int]:
     """`shape` as four positive ints, or a `ShapeError` that says what it is."""
     if type(shape) is not tuple or not all(type(size) is int for size in shape):  # an array's shape is, nearly always
-        sizes = _items(shape)
+        sizes = sequence(shape)
         if sizes is None:
             raise ShapeError(f"{name} must be four integers, not {shown(shape)}")
         shape = tuple(integer(size, f"every size of {name}", minimum=0) for size in sizes)
@@ -201,7 +192,7 @@ def _padding_pairs(padding: Any) -> tuple[tuple[int, int] | str, tuple[int, int]
         if padding not in ("same", "valid"):
             raise InputError(f"padding must be 'same', 'valid' or integers, not {shown(padding)}")
         return padding, padding
-    items = _items(padding)
+    items = sequence(padding)
     if items is None:
         one = pair(padding, "padding", minimum=0)
         return one, one

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,13 @@ def masked(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and any(
         masked(item) for item in value if isinstance(item, (list, tuple, np.ndarray))
     )
+
+
+def sequence(value: Any) -> tuple[Any, ...] | None:
+    """What a list, a tuple or a vector holds, or None for anything else: a number, a 0-d array, text, a set."""
+    if isinstance(value, np.ndarray):
+        return tuple(value) if value.ndim and not masked(value) else None
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)) else None
 
 
 def flag(value: Any, name: str) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import InputError
-from ..optim.base import non_negative
-from ..values import integer
+from ..values import integer, real
 
 
 def counts(**values: int) -> None:
@@ -16,18 +14,16 @@ def counts(**values: int) -> None:
 def not_negative(**values: float) -> None:
     """Finite numbers of at least 0, or an `InputError` that names the argument."""
     for name, value in values.items():
-        non_negative(name, value)
+        real(value, name, minimum=0)
 
 
 def positive(**values: float) -> None:
     """Finite numbers above 0, or an `InputError` that names the argument."""
     for name, value in values.items():
-        if non_negative(name, value) == 0:
-            raise InputError(f"{name} must be above 0, not {value!r}")
+        real(value, name, above=0)
 
 
 def at_least_one(**values: float) -> None:
     """Numbers of at least 1, infinity among them, or an `InputError` that names the argument."""
     for name, value in values.items():
-        if not value >= 1:  # NaN is not
-            raise InputError(f"{name} must be at least 1, not {value!r}")
+        real(value, name, minimum=1, infinite=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from pyconv.errors import unknown_name
+from pyconv.values import choice
 
 from .adadelta import Adadelta
 from .adagrad import Adagrad
@@ -73,9 +74,7 @@ def by_name(name: str, **options: float) -> Optimizer:
     >>> optim.by_name("sgd", lr=0.1, momentum=0.9)
     SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
     """
-    key = str(name).lower()
-    if key not in OPTIMIZERS:
-        raise unknown_name("optimizer", name, OPTIMIZERS)
+    key = choice(name.lower() if isinstance(name, str) else name, "optimizer", OPTIMIZERS)
     known = [field.name for field in dataclasses.fields(OPTIMIZERS[key])]
     for option in options:
         if option not in known:

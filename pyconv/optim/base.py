@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from pyconv.errors import DtypeError, InputError, ShapeError
+from pyconv.errors import DtypeError, InputError, ShapeError, shown
+from pyconv.values import flag, float_dtype, integer, real
 
 #: Elements of a block. Parameters, gradient, two states and two scratch blocks of float32 take 384 KB: they stay in
 #: the L2 cache while the passes of an update run over them.
@@ -26,25 +28,6 @@ def scratch(dtype: np.dtype, count: int) -> list[np.ndarray]:
     while len(blocks) < count:
         blocks.append(np.empty(BLOCK, dtype))
     return blocks[:count]
-
-
-def non_negative(name: str, value: Any) -> float:
-    """`value` as a finite float of at least 0, or an `InputError` that names the argument."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be a number, not {value!r}") from None
-    if not (math.isfinite(number) and number >= 0):
-        raise InputError(f"{name} must be a finite number of at least 0, not {value!r}")
-    return number
-
-
-def below_one(name: str, value: Any) -> float:
-    """`value` as a float in [0, 1), or an `InputError` that names the argument."""
-    number = non_negative(name, value)
-    if number >= 1:
-        raise InputError(f"{name} must be at least 0 and below 1, not {value!r}")
-    return number
 
 
 @dataclass(frozen=True)
@@ -66,12 +49,9 @@ class Optimizer:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type == "bool":
-                if not isinstance(value, (bool, np.bool_)):
-                    raise InputError(f"{field.name} must be True or False, not {value!r}")
-                value = bool(value)
+                value = flag(value, field.name)
             else:
-                check = below_one if field.name in self._fractions() else non_negative
-                value = check(field.name, value)
+                value = real(value, field.name, minimum=0, below=1 if field.name in self._fractions() else None)
             object.__setattr__(self, field.name, value)
 
     @classmethod
@@ -114,7 +94,9 @@ class Optimizer:
         dict of str to ndarray
             ``(n,)`` vectors of zeros by name.
         """
-        return {name: np.zeros(n, dtype) for name in self.state_names}
+        n = integer(n, "n", minimum=0, maximum=sys.maxsize // 8)
+        kind = float_dtype(dtype)
+        return {name: np.zeros(n, kind) for name in self.state_names}
 
     def update(
         self,
@@ -146,23 +128,31 @@ class Optimizer:
         InputError
             If `step` is below 1 or a state vector is missing.
         """
-        vectors = [flat, gradient]
+        vectors = {"flat": flat, "gradient": gradient, **self._state_vectors(state)}
+        for name, vector in vectors.items():
+            if not isinstance(vector, np.ndarray) or isinstance(vector, np.ma.MaskedArray):
+                raise InputError(f"{name} must be a vector of NumPy's without a mask, not {shown(vector)}")
+            if vector.ndim != 1 or vector.shape != flat.shape:
+                raise ShapeError(f"parameters have shape {flat.shape}, but {name} has {vector.shape}")
+            if vector.dtype != flat.dtype or vector.dtype not in (np.float32, np.float64):
+                raise DtypeError(
+                    f"parameters, gradient and state must all be float32 or all float64, "
+                    f"not {flat.dtype.str} and {vector.dtype.str}"
+                )
+            if name != "gradient" and not vector.flags.writeable:
+                raise InputError(f"{name} is read-only")
+        step = integer(step, "step", minimum=1)
+        rate = self.lr if lr is None else real(lr, "lr", minimum=0)
+        self._update_vectors(list(vectors.values()), self._constants(step, rate))
+
+    def _state_vectors(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The vectors of `state` that the rule needs, in its order."""
+        if not isinstance(state, Mapping):
+            raise InputError(f"state must be what init() gave, not {shown(state)}")
         for name in self.state_names:
             if name not in state:
                 raise InputError(f"{type(self).__name__} needs the state vector {name!r}; make it with init()")
-            vectors.append(state[name])
-        for vector in vectors:
-            if vector.ndim != 1 or vector.shape != flat.shape:
-                raise ShapeError(f"parameters have shape {flat.shape}, but gradient or state have {vector.shape}")
-            if vector.dtype != flat.dtype or flat.dtype.char not in "fd":
-                raise DtypeError(
-                    f"parameters, gradient and state must all be float32 or all float64, "
-                    f"not {flat.dtype} and {vector.dtype}"
-                )
-        if step < 1:
-            raise InputError(f"step must be at least 1, not {step}")
-        rate = self.lr if lr is None else float(lr)
-        self._update_vectors(vectors, self._constants(int(step), rate))
+        return {f"state[{name!r}]": state[name] for name in self.state_names}
 
     def _update_vectors(self, vectors: list[np.ndarray], constants: tuple[float, ...]) -> None:
         """Update parameters, by gradient and state, block by block.

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyconv.errors import InputError, unknown_name
-
-from .base import below_one, non_negative
+from pyconv.errors import InputError, shown, unknown_name
+from pyconv.values import MOST, choice, integer, real, sequence
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,9 @@ class Schedule:
     warmup: int | float = 0
 
     def __post_init__(self) -> None:
-        warmup = non_negative("warmup", self.warmup)
+        warmup = real(self.warmup, "warmup", minimum=0, maximum=MOST)
         if warmup >= 1 and warmup != int(warmup):
-            raise InputError(f"warmup must be a number of steps or a share below 1, not {self.warmup!r}")
+            raise InputError(f"warmup must be a number of steps or a share below 1, not {shown(self.warmup)}")
         object.__setattr__(self, "warmup", int(warmup) if warmup == int(warmup) else warmup)
 
     @property
@@ -63,6 +62,7 @@ class Schedule:
         int
             Steps; a share of the run is rounded up.
         """
+        total = integer(total, "total", minimum=1)
         return int(self.warmup) if self.warmup >= 1 else math.ceil(self.warmup * total)
 
     def __call__(self, step: int, total: int) -> float:
@@ -84,8 +84,7 @@ class Schedule:
         InputError
             If one of them is below 1.
         """
-        if step < 1 or total < 1:
-            raise InputError(f"step and total must be at least 1, not {step} and {total}")
+        step, total = integer(step, "step", minimum=1), integer(total, "total", minimum=1)
         warmup = self.warmup_steps(total)
         if step <= warmup:
             return step / warmup
@@ -116,9 +115,10 @@ class StepSchedule(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        drops = self.drops if isinstance(self.drops, (list, tuple)) else (self.drops,)
-        object.__setattr__(self, "drops", tuple(below_one("drops", drop) for drop in drops))
-        object.__setattr__(self, "gamma", non_negative("gamma", self.gamma))
+        drops = sequence(self.drops)
+        drops = (self.drops,) if drops is None else drops
+        object.__setattr__(self, "drops", tuple(real(drop, "drops", minimum=0, below=1) for drop in drops))
+        object.__setattr__(self, "gamma", real(self.gamma, "gamma", minimum=0))
 
     @property
     def name(self) -> str:
@@ -126,7 +126,7 @@ class StepSchedule(Schedule):
         return "step"
 
     def _after_warmup(self, progress: float) -> float:
-        return self.gamma ** sum(progress >= drop for drop in self.drops)
+        return math.prod(self.gamma for drop in self.drops if progress >= drop)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class CosineSchedule(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "floor", below_one("floor", self.floor))
+        object.__setattr__(self, "floor", real(self.floor, "floor", minimum=0, below=1))
 
     @property
     def name(self) -> str:
@@ -190,9 +190,7 @@ def schedule(name: str = "constant", **options: float | Sequence[float]) -> Sche
     >>> [round(cosine(step, 6), 3) for step in range(1, 7)]
     [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
     """
-    if name not in SCHEDULES:
-        raise unknown_name("schedule", name, SCHEDULES)
-    made: Any = SCHEDULES[name]
+    made: Any = SCHEDULES[choice(name, "schedule", SCHEDULES)]
     known = [field.name for field in dataclasses.fields(made)]
     for option in options:
         if option not in known:
