@@ -64,7 +64,11 @@ class Backend:
 
     def threads(self, requested: int | None) -> int:
         """Threads that an operation runs on here when the user asks for `requested`."""
-        return _threads.resolve(requested) if self._many_threads else 1
+        if self._many_threads:
+            return _threads.resolve(requested)
+        if requested is not None:
+            _threads.asked_for(requested, "threads")
+        return 1
 
     def check_algorithm(self, algorithm: str) -> str:
         """`algorithm` if this backend has it, or "auto"; else an error that lists the known ones."""

@@ -11,7 +11,7 @@ import math
 import os
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, shown
 from .values import integer
 
 VARIABLE = "PYCONV_NUM_THREADS"
@@ -100,16 +100,13 @@ def default() -> int:
     except ValueError:
         count = 0
     if not 1 <= count <= MOST:
-        raise InputError(f"{VARIABLE} must be an integer from 1 to {MOST}, not {text!r}")
+        raise InputError(f"{VARIABLE} must be an integer from 1 to {MOST}, not {shown(text)}")
     return count
 
 
-def _asked_for(count: int, name: str) -> int:
+def asked_for(count: int, name: str) -> int:
     """A number of threads that the user asks for, checked."""
-    number = integer(count, name, minimum=1)
-    if number > MOST:
-        raise InputError(f"{name} must be at most {MOST}, not {number}")
-    return number
+    return integer(count, name, minimum=1, maximum=MOST)
 
 
 def resolve(requested: int | None) -> int:
@@ -118,7 +115,7 @@ def resolve(requested: int | None) -> int:
     GNU OpenMP hangs in a child forked from a process that has already run a parallel region, so a child that
     inherited this module computes on one thread and says so once. Workers are spawned and do not inherit it.
     """
-    count = default() if requested is None else _asked_for(requested, "threads")
+    count = default() if requested is None else asked_for(requested, "threads")
     if count > 1 and os.getpid() != _importing_process:
         global _warned_of_fork
         if not _warned_of_fork:
@@ -134,5 +131,5 @@ def split(workers: int, threads_per_worker: int | None = None, cpus: int | None 
     An explicit `threads_per_worker` is honoured as it is: the user has asked for it.
     """
     if threads_per_worker is not None:
-        return _asked_for(threads_per_worker, "threads_per_worker")
+        return asked_for(threads_per_worker, "threads_per_worker")
     return max(1, (usable_cpus() if cpus is None else cpus) // max(1, workers))

@@ -103,7 +103,11 @@ def sequence(value: Any) -> tuple[Any, ...] | None:
     """What a list, a tuple or a vector holds, or None for anything else: a number, a 0-d array, text, a set."""
     if isinstance(value, np.ndarray):
         return tuple(value) if value.ndim and not masked(value) else None
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)) else None
+    return (
+        tuple(value)
+        if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
+        else None
+    )
 
 
 def flag(value: Any, name: str) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from pyconv.errors import InputError, PyconvError, ShapeError
-from pyconv.values import integer
+import numpy as np
 
-from .layer import Layer, Parameter, Shape, Step, in_layer
+from pyconv.errors import InputError, PyconvError, shown
+from pyconv.values import flag, integer
+
+from .layer import Layer, Parameter, Shape, Step, example_shape, in_layer
 
 
 class Architecture:
@@ -37,17 +39,17 @@ class Architecture:
     """
 
     def __init__(self, layers: Iterable[Layer], input_shape: Iterable[int]) -> None:
-        if isinstance(layers, (str, Layer)) or not isinstance(layers, Iterable):
-            raise InputError(f"layers must be a list of layers, not {layers!r}")
+        if isinstance(layers, (str, bytes, Mapping, np.ndarray, Layer)) or not isinstance(layers, Iterable):
+            raise InputError(f"layers must be a list of layers, not {shown(layers)}")
         self.layers = tuple(layers)
         if not self.layers:
             raise InputError("a network needs at least one layer")
-        shapes = [_example_shape(input_shape)]
+        shapes = [example_shape(input_shape)]
         self.parameters: dict[str, Parameter] = {}
         self.buffers: dict[str, Parameter] = {}
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
-                raise InputError(f"layer {index} is {layer!r}, which is not a layer")
+                raise InputError(f"layer {index} is {shown(layer)}, which is not a layer")
             shape = shapes[-1]
             try:
                 shapes.append(tuple(layer.output_shape(shape)))
@@ -103,6 +105,7 @@ class Architecture:
         int
             A multiply-add counts as two.
         """
+        training = flag(training, "training")
         total, trained = 0, False
         for layer, shape in zip(self.layers, self.shapes):
             one = layer.flops(shape)
@@ -146,16 +149,6 @@ class Summary(str):
 
     def __repr__(self) -> str:
         return str(self)
-
-
-def _example_shape(shape: Iterable[int]) -> Shape:
-    """`shape` as ``(H, W, C)`` or ``(features,)``, or a `ShapeError`."""
-    if isinstance(shape, (str, bytes)) or not isinstance(shape, Iterable):
-        raise ShapeError(f"input_shape must be (height, width, channels) or (features,), not {shape!r}")
-    items = tuple(integer(size, "every size of input_shape", minimum=1) for size in shape)
-    if len(items) not in (1, 3):
-        raise ShapeError(f"input_shape must be (height, width, channels) or (features,), not {items}")
-    return items
 
 
 def _by(shape: Shape) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyconv.errors import InputError, PyconvError, unknown_name
+from pyconv.documents import read_toml
+from pyconv.errors import InputError, PyconvError, shown, unknown_name
+from pyconv.values import path as as_path
 
 from .layer import Layer, in_layer
 from .registry import LAYERS
@@ -26,7 +27,7 @@ def layer_from_config(config: Any, index: int) -> Layer:
         If it describes none; the message names the layer, counting from 0, and the setting.
     """
     if not isinstance(config, Mapping):
-        raise InputError(f"layer {index} must be a table with a type, not {config!r}")
+        raise InputError(f"layer {index} must be a table with a type, not {shown(config)}")
     if "type" not in config:
         raise InputError(f"layer {index} has no type; known: {', '.join(LAYERS)}")
     kind = config["type"]
@@ -49,7 +50,7 @@ def layer_from_config(config: Any, index: int) -> Layer:
 def parse_config(config: Any) -> tuple[list[Layer], Any, dict[str, Any]]:
     """The layers, the input shape, and seed and dtype where given, of a network's `config`."""
     if not isinstance(config, Mapping):
-        raise InputError(f"a network's configuration must be a table, not {config!r}")
+        raise InputError(f"a network's configuration must be a table, not {shown(config)}")
     for key in config:
         if key not in _KEYS:
             raise unknown_name("key", key, _KEYS)
@@ -57,7 +58,7 @@ def parse_config(config: Any) -> tuple[list[Layer], Any, dict[str, Any]]:
         if key not in config:
             raise InputError(f"the key {key!r} is missing")
     if not isinstance(config["layers"], (list, tuple)):
-        raise InputError(f"layers must be a list of tables, not {config['layers']!r}")
+        raise InputError(f"layers must be a list of tables, not {shown(config['layers'])}")
     layers = [layer_from_config(layer, index) for index, layer in enumerate(config["layers"])]
     return layers, config["input_shape"], {key: config[key] for key in _KEYS[2:] if key in config}
 
@@ -123,14 +124,7 @@ def from_toml(path: str | Path, *, seed: int | None = None) -> Sequential:
         type = "Dense"
         units = 10
     """
-    try:
-        config = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not a text file in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: is not valid TOML: {error}") from None
+    config = read_toml(as_path(path, "path"))
     try:
         return from_config(config if seed is None else {**config, "seed": seed})
     except PyconvError as error:

@@ -58,11 +58,11 @@ class Conv2D(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        integer(self.filters, "filters", minimum=1)
+        self._settle("filters", integer(self.filters, "filters", minimum=1))
         pair(self.kernel_size, "kernel_size")
         pair(self.stride, "stride")
         pair(self.dilation, "dilation")
-        integer(self.groups, "groups", minimum=1)
+        self._settle("groups", integer(self.groups, "groups", minimum=1))
         check_activation(self.activation)
 
     def weight_shape(self, input_shape: Shape) -> tuple[int, int, int, int]:
@@ -111,7 +111,7 @@ class Conv2D(Layer):
             If the filters do not fit the images.
         """
         return conv_geometry(
-            (n, *input_shape),
+            (n, *expect_images(input_shape)),
             self.weight_shape(input_shape),
             stride=self.stride,
             padding=self.padding,

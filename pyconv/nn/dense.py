@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pyconv.errors import InputError
-from pyconv.values import integer
+from pyconv.values import integer, real
 
 from .activation import ReLU, check_activation
-from .layer import Layer, Parameter, Shape, Step, expect_vectors
+from .layer import Layer, Parameter, Shape, Step, example_shape, expect_vectors
 from .run import Run
 
 
@@ -21,7 +20,7 @@ class Flatten(Layer):
     """Each example as one vector: images ``(H, W, C)`` become ``(H W C,)``, rows first, channels last."""
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return (math.prod(input_shape),)
+        return (math.prod(example_shape(input_shape)),)
 
     def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
         return FlattenStep(index)
@@ -75,9 +74,8 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        integer(self.units, "units", minimum=1)
-        if isinstance(self.scale, bool) or not isinstance(self.scale, (int, float)) or not 0 <= self.scale < math.inf:
-            raise InputError(f"scale must be a finite number of at least 0, not {self.scale!r}")
+        self._settle("units", integer(self.units, "units", minimum=1))
+        self._settle("scale", real(self.scale, "scale", minimum=0))
         check_activation(self.activation)
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyconv.errors import InputError
+from pyconv.values import real
 
 from .layer import Layer, Shape, Step
 from .run import Run
@@ -41,8 +41,7 @@ class Dropout(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.rate, bool) or not isinstance(self.rate, (int, float)) or not 0 <= self.rate < 1:
-            raise InputError(f"rate must be at least 0 and below 1, not {self.rate!r}")
+        self._settle("rate", real(self.rate, "rate", minimum=0, below=1))
 
     def flops(self, input_shape: Shape) -> int:
         return 0

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyconv.errors import InputError, PyconvError, ShapeError
+from pyconv.errors import PyconvError, ShapeError, shown
+from pyconv.values import flag, integer, masked, sequence
 
 if TYPE_CHECKING:
     from .run import Run
@@ -64,9 +65,11 @@ class Layer:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = _settled(getattr(self, field.name))
-            if field.type == "bool" and not isinstance(value, bool):
-                raise InputError(f"{field.name} must be True or False, not {value!r}")
-            object.__setattr__(self, field.name, value)
+            self._settle(field.name, flag(value, field.name) if field.type == "bool" else value)
+
+    def _settle(self, name: str, value: Any) -> None:
+        """Set a field of this frozen record, while it is made."""
+        object.__setattr__(self, name, value)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape of one example after the layer.
@@ -183,11 +186,16 @@ class Layer:
         return {"type": type(self).__name__} | {k: _plain(v) for k, v in settings.items() if v is not None}
 
 
-def _settled(value: Any) -> Any:
-    """`value` with lists as tuples and NumPy's numbers as Python's, so that equal settings compare equal."""
-    if isinstance(value, (tuple, list)):
-        return tuple(_settled(item) for item in value)
-    return value.item() if isinstance(value, np.generic) else value
+def _settled(value: Any, levels: int = 2) -> Any:
+    """`value` with lists as tuples and NumPy's numbers as Python's, so that equal settings compare equal.
+
+    Settings are two levels deep at most; what is deeper is left to those who refuse it.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and not masked(value):
+        value = value.tolist()
+    if isinstance(value, (tuple, list)) and levels:
+        return tuple(_settled(item, levels - 1) for item in value)
+    return value.item() if isinstance(value, np.generic) and not masked(value) else value
 
 
 def _plain(value: Any) -> Any:
@@ -277,8 +285,17 @@ class Step:
         """Drop the arrays that a forward pass kept and that belong to the caller."""
 
 
+def example_shape(shape: Any, name: str = "input_shape") -> Shape:
+    """`shape` as ``(H, W, C)`` or ``(features,)``, or an error that names the argument."""
+    items = sequence(shape)
+    if items is None or len(items) not in (1, 3):
+        raise ShapeError(f"{name} must be (height, width, channels) or (features,), not {shown(shape)}")
+    return tuple(integer(size, f"every size of {name}", minimum=1) for size in items)
+
+
 def expect_images(input_shape: Shape) -> tuple[int, int, int]:
     """`input_shape` as ``(H, W, C)``, or a `ShapeError`."""
+    input_shape = example_shape(input_shape)
     if len(input_shape) != 3:
         raise ShapeError(f"needs images (height, width, channels), but gets examples of shape {input_shape}")
     h, w, c = input_shape
@@ -287,6 +304,7 @@ def expect_images(input_shape: Shape) -> tuple[int, int, int]:
 
 def expect_vectors(input_shape: Shape) -> int:
     """The number of features of `input_shape`, or a `ShapeError`."""
+    input_shape = example_shape(input_shape)
     if len(input_shape) != 1:
         raise ShapeError(f"needs vectors, but gets examples of shape {input_shape}: put a Flatten before it")
     return input_shape[0]

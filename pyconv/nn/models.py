@@ -84,7 +84,7 @@ MODELS: dict[str, Recipe] = {
     "lenet": Recipe(_lenet, (28, 28, 1), 10),
 }
 
-_NOTATION = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)")
+_NOTATION = re.compile("-".join(["([0-9]{1,18})"] * 4))
 
 
 def _notation(name: str) -> Recipe | None:
@@ -156,7 +156,7 @@ def build(
     """
     recipe = MODELS.get(name) if isinstance(name, str) else None
     if recipe is None:
-        recipe = _notation(str(name))
+        recipe = _notation(name) if isinstance(name, str) else None
     if recipe is None:
         raise unknown_name("model", name, [*MODELS, "kernel-filters-hidden-classes as 5-50-100-10"])
     count = recipe.classes if classes is None else integer(classes, "classes", minimum=1)

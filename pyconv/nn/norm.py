@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pyconv.errors import InputError, ShapeError
+from pyconv.errors import ShapeError
+from pyconv.values import real
 
 from .layer import Layer, Parameter, Shape, Step
 from .run import Run
@@ -42,14 +43,8 @@ class BatchNorm(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, high in (("eps", math.inf), ("momentum", 1.0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= high:
-                raise InputError(
-                    f"{name} must be a number above 0{'' if high > 1 else ' and at most 1'}, not {value!r}"
-                )
-        if math.isinf(self.eps):
-            raise InputError("eps must be finite")
+        self._settle("eps", real(self.eps, "eps", above=0))
+        self._settle("momentum", real(self.momentum, "momentum", above=0, maximum=1))
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         channels = input_shape[-1:]

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pyconv.errors import InputError
+from pyconv.arrays import as_array
+from pyconv.errors import InputError, shown
 
 
 class Normalization:
@@ -102,17 +103,15 @@ class Normalization:
             If something is missing, unknown or impossible.
         """
         if not isinstance(config, Mapping) or set(config) != {"mean", "std"}:
-            raise InputError(f"a normalization has mean and std, not {config!r}")
+            raise InputError(f"a normalization has mean and std, not {shown(config)}")
         return cls(config["mean"], config["std"])
 
 
 def _numbers(name: str, value: Any) -> np.ndarray:
     """`value` as a read-only vector of finite float64, or an `InputError` that names it."""
-    try:
-        numbers = np.array(value, np.float64, ndmin=1)
-    except (TypeError, ValueError, OverflowError):
-        numbers = np.empty(0)
+    given = as_array(value, f"the normalization's {name}")
+    numbers = np.array(given, np.float64, ndmin=1) if given.dtype.kind in "iuf" else np.empty(0)
     if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
-        raise InputError(f"the normalization's {name} must be one finite number for each channel, not {value!r}")
+        raise InputError(f"the normalization's {name} must be one finite number for each channel, not {shown(value)}")
     numbers.flags.writeable = False
     return numbers

@@ -50,8 +50,7 @@ class _Pool2D(Layer):
         ShapeError
             If examples are no images, or a window does not fit them.
         """
-        expect_images(input_shape)
-        return pool_geometry((n, *input_shape), self.pool_size, stride=self.stride, padding=self.padding)
+        return pool_geometry((n, *expect_images(input_shape)), self.pool_size, stride=self.stride, padding=self.padding)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return self.geometry(1, input_shape).output_shape[1:]

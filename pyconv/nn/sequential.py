@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from pyconv.arrays import as_array
-from pyconv.backends import DTYPES
 from pyconv.backends import get as get_backend
-from pyconv.errors import DtypeError, InputError, PyconvError, ShapeError
+from pyconv.errors import DtypeError, InputError, PyconvError, ShapeError, is_text, shown
 from pyconv.ops import check_labels
 from pyconv.threads import default as default_threads
-from pyconv.values import integer
+from pyconv.values import flag, float_dtype, integer, sequence
 
 from .architecture import Architecture, Summary
 from .initialisation import fill
@@ -86,15 +85,8 @@ class Sequential:
 
     def _prepare(self, architecture: Architecture, seed: int, dtype: DTypeLike) -> None:
         """Everything but the parameters' first values."""
-        try:
-            self._dtype = np.dtype(dtype)
-        except TypeError:
-            raise DtypeError(f"dtype must be float32 or float64, not {dtype!r}") from None
-        if self._dtype not in DTYPES:
-            raise DtypeError(f"dtype must be float32 or float64, not {self._dtype}")
-        self._seed = integer(seed, "seed", minimum=0)
-        if self._seed >= 1 << 64:
-            raise InputError(f"seed must be below 2**64, not {seed}")
+        self._dtype = float_dtype(dtype)
+        self._seed = integer(seed, "seed", minimum=0, maximum=2**64 - 1)
         _check_memory(architecture, self._dtype.itemsize)
         self._architecture = architecture
         self._steps: list[Step] = architecture.steps()
@@ -169,7 +161,7 @@ class Sequential:
     @normalization.setter
     def normalization(self, value: Normalization) -> None:
         if not isinstance(value, Normalization):
-            raise InputError(f"normalization must be a Normalization, not {value!r}")
+            raise InputError(f"normalization must be a Normalization, not {shown(value)}")
         if value.channels not in (1, self.input_shape[-1]):
             raise ShapeError(f"the normalization has {value.channels} channels, the input {self.input_shape[-1]}")
         self._normalization = value
@@ -182,9 +174,10 @@ class Sequential:
     @classes.setter
     def classes(self, names: Iterable[str] | None) -> None:
         if names is not None:
-            names = list(names)
-            if not all(isinstance(name, str) for name in names):
-                raise InputError(f"classes must be strings, not {names!r}")
+            given = sequence(names)
+            if given is None or not all(isinstance(name, str) and is_text(name) for name in given):
+                raise InputError(f"classes must be a list of names that are text, not {shown(names)}")
+            names = list(map(str, given))
             if self.output_shape != (len(names),):
                 raise ShapeError(f"{len(names)} class names for a network whose result has shape {self.output_shape}")
         self._classes = names
@@ -272,6 +265,8 @@ class Sequential:
             step.bind({**self._parameters, **self._buffers})
 
     def _check_vector(self, name: str, array: Any, size: int) -> None:
+        if isinstance(array, np.ma.MaskedArray):
+            raise InputError(f"{name} is a masked array")
         if not isinstance(array, np.ndarray) or array.dtype != self._dtype:
             raise DtypeError(f"{name} must be an array of {self._dtype}, not {getattr(array, 'dtype', type(array))}")
         if array.shape != (size,) or not array.flags.c_contiguous or not array.flags.aligned:
@@ -322,7 +317,7 @@ class Sequential:
         ShapeError, DtypeError
             If `x` is not a batch of examples for this network.
         """
-        run = self._run(training, step, first)
+        run = self._run(flag(training, "training"), step, first)
         examples = self._examples(x)
         if run.ops.name == "cuda":
             there = self._pushed_to_device()

@@ -19,7 +19,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from pyconv.errors import CheckpointError, PyconvError
+from pyconv.documents import parse_json
+from pyconv.errors import CheckpointError, PyconvError, shown
+from pyconv.values import path as as_path
 
 from .architecture import Architecture
 from .config import parse_config
@@ -49,7 +51,9 @@ def save(model: Sequential, path: str | Path) -> None:
     CheckpointError
         If it cannot be written; a file that was there before is untouched.
     """
-    path = Path(path)
+    path = as_path(path, "path")
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder; give the model the name of a file")
     tensors = {**model.parameters, **model.buffers}
     about = {
         "format": FORMAT,
@@ -91,6 +95,7 @@ def load(path: str | Path) -> Sequential:
     CheckpointError
         If the file cannot be read, is truncated or damaged, is not a pyconv model or is one of another format version.
     """
+    path = as_path(path, "path")
     try:
         about, tensors = _read(path)
         return _model(about, tensors)
@@ -98,10 +103,10 @@ def load(path: str | Path) -> Sequential:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The metadata of a pyconv model, and its tensors."""
     try:
-        if Path(path).is_dir():
+        if path.is_dir():
             raise CheckpointError("is a folder, not a model file")
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -122,19 +127,19 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _metadata(text: str) -> dict[str, Any]:
     """The JSON object of the metadata, of the version that is read here."""
     try:
-        about = json.loads(text)
-    except (ValueError, RecursionError):
-        raise CheckpointError("is damaged: its metadata is not JSON") from None
+        about = parse_json(text)
+    except ValueError as error:
+        raise CheckpointError(f"is damaged: its metadata is not JSON: {error}") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         kind = about.get("format") if isinstance(about, dict) else None
         raise CheckpointError(f"is not a pyconv model{f', but a {kind}' if isinstance(kind, str) else ''}")
     if about.get("version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"has format version {about.get('version')!r}, this pyconv reads version {FORMAT_VERSION}: "
+            f"has format version {shown(about.get('version'))}, this pyconv reads version {FORMAT_VERSION}: "
             "use the pyconv that wrote it, or train again"
         )
     if set(about) != _KEYS:
-        raise CheckpointError(f"is damaged: its metadata holds {', '.join(sorted(about))}")
+        raise CheckpointError(f"is damaged: its metadata holds {shown(sorted(about))}")
     return about
 
 
