@@ -13,7 +13,7 @@ SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*
 C_SOURCES := $(wildcard pyconv/_kernels/*.[ch] pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
   tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/planted/*.cu)
 
-.PHONY: help train test test-gpu test-pycuda chaos bench bench-gpu gpu docs linkcheck lint format clean
+.PHONY: help train test sdist test-gpu test-pycuda chaos bench bench-gpu gpu docs linkcheck lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -92,6 +92,16 @@ LINKCHECK := $(BIN)/python -m sphinx -W -q -b linkcheck
 LINKS := docs docs/_build/linkcheck
 linkcheck: $(VENV)/.installed-docs  ## check the documentation's links to other sites too; needs a network
 	$(LINKCHECK) $(LINKS)
+
+# Its tests run with the modules that are built here already: compiling them once more would take minutes.
+SDIST := build/sdist
+SDIST_TESTS := $(addprefix tests/test_,packaging.py house.py docs.py docstrings.py kernels_page.py readme_figures.py shapes.py ops.py)
+sdist: $(VENV)/.installed-$(EXTRAS)  ## make a source distribution in build/sdist, unpack it, run a quick part of its tests
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	rm -rf $(SDIST) && $(BIN)/python -m build --sdist --outdir $(SDIST) . >/dev/null
+	mkdir $(SDIST)/unpacked && tar -xzf $(SDIST)/*.tar.gz -C $(SDIST)/unpacked --strip-components 1
+	find pyconv -name '*.so' -exec cp --parents {} $(SDIST)/unpacked \;
+	cd $(SDIST)/unpacked && $(abspath $(BIN))/python -m pytest -q $(SDIST_TESTS) $(ARGS)
 
 lint: $(VENV)/.installed-lint  ## check style, types and the layer rules
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ from harness.verify import relative_error
 
 import pyconv
 from pyconv import nn
+from pyconv.errors import install_line
 
 EXPERIMENT = "cuda_peers"
 BATCH = 128
@@ -46,7 +47,7 @@ def torch(measure, request: pytest.FixtureRequest):
     what = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     reason = cuda_columns.unavailable()
     if reason is None:
-        library = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'pyconv[peers]'")
+        library = pytest.importorskip("torch", reason=f"PyTorch is not installed: {install_line('peers')}")
         if library.cuda.is_available():
             return library
         reason = "this build of PyTorch has no CUDA"

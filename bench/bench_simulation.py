@@ -15,6 +15,7 @@ import pytest
 from pyconv import costmodel, nn
 from pyconv.costmodel.network import measure as measured
 from pyconv.costmodel.simulation import UPDATES
+from pyconv.errors import install_line
 
 EXPERIMENT = "simulation"
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -66,7 +67,7 @@ def agrees_with_closed_forms(cluster: costmodel.Cluster, update: str) -> None:
 
 @pytest.mark.parametrize("update", UPDATES)
 def test_curve(update: str, measure, cluster: costmodel.Cluster, quick: bool) -> None:
-    pytest.importorskip("simpy", reason="SimPy is not installed: pip install 'pyconv[simulate]'")
+    pytest.importorskip("simpy", reason=f"SimPy is not installed: {install_line('simulate')}")
     agrees_with_closed_forms(cluster, update)
     counts = COUNTS[::3] if quick else COUNTS
     steps = 5 if quick else 40

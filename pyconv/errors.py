@@ -68,6 +68,14 @@ class Interrupted(KeyboardInterrupt):
     exit_status = 130
 
 
+def install_line(extra: str) -> str:
+    """The words of a message on how to install one of pyproject.toml's extras: from the source, the only way there is.
+
+    An index's package of the name ``pyconv`` is another project's; this distribution is called ``pyconv-parallel``.
+    """
+    return f"pip install '.[{extra}]' in pyconv's source folder"
+
+
 def is_text(name: str) -> bool:
     """Whether a name can be written as UTF-8; one from a file system may hold bytes that are no text."""
     try:

@@ -7,10 +7,10 @@ import math
 import pytest
 
 from pyconv.costmodel import Cluster, averaging_time, bend, curve, simulate
-from pyconv.errors import InputError, UnknownNameError
+from pyconv.errors import InputError, UnknownNameError, install_line
 from pyconv.parallel import OPTIONS
 
-pytest.importorskip("simpy", reason="SimPy is not installed: pip install 'pyconv[simulate]'")
+pytest.importorskip("simpy", reason=f"SimPy is not installed: {install_line('simulate')}")
 
 EVEN = Cluster(gradient_s=0.1, parameter_bytes=4e6, t_s=50e-6, t_b=8e-10)
 

@@ -77,7 +77,7 @@ def path_with_nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("made", "text", "words"),
     [
         (None, "raise ModuleNotFoundError('No module named pycuda', name='pycuda')",
-         r"PyCUDA is not installed: pip install 'pyconv\[cuda\]'"),
+         r"PyCUDA is not installed: pip install '\.\[cuda\]' in pyconv's source folder"),
         (None, "raise ModuleNotFoundError('No module named pytools', name='pytools')",
          "PyCUDA cannot be imported, pytools is missing: install it anew"),
         (None, "raise ImportError('libcuda.so.1: cannot open shared object file: No such file or directory')",

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pyconv.errors import install_line
+
 from .layers import Layer
 
 LAYOUTS = ("contiguous", "channels_last")
@@ -16,7 +18,7 @@ LAYOUTS = ("contiguous", "channels_last")
 
 def import_torch() -> Any:
     """PyTorch, or skip: the columns of a peer that is not installed cannot run."""
-    return pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'pyconv[peers]'")
+    return pytest.importorskip("torch", reason=f"PyTorch is not installed: {install_line('peers')}")
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 :func:`calibrate` measures this machine's constants, :func:`predict` an epoch under each update rule, :func:`advise`
 says how many workers to use, :func:`speedup` is the paper's equation (8), and :func:`simulate` (needs SimPy, the extra
-``pyconv[simulate]``) plays clusters that the closed form does not cover.
+``pip install '.[simulate]'``) plays clusters that the closed form does not cover.
 """
 
 from .advice import Advice, advise

@@ -7,7 +7,7 @@ every message takes t_s to start, and the server's link passes one message at a 
 direction. A gradient's time is drawn anew for each step: log-normal around its mean, and now and then a straggler is
 slower by a factor.
 
-Needs SimPy: ``pip install 'pyconv[simulate]'``.
+Needs SimPy: ``pip install '.[simulate]'`` in the source folder.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackendUnavailable, InputError, unknown_name
+from ..errors import BackendUnavailable, InputError, install_line, unknown_name
 from ..values import integer
 from .checks import at_least_one, counts, not_negative, positive
 from .rules import EVERY
 
 UPDATES = ("sync", "async", "ssp", "hogwild", "local", "easgd")
-HINT = "the simulation needs SimPy: pip install 'pyconv[simulate]'"
+HINT = f"the simulation needs SimPy: {install_line('simulate')}"
 
 
 @dataclass(frozen=True)

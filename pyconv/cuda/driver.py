@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackendUnavailable, RunError
+from ..errors import BackendUnavailable, RunError, install_line
 from .errors import CompileError, DeviceLostError, DeviceMemoryError
 from .source import Macros, defines, text
 
@@ -45,7 +45,7 @@ def _pycuda() -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "pycuda":
             raise BackendUnavailable(
-                "PyCUDA is not installed: pip install 'pyconv[cuda]' (it needs NVIDIA's CUDA toolkit)"
+                f"PyCUDA is not installed: {install_line('cuda')} (it needs NVIDIA's CUDA toolkit)"
             ) from None
         raise BackendUnavailable(f"PyCUDA cannot be imported, {error.name} is missing: install it anew") from None
     except ImportError as error:
