@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import cuda_peers_table, machine, peers_table, registers_table, timing
+from harness import cuda_peers_table, machine, peers_table, registers_table, session_table, timing
 from harness.peak import Peak, fma_peak
 from harness.records import Records, write_text
 
 from pyconv import costmodel, threads
+from pyconv.reporting.experiments import LABELS
 
 HERE = Path(__file__).parent
 
@@ -184,15 +187,32 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     output_json["pyconv"] = {"records": config.stash[RECORDS].all}
 
 
+#: With any of these someone asks for pytest-benchmark's own table.
+THEIR_OPTIONS = ("compare", "columns", "histogram", "cprofile", "verbose")
+
+
+def pytest_benchmark_group_stats(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> list | None:
+    """Leave to pytest-benchmark's table what ours does not show: times of the first candidate alone say little."""
+    if any(config.getoption(f"benchmark_{name}", None) for name in THEIR_OPTIONS):
+        return None
+    ours = [one for one in benchmarks if "records" in one.get("extra_info", {})]
+    return [] if len(ours) == len(benchmarks) else None
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     records = config.stash[RECORDS]
     if not records.all:
         return
+    measured = {experiment: records.of(experiment) for experiment in records.experiments}
     isa, is_quick = config.getoption("isa"), config.getoption("quick")
     folder = config.getoption("results") or HERE / "results" / ("quick" if is_quick else "")
     folder = folder / isa if isa else folder
     peak = dataclasses.asdict(fma_peak(1, isa))
     written = records.write(folder, peak)
+    for experiment, own in measured.items():
+        terminalreporter.write_sep("=", experiment)
+        for line in session_table.lines(own):
+            terminalreporter.write_line(line)
     for experiment, table in TABLES.items():
         if experiment in records.experiments:
             text = table(records.of(experiment), machine.describe(), machine.versions(), peak)
@@ -201,5 +221,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminalreporter.write_sep("=", experiment)
             terminalreporter.write_line(text)
     terminalreporter.write_sep("-", "results")
-    for path in written:
-        terminalreporter.write_line(str(path))
+    terminalreporter.write_line(
+        f"measured peak {peak['gflops']:.0f} GFLOP/s a thread; medians of turns, each result verified before"
+    )
+    paths = [os.path.relpath(path) for path in written]
+    for path in paths:
+        terminalreporter.write_line(path)
+    known = [shlex.quote(path) for path in paths if Path(path).suffix == ".json" and Path(path).stem in LABELS]
+    if known:
+        terminalreporter.write_line(f"next: python -m pyconv.report {' '.join(known)} -o report")

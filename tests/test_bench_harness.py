@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +57,41 @@ def test_other_threads_and_other_columns_stay(records: Any, tmp_path: Path) -> N
     assert both == [("pyconv", 1, 0.5), ("pyconv", 2, 0.3)]
     last = session(records, tmp_path, {"column": "torch", "median_s": None, "unavailable": "not installed"})
     assert last == [*both, ("torch", None, None)]
+
+
+def test_a_session_is_shown_case_by_case(harness: Any) -> None:
+    base = {"experiment": "table1", "operation": "forward", "unavailable": None}
+    figures = {"gflops": 50.0, "share_of_peak": 0.5}
+    records = [
+        {**base, "case": "1: x", "column": "cuda", "median_s": None, "unavailable": "no GPU"},
+        {**base, "case": "1: x", "column": "serial naive", "median_s": 0.5, "gflops": 1.0, "share_of_peak": 0.01},
+        {**base, "case": "1: x", "column": "serial best", "median_s": 0.01, **figures},
+        {**base, "case": "2: y", "column": "cuda", "median_s": None, "unavailable": "no GPU"},
+        {**base, "case": "2: y", "column": "serial naive", "median_s": 0.3, "gflops": 1.0, "share_of_peak": 0.01},
+        {**base, "case": "2: y", "column": "winograd", "median_s": None, "unavailable": "kernels of 1"},
+    ]
+    text = "\n".join(harness("session_table").lines(records))
+    assert re.search(
+        r"1: x, forward\n +serial naive +500 +1\.00 .* 1\.0 %\n +serial best +10\.0 +50\.00 +50\.0 +50 %", text
+    )
+    assert "not run: cuda: no GPU" in text and "not run on 2: y: winograd: kernels of 1" in text
+    assert "serial naive's time over the variant's" in text
+
+
+def test_benchmarks_end_with_every_variant_and_the_next_command(tmp_path: Path) -> None:
+    if pyconv.backends()["serial"] is not None:
+        pytest.skip("the compiled module is missing")
+    root = Path(__file__).parent.parent
+    call = ["-m", "pytest", "--benchmark-only", "--quick", "--results", str(tmp_path), "-p", "no:cacheprovider"]
+    file = root / "bench" / "bench_table1_variants.py"
+    done = subprocess.run(
+        [sys.executable, *call, f"{file}::test_layer[0]"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "next: python -m pyconv.report table1.json -o report" in done.stdout
+    for variant in ("serial naive", "serial direct", "serial best"):
+        assert re.search(rf"^  {variant} .* \d+\.\d\d .* %$", done.stdout, re.MULTILINE), done.stdout
+    assert "Outliers" not in done.stdout and "OPS" not in done.stdout  # pytest-benchmark's own
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])

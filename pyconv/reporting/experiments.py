@@ -46,8 +46,8 @@ _NAMES = {"cpu": "CPU", "usable_cpus": "usable CPUs", "memory_gib": "memory, GiB
 
 
 #: What the report shows, by experiment.
-_LABELS = {"table1": "Tables I and II"} | {f"fig{number}": f"Fig. {number}" for number in range(1, 5)}
-_LABELS |= {name: name.replace("_", " ") for name in ("update_rules", "simulation", "prediction", "constants")}
+LABELS = {"table1": "Tables I and II"} | {f"fig{number}": f"Fig. {number}" for number in range(1, 5)}
+LABELS |= {name: name.replace("_", " ") for name in ("update_rules", "simulation", "prediction", "constants")}
 
 
 def _about(results: Results) -> Section:
@@ -68,7 +68,7 @@ def _about(results: Results) -> Section:
             f"On another machine, whose processor has this name but other caches: {', '.join(results.elsewhere)}. Do "
             "not compare its times with the others'."
         )
-    when = [row for name, label in _LABELS.items() if (row := _when(results, name, label))]
+    when = [row for name, label in LABELS.items() if (row := _when(results, name, label))]
     if when:
         header = ("experiment", "measured, UTC", "usable CPUs", "machine")
         blocks.append(Table(header, when, "When and where", text=True))
