@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import functools
 import io
 import math
@@ -12,8 +13,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TextIO
 
+from .descriptors import open_standard, open_streams, silence
 from .errors import InputError, Interrupted, PyconvError
 from .interrupts import NOTHING, as_usual, expect_late_ones
 
@@ -76,16 +78,22 @@ class Main(Protocol):
 def command(body: Callable[[Sequence[str] | None], int]) -> Main:
     """Make `body` a command: its errors become one line on standard error and the documented exit status.
 
-    0 done; 1 the run failed; 2 the arguments or the data are wrong; 130 interrupted. Any other exception is a bug
-    in pyconv and keeps its traceback. A reader of standard output that has gone away is no error.
+    0 done; 1 the run failed; 2 the arguments or the data are wrong; 130 interrupted. What the system refuses (room on
+    a disk, descriptors, processes) is a failure, of which the line says what it is about. Any other exception is a bug
+    in pyconv and keeps its traceback. Standard output that is closed, or whose reader has gone away, is no error.
     """
 
     @functools.wraps(body)
     def main(argv: Sequence[str] | None = None) -> int:
+        open_standard()
         try:
             with _signals_like_ctrl_c():
-                status = body(argv)
-                sys.stdout.flush()
+                try:
+                    status = body(argv)
+                except SystemExit:  # --help
+                    _flush(sys.stdout)
+                    raise
+                _flush(sys.stdout)
                 return status
         except PyconvError as error:
             return _report(f"pyconv: error: {_one_line(error)}", error.exit_status)
@@ -94,19 +102,72 @@ def command(body: Callable[[Sequence[str] | None], int]) -> Main:
         except MemoryError as error:
             hint = "take a smaller batch, fewer images (--limit) or fewer workers"
             return _report(f"pyconv: error: out of memory: {_one_line(error)}; {hint}".replace(": ;", ";"), 1)
-        except BrokenPipeError:
-            # Nobody reads any more. Point the descriptor at nothing, or the interpreter complains on its way out.
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # nobody reads any more
+            _drop(sys.stdout)
             return 0
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            if error.filename is not None:
+                what = f"{error.filename}: "
+            elif _is_faulty(sys.stdout):
+                what = "standard output cannot be written: "
+                _drop(sys.stdout)
+            else:
+                what = ""
+            hint = _REFUSALS[error.errno]
+            return _report(f"pyconv: error: {what}{error.strerror}{'; ' if hint else ''}{hint}", 1)
 
     return main
+
+
+#: What a system refuses for reasons of its own, and what to do about it.
+_REFUSALS = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EFBIG: "allow larger files (ulimit -f)",
+    errno.EIO: "",
+    errno.EROFS: "",
+    errno.EBADF: "",
+    errno.EMFILE: "allow more (ulimit -n)",
+    errno.ENFILE: "close other programs",
+    errno.EAGAIN: "allow more processes (ulimit -u, or the control group's pids.max)",
+}
+
+
+def _flush(stream: TextIO | None) -> None:
+    """Write what waits in the buffer; raise OSError too where what was not buffered could not be written."""
+    if stream is None or stream.closed:
+        return
+    stream.flush()
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):  # no file: a notebook's, a test's
+        return
+    os.write(number, b"")
+
+
+def _is_faulty(stream: TextIO | None) -> bool:
+    """Whether `stream` refuses what is written to it."""
+    try:
+        _flush(stream)
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def _drop(stream: TextIO | None) -> None:
+    """Let the rest of a stream go nowhere: Python flushes it on the way out, and complains where it cannot."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        silence(stream.fileno())  # type: ignore[union-attr]
 
 
 def script(main: Main) -> NoReturn:
     """Run `main` as the process's program."""
     global _is_program
     _is_program = True
+    open_standard()
+    open_streams()
     sys.unraisablehook = _send_again
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -116,6 +177,9 @@ def script(main: Main) -> NoReturn:
     except KeyboardInterrupt as error:  # one more, on the way to the report of the first
         status = _report(f"pyconv: {_interruption(error)}", Interrupted.exit_status)
     _settle()
+    for stream in (sys.stdout, sys.stderr):
+        if _is_faulty(stream):
+            _drop(stream)
     sys.exit(status)
 
 
@@ -149,9 +213,12 @@ def _interruption(error: BaseException | None) -> str:
 
 def _report(message: str, status: int) -> int:
     _settle()
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(message + "\n")
-        sys.stderr.flush()
+    if sys.stderr is not None:
+        try:
+            sys.stderr.write(message + "\n")
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            _drop(sys.stderr)
     return status
 
 

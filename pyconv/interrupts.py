@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -54,6 +55,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     """End the process at once."""
-    sys.stderr.write(f"pyconv: {NOTHING}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, full, or None
+        sys.stderr.write(f"pyconv: {NOTHING}\n")
+        sys.stderr.flush()
     os._exit(130)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..datasets import Split, normalization
+from ..descriptors import open_standard
 from ..errors import InputError, unknown_name
 from ..optim import Adam, Optimizer
 from ..optim import schedule as named_schedule
@@ -149,6 +150,7 @@ def fit(
     >>> [line["epoch"] for line in history]
     [1, 2]
     """
+    open_standard()
     if workers != 1:
         check_main_guard()
     show = choose(progress)

@@ -182,7 +182,7 @@ class _Lines(logging.Handler):
 class _Quiet:
     """A stream that falls silent when its reader is gone: the run is worth more than its display."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
@@ -191,14 +191,17 @@ class _Quiet:
 
     def flush(self) -> None:
         with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
+            if self._stream is not None:
+                self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-def print_to(stream: TextIO, text: str, *, end: str = "\n", flush: bool = True) -> None:
-    """Write `text`, in the characters that the stream has; a closed pipe or terminal is no error."""
+def print_to(stream: TextIO | None, text: str, *, end: str = "\n", flush: bool = True) -> None:
+    """Write `text`, in the characters that the stream has; a closed pipe or terminal, or no stream, is no error."""
+    if stream is None:  # Python's word for a standard stream that was closed when the process started
+        return
     with contextlib.suppress(OSError, ValueError):
         try:
             stream.write(text + end)
@@ -207,6 +210,13 @@ def print_to(stream: TextIO, text: str, *, end: str = "\n", flush: bool = True) 
             stream.write((text + end).encode(encoding, "replace").decode(encoding))
         if flush:
             stream.flush()
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False
 
 
 def choose(progress: str | Progress) -> Progress:
@@ -227,6 +237,6 @@ def choose(progress: str | Progress) -> Progress:
     if progress not in CHOICES:
         raise unknown_name("progress", progress, CHOICES)
     if progress == "auto":
-        terminal = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+        terminal = _is_terminal(sys.stdout) and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
         progress = "rich" if terminal else "plain"
     return {"rich": Rich, "plain": Plain, "off": Progress}[progress]()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 
+from ..descriptors import open_standard
+
 EXIT_UNGUARDED = 86  # of a process that found itself starting workers while importing the script
 
 MESSAGE = (
@@ -17,3 +19,4 @@ def check_main_guard() -> None:
     """In a process that is becoming a worker, and imports the script: leave, so that the parent can say why."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         os._exit(EXIT_UNGUARDED)
+    open_standard()  # before memory and pipes take their numbers

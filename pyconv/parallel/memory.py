@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ..descriptors import open_standard
 from ..errors import PyconvError
 
 FOLDER = Path("/dev/shm")
@@ -85,6 +86,7 @@ class Segment:
     """
 
     def __init__(self, size: int, purpose: str) -> None:
+        open_standard()  # neither this file nor the mapping's own duplicate of it may be what libraries print to
         free = free_bytes()
         if free is not None and size > free:
             raise _too_small(purpose, size)

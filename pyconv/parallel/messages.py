@@ -14,6 +14,7 @@ import numpy as np
 from .. import nn, optim
 from ..backends import backends
 from ..costmodel.link import Messages, provide
+from ..descriptors import open_standard
 from ..errors import InputError, WorkerError
 from ..threads import usable_cpus
 from . import guard
@@ -148,6 +149,7 @@ def _timed(work: Callable[[], object], seconds: float) -> list[float]:
 
 def _echo(memory: Segment, pipe: Connection) -> None:
     """The other process: copies each message out of shared memory and back into it; computes for a while when told."""
+    open_standard()
     own = np.empty(max(SIZES), np.uint8)
     own[...] = 0
     while (message := pipe.recv_bytes()) != b"end":

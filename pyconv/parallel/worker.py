@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..descriptors import open_standard
 from ..errors import BackendUnavailable, RunError
 from . import _atomics as atomics
 from . import store as s
@@ -196,6 +197,7 @@ class _Stopped(BaseException):
 
 def main(setup: Setup) -> None:
     """Run as worker `setup.index`; the target of the process."""
+    open_standard()
     for number in PARENTS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)

@@ -1,0 +1,43 @@
+"""Standard input, output and error: there in every process that pyconv opens files in, whoever has closed them.
+
+A process that was started with descriptor 2 closed gives that number to the next file it opens. What a library then
+prints to standard error lands in that file, be it a log, a checkpoint or the memory that workers share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+
+STANDARD = (0, 1, 2)
+
+
+def open_standard() -> None:
+    """Open those of the descriptors 0, 1 and 2 that are closed, on the null device; processes started later have them.
+
+    Call it before opening anything that is kept. Python's own ``sys.stdout`` and its kin stay as they are.
+    """
+    with contextlib.suppress(OSError):  # no null device, or no descriptor left: what opens files next will say so
+        while (number := os.open(os.devnull, os.O_RDWR)) in STANDARD:  # always the lowest number that is free
+            os.set_inheritable(number, True)
+        os.close(number)
+
+
+def open_streams() -> None:
+    """Give a program ``sys.stdout`` and ``sys.stderr``, which Python leaves None where the descriptor was closed."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                stream = io.FileIO(number, "w", closefd=False)
+                setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(stream), "utf-8", "backslashreplace"))
+
+
+def silence(number: int) -> None:
+    """Let nothing more be written to descriptor `number`: the null device takes its place."""
+    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        if null != number:
+            os.dup2(null, number)
+            os.close(null)
