@@ -7,14 +7,12 @@ over the old one: a run killed at any moment, or a disk that fills up, leaves th
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,44 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from .errors import CheckpointError, PyconvError
+from .files import write_atomically
 from .nn import Normalization, Sequential, from_config
 
 FORMAT = "pyconv checkpoint"
 VERSION = 2
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to `path` so that at every moment the file is the old one or the new one, whole.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; the old file is untouched and nothing else is left behind.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to the disk, where the file system can: a file moved into it then stays there."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:  # some network file systems refuse; the file itself is on the disk
-        pass
-    finally:
-        os.close(descriptor)
 
 
 def fingerprint(model: Sequential) -> str:

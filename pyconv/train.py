@@ -13,7 +13,7 @@ from typing import Any
 from . import datasets, nn, optim
 from .command import Parser, command, real, script, whole
 from .errors import InputError, Interrupted, is_text
-from .loop import default_folder, evaluate, fit, read_config, resume_command, write_test
+from .loop import check_free, default_folder, evaluate, fit, folder_named, read_config, resume_command, write_test
 from .loop.progress import CHOICES
 from .loop.texts import summary
 from .parallel import OPTIONS, SharedMemoryError, share
@@ -201,6 +201,8 @@ def _new(given: dict[str, Any]) -> dict[str, Any]:
     args = Namespace(**{**dict.fromkeys(vars(parser().parse_args([]))), **DEFAULTS, **given})
     optimizer, schedule = _optimizer(args), optim.schedule(args.schedule, warmup=args.warmup)
     options = {name: given[name] for name in OPTIONS if name in given}
+    out = default_folder() if args.out is None else folder_named(args.out)
+    check_free(out)
     data = datasets.load(args.data, limit=args.limit, seed=args.seed)
     model = _model(args.model, data, args.seed)
     model.classes = list(data.classes)
@@ -222,7 +224,7 @@ def _new(given: dict[str, Any]) -> dict[str, Any]:
         "trace": args.trace,
         "target_accuracy": args.target_accuracy,
         "checkpoint_every": args.checkpoint_every,
-        "out": default_folder() if args.out is None else _folder(args.out),
+        "out": out,
         "description": {
             "data": {"source": _absolute(args.data), "name": data.name, "limit": args.limit, "seed": args.seed},
             "model": {"name": args.model, "classes": list(data.classes)},
@@ -302,12 +304,6 @@ def _absolute(source: str) -> str:
     if not is_text(place):  # it is written to the run's files
         raise InputError(f"--data {place!r}: the name is not UTF-8 text; rename the file or folder")
     return place
-
-
-def _folder(text: str) -> Path:
-    if not text or "\0" in text:
-        raise InputError("--out needs the name of a folder")
-    return Path(text)
 
 
 def _model(name: str, data: datasets.Dataset, seed: int) -> nn.Sequential:

@@ -18,6 +18,7 @@ from .. import optim
 from ..backends import algorithms, backends
 from ..backends import get as get_backend
 from ..errors import CheckpointError, InputError, unknown_name
+from ..files import write_atomically
 from ..shapes import ConvGeometry, conv_geometry
 from ..threads import usable_cpus
 from .checks import not_negative
@@ -110,10 +111,18 @@ class Calibration:
         Parameters
         ----------
         path : path
-            Written over if it is there.
+            Written over if it is there and a regular file.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be written; what was there is untouched.
         """
         content = {"format": FORMAT, **dataclasses.asdict(self)}
-        Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        try:
+            write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+        except OSError as error:
+            raise CheckpointError(f"{path}: the calibration cannot be written: {error.strerror}") from None
 
     @staticmethod
     def load(path: str | Path) -> Calibration:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import RunError
+from ..files import write_atomically
 from ..shapes import ConvGeometry
 from . import device as door
 from . import timing
@@ -71,9 +71,7 @@ def remember(algorithm: str, p: Problem, dtype: Any, tile: Any) -> None:
     _read.cache_clear()
     tiles = {**_read(file), _key(algorithm, p, dtype): asdict(tile)}
     try:
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as new:
-            json.dump({"version": _VERSION, "tiles": tiles}, new, indent=1)
-        Path(new.name).replace(file)
+        write_atomically(file, json.dumps({"version": _VERSION, "tiles": tiles}, indent=1).encode())
     except OSError as error:
         raise RunError(f"{file}: the tuned tiles cannot be written: {error.strerror}") from None
     _read.cache_clear()

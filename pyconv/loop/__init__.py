@@ -2,15 +2,26 @@
 
 from .evaluation import evaluate
 from .fitting import fit
-from .folder import RunFolder, default_folder, holds_run, read_config, resume_command, write_test
+from .folder import (
+    RunFolder,
+    check_free,
+    default_folder,
+    folder_named,
+    holds_run,
+    read_config,
+    resume_command,
+    write_test,
+)
 from .progress import Progress
 
 __all__ = [
     "Progress",
     "RunFolder",
+    "check_free",
     "default_folder",
     "evaluate",
     "fit",
+    "folder_named",
     "holds_run",
     "read_config",
     "resume_command",

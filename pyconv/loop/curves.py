@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import write_atomically
+from ..files import write_atomically
 
 
 def draw(history: list[dict[str, Any]], path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from ..optim import schedule as named_schedule
 from ..parallel import Job, Rule, advised_workers, check_main_guard, worker_count
 from ..values import integer
 from . import inputs
-from .folder import holds_run, read_config
+from .folder import check_free, folder_named, holds_run, read_config
 from .progress import Progress, choose
 from .signals import StopSignals
 from .training import Training
@@ -46,7 +47,7 @@ def fit(
     threads_per_worker: int | None = None,
     backend: str = "auto",
     seed: int = 0,
-    out: str | Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: str | Progress = "auto",
     on_worker_failure: str = "restart",
@@ -154,6 +155,12 @@ def fit(
     if workers != 1:
         check_main_guard()
     show = choose(progress)
+    place = None if out is None else folder_named(out)
+    if resume and place is None:
+        raise InputError("resume=True continues the run in a folder: give it as out")
+    resumed = Path(place) if resume and place is not None and holds_run(place) else None
+    if place is not None and resumed is None:
+        check_free(place)
     x, labels = _pair(model, (x, labels), "x", "labels")
     if len(np.unique(labels)) < 2:
         raise InputError(f"all training images are of class {labels[0]}; give at least two classes")
@@ -192,19 +199,19 @@ def fit(
     if normalize is True or (normalize == "auto" and x.dtype == np.uint8 and model.normalization.identity):
         _normalize(model, x, labels)
     every = inputs.positive(checkpoint_every, "checkpoint_every")
-    job, why = (job, "") if count is not None else _advised(model, len(x), job, Path(out) if resume and out else None)
+    job, why = (job, "") if count is not None else _advised(model, len(x), job, resumed)
     with contextlib.ExitStack() as stack:
         stack.enter_context(show.shown())
         signals = stack.enter_context(StopSignals())
         training = Training(model, x, labels, validation, job, show, signals, target_accuracy, every)
         training.why = why
-        training.open(stack, None if out is None else Path(out), resume, description or {})
+        training.open(stack, place, resumed, description or {})
         return training.go()
 
 
 def _advised(model: Sequential, images: int, job: Job, resumed: Path | None) -> tuple[Job, str]:
     """The job with as many workers as pay here, or as the run that is resumed has; and the reason, for the log."""
-    if resumed is not None and holds_run(resumed):
+    if resumed is not None:
         return dataclasses.replace(job, workers=int(read_config(resumed)["training"]["workers"])), ""
     workers, reason = advised_workers(model, images, job)
     why = f"workers auto: {workers}; {reason}"

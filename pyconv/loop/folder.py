@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from ..checkpoint import Checkpoint, write_atomically
-from ..errors import CheckpointError, InputError, RunError, is_text
+from ..checkpoint import Checkpoint
+from ..errors import CheckpointError, InputError, RunError
+from ..files import regular, write_atomically
+from ..values import path as as_path
 
 if TYPE_CHECKING:
     from ..nn import Sequential
@@ -33,14 +35,89 @@ CHECKPOINT = Path("checkpoint") / "last.safetensors"
 CONFIG_FORMAT = 1
 
 
-def default_folder() -> Path:
-    """A folder ``runs/<time>`` that does not exist yet."""
-    stem = Path("runs") / time.strftime("%Y-%m-%d-%H%M%S")
-    folder, number = stem, 1
-    while folder.exists():
-        number += 1
-        folder = stem.with_name(f"{stem.name}-{number}")
-    return folder
+class NewFolder(os.PathLike[str]):
+    """A run folder of a name that is free when it is made, as ``runs/<time>``: with a number where that name is taken.
+
+    Runs that begin in the same second, as those of a job array do, so have one each.
+
+    Parameters
+    ----------
+    path : Path
+        The name to try first.
+
+    Attributes
+    ----------
+    path : Path
+        Once it is made, the folder's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def make(self) -> None:
+        """Make the folder; nobody else can have made it."""
+        first = self.path
+        first.parent.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            try:
+                self.path.mkdir()
+                return
+            except FileExistsError:
+                number += 1
+                self.path = first.with_name(f"{first.name}-{number}")
+
+
+def default_folder() -> NewFolder:
+    """A folder ``runs/<time>`` that does not exist yet; it is made when the run begins."""
+    return NewFolder(Path("runs") / time.strftime("%Y-%m-%d-%H%M%S"))
+
+
+def folder_named(out: str | os.PathLike[str]) -> Path | NewFolder:
+    """The run folder that a caller of fit() named.
+
+    Raises
+    ------
+    InputError
+        If it is no name of a folder that the readers and writers of the run's files can take.
+    """
+    if isinstance(out, NewFolder):
+        return out
+    return as_path(out, "out", text=True)
+
+
+def check_free(place: Path | NewFolder) -> None:
+    """Check that a run can begin in `place`: there is no run in it, nor a file that it would write over.
+
+    Raises
+    ------
+    InputError
+        If there is.
+    """
+    if isinstance(place, NewFolder):
+        return
+    path = place
+    try:
+        if holds_run(path):
+            raise InputError(
+                f"{path}: this folder holds a run already; continue it with "
+                f"`{resume_command(path)}` or choose another folder"
+            )
+        for name in (METRICS, MODEL, LOG, CURVES, TEST, CHECKPOINT):
+            # The log of a run that was killed before its settings were written is there, and empty.
+            if os.path.lexists(path / name) and not (name == LOG and _is_empty(path / name)):
+                raise InputError(
+                    f"{path}: this folder holds {name} already, which a run would write over; choose another folder"
+                )
+    except OSError as error:
+        raise _unusable(path, error) from None
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and not path.stat().st_size
 
 
 def resume_command(folder: Path) -> str:
@@ -109,8 +186,9 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._made: list[Path] = []
         try:
-            self._handler = _LogFile(path / LOG)
+            self._handler = _LogFile(regular(path / LOG))
         except OSError as error:
             raise _unusable(path, error) from None
         try:
@@ -122,35 +200,39 @@ class RunFolder:
             pass
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """Begin a run in `path`, which must not hold one.
+    def create(cls, place: Path | NewFolder) -> RunFolder:
+        """Begin a run in `place`, which must not hold one.
 
         Raises
         ------
         InputError
             If the folder holds a run already, or cannot be written.
         """
-        path = _named(path)
-        if holds_run(path):
-            raise InputError(
-                f"{path}: this folder holds a run already; continue it with "
-                f"`{resume_command(path)}` or choose another folder"
-            )
-        for name in (METRICS, MODEL, LOG, CURVES, TEST, CHECKPOINT):
-            if (path / name).exists():
-                raise InputError(
-                    f"{path}: this folder holds {name} already, which a run would write over; choose another folder"
-                )
+        check_free(place)
         try:
+            made = [folder for folder in (Path(place), *Path(place).parents) if not folder.exists()]
+            if isinstance(place, NewFolder):
+                place.make()
+                made = [place.path, *(folder for folder in made if folder in place.path.parents)]
+            path = Path(place)
+            if not (path / CHECKPOINT).parent.exists():
+                made = [(path / CHECKPOINT).parent, *made]
             (path / CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unusable(path, error) from None
-        return cls(path)
+            raise _unusable(Path(place), error) from None
+        folder = cls(path)
+        folder._made = made
+        try:
+            check_free(path)  # now that nobody else can begin here
+        except InputError:
+            folder.close()
+            raise
+        folder.sweep()
+        return folder
 
     @classmethod
-    def reopen(cls, path: str | os.PathLike[str]) -> RunFolder:
+    def reopen(cls, path: Path) -> RunFolder:
         """Open the run in `path` to continue it."""
-        path = _named(path)
         read_config(path)
         try:
             (path / CHECKPOINT).parent.mkdir(exist_ok=True)
@@ -169,11 +251,13 @@ class RunFolder:
                     half.unlink()
 
     def discard(self) -> None:
-        """Take back a folder whose first files could not be written; files that are not the run's stay."""
+        """Take back a folder in which no run has begun; files and folders that were there before it stay."""
         for name in (CONFIG, LOG, CHECKPOINT):
-            (self.path / name).unlink(missing_ok=True)
-        for folder in ((self.path / CHECKPOINT).parent, self.path):
-            with contextlib.suppress(OSError):  # not empty: it was there before
+            with contextlib.suppress(OSError):
+                (self.path / name).unlink()
+        self.sweep()
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # not empty: somebody else has put something into it
                 folder.rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
@@ -217,7 +301,7 @@ class RunFolder:
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add a line to ``metrics.jsonl``."""
-        with _written(self.path, METRICS), (self.path / METRICS).open("a", encoding="utf-8") as file:
+        with _written(self.path, METRICS), regular(self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewrite_metrics(self, history: list[dict[str, Any]]) -> None:
@@ -284,13 +368,6 @@ def _written(folder: Path, name: str | Path, consequence: str = "") -> Iterator[
             f"{folder / name}: cannot be written: {error.strerror or error}{consequence}; make room "
             f"or mend the folder, then continue with `{resume_command(folder)}`"
         ) from None
-
-
-def _named(path: str | os.PathLike[str]) -> Path:
-    """`path`, whose name the readers and writers of the run's files can take."""
-    if not is_text(os.fspath(path)):
-        raise InputError(f"{os.fspath(path)!r}: the name of a run folder must be UTF-8 text; choose another with --out")
-    return Path(path)
 
 
 def _unusable(path: Path, error: OSError) -> InputError:

@@ -21,7 +21,7 @@ from ..parallel import Engine, Job, StepReport, engine_for, rule_for
 from ..threads import counted
 from . import inputs, texts
 from .evaluation import evaluate, merge_statistics
-from .folder import RunFolder, holds_run, resume_command
+from .folder import NewFolder, RunFolder, resume_command
 from .progress import Progress
 from .signals import StopSignals
 
@@ -82,21 +82,24 @@ class Training:
         self.changes: list[str] = []
         self.why = ""  # the number of workers is what it is, where the user left it to pyconv
         self.engine: Engine
+        self._is_new = False  # this call has begun the run folder
         self._session_began = self._checkpointed = time.monotonic()
 
     # ---- the beginning
 
     def open(
-        self, stack: contextlib.ExitStack, out: Path | None, resume: bool, description: Mapping[str, Mapping[str, Any]]
+        self,
+        stack: contextlib.ExitStack,
+        out: Path | NewFolder | None,
+        resumed: Path | None,
+        description: Mapping[str, Mapping[str, Any]],
     ) -> None:
         """Open or make the run folder and the engine; all that can be refused is refused here."""
-        if resume and out is None:
-            raise InputError("resume=True continues the run in a folder: give it as out")
-        resuming = resume and holds_run(out)  # type: ignore[arg-type]
         checkpoint = None
-        if resuming:
-            self._enter(stack, RunFolder.reopen(out))  # type: ignore[arg-type]
-            checkpoint = self.folder.load_checkpoint()  # type: ignore[union-attr]
+        if resumed is not None:
+            self.folder = stack.enter_context(RunFolder.reopen(resumed))
+            stack.enter_context(self.folder.logging())
+            checkpoint = self.folder.load_checkpoint()
             if checkpoint is not None:
                 self._take_up(checkpoint)
         self.engine = engine_for(self.model, self.x, self.labels, self.job)
@@ -105,21 +108,26 @@ class Training:
         self.names = {section: f"{entries['name']}: " for section, entries in description.items() if "name" in entries}
         if checkpoint is not None:
             self.engine.load_state(checkpoint.engine)
-        if resuming:
+        if resumed is not None:
             self.folder.write_config(config)  # type: ignore[union-attr]
             self.folder.rewrite_metrics(self.history)  # type: ignore[union-attr]
         elif out is not None:
-            self._enter(stack, RunFolder.create(out))
-            try:
-                self.folder.write_config(config)  # type: ignore[union-attr]
-                self._save_checkpoint()
-            except RunError as error:  # before anything was computed it is the folder that was badly chosen
-                self.folder.discard()  # type: ignore[union-attr]
-                raise InputError(str(error).partition(";")[0] + "; make room or choose another folder") from None
+            self._begin(stack, out, config)
 
-    def _enter(self, stack: contextlib.ExitStack, folder: RunFolder) -> None:
-        self.folder = stack.enter_context(folder)
-        stack.enter_context(folder.logging())
+    def _begin(self, stack: contextlib.ExitStack, out: Path | NewFolder, config: dict[str, Any]) -> None:
+        """Make the run folder, with settings and a checkpoint in it; or nothing."""
+        self.folder = stack.enter_context(RunFolder.create(out))
+        try:
+            self.folder.write_config(config)
+            self._save_checkpoint()
+        except RunError as error:  # before anything was computed it is the folder that was badly chosen
+            self.folder.discard()
+            raise InputError(str(error).partition(";")[0] + "; make room or choose another folder") from None
+        except BaseException:
+            self.folder.discard()
+            raise
+        stack.enter_context(self.folder.logging())  # until the settings are written, the log is empty: see check_free
+        self._is_new = True
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
         """Put the run where the checkpoint left it, if it is one of this run."""
@@ -183,10 +191,11 @@ class Training:
         if self._complete():
             _log.info("nothing left to do: %s", texts.summary(self.history, self._path()))
             return self.history
-        self._announce()
         left = (job.epochs - position.epoch) * len(self.x) - position.images
-        self.show.begin(epochs=job.epochs, steps_per_epoch=self.engine.steps_per_epoch, images=left)
+        begun = position.total_steps
         try:
+            self._announce()
+            self.show.begin(epochs=job.epochs, steps_per_epoch=self.engine.steps_per_epoch, images=left)
             with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported by step and learning rate
                 while not self._complete():
                     self._train_epoch()
@@ -194,6 +203,12 @@ class Training:
         except (RunError, Interrupted) as error:  # the caller shows it; the log keeps it
             if self.folder is not None:
                 self.folder.note(str(error))
+            raise
+        except BaseException as error:
+            if self.position.total_steps > begun and getattr(error, "exit_status", None) == InputError.exit_status:
+                raise RunError(str(error)) from error  # the arguments were taken: it is the run that failed
+            if self.folder is not None and self._is_new and not self.position.total_steps:
+                self.folder.discard()  # what stops a run before its first step is in its arguments
             raise
         if self.folder is not None:
             self.folder.draw_curves(self.history)

@@ -435,7 +435,12 @@ class Sequential:
         Parameters
         ----------
         path : path
-            Written over if it is there, whole or not at all.
+            Written over if it is there and a regular file, whole or not at all.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be written, or there is something at `path` that is not a regular file, such as a device.
         """
         from .serialize import save
 

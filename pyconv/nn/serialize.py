@@ -7,9 +7,7 @@ bytes in the order of their names and of the rest of that object. Nothing in suc
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +19,7 @@ from safetensors.numpy import save as to_bytes
 
 from pyconv.documents import parse_json
 from pyconv.errors import CheckpointError, PyconvError, shown
+from pyconv.files import write_atomically
 from pyconv.values import path as as_path
 
 from .architecture import Architecture
@@ -49,7 +48,7 @@ def save(model: Sequential, path: str | Path) -> None:
     Raises
     ------
     CheckpointError
-        If it cannot be written; a file that was there before is untouched.
+        If it cannot be written, or what is at `path` is not a regular file; what was there is untouched.
     """
     path = as_path(path, "path")
     if path.is_dir():
@@ -64,16 +63,9 @@ def save(model: Sequential, path: str | Path) -> None:
     }
     about["crc32"] = _checksum(tensors, about)
     content = to_bytes(tensors, metadata={"pyconv": json.dumps(about)})
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_atomically(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise CheckpointError(f"{path}: the model cannot be written: {error.strerror}") from None
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checkpoint import write_atomically
 from ..errors import RunError
+from ..files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
