@@ -33,7 +33,7 @@ def everything(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for command in COMMANDS:
         call = [sys.executable, "-m", f"pyconv.{command}", "--help"]
-        done = subprocess.run(call, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "100"})
+        done = subprocess.run(call, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "90"})
         (folder / f"{command}.txt").write_text(done.stdout)
     (folder / "rounding.txt").write_text(rounding())
     trace(folder)

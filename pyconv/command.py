@@ -20,11 +20,17 @@ from .errors import InputError, Interrupted, PyconvError
 from .interrupts import NOTHING, as_usual, expect_late_ones
 
 
+def version() -> str:
+    """Of the package."""
+    return str(sys.modules["pyconv"].__version__)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises `InputError` instead of printing its usage, and takes no abbreviated flags."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self.add_argument("--version", action="version", version=f"pyconv {version()}", help="print it and exit")
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")

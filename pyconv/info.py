@@ -16,7 +16,7 @@ import threadpoolctl
 
 from . import threads
 from .backends import BUILD_HINT, algorithms, backends
-from .command import Parser, command, script
+from .command import Parser, command, script, version
 
 PACKAGES = ("numpy", "scipy", "pillow", "safetensors", "rich", "matplotlib", "pycuda", "mpi4py", "torch")
 
@@ -52,7 +52,7 @@ def collect() -> dict[str, Any]:
     usable = backends()
     quota = threads.cgroup_quota()
     return {
-        "pyconv": sys.modules["pyconv"].__version__,
+        "pyconv": version(),
         "installed_in": str(Path(__file__).parent),
         "compiled_module": _compiled_module(),
         "python": f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}",

@@ -23,7 +23,8 @@ examples:
   python -m pyconv.predict runs/2026-01-31-120000 face.png
   python -m pyconv.predict model.safetensors photos/*.jpg --json
 
-exit status: 0 done; 2 the arguments, the model or an image are wrong (nothing is printed then)
+exit status: 0 done; 2 the arguments, the model or an image are wrong (then nothing is
+printed)
 """
 
 

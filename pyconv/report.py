@@ -11,20 +11,23 @@ from .reporting import experiment_sections, read_results, read_run, run_sections
 from .reporting.page import markdown_table
 from .reporting.runs import distinct
 
-EXAMPLES = """Files are results of `pytest --benchmark-only` (bench/results/*.json, or its --benchmark-json FILE);
-folders are runs of pyconv.train. Both write report.md, pictures, and report.html, which needs no other file.
+DESCRIPTION = "Write the paper's tables and figures from benchmarks' results, or a comparison of runs."
+EXAMPLES = """Files are results of pytest --benchmark-only (bench/results/*.json, or its
+--benchmark-json FILE); folders are runs of pyconv.train. Both write report.md, pictures,
+and report.html, which needs no other file.
 
 examples:
   python -m pyconv.report bench/results/*.json -o report
   python -m pyconv.report runs/one-worker runs/two-workers -o comparison
 
-exit status: 0 done; 1 the report cannot be written; 2 an argument, a file or a folder is wrong
+exit status: 0 done; 1 the report cannot be written; 2 an argument, a file or a folder is
+wrong
 """
 
 
 def parser() -> Parser:
     """The command's flags."""
-    made = Parser(prog="python -m pyconv.report", description=__doc__, epilog=EXAMPLES)
+    made = Parser(prog="python -m pyconv.report", description=DESCRIPTION, epilog=EXAMPLES)
     made.add_argument("sources", metavar="RESULTS.json|RUN_DIR", nargs="+", help="benchmarks' results, or run folders")
     made.add_argument("-o", "--out", metavar="DIR", default="report", help="folder for the report (default: report)")
     made.add_argument("--no-evaluate", action="store_true", help="do not run the models for their scores by class")

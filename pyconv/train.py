@@ -44,10 +44,10 @@ WITH_RESUME = {"resume", "data", "epochs", "lr", "backend", "threads_per_worker"
                "checkpoint_every", "on_worker_failure", "trace"}  # fmt: skip
 
 EXAMPLES = """examples:
-  python -m pyconv.train                                      synthetic faces, the model fer
+  python -m pyconv.train                                      synthetic faces, model fer
   python -m pyconv.train --data fer2013.csv --model fer-bn --flip --shift 3 --epochs 30
   python -m pyconv.train --data /usr/share/datasets/fashion-mnist --model 5-50-100-10
-  python -m pyconv.train --resume runs/2026-01-31-120000      continue after an interruption
+  python -m pyconv.train --resume runs/2026-01-31-120000      continue a stopped run
 
 exit status: 0 done; 1 the run failed; 2 the arguments or the data are wrong;
              130 interrupted, after a checkpoint

@@ -24,7 +24,7 @@ from data_files import FASHION, images_of, labels_of, on_real_images, pixel_fiel
 from PIL import Image
 from safetensors import safe_open
 
-from pyconv import backends, info, nn, predict, train
+from pyconv import __version__, backends, info, nn, predict, train
 from pyconv.checkpoint import Checkpoint
 from pyconv.errors import Interrupted
 
@@ -615,18 +615,31 @@ def test_resume_of_a_spoilt_run(
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("module", ["train", "predict", "info"])
-def test_help(module: str) -> None:
+COMMANDS = [
+    path.stem for path in sorted(Path(train.__file__).parent.glob("*.py")) if "script(main)" in path.read_text()
+]
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
     done = run(f"pyconv.{module}", "--help")
     assert done.returncode == 0
-    assert f"usage: python -m pyconv.{module}" in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert "usage: python -m pyconv" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 88  # what a page of the documentation shows
+    assert "`" not in done.stdout  # no markup in a terminal
     if module == "train":
         for flag in ("--data", "--model", "--workers", "--update", "--optimizer", "--lr", "--epochs", "--batch-size",
                      "--backend", "--threads-per-worker", "--limit", "--seed", "--target-accuracy", "--out",
                      "--resume", "--progress", "--on-worker-failure", "--trace"):  # fmt: skip
             assert f"\n  {flag} " in done.stdout
         assert "(default: faces)" in done.stdout
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_version(module: str) -> None:
+    done = run(f"pyconv.{module}", "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"pyconv {__version__}\n", "")
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
