@@ -24,7 +24,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("loop",),
     ("command",),
     ("reporting",),
-    ("train", "predict", "info", "report"),
+    ("train", "predict", "export", "info", "report"),
 )
 
 
@@ -63,7 +63,10 @@ def test_imports_run_downwards(graph: grimp.ImportGraph) -> None:
         ("multiprocessing", ("pyconv.parallel",)),
         ("subprocess", ("pyconv.parallel", "pyconv.cuda")),
         ("mpi4py", ("pyconv.parallel",)),
-        ("argparse", ("pyconv.command", "pyconv.train", "pyconv.predict", "pyconv.info", "pyconv.report")),
+        (
+            "argparse",
+            ("pyconv.command", "pyconv.train", "pyconv.predict", "pyconv.export", "pyconv.info", "pyconv.report"),
+        ),
         ("pickle", ()),
     ],
 )
@@ -75,7 +78,7 @@ def test_only_some_modules_import(graph: grimp.ImportGraph, external: str, allow
 
 
 def test_only_the_commands_print() -> None:
-    commands = ("train", "predict", "info", "report")
+    commands = ("train", "predict", "export", "info", "report")
     guilty = [
         str(path.relative_to(PACKAGE))
         for path in sorted(PACKAGE.rglob("*.py"))

@@ -446,6 +446,38 @@ class Sequential:
 
         save(self, path)
 
+    def to_onnx(self, path: str | Path, *, layout: str = "NCHW", opset: int = 17, softmax: bool = False) -> None:
+        """Write what the network computes in inference, normalisation included, as an ONNX file.
+
+        Parameters
+        ----------
+        path : path
+            Written over if it is there, whole or not at all.
+        layout : "NCHW" or "NHWC"
+            Order of the axes of the images that the file takes: float32, in the units of the training images.
+        opset : int
+            Version of ONNX's operators, from 7 on.
+        softmax : bool
+            Give probabilities instead of logits.
+
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or a layer has no form in ONNX.
+        BackendUnavailable
+            If the package ``onnx`` is not installed.
+        CheckpointError
+            If the file cannot be written; one that was there before is untouched.
+
+        Notes
+        -----
+        The input is called ``images``, the result ``logits`` or ``probabilities``; the metadata's key ``classes`` holds
+        the names of the classes as JSON. Parameters are written in float32.
+        """
+        from .onnx import write
+
+        write(self, path, layout=layout, opset=opset, softmax=softmax)
+
     def _logits(self, x: ArrayLike, batch_size: int | None) -> np.ndarray:
         """The logits of all examples, chunk by chunk."""
         if len(self.output_shape) != 1:

@@ -1,0 +1,151 @@
+"""A whole network as an ONNX file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyconv.errors import CheckpointError, InputError
+from pyconv.files import write_atomically
+from pyconv.values import choice, integer
+
+from ..layer import Shape, in_layer
+from .graph import Graph, library
+from .layers import WRITERS
+
+if TYPE_CHECKING:
+    from ..sequential import Sequential
+
+#: Of June 2022: ONNX Runtime from 1.12, OpenVINO from 2022.3 and TensorRT from 8.6 on read it.
+DEFAULT_OPSET = 17
+OLDEST_OPSET = 7  # before it, BatchNormalization and Gemm had other inputs
+OLDEST_IR = 4  # from it on, constants need not be inputs too
+LAYOUTS = ("NCHW", "NHWC")
+INPUT, OUTPUT = "images", "logits"
+
+
+def to_bytes(model: Sequential, *, layout: str = "NCHW", opset: int = DEFAULT_OPSET, softmax: bool = False) -> bytes:
+    """The content of an ONNX file that computes what the network does in inference.
+
+    Parameters
+    ----------
+    model : Sequential
+        Written with its normalisation, in float32.
+    layout : "NCHW" or "NHWC"
+        Order of the axes of the images that the file takes, float32, in the units that the network was trained on.
+    opset : int
+        Version of ONNX's operators, from 7 to the newest that the installed ``onnx`` knows.
+    softmax : bool
+        Whether the result is probabilities instead of logits.
+
+    Returns
+    -------
+    bytes
+        The same for the same network, byte by byte.
+
+    Raises
+    ------
+    InputError
+        If an argument is wrong, or a layer has no form in ONNX.
+    BackendUnavailable
+        If the package ``onnx`` is not installed.
+
+    Notes
+    -----
+    The input is ``images``, its first axis free; the result is ``logits`` or ``probabilities``, ``(N, classes)``.
+    The metadata's key ``classes`` holds their names as JSON. Padding is written out, never ``auto_pad``.
+    """
+    onnx = library()
+    newest = onnx.defs.onnx_opset_version()
+    opset = integer(opset, "opset", minimum=OLDEST_OPSET, maximum=newest)
+    layout = choice(layout, "layout", LAYOUTS)
+    graph = Graph(INPUT)
+    if len(model.input_shape) == 3 and layout == "NHWC":
+        graph.add("Transpose", "to_nchw", perm=[0, 3, 1, 2])
+    _normalize(graph, model)
+    arrays = {**model.parameters, **model.buffers}
+    shape = model.input_shape
+    for index, layer in enumerate(model.layers):
+        if type(layer) not in WRITERS:  # a subclass may compute something else than its parent
+            known = ", ".join(kind.__name__ for kind in WRITERS)
+            kind = type(layer).__name__
+            raise in_layer(index, kind, InputError(f"{kind} has no form in ONNX; those that have: {known}"))
+        WRITERS[type(layer)](graph, layer, str(index), shape, arrays)
+        shape = layer.output_shape(shape)
+    _to_nhwc(graph, shape, layout)
+    result = OUTPUT
+    if softmax:
+        result = "probabilities"
+        graph.add("Softmax", "softmax", axis=1)
+    if graph.nodes:
+        graph.nodes[-1].output[0] = result
+    else:  # a network that computes nothing
+        graph.add("Identity", "identity", result=result)
+    return _file(onnx, model, graph, result, layout, opset).SerializeToString(deterministic=True)
+
+
+def write(model: Sequential, path: str | Path, **how: Any) -> None:
+    """Write the file of :func:`to_bytes`, with the same keyword arguments, whole or not at all.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written; a file that was there before is untouched.
+    """
+    content = to_bytes(model, **how)
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise CheckpointError(f"{path}: the model cannot be written: {error.strerror}") from None
+
+
+def _normalize(graph: Graph, model: Sequential) -> None:
+    """``(x - mean) / std``, computed as the network does: a difference and a product, in its precision."""
+    normalization = model.normalization
+    if normalization.identity:
+        return
+    trailing = (1, 1) if len(model.input_shape) == 3 else ()
+    for operator, name, numbers in (("Sub", "mean", normalization.mean), ("Mul", "inverse_std", 1 / normalization.std)):
+        graph.add(operator, f"normalization.{name}", graph.constant(name, numbers.reshape(-1, *trailing)))
+
+
+def _to_nhwc(graph: Graph, shape: Shape, layout: str) -> None:
+    """Put the result into the order in which the network gives it."""
+    if len(shape) == 3 and layout == "NHWC":
+        graph.add("Transpose", "to_nhwc", perm=[0, 2, 3, 1])
+    if graph.pending is not None:  # flattened, and no matrix product after it
+        places = np.arange(int(np.prod(graph.pending)))
+        h, w, c = graph.pending
+        in_nhwc = places.reshape(c, h, w).transpose(1, 2, 0).ravel()
+        graph.add("Gather", "to_nhwc", graph.constant("places", in_nhwc.astype(np.int64)), axis=1)
+
+
+def _ordered(shape: Shape, layout: str) -> list[int]:
+    return [shape[2], shape[0], shape[1]] if len(shape) == 3 and layout == "NCHW" else list(shape)
+
+
+def _file(onnx: Any, model: Sequential, graph: Graph, result: str, layout: str, opset: int) -> Any:
+    """The ``onnx.ModelProto``, checked."""
+    float32 = onnx.TensorProto.FLOAT
+    tensor = onnx.helper.make_tensor_value_info
+    chain = onnx.helper.make_graph(
+        graph.nodes,
+        "pyconv",
+        [tensor(INPUT, float32, ["N", *_ordered(model.input_shape, layout)])],
+        [tensor(result, float32, ["N", *_ordered(model.output_shape, layout)])],
+        graph.constants,
+    )
+    domain = onnx.helper.make_opsetid("", opset)
+    made = onnx.helper.make_model(
+        chain,
+        opset_imports=[domain],
+        ir_version=max(OLDEST_IR, onnx.helper.find_min_ir_version_for([domain])),
+        producer_name="pyconv",
+    )
+    if model.classes is not None:
+        onnx.helper.set_model_props(made, {"classes": json.dumps(model.classes, ensure_ascii=False)})
+    onnx.checker.check_model(made, full_check=True)
+    return made
