@@ -21,7 +21,7 @@ from safetensors.numpy import save as to_safetensors
 
 from .errors import CheckpointError, PyconvError
 from .files import write_atomically
-from .nn import Normalization, Sequential, from_config
+from .nn import InputRange, Normalization, Sequential, from_config
 
 FORMAT = "pyconv checkpoint"
 VERSION = 2
@@ -39,7 +39,8 @@ class Checkpoint:
     Attributes
     ----------
     model : dict
-        What is not numbers: ``config``, ``normalization`` and ``classes``, as :func:`pyconv.nn.load` reads them too.
+        What is not numbers: ``config``, ``normalization``, ``input_range`` and ``classes``, as :func:`pyconv.nn.load`
+        reads them too.
     fingerprint : str
         Of the network; see :func:`fingerprint`.
     settings : dict
@@ -142,7 +143,12 @@ class Checkpoint:
         history: list[dict[str, Any]],
     ) -> Checkpoint:
         """The checkpoint of a run as it stands; it refers to the arrays and does not copy them."""
-        about = {"config": model.config(), "normalization": model.normalization.config(), "classes": model.classes}
+        about = {
+            "config": model.config(),
+            "normalization": model.normalization.config(),
+            "input_range": None if model.input_range is None else model.input_range.config(),
+            "classes": model.classes,
+        }
         buffers = dict(model.buffers)
         return cls(
             about, fingerprint(model), dict(settings), model.flat, buffers, dict(engine), dict(position), list(history)
@@ -167,12 +173,13 @@ class Checkpoint:
             or {name: value.shape for name, value in self.buffers.items()} != shapes
         ):
             raise CheckpointError("the checkpoint's arrays are not those of its network: it is damaged")
-        before = model.normalization
+        before = model.normalization, model.input_range
         try:
             model.normalization = Normalization.from_config(self.model["normalization"])
+            model.input_range = InputRange.from_config(self.model.get("input_range"))
             model.classes = self.model["classes"]
         except (PyconvError, TypeError) as error:
-            model.normalization = before
+            model.normalization, model.input_range = before
             raise CheckpointError(f"the checkpoint does not fit its network: {error}") from None
         model.flat[...] = self.parameters
         for name, value in model.buffers.items():

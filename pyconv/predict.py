@@ -15,7 +15,7 @@ from .checkpoint import Checkpoint
 from .command import Parser, command, script
 from .datasets import read_image
 from .errors import InputError, is_text
-from .loop.folder import CHECKPOINT, MODEL, holds_run, read_config
+from .loop.folder import CHECKPOINT, MODEL
 
 EXAMPLES = """The network's classes are printed with their probabilities, the most probable first.
 
@@ -50,9 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load_model(Path(args.model))
     if len(model.input_shape) != 3:
         raise InputError(f"{args.model}: the network takes vectors of {model.input_shape[0]} numbers, not images")
-    _warn_of_units(Path(args.model))
     read = [_read(path, model.input_shape) for path in args.images]
-    probabilities = model.predict_proba(np.stack([image for image, _ in read]))
+    images = np.stack([image for image, _ in read])
+    told = model.other_scale(images, "the images")
+    if told is not None:
+        print(f"pyconv: note: {told}", file=sys.stderr)
+    probabilities = model.predict_proba(images)
     classes = model.classes or [f"class {index}" for index in range(probabilities.shape[1])]
     results = [
         {
@@ -88,18 +91,6 @@ def load_model(place: Path) -> nn.Sequential:
     if (place / CHECKPOINT).exists():
         return Checkpoint.load(place / CHECKPOINT).build()
     raise InputError(f"{place}: neither {MODEL} nor a checkpoint in it; give a run folder or a model file")
-
-
-def _warn_of_units(place: Path) -> None:
-    """Image files have pixels from 0 to 255; say so where the network was trained on arrays of another kind."""
-    if holds_run(place):
-        dtype = read_config(place).get("data", {}).get("dtype", "uint8")
-        if dtype != "uint8":
-            print(
-                f"pyconv: note: the network was trained on {dtype} arrays; pixels of image files are 0 to 255, "
-                "and the probabilities mean something only if those arrays' were too",
-                file=sys.stderr,
-            )
 
 
 def _read(path: str, shape: tuple[int, ...]) -> tuple[np.ndarray, str | None]:

@@ -683,7 +683,9 @@ def test_predict_warns_of_other_units(place: Path, tmp_path: Path, capsys: pytes
     assert train.main([*options, "--out", str(tmp_path / "run")]) == 0
     assert capsys.readouterr().err == ""
     assert predict.main([str(tmp_path / "run"), str(place / "first.png")]) == 0
-    assert "trained on float32 arrays" in capsys.readouterr().err
+    line = capsys.readouterr().err
+    assert re.search(r"the images: uint8 .* was trained on float32 0 to 0\.\d+; bring both to one scale", line)
+    assert line.count("\n") == 1
 
 
 def test_a_signal_before_the_run(tmp_path: Path, start: Callable[..., Any]) -> None:

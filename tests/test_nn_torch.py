@@ -159,7 +159,7 @@ def test_forward_and_gradient(name, dtype, backend):
     loss, gradient = model.loss_and_gradient(x, labels)
     expected_loss, _ = twin.loss_and_gradient(x, labels)
     assert loss == pytest.approx(expected_loss, rel=1e-12 if dtype == "float64" else 1e-5)
-    for parameter, view in nn.sequential._views(gradient, model._architecture.parameters).items():
+    for parameter, view in nn.vectors.views_of(gradient, model._architecture.parameters).items():
         expected = twin.parameters[parameter].grad.numpy()
         scale = np.abs(expected).max()
         tolerance = 1e-11 if dtype == "float64" else 2e-5

@@ -73,7 +73,8 @@ def fit(
     labels : (N,) array of integers
         Classes, from 0.
     validation : (array, array), optional
-        Images and labels, like `x` and `labels`, to measure accuracy on after each epoch.
+        Images and labels, like `x` and `labels`, to measure accuracy on after each epoch. The images have the dtype
+        of `x`; a far other scale is told of in the log.
     epochs : int
         Passes over the data. When a run is resumed: in all, those done included.
     batch_size : int
@@ -166,6 +167,7 @@ def fit(
         raise InputError(f"all training images are of class {labels[0]}; give at least two classes")
     if validation is not None:
         validation = _pair(model, validation, "validation images", "validation labels")
+        inputs.alike(validation[0], x)
     if target_accuracy is not None:
         target_accuracy = inputs.share(target_accuracy, "target_accuracy")
         if validation is None:
@@ -198,13 +200,14 @@ def fit(
     inputs.fits(job, model, x)
     if normalize is True or (normalize == "auto" and x.dtype == np.uint8 and model.normalization.identity):
         _normalize(model, x, labels)
+    scales = _scales(model, x, None if validation is None else validation[0])
     every = inputs.positive(checkpoint_every, "checkpoint_every")
     job, why = (job, "") if count is not None else _advised(model, len(x), job, resumed)
     with contextlib.ExitStack() as stack:
         stack.enter_context(show.shown())
         signals = stack.enter_context(StopSignals())
         training = Training(model, x, labels, validation, job, show, signals, target_accuracy, every)
-        training.why = why
+        training.why, training.warnings = why, scales
         training.open(stack, place, resumed, description or {})
         return training.go()
 
@@ -233,6 +236,17 @@ def _pair(
         raise InputError(f"{x_name} and {y_name} must be a pair of arrays, (images, labels)") from None
     x = inputs.images(x, model, x_name)
     return x, inputs.labels(y, len(x), model.output_shape[-1], y_name)
+
+
+def _scales(model: Sequential, x: np.ndarray, validation: np.ndarray | None) -> list[str]:
+    """Tell the model the range of its training images; what there is to say about images in another scale."""
+    from ..nn import InputRange
+
+    told = [model.other_scale(x, "training images")]  # where it keeps an earlier training's normalisation
+    model.input_range = InputRange.of(x)
+    if validation is not None:
+        told.append(model.other_scale(validation, "validation images"))
+    return [line for line in told if line is not None]
 
 
 def _normalize(model: Sequential, x: np.ndarray, labels: np.ndarray) -> None:

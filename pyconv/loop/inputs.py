@@ -55,6 +55,21 @@ def images(x: Any, model: Sequential, name: str) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
+def alike(validation: np.ndarray, x: np.ndarray) -> None:
+    """Check that validation images are of the training images' dtype, and so of their units.
+
+    Raises
+    ------
+    DtypeError
+        If they are not: bytes count from 0 to 255, and floating-point numbers mostly do not.
+    """
+    if validation.dtype != x.dtype:
+        raise DtypeError(
+            f"validation images have dtype {validation.dtype}, training images {x.dtype}; "
+            "bring both to one dtype and one scale"
+        )
+
+
 def labels(y: Any, count: int, classes: int, name: str) -> np.ndarray:
     """`y` as the int64 labels of `count` images in `classes` classes.
 

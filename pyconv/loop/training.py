@@ -80,6 +80,7 @@ class Training:
         self.settings = _settings(job, x, labels)
         self.names: dict[str, str] = {}
         self.changes: list[str] = []
+        self.warnings: list[str] = []
         self.why = ""  # the number of workers is what it is, where the user left it to pyconv
         self.engine: Engine
         self._is_new = False  # this call has begun the run folder
@@ -313,6 +314,8 @@ class Training:
         _log.info(
             f"model     {self.names.get('model', '')}{model.flat.size:,} parameters, {mega:.1f} MFLOP an image forward"
         )
+        for line in self.warnings:
+            _log.warning(line)
         for line in f"runs on   {self.engine.describe()}".splitlines():
             _log.info(line)
         if self.why:

@@ -6,6 +6,7 @@ from .config import from_config, from_toml
 from .conv import Conv2D
 from .dense import Dense, Flatten
 from .dropout import Dropout
+from .input_range import InputRange
 from .layer import Layer, Parameter, Step
 from .models import MODELS, build
 from .norm import BatchNorm
@@ -25,6 +26,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "Flatten",
+    "InputRange",
     "Layer",
     "MaxPool2D",
     "Normalization",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -22,10 +22,12 @@ from pyconv.values import flag, float_dtype, integer, sequence
 
 from .architecture import Architecture, Summary
 from .initialisation import fill
-from .layer import Layer, Parameter, Shape, Step, in_layer
+from .input_range import InputRange
+from .layer import Layer, Shape, Step, in_layer
 from .losses import cross_entropy, softmax
 from .normalization import Normalization
 from .run import Run, Workspace
+from .vectors import check_memory, check_vector, size_of, views_of
 
 if TYPE_CHECKING:
     from .on_device import OnDevice
@@ -87,7 +89,7 @@ class Sequential:
         """Everything but the parameters' first values."""
         self._dtype = float_dtype(dtype)
         self._seed = integer(seed, "seed", minimum=0, maximum=2**64 - 1)
-        _check_memory(architecture, self._dtype.itemsize)
+        check_memory(architecture, self._dtype.itemsize)
         self._architecture = architecture
         self._steps: list[Step] = architecture.steps()
         trainable = [position for position, step in enumerate(self._steps) if step.trainable]
@@ -100,11 +102,13 @@ class Sequential:
         self.threads: int | None = None
         self.algorithm: str = "auto"
         self._normalization = Normalization()
+        self._input_range: InputRange | None = None
+        self._told_of_range = False
         self._classes: list[str] | None = None
-        self._flat_buffers = np.empty(_size(architecture.buffers), self._dtype)
-        for name, view in _views(self._flat_buffers, architecture.buffers).items():
+        self._flat_buffers = np.empty(size_of(architecture.buffers), self._dtype)
+        for name, view in views_of(self._flat_buffers, architecture.buffers).items():
             fill(view, architecture.buffers[name], self._seed, 0)
-        self.attach(np.empty(_size(architecture.parameters), self._dtype))
+        self.attach(np.empty(size_of(architecture.parameters), self._dtype))
 
     # ---- what it is -------------------------------------------------------------------------------------------------
 
@@ -165,6 +169,39 @@ class Sequential:
         if value.channels not in (1, self.input_shape[-1]):
             raise ShapeError(f"the normalization has {value.channels} channels, the input {self.input_shape[-1]}")
         self._normalization = value
+        self.input_range = None  # it was another normalisation's
+
+    @property
+    def input_range(self) -> InputRange | None:
+        """Dtype, smallest and largest number of the examples of :func:`pyconv.fit`, or None; files keep it."""
+        return self._input_range
+
+    @input_range.setter
+    def input_range(self, value: InputRange | None) -> None:
+        if not isinstance(value, (InputRange, type(None))):
+            raise InputError(f"input_range must be an InputRange or None, not {value!r}")
+        self._input_range, self._told_of_range = value, False
+
+    def other_scale(self, x: np.ndarray, name: str) -> str | None:
+        """Say, but only once, that examples are in another scale than those of the training.
+
+        Parameters
+        ----------
+        x : ndarray
+        name : str
+            What to call them.
+
+        Returns
+        -------
+        str or None
+            One line that says so; None where they fit or it was said before, or nothing is known of the training.
+        """
+        known = self._input_range or InputRange.implied(self._normalization)
+        if self._told_of_range or not x.size or known is None:
+            return None
+        told = known.complaint(x, name)
+        self._told_of_range = told is not None
+        return told
 
     @property
     def classes(self) -> list[str] | None:
@@ -257,22 +294,12 @@ class Sequential:
             ("flat", flat, self._architecture.parameters),
             ("buffers", buffers, self._architecture.buffers),
         ):
-            self._check_vector(name, array, _size(known))
+            check_vector(name, array, size_of(known), self._dtype)
         self._flat, self._flat_buffers = flat, buffers
-        self._parameters = _views(flat, self._architecture.parameters)
-        self._buffers = _views(buffers, self._architecture.buffers)
+        self._parameters = views_of(flat, self._architecture.parameters)
+        self._buffers = views_of(buffers, self._architecture.buffers)
         for step in self._steps:
             step.bind({**self._parameters, **self._buffers})
-
-    def _check_vector(self, name: str, array: Any, size: int) -> None:
-        if isinstance(array, np.ma.MaskedArray):
-            raise InputError(f"{name} is a masked array")
-        if not isinstance(array, np.ndarray) or array.dtype != self._dtype:
-            raise DtypeError(f"{name} must be an array of {self._dtype}, not {getattr(array, 'dtype', type(array))}")
-        if array.shape != (size,) or not array.flags.c_contiguous or not array.flags.aligned:
-            raise ShapeError(f"{name} must be a contiguous vector of {size} numbers, not of shape {array.shape}")
-        if not array.flags.writeable:
-            raise InputError(f"{name} is read-only")
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -283,6 +310,7 @@ class Sequential:
             "buffers": self._flat_buffers.copy(),
             "settings": {name: getattr(self, name) for name in ("backend", "threads", "algorithm")},
             "normalization": self._normalization,
+            "input_range": self._input_range,
             "classes": self._classes,
         }
 
@@ -292,6 +320,7 @@ class Sequential:
         for name, value in state["settings"].items():
             setattr(self, name, value)
         self._normalization, self._classes = state["normalization"], copy.copy(state["classes"])
+        self._input_range = state["input_range"]
 
     # ---- what it computes -------------------------------------------------------------------------------------------
 
@@ -316,9 +345,16 @@ class Sequential:
         ------
         ShapeError, DtypeError
             If `x` is not a batch of examples for this network.
+
+        Warns
+        -----
+        UserWarning
+            Once, where `x` is in a far other scale than :attr:`input_range`; not in training.
         """
         run = self._run(flag(training, "training"), step, first)
         examples = self._examples(x)
+        if not training:
+            self._warn_of_scale(examples, 2)
         if run.ops.name == "cuda":
             there = self._pushed_to_device()
             if not training:
@@ -483,6 +519,7 @@ class Sequential:
         if len(self.output_shape) != 1:
             raise ShapeError(f"the network's result has shape {self.output_shape}: a classifier ends in a Dense layer")
         examples = self._examples(x, empty=True)
+        self._warn_of_scale(examples, 3)
         if batch_size is None:
             largest = max(math.prod(shape) for shape in self._architecture.shapes) * self._dtype.itemsize
             batch_size = max(1, min(256, CHUNK_BYTES // largest))
@@ -514,6 +551,12 @@ class Sequential:
         if not len(array) and not empty:
             raise ShapeError(f"x holds no examples: got shape {array.shape}")
         return array
+
+    def _warn_of_scale(self, examples: np.ndarray, depth: int) -> None:
+        """Warn once of examples in another scale than training's; the public method was called `depth` calls above."""
+        told = self.other_scale(examples, "x")
+        if told is not None:
+            warnings.warn(told, UserWarning, stacklevel=depth + 1)
 
     def _run(self, training: bool, step: int, first: int) -> Run:
         """What a pass needs to know."""
@@ -583,35 +626,7 @@ class Sequential:
         """Views into the gradient vector `out` by parameter; remembered, as the same vector mostly comes again."""
         known, views = self._gradient_views
         if known is not out:
-            self._check_vector("out", out, self._flat.size)
-            views = _views(out, self._architecture.parameters)
+            check_vector("out", out, self._flat.size, self._dtype)
+            views = views_of(out, self._architecture.parameters)
             self._gradient_views = (out, views)
         return views
-
-
-def _check_memory(architecture: Architecture, itemsize: int) -> None:
-    """Refuse a network whose parameters alone do not fit into the machine's memory."""
-    needed = itemsize * (_size(architecture.parameters) + _size(architecture.buffers))
-    try:
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):  # a system that does not say: the allocation will
-        return
-    if needed > there:
-        raise InputError(
-            f"the network's parameters need {needed / 2**30:,.1f} GiB of memory, this machine has "
-            f"{there / 2**30:,.1f} GiB; take smaller layers"
-        )
-
-
-def _size(parameters: Mapping[str, Parameter]) -> int:
-    return sum(math.prod(parameter.shape) for parameter in parameters.values())
-
-
-def _views(flat: np.ndarray, parameters: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
-    """Consecutive pieces of `flat` in the parameters' shapes."""
-    views, start = {}, 0
-    for name, parameter in parameters.items():
-        size = math.prod(parameter.shape)
-        views[name] = flat[start : start + size].reshape(parameter.shape)
-        start += size
-    return views

@@ -1,8 +1,9 @@
 """Model files: safetensors, with what is not numbers as JSON in the header.
 
 The tensors are the parameters and buffers by name. The metadata's key ``pyconv`` holds a JSON object: ``format``,
-``version`` of the format, ``config`` of the network, ``normalization``, ``classes``, and ``crc32`` of the tensors'
-bytes in the order of their names and of the rest of that object. Nothing in such a file is ever executed.
+``version`` of the format, ``config`` of the network, ``normalization``, ``input_range``, ``classes``, and ``crc32`` of
+the tensors' bytes in the order of their names and of the rest of that object; older files have no ``input_range``.
+Nothing in such a file is ever executed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pyconv.values import path as as_path
 
 from .architecture import Architecture
 from .config import parse_config
+from .input_range import InputRange
 from .normalization import Normalization
 from .sequential import Sequential
 
@@ -33,6 +35,7 @@ FORMAT = "pyconv model"
 FORMAT_VERSION = 2
 
 _KEYS = {"format", "version", "config", "normalization", "classes", "crc32"}
+_NEWER = {"input_range"}
 
 
 def _checksum(tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> int:
@@ -59,6 +62,7 @@ def save(model: Sequential, path: str | Path) -> None:
         "version": FORMAT_VERSION,
         "config": model.config(),
         "normalization": model.normalization.config(),
+        "input_range": None if model.input_range is None else model.input_range.config(),
         "classes": model.classes,
     }
     about["crc32"] = _checksum(tensors, about)
@@ -130,7 +134,7 @@ def _metadata(text: str) -> dict[str, Any]:
             f"has format version {shown(about.get('version'))}, this pyconv reads version {FORMAT_VERSION}: "
             "use the pyconv that wrote it, or train again"
         )
-    if set(about) != _KEYS:
+    if set(about) - _NEWER != _KEYS:
         raise CheckpointError(f"is damaged: its metadata holds {shown(sorted(about))}")
     return about
 
@@ -146,6 +150,7 @@ def _model(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> Sequential:
         model = Sequential.__new__(Sequential)
         model._prepare(architecture, **rest)
         model.normalization = Normalization.from_config(about["normalization"])
+        model.input_range = InputRange.from_config(about.get("input_range"))
         model.classes = about["classes"]
     except CheckpointError:
         raise
