@@ -151,6 +151,10 @@ _TABLE: dict[str, Callable[[], Backend]] = {
 }
 
 
+NAMES = ("auto", *_TABLE)
+"""What `backend` may be."""
+
+
 @functools.cache
 def _loaded(name: str) -> Backend:
     return _TABLE[name]()
@@ -184,7 +188,7 @@ def get(name: str | Backend = "auto") -> Backend:
     """
     if isinstance(name, Backend):
         return name
-    name = choice(name, "backend", ("auto", *_TABLE))
+    name = choice(name, "backend", NAMES)
     return _auto() if name == "auto" else _loaded(name)
 
 

@@ -159,7 +159,8 @@ def path(value: Any, name: str, *, text: bool = False) -> Path:
         raise InputError(f"{name} must be the name of a file or folder, not {shown(value)}")
     why = _no_path(place) or ("the name is not UTF-8 text" if text and not is_text(place) else None)
     if why is not None:
-        raise InputError(f"{name} {shown(place)}: {why}; rename the file or folder")
+        quoted = repr(place) if len(place) <= 300 else shown(place)
+        raise InputError(f"{name} {quoted}: {why}; rename the file or folder")
     return Path(place)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyconv import nn, optim
+import pyconv
+from pyconv import datasets, nn, optim
 from pyconv.errors import PyconvError
 
 MASKED = np.ma.array([1.0, 2.0], mask=[False, True], dtype=np.float32)
@@ -156,3 +157,122 @@ def test_a_model_file_of_odd_values(tmp_path: Path, text: str, words: str) -> No
     path = tmp_path / "model.toml"
     path.write_text(f"input_shape = [2]\n{text}\n[[layers]]\ntype = 'Dense'\nunits = 2\n")
     refused(lambda: nn.from_toml(path), words)
+
+
+X = np.arange(32, dtype=np.uint8).reshape(8, 2, 2, 1)
+Y = np.array([0, 1] * 4)
+
+
+def fit(**given: Any) -> Any:
+    right: dict[str, Any] = {"model": network(), "x": X, "labels": Y, "epochs": 1, "batch_size": 4, "progress": "off"}
+    right |= given
+    return pyconv.fit(right.pop("model"), right.pop("x"), right.pop("labels"), **right)
+
+
+def in_vain(step: int, total: int) -> Any:
+    raise KeyError("no\nrate")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"model": None}, "model must be a network, such as nn.build('fer'), not None"),
+        ({"x": np.ma.array(X, mask=X > 3)}, "x is a masked array; fill what is masked first"),
+        ({"x": X > 3}, "x has dtype bool; convert the images to uint8, float32 or float64 first"),
+        ({"labels": np.ma.array(Y, mask=Y > 0)}, "labels is a masked array"),
+        ({"labels": Y > 0}, "labels has dtype bool; labels are integers"),
+        ({"validation": (np.ma.array(X), Y)}, "validation images is a masked array"),
+        ({"validation": {1, 2}}, "must be a pair of arrays"),
+        ({"out": 3}, "out must be the name of a file or folder, not 3"),
+        ({"out": "a\0b"}, "a name cannot hold the character NUL"),
+        ({"out": "x" * 256}, "a name in it is longer than 255 bytes"),
+        ({"out": ""}, "out '': the name is empty"),
+        ({"trace": []}, "trace must be the name of a file or folder, not []"),
+        ({"backend": []}, "unknown backend []"),
+        ({"update": np.array([1])}, "unknown update rule an array of int64"),
+        ({"progress": {}}, "unknown progress {}"),
+        ({"on_worker_failure": None}, "unknown reaction to a worker's failure None"),
+        ({"epochs": True}, "epochs must be an integer, not True"),
+        ({"epochs": np.True_}, "epochs must be an integer, not np.True_"),
+        ({"batch_size": 2**63}, "batch_size must be at most"),
+        ({"seed": 2**63, "augment": {"flip": True}}, "seed must be at most"),
+        ({"workers": np.zeros(2)}, "workers must be an integer, not an array"),
+        ({"threads_per_worker": 2.0}, "threads_per_worker must be an integer, not 2.0"),
+        ({"resume": 1}, "resume must be True or False, not 1"),
+        ({"normalize": np.zeros(2)}, "normalize must be True or False"),
+        ({"augment": {"flip": "no"}}, "augment's flip must be True or False, not 'no'"),
+        ({"augment": {"shift": 10**30}}, "augment's shift must be at most"),
+        ({"augment": {"turn": 1}}, "unknown augmentation 'turn'"),
+        ({"augment": {3: 1}}, "augment must have text for keys"),
+        ({"update_options": [1]}, "update_options must be a mapping, such as {'staleness': 4}, not [1]"),
+        ({"update": "ssp", "update_options": {"staleness": 2**70}}, "staleness of update 'ssp' must be at most"),
+        ({"update": "ssp", "update_options": {"staleness": True}}, "staleness of update 'ssp' must be an integer"),
+        ({"update": "easgd", "update_options": {"elastic_rho": "1"}}, "elastic_rho must be a finite number above 0"),
+        ({"update": "async", "update_options": {"staleness_aware": 1}}, "staleness_aware must be True or False"),
+        ({"schedule": lambda step, total: None}, "what the schedule gives for step 1 must be a finite number"),
+        ({"schedule": lambda: 1}, "the schedule fails when it is called as schedule(step, total): TypeError"),
+        ({"schedule": in_vain}, "the schedule fails when it is called as schedule(step, total): KeyError"),
+        ({"schedule": optim.CosineSchedule}, "schedule must be made"),
+        ({"optimizer": optim.SGD(1e308), "schedule": lambda step, total: 10}, "the learning rate of step 1 must be"),
+        ({"checkpoint_every": np.inf}, "checkpoint_every must be a finite number above 0, not inf"),
+        ({"target_accuracy": "0.5", "validation": (X, Y)}, "target_accuracy must be a finite number above 0"),
+        ({"description": {"data": 3}}, "description must be a mapping of mappings"),
+        ({"description": {"data": {"x": object()}}}, "description's 'data' holds <object"),
+        ({"description": {"data": {"x": "\ud800"}}}, "is not UTF-8 text, which config.toml is"),
+        ({"description": {"format": {}}}, "'format' is an entry of config.toml's own"),
+    ],
+)  # fmt: skip
+def test_fit(arguments: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(lambda: fit(**arguments), words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_schedule_that_fails_later_ends_the_run_by_name() -> None:
+    refused(lambda: fit(schedule=lambda step, total: 1 if step == 1 else None), "what the schedule gives for step 2")
+
+
+def test_numbers_of_numpy_are_taken_everywhere(tmp_path: Path) -> None:
+    history = fit(
+        epochs=np.int8(1), batch_size=np.array(4), seed=np.uint64(3), threads_per_worker=np.int64(1), resume=np.False_,
+        augment={"flip": np.True_, "shift": np.int16(1)}, checkpoint_every=np.float32(60), normalize=np.array(True),
+        schedule=lambda step, total: np.float32(1), out=tmp_path / "run",
+        description={"data": {"rows": np.int64(3), "scale": np.float32(0.5), "sizes": np.arange(2), "none": None}},
+    )  # fmt: skip
+    assert history[0]["epoch"] == 1
+    again = fit(
+        epochs=2, batch_size=4, seed=3, augment={"flip": True, "shift": 1}, normalize=True, out=tmp_path / "run",
+        schedule=lambda step, total: 1, resume=True,
+    )  # fmt: skip
+    assert len(again) == 2
+    with_options = fit(
+        workers=2, batch_size=2, update="ssp", update_options={"staleness": np.int64(2)}, out=tmp_path / "ssp"
+    )
+    assert with_options[0]["update"] == "ssp"
+    assert "staleness = 2" in (tmp_path / "ssp" / "config.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"batch": np.ma.array(X)}, "batch is a masked array"),
+        ({"batch": "images"}, "augment needs images (N, H, W, C), not shape ()"),
+        ({"indices": np.zeros(8)}, "indices must be integers, not float64"),
+        ({"flip": 1}, "flip must be True or False, not 1"),
+        ({"shift": 10**30}, "shift must be at most"),
+        ({"shift": np.array([1])}, "shift must be an integer"),
+        ({"seed": 2**63}, "seed must be at most"),
+        ({"epoch": "1"}, "epoch must be an integer, not '1'"),
+    ],
+)
+def test_augmentation(arguments: dict[str, Any], words: str) -> None:
+    right: dict[str, Any] = {"batch": X, "flip": True, "shift": 1, "seed": 0, "epoch": 0, "indices": np.arange(8)}
+    right |= arguments
+    refused(lambda: datasets.augment(right.pop("batch"), **right), words)
+
+
+def test_augmentation_takes_numpys_numbers_and_no_pixels() -> None:
+    given = {"flip": np.True_, "shift": np.uint8(1), "seed": np.int64(3), "epoch": np.array(2), "indices": np.arange(8)}
+    plain = datasets.augment(X, flip=True, shift=1, seed=3, epoch=2, indices=np.arange(8))
+    assert np.array_equal(datasets.augment(X, **given), plain)  # type: ignore[arg-type]
+    assert datasets.augment(X[:, :0], flip=True, shift=3, indices=np.arange(8)).shape == (8, 0, 2, 1)

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import InputError
-from ..values import integer
+from ..arrays import as_array
+from ..errors import DtypeError, InputError
+from ..values import flag, integer
+
+MOST_SHIFT = 2**30 - 1
+"""Pixels; twice as many fit the 31 bits that a shift is drawn from."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -62,15 +66,18 @@ def augment(
     Raises
     ------
     InputError
-        If the shapes do not fit or `shift` is negative.
+        If the shapes do not fit, `shift` is negative, or another argument is not of its kind.
     """
+    batch, indices = as_array(batch, "batch"), as_array(indices, "indices")
     if batch.ndim != 4:
         raise InputError(f"augment needs images (N, H, W, C), not shape {batch.shape}")
-    indices = np.asarray(indices)
+    if indices.dtype.kind not in "iu" and indices.size:
+        raise DtypeError(f"indices must be integers, not {indices.dtype}")
     if indices.shape != batch.shape[:1]:
         raise InputError(f"augment needs one index for each of {len(batch)} images, not shape {indices.shape}")
-    shift = integer(shift, "shift", minimum=0)
-    if not flip and not shift:
+    flip, shift = flag(flip, "flip"), integer(shift, "shift", minimum=0, maximum=MOST_SHIFT)
+    seed, epoch = (integer(value, name, minimum=-(2**63)) for value, name in ((seed, "seed"), (epoch, "epoch")))
+    if not (flip or shift) or not batch.size:
         return batch
     n, height, width, channels = batch.shape
     words = _words(seed, epoch, indices)

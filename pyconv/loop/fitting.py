@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..backends import NAMES as BACKENDS
 from ..datasets import Split, normalization
 from ..descriptors import open_standard
-from ..errors import InputError, unknown_name
+from ..errors import InputError, shown, unknown_name
+from ..nn import Sequential
 from ..optim import Adam, Optimizer
 from ..optim import schedule as named_schedule
 from ..parallel import Job, Rule, advised_workers, check_main_guard, worker_count
-from ..values import integer
+from ..parallel.choose import ON_FAILURE
+from ..threads import asked_for
+from ..values import choice, flag, integer, mapping, real, sequence
+from ..values import path as as_path
 from . import inputs
 from .folder import check_free, folder_named, holds_run, read_config
 from .progress import Progress, choose
@@ -153,9 +158,13 @@ def fit(
     [1, 2]
     """
     open_standard()
-    if workers != 1:
+    count = worker_count(workers)
+    if count != 1:
         check_main_guard()
+    if not isinstance(model, Sequential):
+        raise InputError(f"model must be a network, such as nn.build('fer'), not {shown(model)}")
     show = choose(progress)
+    resume = flag(resume, "resume")
     place = None if out is None else folder_named(out)
     if resume and place is None:
         raise InputError("resume=True continues the run in a folder: give it as out")
@@ -173,42 +182,39 @@ def fit(
         if validation is None:
             raise InputError("target_accuracy needs validation data to measure it on")
     if optimizer is not None and not isinstance(optimizer, Optimizer):
-        raise InputError(f"optimizer must be one of pyconv.optim, such as optim.Adam(1e-3), not {optimizer!r}")
-    if schedule is not None and not callable(schedule):
-        raise InputError(f"schedule must be callable, such as optim.schedule('cosine'), not {schedule!r}")
-    for name, value in (("augment", augment), ("update_options", update_options), ("description", description)):
-        if value is not None and not isinstance(value, Mapping):
-            raise InputError(f"{name} must be a mapping, such as {{'flip': True}} for augment, not {value!r}")
-    if normalize not in ("auto", True, False):
+        raise InputError(f"optimizer must be one of pyconv.optim, such as optim.Adam(1e-3), not {shown(optimizer)}")
+    if not isinstance(normalize, str):
+        normalize = flag(normalize, "normalize")
+    elif normalize != "auto":
         raise unknown_name("normalize", normalize, ("auto", "True", "False"))
-    count = worker_count(workers)
+    about = inputs.description(description)
     job = Job(
         optimizer=Adam(1e-3) if optimizer is None else optimizer,
         batch_size=integer(batch_size, "batch_size", minimum=1),
         epochs=integer(epochs, "epochs", minimum=1),
         seed=integer(seed, "seed", minimum=0),
-        schedule=named_schedule("constant") if schedule is None else schedule,
-        augment=dict(augment) if augment else None,
-        backend=backend,
-        threads_per_worker=threads_per_worker,
+        schedule=named_schedule("constant") if schedule is None else inputs.schedule(schedule),
+        augment=inputs.augmentation(augment),
+        backend=choice(backend, "backend", BACKENDS),
+        threads_per_worker=None if threads_per_worker is None else asked_for(threads_per_worker, "threads_per_worker"),
         workers=count or 1,
         update=update,
-        options=dict(update_options or {}),
-        on_worker_failure=on_worker_failure,
-        trace=None if trace is None else str(trace),
+        options=mapping(update_options, "update_options", "{'staleness': 4}"),
+        on_worker_failure=choice(on_worker_failure, "reaction to a worker's failure", ON_FAILURE),
+        trace=None if trace is None else str(as_path(trace, "trace", text=True)),
     )
+    every = real(checkpoint_every, "checkpoint_every", above=0)
     inputs.fits(job, model, x)
     if normalize is True or (normalize == "auto" and x.dtype == np.uint8 and model.normalization.identity):
         _normalize(model, x, labels)
     scales = _scales(model, x, None if validation is None else validation[0])
-    every = inputs.positive(checkpoint_every, "checkpoint_every")
     job, why = (job, "") if count is not None else _advised(model, len(x), job, resumed)
     with contextlib.ExitStack() as stack:
         stack.enter_context(show.shown())
         signals = stack.enter_context(StopSignals())
         training = Training(model, x, labels, validation, job, show, signals, target_accuracy, every)
         training.why, training.warnings = why, scales
-        training.open(stack, place, resumed, description or {})
+        training.open(stack, place, resumed, about)
         return training.go()
 
 
@@ -230,10 +236,10 @@ def _pair(
     model: Sequential, pair: tuple[ArrayLike, ArrayLike], x_name: str, y_name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels, checked against the model."""
-    try:
-        x, y = pair
-    except (TypeError, ValueError):
-        raise InputError(f"{x_name} and {y_name} must be a pair of arrays, (images, labels)") from None
+    both = sequence(pair)
+    if both is None or len(both) != 2:
+        raise InputError(f"{x_name} and {y_name} must be a pair of arrays, (images, labels)")
+    x, y = both
     x = inputs.images(x, model, x_name)
     return x, inputs.labels(y, len(x), model.output_shape[-1], y_name)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arrays import as_array
 from ..backends import get as get_backend
-from ..datasets import augment
-from ..errors import DtypeError, InputError, ShapeError
-from ..parallel import check_shares
+from ..datasets.augmentation import MOST_SHIFT
+from ..errors import DtypeError, InputError, PyconvError, ShapeError, is_text, shown
+from ..parallel import check_shares, rule_for
+from ..values import choice, flag, function, integer, mapping, masked, real, sequence
 
 if TYPE_CHECKING:
     from ..nn import Sequential
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 DTYPES = ("uint8", "float32", "float64")
 _SAMPLE_BYTES = 1 << 26
 _CHUNK = 1024
+
+DEEPEST = 8
+"""Tables in tables of a description."""
 
 
 def images(x: Any, model: Sequential, name: str) -> np.ndarray:
@@ -107,29 +111,84 @@ def fits(job: Job, model: Sequential, x: np.ndarray) -> None:
     check_shares(len(x), job.batch_size, job.workers, model.least_batch)
     if job.backend != "auto":  # what auto chooses is said in the run's log, which is not open yet
         get_backend(job.backend)
-    if job.augment:
-        try:
-            augment(x[:1], **job.augment, seed=0, epoch=0, indices=np.zeros(1, np.int64))
-        except TypeError as error:
-            raise InputError(f"augment={job.augment!r} does not fit: {error}") from None
-
-
-def positive(value: Any, name: str) -> float:
-    """`value` as a finite float above 0, or an `InputError` that names the argument."""
+    rule_for(job.update, job.options)
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be a number, not {value!r}") from None
-    if not (math.isfinite(number) and number > 0):
-        raise InputError(f"{name} must be a finite number above 0, not {value!r}")
-    return number
+        job.learning_rate(1, -(-len(x) // (job.batch_size * job.workers)))
+    except PyconvError as error:
+        raise InputError(str(error)) from None
+    except Exception as error:  # the user's own function
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"the schedule fails when it is called as schedule(step, total): {words}") from None
+
+
+def schedule(value: Any) -> Callable[[int, int], float]:
+    """`value` as a schedule: something that can be called, and is no class."""
+    if isinstance(value, type):
+        raise InputError(f"schedule must be made, such as optim.schedule('cosine'), not the class {shown(value)}")
+    return function(value, "schedule", "optim.schedule('cosine')")
+
+
+def augmentation(value: Any) -> dict[str, Any] | None:
+    """`value` as keyword arguments of :func:`pyconv.datasets.augment`, or None where it asks for nothing."""
+    given = mapping(value, "augment", "{'flip': True, 'shift': 2}")
+    checks: dict[str, Callable[[Any], Any]] = {
+        "flip": lambda item: flag(item, "augment's flip"),
+        "shift": lambda item: integer(item, "augment's shift", minimum=0, maximum=MOST_SHIFT),
+    }
+    return {choice(name, "augmentation", checks): checks[name](item) for name, item in given.items()} or None
+
+
+def description(value: Any) -> dict[str, dict[str, Any]]:
+    """`value` as sections of ``config.toml``, of what TOML can hold; NumPy's numbers become Python's.
+
+    Raises
+    ------
+    InputError
+        If it is no mapping of mappings, or holds something else; the message names where.
+    """
+    example = "{'data': {'source': 'x.npz'}}"
+    sections = mapping(value, "description", example)
+    made = {}
+    for name, entries in sections.items():
+        if name in ("format", "pyconv"):
+            raise InputError(f"description: {name!r} is an entry of config.toml's own; call the section otherwise")
+        if not isinstance(entries, Mapping):
+            raise InputError(f"description must be a mapping of mappings, such as {example}, not {shown(value)}")
+        made[_text(name, "description")] = _plain(entries, f"description's {shown(name)}", 1)
+    return made
+
+
+def _plain(value: Any, where: str, depth: int) -> Any:
+    """`value` as what TOML holds: text, numbers, lists and tables of them; None stays, and is left out."""
+    if isinstance(value, (np.generic, np.ndarray)) and not masked(value):
+        value = value.tolist()
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value, where)
+    if isinstance(value, int):
+        return integer(value, where, minimum=-(2**63))
+    if isinstance(value, float):
+        return float(value)
+    if depth < DEEPEST and isinstance(value, Mapping):
+        return {_text(key, where): _plain(item, where, depth + 1) for key, item in value.items()}
+    items = sequence(value) if depth < DEEPEST else None
+    if items is None:
+        raise InputError(f"{where} holds {shown(value)}; config.toml holds text, numbers, lists and tables of them")
+    return [_plain(item, where, depth + 1) for item in items]
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not is_text(value):
+        raise InputError(f"{where}: {shown(value)} is not UTF-8 text, which config.toml is")
+    return str(value)
 
 
 def share(value: Any, name: str) -> float:
     """`value` as a float above 0 and at most 1, or an `InputError` that names the argument."""
-    number = positive(value, name)
+    number = real(value, name, above=0)
     if number > 1:
-        raise InputError(f"{name} is a share from 0 to 1, not {value!r}; 90 % is 0.9")
+        raise InputError(f"{name} is a share from 0 to 1, not {shown(value)}; 90 % is 0.9")
     return number
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from ..errors import unknown_name
+from ..values import choice
 
 CHOICES = ("auto", "rich", "plain", "off")
 PLAIN_INTERVAL_S = 10.0
@@ -234,8 +234,7 @@ def choose(progress: str | Progress) -> Progress:
     """
     if isinstance(progress, Progress):
         return progress
-    if progress not in CHOICES:
-        raise unknown_name("progress", progress, CHOICES)
+    progress = choice(progress, "progress", CHOICES)
     if progress == "auto":
         terminal = _is_terminal(sys.stdout) and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
         progress = "rich" if terminal else "plain"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..parallel import Job, Rule
+from ..parallel import Job, Rule, rule_for
 
 
 def schedule_config(schedule: Callable[[int, int], float]) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def rule_options(job: Job) -> dict[str, Any]:
     """The update rule's options, those that were given or of a rule of the user's own all that are set."""
     if isinstance(job.update, Rule):
         return {name: value for name, value in job.update.options().items() if value is not None}
-    return dict(job.options)
+    rule = rule_for(job.update, job.options)
+    return {name: getattr(rule, name) for name in job.options}
 
 
 def rate(images: int, seconds: float) -> float:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..backends import get
-from ..errors import InputError, unknown_name
-from ..values import integer
+from ..errors import InputError
+from ..values import choice, integer
 from .engine import Engine, InProcess, Job
 from .rules import RULES, rule_for
 from .sampler import check_shares
@@ -115,8 +115,7 @@ def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -
         If ``/dev/shm`` is too small for the workers.
     """
     rule_for(job.update, job.options)
-    if job.on_worker_failure not in ON_FAILURE:
-        raise unknown_name("reaction to a worker's failure", job.on_worker_failure, ON_FAILURE)
+    choice(job.on_worker_failure, "reaction to a worker's failure", ON_FAILURE)
     check_shares(len(x), job.batch_size, job.workers, model.least_batch)
     if job.workers == 1:
         if get(job.backend).name == "cuda":

@@ -18,8 +18,9 @@ import numpy as np
 
 from ..backends import get
 from ..datasets import augment
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError, InputError, RunError
 from ..threads import counted, split, usable_cpus
+from ..values import real
 from .sampler import EpochOrder
 
 if TYPE_CHECKING:
@@ -99,8 +100,18 @@ class Job:
         Returns
         -------
         float
+
+        Raises
+        ------
+        RunError
+            If the schedule gives no finite number of at least 0.
         """
-        return self.optimizer.lr * self.schedule(step, self.epochs * steps_per_epoch)
+        factor = self.schedule(step, self.epochs * steps_per_epoch)
+        try:
+            factor = real(factor, f"what the schedule gives for step {step}", minimum=0)
+            return real(self.optimizer.lr * factor, f"the learning rate of step {step}", minimum=0)
+        except InputError as error:  # the run has begun
+            raise RunError(str(error)) from None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InputError, unknown_name
+from ...values import choice, mapping
 from ..kernels import kernel
 from .asynchronous import SSP, Async
 from .base import Rule, option
@@ -81,13 +82,12 @@ def rule_for(update: str | Rule, options: Mapping[str, Any] | None = None) -> Ru
     InputError
         If an option's value is not possible.
     """
-    options = dict(options or {})
+    options = mapping(options, "options", "{'staleness': 4}")
     if isinstance(update, Rule):
         if options:
             raise InputError(f"the rule {update.describe()} is complete: give the option {next(iter(options))} to it")
         return update
-    if update not in RULES:
-        raise unknown_name("update rule", update, RULES)
+    update = choice(update, "update rule", RULES)
     known = [field.name for field in dataclasses.fields(RULES[update])]
     for name in options:
         if name not in known:

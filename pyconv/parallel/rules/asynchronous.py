@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...values import flag
 from ..kernels import kernel
 from .base import Rule, at_least, option
 
@@ -37,6 +38,9 @@ class Async(Rule):
     replicas = True
 
     staleness_aware: bool = option(False, "divide the learning rate of a push by its staleness")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "staleness_aware", flag(self.staleness_aware, "staleness_aware"))
 
     def begin(self, lane: Lane) -> Iterator[Action]:
         yield lane.sweep(self.pull, locked=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from ...errors import InputError
+from ...values import integer
 
 if TYPE_CHECKING:
     from ..lane import Action, Lane
@@ -180,9 +181,11 @@ def option(default: Default, help: str) -> Default:
     return field
 
 
+MOST = 2**62
+"""Of an option that is a number of steps: sums of it and of steps are int64."""
+
+
 def at_least(rule: Rule, name: str, minimum: int) -> None:
     """Check that an option is an int of at least `minimum`, or raise an `InputError` that names it."""
-    value = getattr(rule, name)
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
-        raise InputError(f"{name} of update {rule.name!r} must be an integer of at least {minimum}, not {value!r}")
-    object.__setattr__(rule, name, int(value))
+    value = integer(getattr(rule, name), f"{name} of update {rule.name!r}", minimum=minimum, maximum=MOST)
+    object.__setattr__(rule, name, value)

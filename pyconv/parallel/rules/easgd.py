@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import InputError
+from ...values import real
 from ..kernels import kernel
 from .base import Rule, at_least, option
 
@@ -45,8 +45,8 @@ class EASGD(Rule):
 
     def __post_init__(self) -> None:
         at_least(self, "sync_every", 1)
-        if self.elastic_rho is not None and not 0 < self.elastic_rho < np.inf:
-            raise InputError(f"elastic_rho must be a number above 0, not {self.elastic_rho!r}")
+        if self.elastic_rho is not None:
+            object.__setattr__(self, "elastic_rho", real(self.elastic_rho, "elastic_rho", above=0))
 
     def step(self, lane: Lane) -> Iterator[Action]:
         yield lane.gradient("replica")
