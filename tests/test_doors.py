@@ -274,5 +274,34 @@ def test_augmentation(arguments: dict[str, Any], words: str) -> None:
 def test_augmentation_takes_numpys_numbers_and_no_pixels() -> None:
     given = {"flip": np.True_, "shift": np.uint8(1), "seed": np.int64(3), "epoch": np.array(2), "indices": np.arange(8)}
     plain = datasets.augment(X, flip=True, shift=1, seed=3, epoch=2, indices=np.arange(8))
-    assert np.array_equal(datasets.augment(X, **given), plain)  # type: ignore[arg-type]
+    assert np.array_equal(datasets.augment(X, **given), plain)
     assert datasets.augment(X[:, :0], flip=True, shift=3, indices=np.arange(8)).shape == (8, 0, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: datasets.load("faces", validation_fraction=None),
+            "validation_fraction must be a finite number above 0",
+        ),
+        (lambda: datasets.load("faces", seed=2**63), "seed must be at most"),
+        (lambda: datasets.load("faces", limit=True), "limit must be an integer, not True"),
+        (
+            lambda: datasets.load(np.zeros(3)),
+            "source must be the name of a data set or a path, not an array of float64",
+        ),
+        (lambda: datasets.load("x" * 256 + ".npz"), "a name in it is longer than 255 bytes"),
+        (lambda: datasets.load("a\ud800.npz"), "the name holds characters that no file system takes"),
+        (lambda: datasets.faces(2**62), "the number of faces must be at most"),
+        (lambda: datasets.read_image("x.png", shape=4), "shape must be (height, width, channels), not 4"),
+        (lambda: datasets.read_image("x.png", (2**31, 4, 1)), "more than the 268435456 pixels"),
+        (lambda: datasets.read_image(3), "path must be the name of a file or folder, not 3"),
+        (lambda: datasets.read_pixels([]), "path must be the name of a file or folder, not []"),
+        (lambda: datasets.normalization(None), "normalization needs a split, (images, labels), not None"),
+        (lambda: datasets.normalization(datasets.Split(np.ma.array(X), Y)), "x is a masked array"),
+        (lambda: datasets.normalization(datasets.Split(X > 3, Y)), "x has dtype bool"),
+    ],
+)
+def test_data(call: Callable[[], Any], words: str) -> None:
+    refused(call, words)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..values import path as as_path
 from .files import reading, shown
 from .types import Source, Split
 
@@ -95,7 +96,7 @@ def read_pixels(path: str | Path) -> np.ndarray:
     DataError
         As :func:`pyconv.datasets.load` does for such a file.
     """
-    return _read_rows(_Table(Path(path)), labelled=False)[0]
+    return _read_rows(_Table(as_path(path, "path")), labelled=False)[0]
 
 
 class _Table:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import DataError
+from ..errors import shown as shown_value
 
 
 @contextmanager
@@ -24,7 +25,7 @@ def reading(path: Path) -> Iterator[None]:
 def shown(value: object, width: int = 40) -> str:
     """Quote a value found in a file, on one line and not longer than `width` characters."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return repr(text if len(text) <= width else text[: width - 1] + "…")
+    return shown_value(text if len(text) <= width else text[: width - 1] + "…")
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import DataError, InputError
+from ..errors import DataError, InputError, shown
+from ..values import integer, sequence
+from ..values import path as as_path
 from .files import listed, reading
 from .types import Source, Split
+
+MOST_PIXELS = 1 << 28
+"""Of an image that is resized: 16384 × 16384."""
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _TRAIN = ("train", "training")
@@ -48,11 +54,10 @@ def read_image(path: str | Path, shape: tuple[int, int, int] | None = None) -> n
     DataError
         If the file is missing, or not a whole image.
     InputError
-        If `shape` has neither 1 nor 3 channels.
+        If `shape` is not three sizes, or has neither 1 nor 3 channels.
     """
-    path = Path(path)
-    if shape is not None and shape[2] not in (1, 3):
-        raise InputError(f"{path}: cannot be brought to {shape[2]} channels; an image file has 1 (gray) or 3 (colour)")
+    path = as_path(path, "path")
+    shape = None if shape is None else _shape(path, shape)
     image = _open(path)
     if shape is not None:
         image = image.convert("L" if shape[2] == 1 else "RGB")
@@ -60,6 +65,19 @@ def read_image(path: str | Path, shape: tuple[int, int, int] | None = None) -> n
             image = image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
     return np.array(pixels if pixels.ndim == 3 else pixels[..., None], np.uint8, order="C")
+
+
+def _shape(path: Path, shape: Any) -> tuple[int, int, int]:
+    """`shape` as height, width and channels that an image can be brought to."""
+    sizes = sequence(shape)
+    if sizes is None or len(sizes) != 3:
+        raise InputError(f"shape must be (height, width, channels), not {shown(shape)}")
+    height, width, channels = (integer(size, "every size of shape", minimum=1) for size in sizes)
+    if channels not in (1, 3):
+        raise InputError(f"{path}: cannot be brought to {channels} channels; an image file has 1 (gray) or 3 (colour)")
+    if height * width > MOST_PIXELS:
+        raise InputError(f"shape {height}×{width} has more than the {MOST_PIXELS} pixels of the largest image")
+    return height, width, channels
 
 
 def _open(path: Path) -> Image.Image:

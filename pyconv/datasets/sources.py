@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError, InputError, UnknownNameError, is_text, unknown_name
-from ..values import integer
+from ..errors import shown as shown_value
+from ..values import integer, real
+from ..values import path as as_path
 from . import fer2013, folder, idx, npz
 from .files import reading, shown
 from .split import hold_out, subset
@@ -77,12 +79,11 @@ def load(
     seed = integer(seed, "seed", minimum=0)
     if limit is not None:
         limit = integer(limit, "limit", minimum=1)
-    if not 0 < validation_fraction < 1:
-        raise InputError(f"validation_fraction must lie between 0 and 1, not {validation_fraction!r}")
+    validation_fraction = real(validation_fraction, "validation_fraction", above=0, below=1)
     try:
         text = os.fsdecode(source)
     except TypeError:
-        raise InputError(f"source must be the name of a data set or a path, not {source!r}") from None
+        raise InputError(f"source must be the name of a data set or a path, not {shown_value(source)}") from None
     if text in NAMED:
         found = NAMED[text](limit=limit, seed=seed)
     else:
@@ -92,9 +93,9 @@ def load(
 
 def _read(text: str) -> Source:
     """Read a path with the first reader that matches it."""
-    path = Path(text)
     if not text or "\0" in text:
         raise unknown_name("data set", text, NAMED)
+    path = as_path(text, "source")
     try:
         exists = path.exists()
     except OSError as error:

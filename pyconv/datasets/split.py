@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import InputError
+from ..arrays import as_array
+from ..errors import DtypeError, InputError, shown
+from ..values import real, sequence
 from .types import Split
 
 _CHUNK = 1 << 16  # numbers in flight: 512 kB of float64, which stays in a cache
@@ -57,8 +59,7 @@ def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray
     InputError
         If `fraction` is not between 0 and 1.
     """
-    if not 0 < fraction < 1:
-        raise InputError(f"validation_fraction must lie between 0 and 1, not {fraction!r}")
+    fraction = real(fraction, "validation_fraction", above=0, below=1)
     labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
     total = min(max(round(fraction * len(labels)), 1), int((counts - 1).sum()))
@@ -128,9 +129,14 @@ def normalization(split: Split) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     InputError
-        If there are no images, or not of four dimensions.
+        If there are no images of real numbers, or not of four dimensions.
     """
-    x = split[0]
+    parts = sequence(split)
+    if not parts:
+        raise InputError(f"normalization needs a split, (images, labels), not {shown(split)}")
+    x = as_array(parts[0], "x")
+    if x.dtype.kind not in "iuf":
+        raise DtypeError(f"x has dtype {x.dtype}; normalization needs real numbers")
     if x.ndim != 4 or x.size == 0:
         raise InputError(f"normalization needs images (N, H, W, C), at least one, not shape {x.shape}")
     mean, variance = _moments(x.reshape(-1, x.shape[-1]))

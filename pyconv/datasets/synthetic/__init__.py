@@ -6,6 +6,7 @@ accuracy reached on them says that a network and its training work, not how well
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 
 import numpy as np
@@ -51,7 +52,8 @@ def faces(n: int, seed: int = 0) -> Split:
     InputError
         If `n` or `seed` is out of range.
     """
-    return _drawn(integer(n, "the number of faces", minimum=1), integer(seed, "seed", minimum=0), 0)
+    most = sys.maxsize // (8 * SIDE * SIDE)
+    return _drawn(integer(n, "the number of faces", minimum=1, maximum=most), integer(seed, "seed", minimum=0), 0)
 
 
 def faces_source(*, limit: int | None, seed: int) -> Source:
