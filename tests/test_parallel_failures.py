@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from parallel_runs import Faults, Leavings, data, job, small_model, train
 
 from pyconv import optim
 from pyconv.errors import DivergedError, InputError, WorkerError
-from pyconv.parallel import RULES, supervisor
+from pyconv.parallel import RULES, server, supervisor
 from pyconv.parallel.server import ParameterServer
 
 pytestmark = pytest.mark.timeout(120)
@@ -230,6 +231,73 @@ def test_a_parent_that_was_stopped_with_its_workers_goes_on(tmp_path):
     os.killpg(run.pid, signal.SIGKILL)
     _, errors = run.communicate(timeout=20)
     assert errors == ""
+
+
+LONG_STOP = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from parallel_runs import data, job, small_model
+from pyconv import nn
+from pyconv.parallel import supervisor
+from pyconv.parallel.server import ParameterServer
+
+supervisor.SILENT_S = supervisor.STUCK_S = 2.5
+supervisor.STUCK = 2
+compute = nn.Sequential.loss_and_gradient
+
+
+def slowly(self, *args, **settings):
+    for _ in range(30):  # one sleep would be over at the end of the stop
+        time.sleep(0.04)
+    return compute(self, *args, **settings)
+
+
+nn.Sequential.loss_and_gradient = slowly  # in the workers too: they import this
+
+if __name__ == "__main__":
+    engine = ParameterServer(small_model(), *data(), job(workers=2))
+    for report in engine.epoch(0):
+        if report.step == 2:
+            print("running", flush=True)
+        if report.step == 4:
+            break
+    print(engine.statistics()["restarts"])
+    engine.close()
+"""
+
+
+def test_time_in_which_nobody_ran_is_held_against_no_worker(tmp_path):
+    """Stopped amid a mini-batch for longer than a worker may be silent, or at one mini-batch."""
+    (tmp_path / "script.py").write_text(LONG_STOP.format(tests=str(ROOT / "tests")))
+    run = subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    _running.append(run)
+    assert run.stdout.readline() == "running\n"
+    time.sleep(0.3)
+    os.killpg(run.pid, signal.SIGSTOP)
+    time.sleep(3.5)
+    os.killpg(run.pid, signal.SIGCONT)
+    output, errors = run.communicate(timeout=60)
+    assert (run.returncode, output, errors) == (0, "0\n", "")
+
+
+def test_workers_leave_in_their_own_way(monkeypatch):
+    """The kernel would kill those that are still there when the thread ends that has started them."""
+    monkeypatch.setattr(server, "GRACE_S", 20.0)
+    engine = ParameterServer(small_model(), *data(), job(workers=2, epochs=1))
+    for _ in engine.epoch(0):
+        pass
+    processes = [member.process for member in engine._supervisor._members.values()]
+    for process in processes:
+        os.kill(process.pid, signal.SIGSTOP)
+    late = [threading.Timer(1.0, os.kill, (process.pid, signal.SIGCONT)) for process in processes]
+    for timer in late:
+        timer.start()
+    engine.close()
+    assert [process.exitcode for process in processes] == [0, 0]
 
 
 def test_a_small_dev_shm_is_an_error_before_the_first_step(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pyconv.parallel.pace import Paces, Reading
+from pyconv.parallel.running import RunningTime
 
 
 def looks(batch_s: list[float], seconds: float = 6.0, noise: float = 0.0, seed: int = 0) -> dict[int, float]:
@@ -64,3 +65,43 @@ def test_a_stop_of_all_is_not_one_workers_slowness() -> None:
             readings[1] = Reading(batches, ran, 0.002, stop[1] - stop[0] + 0.1, True)
         named |= paces.slow(float(now), readings)
     assert not named
+
+
+def test_a_long_stop_is_counted_in_no_ones_time() -> None:
+    """Mini-batches of a second: the one at hand holds the stop on its worker's own clock, and no reading may."""
+    time, paces = RunningTime(0.0), Paces()
+    stop, resumed = 10.0, 140.0
+    for now in (*np.arange(0.25, stop + 0.1, 0.25), *np.arange(resumed, 150.0, 0.25)):
+        time.look(float(now))
+        ran = now if now < resumed else now - (resumed - stop)
+        readings = {}
+        for worker, phase in enumerate((0.3, 0.9)):
+            batches, amid = int(ran + phase), int(stop + phase) + 1
+            started = now - (ran + phase) % 1
+            if now >= resumed and batches < amid:
+                started = stop - (stop + phase) % 1
+            last, lost = (131.0 if batches == amid else 1.0), (130.0 if batches >= amid else 0.0)
+            readings[worker] = Reading(batches, batches + lost, last, time.since(started), True)
+            assert readings[worker].running_s < 1.5
+        assert not paces.slow(float(now), readings)
+        assert all(each.last_s == 1.0 for each in paces.fair(float(now), readings).values())
+
+
+def test_one_that_never_goes_on_after_a_stop_is_named() -> None:
+    time, paces = RunningTime(0.0), Paces()
+    named = set()
+    for now in (*np.arange(0.25, 10.1, 0.25), *np.arange(140.0, 160.0, 0.25)):
+        time.look(float(now))
+        other = Reading(20, 20.0, 1.0, 0.0, True)  # waits for it
+        stuck = Reading(10, 10.0, 1.0, time.since(9.5), True) if now > 9.5 else Reading(9, 9.0, 1.0, 0.1, True)
+        named |= set(paces.slow(float(now), {0: stuck, 1: other}))
+    assert named == {0}
+
+
+@pytest.mark.parametrize(("moment", "seconds"), [(20.0, 9.5), (2.0, 10.5), (11.5, 2.5), (1.0, 11.5)])
+def test_running_time_leaves_out_gaps(moment: float, seconds: float) -> None:
+    time = RunningTime(0.0)
+    for now in (1.0, 2.0, 10.0, 11.0, 12.0, 26.5, 28.0, 29.5):
+        time.look(now)
+    gaps = ((2.0, 10.0), (12.0, 26.5))
+    assert time.since(moment) == 29.5 - moment - sum(max(0.0, end - max(start, moment)) for start, end in gaps)

@@ -113,7 +113,11 @@ class ParameterServer:
         self._close = weakref.finalize(self, _end, self._supervisor, self._timeline)
         atexit.register(self._close)
         model.backend, model.threads = job.backend, split(1, None)
-        self._supervisor.start()
+        try:
+            self._supervisor.start()
+        except BaseException:
+            self.close()
+            raise
 
     # ---- the engine -------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from .memory import Segment
 from .pace import Paces, Reading, of_the_others
 from .program import recover
 from .rules import Rule
+from .running import RunningTime
 from .worker import PARENTS_SIGNALS, Setup, main
 
 if TYPE_CHECKING:
@@ -110,9 +111,11 @@ class Supervisor:
         self._not_finite: set[tuple[int, int]] = set()
         self._paces = Paces()
         self._kills = _out_of_memory_kills()
-        self._last_look = time.monotonic()
+        self._time = RunningTime(time.monotonic())
         self._ending = threading.Event()
         self._started = threading.Event()
+        self._watched = threading.Event()  # the watch is over
+        self._left = threading.Event()  # no worker is there any more
         self._thread = threading.Thread(target=self._run, name="pyconv-supervisor", daemon=True)
 
     # ---- for the main thread ----------------------------------------------------------------------
@@ -138,14 +141,18 @@ class Supervisor:
         self._ending.set()  # first: a worker that leaves when it is told to is not a loss
         self._store.set_head(s.STOP, 1)
         self._store.close_gate()
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        elsewhere = self._thread.ident is not None and self._thread is not threading.current_thread()
+        if elsewhere:
+            self._watched.wait()
         deadline = time.monotonic() + grace_s
         for member in self._members.values():
             member.process.join(max(0.0, deadline - time.monotonic()))
         for member in self._members.values():
             _kill(member)
         self._members.clear()
+        self._left.set()
+        if elsewhere:
+            self._thread.join()
         # The engine that these belong to, and the memory that it holds, need not wait for the garbage collector.
         del self._setup, self._where, self._on_event, self._last_words
 
@@ -166,6 +173,9 @@ class Supervisor:
             except Exception as error:
                 _log.exception("the supervisor failed")
                 self._fail(WorkerError(f"the supervisor of the workers failed: {error}"))
+        self._watched.set()
+        # The kernel kills the workers when the thread that has started them ends: they leave first, in their own way.
+        self._left.wait()
 
     def _watch(self) -> None:
         sentinels = {member.process.sentinel: index for index, member in self._members.items()}
@@ -177,25 +187,22 @@ class Supervisor:
             self._lost(index, self._cause_of_death(index))
             if self.failure is not None:
                 return
-        now = time.monotonic()
-        # If this process itself has been stopped, or starved, the heartbeats' ages say nothing.
-        if now - self._last_look < 4 * LOOK_S:
-            self._look(now)
-        self._last_look = time.monotonic()
+        self._look(time.monotonic())
 
     def _look(self, now: float) -> None:
         """Look for workers that are there and do not work."""
+        self._time.look(now)
         for index, member in list(self._members.items()):
             words = self._store.worker(index)
             if words[s.STATE] == s.STARTING:
-                silent, limit = now - member.started, START_S
+                silent, limit = self._time.since(member.started), START_S
             else:
-                silent, limit = now - words[s.HEARTBEAT] / 1e9, SILENT_S
+                silent, limit = self._time.since(words[s.HEARTBEAT] / 1e9), SILENT_S
             state = _process_state(member.process.pid)
             if state == "T":
                 # The process may have been stopped at any time since its last heartbeat: count from when it was seen.
                 member.silent_since = member.silent_since or now
-                if now - member.silent_since >= STOPPED_S and (silent > STOPPED_S):
+                if self._time.since(member.silent_since) >= STOPPED_S and silent > STOPPED_S:
                     _kill(member)
                     self._lost(index, "was stopped by a signal (SIGSTOP or SIGTSTP) and did not go on")
                     return
@@ -205,12 +212,11 @@ class Supervisor:
                 _kill(member)
                 self._lost(index, f"did not answer for {silent:.0f} s")
                 return
-        self._look_for_slow()
+        self._look_for_slow(now)
 
-    def _look_for_slow(self) -> None:
+    def _look_for_slow(self, now: float) -> None:
         """Name a worker that takes many times as long as the others; replace one that is stuck."""
-        now = time.monotonic()
-        readings = {index: self._reading(index, now) for index in self._members}
+        readings = self._paces.fair(now, {index: self._reading(index) for index in self._members})
         for index, reading in readings.items():
             median = of_the_others({who: each.last_s for who, each in readings.items()}, index)
             if median is not None and reading.running_s > max(STUCK_S, STUCK * median):
@@ -230,14 +236,14 @@ class Supervisor:
                     f"{together}",
                 )
 
-    def _reading(self, index: int, now: float) -> Reading:
+    def _reading(self, index: int) -> Reading:
         words, batches = self._store.worker(index), self._members[index].batches
         started = int(words[s.STARTED])
         return Reading(
             batches=int(words[s.BATCHES]),
             work_s=int(words[s.DATA_NS] + words[s.COMPUTE_NS]) / 1e9,
             last_s=int(words[s.LAST_NS]) / 1e9,
-            running_s=now - started / 1e9 if started else 0.0,
+            running_s=self._time.since(started / 1e9) if started else 0.0,
             warm=int(words[s.BATCHES]) > batches + 1,
         )
 
