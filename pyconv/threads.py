@@ -15,6 +15,7 @@ from .errors import InputError, shown
 from .values import integer
 
 VARIABLE = "PYCONV_NUM_THREADS"
+OPENMPS = "OMP_NUM_THREADS"
 
 MOST = max(1024, os.cpu_count() or 1)
 """More threads than this are a slip: starting them would exhaust the system's, not make anything faster."""
@@ -90,11 +91,31 @@ def usable_cpus() -> int:
     return cpus if quota is None else max(1, min(cpus, math.ceil(quota)))
 
 
+def openmps_limit() -> int | None:
+    """Threads that `OMP_NUM_THREADS` grants (of a list, as for nested regions, the first), or None: no limit.
+
+    What is no positive integer is no limit, as in OpenMP.
+    """
+    try:
+        count = int(os.environ.get(OPENMPS, "").partition(",")[0])
+    except ValueError:
+        return None
+    return count if count > 0 else None
+
+
+# Read once, as OpenMP's own library does: while workers start, the variable holds what is meant for them.
+_openmps_limit = openmps_limit()
+
+
 def default() -> int:
-    """Threads of an operation when the caller does not say: `PYCONV_NUM_THREADS`, or every usable CPU."""
+    """Threads of an operation when the caller does not say.
+
+    `PYCONV_NUM_THREADS`; or every usable CPU, but not more than `OMP_NUM_THREADS`, which people and schedulers set.
+    """
     text = os.environ.get(VARIABLE)
     if text is None:
-        return usable_cpus()
+        cpus = usable_cpus()
+        return cpus if _openmps_limit is None else min(cpus, _openmps_limit)
     try:
         count = int(text)
     except ValueError:
@@ -128,8 +149,13 @@ def resolve(requested: int | None) -> int:
 def split(workers: int, threads_per_worker: int | None = None, cpus: int | None = None) -> int:
     """Threads of each of `workers` processes so that together they do not exceed the usable CPUs.
 
-    An explicit `threads_per_worker` is honoured as it is: the user has asked for it.
+    An explicit `threads_per_worker` is honoured as it is: the user has asked for it. Else the variables that
+    :func:`default` reads say how many each process may have at most.
     """
     if threads_per_worker is not None:
         return asked_for(threads_per_worker, "threads_per_worker")
-    return max(1, (usable_cpus() if cpus is None else cpus) // max(1, workers))
+    if workers == 1 and cpus is None:
+        return default()
+    share = max(1, (usable_cpus() if cpus is None else cpus) // max(1, workers))
+    limit = default() if VARIABLE in os.environ else _openmps_limit
+    return share if limit is None else min(share, limit)

@@ -6,6 +6,8 @@ import importlib
 import multiprocessing
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +65,37 @@ def test_the_environment_sets_the_default(monkeypatch: pytest.MonkeyPatch) -> No
 def test_workers_and_threads_share_the_cpus() -> None:
     assert [threads.split(workers, cpus=8) for workers in (1, 2, 3, 8, 16)] == [8, 4, 2, 1, 1]
     assert threads.split(16, threads_per_worker=2, cpus=8) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("3", 3), ("2,4", 2), (" 5 ", 5), ("0", None), ("-1", None), ("many", None), ("", None)],
+)
+def test_the_limit_of_openmp(monkeypatch: pytest.MonkeyPatch, text: str, expected: int | None) -> None:
+    monkeypatch.setenv(threads.OPENMPS, text)
+    assert threads.openmps_limit() == expected
+
+
+def test_openmps_limit_bounds_where_pyconvs_own_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(threads.VARIABLE, raising=False)
+    monkeypatch.setattr(threads, "usable_cpus", lambda: 8)
+    assert (threads.default(), threads.split(1), threads.split(2)) == (8, 8, 4)
+    monkeypatch.setattr(threads, "_openmps_limit", 3)
+    assert (threads.default(), threads.split(1), threads.split(2), threads.split(4)) == (3, 3, 3, 2)
+    assert (threads.resolve(6), threads.split(2, 6)) == (6, 6), "asked for"
+    monkeypatch.setattr(threads, "_openmps_limit", 100)
+    assert (threads.default(), threads.split(1), threads.split(2)) == (8, 8, 4)
+    monkeypatch.setenv(threads.VARIABLE, "5")
+    assert (threads.default(), threads.split(1), threads.split(2), threads.split(1, cpus=16)) == (5, 5, 4, 5)
+
+
+def test_a_schedulers_variable_is_heard() -> None:
+    environment = {name: text for name, text in os.environ.items() if name != threads.VARIABLE}
+    program = "from pyconv import threads; print(threads.default(), threads.split(1))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**environment, threads.OPENMPS: "1"}, capture_output=True, timeout=60
+    )
+    assert done.stdout == b"1 1\n"
 
 
 def _convolve_in_child(queue: multiprocessing.Queue) -> None:
