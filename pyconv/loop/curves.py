@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 from ..files import write_atomically
+from ..plotting import content, own_style
 
 
 def draw(history: list[dict[str, Any]], path: Path) -> None:
@@ -22,8 +22,15 @@ def draw(history: list[dict[str, Any]], path: Path) -> None:
     Raises
     ------
     OSError
-        If the file cannot be written.
+        If the file cannot be written. Whatever matplotlib raises comes through, too.
     """
+    with own_style():
+        png = _png(history)
+    write_atomically(path, png)
+
+
+def _png(history: list[dict[str, Any]]) -> bytes:
+    """The picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # a second of import, needed once, at the end
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -49,6 +56,4 @@ def draw(history: list[dict[str, Any]], path: Path) -> None:
     for axes in (loss, accuracy):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_atomically(path, buffer.getvalue())
+    return content(figure, "png", dots_per_inch=120)

@@ -24,10 +24,13 @@ import tomli_w
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError, InputError, RunError
 from ..files import regular, write_atomically
+from ..plotting import why
 from ..values import path as as_path
 
 if TYPE_CHECKING:
     from ..nn import Sequential
+
+_log = logging.getLogger("pyconv")
 
 CONFIG, METRICS, MODEL, LOG, CURVES = "config.toml", "metrics.jsonl", "model.safetensors", "log.txt", "curves.png"
 TEST = "test.json"
@@ -310,11 +313,17 @@ class RunFolder:
             write_atomically(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in history).encode())
 
     def draw_curves(self, history: list[dict[str, Any]]) -> None:
-        """Draw ``curves.png``."""
+        """Draw ``curves.png``; where that fails, say so and no more: the run has all its results."""
         from .curves import draw
 
-        with _written(self.path, CURVES):
+        try:
             draw(history, self.path / CURVES)
+        except Exception as error:
+            _log.warning("%s: cannot be drawn: %s", self.path / CURVES, why(error))
+
+    def has_curves(self) -> bool:
+        """Whether ``curves.png`` is there."""
+        return (self.path / CURVES).is_file()
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:

@@ -190,6 +190,8 @@ class Training:
         """Run what is left of the run."""
         job, position = self.job, self.position
         if self._complete():
+            if self.folder is not None and not self.folder.has_curves():
+                self.folder.draw_curves(self.history)
             _log.info("nothing left to do: %s", texts.summary(self.history, self._path()))
             return self.history
         left = (job.epochs - position.epoch) * len(self.x) - position.images

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from . import figures, paper
@@ -219,7 +220,7 @@ def _table_2(records: list[dict[str, Any]]) -> Section:
         "How many times faster than its own serial loop each variant does all five layers: here, and as the paper's "
         "Table I has it. The paper's layers, machine and base line are others: only the orders of magnitude compare."
     )
-    picture = [Picture("table2", figures.ratios(ratios), caption)] if ratios["measured here"] else []
+    picture = [Picture("table2", partial(figures.ratios, ratios), caption)] if ratios["measured here"] else []
     return Section(
         title,
         [
@@ -253,7 +254,7 @@ class _Figure:
         """Its section of the page."""
         if not any(record["median_s"] for record in records):
             return _missing(self.title, self.file)
-        picture = Picture(name, self.draw(records), self.caption + self.ending(records))
+        picture = Picture(name, partial(self.draw, records), self.caption + self.ending(records))
         return Section(self.title, [picture, *_cannot(records), self.paper])
 
 
@@ -349,7 +350,7 @@ def _simulated(records: list[dict[str, Any]]) -> list[Section]:
         f"Simulated speed-up against workers on a cluster ({records[0]['case']}), under each update rule; the grey "
         f"line is ideal. Where only the server's link counts, curves coincide.{rare_meetings(records)}"
     )
-    picture = Picture("simulation", figures.simulated(records), caption)
+    picture = Picture("simulation", partial(figures.simulated, records), caption)
     return [Section("Beyond this machine: a simulated cluster", [picture, f"{text}."])]
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import base64
 import html
-import io
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import RunError
 from ..files import write_atomically
+from ..plotting import content, own_style, why
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_log = logging.getLogger("pyconv.reporting")
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,14 @@ class Picture:
     ----------
     name : str
         Of its file, without extension.
-    figure : Figure
+    draw : callable
+        Makes the Figure; called within :func:`pyconv.plotting.own_style`.
     caption : str
         A sentence under the picture: also what a screen reader reads.
     """
 
     name: str
-    figure: Figure
+    draw: Callable[[], Figure]
     caption: str
 
 
@@ -127,17 +132,19 @@ def write(folder: str | Path, title: str, sections: Sequence[Section]) -> list[P
     """
     folder = Path(folder)
     written: list[Path] = []
-    drawn: dict[str, bytes] = {}
+    drawn: dict[str, bytes | None] = {}
     try:
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
         for section in sections:
             for block in section.blocks:
                 if isinstance(block, Picture):
-                    drawn[block.name] = _draw(block, "svg")
-                    for extension, content in (("svg", drawn[block.name]), ("png", _draw(block, "png"))):
-                        written.append(folder / "pictures" / f"{block.name}.{extension}")
-                        write_atomically(written[-1], content)
-        for name, text in (("report.md", markdown(title, sections)), ("report.html", page(title, sections, drawn))):
+                    files = _draw(block)
+                    drawn[block.name] = files.get("svg")
+                    for form, data in files.items():
+                        written.append(folder / "pictures" / f"{block.name}.{form}")
+                        write_atomically(written[-1], data)
+        texts = {"report.md": markdown(title, sections, drawn), "report.html": page(title, sections, drawn)}
+        for name, text in texts.items():
             written.append(folder / name)
             write_atomically(written[-1], text.encode())
     except OSError as error:
@@ -145,19 +152,19 @@ def write(folder: str | Path, title: str, sections: Sequence[Section]) -> list[P
     return written
 
 
-def _draw(picture: Picture, form: str) -> bytes:
-    import matplotlib
+def _draw(picture: Picture) -> dict[str, bytes]:
+    """The picture as an SVG and a PNG file; none, and a warning, where it cannot be drawn: the tables remain."""
+    try:
+        with own_style():
+            figure = picture.draw()
+            return {"svg": content(figure, "svg"), "png": content(figure, "png", dots_per_inch=150)}
+    except Exception as error:  # fonts, LaTeX, memory: whatever is wrong with matplotlib here
+        _log.warning("the picture %s cannot be drawn: %s", picture.name, why(error))
+        return {}
 
-    buffer = io.BytesIO()
-    # The same results give the same bytes: no date in the file, and element names that do not depend on chance.
-    with matplotlib.rc_context({"svg.hashsalt": "pyconv"}):
-        options = {"metadata": {"Date": None}} if form == "svg" else {"dpi": 150}
-        picture.figure.savefig(buffer, format=form, **options)
-    return buffer.getvalue()
 
-
-def markdown(title: str, sections: Sequence[Section]) -> str:
-    """The page as Markdown, with pictures as files in ``pictures/``."""
+def markdown(title: str, sections: Sequence[Section], drawn: Mapping[str, bytes | None]) -> str:
+    """The page as Markdown, with pictures as files in ``pictures/``; of those that could not be drawn, the caption."""
     lines = [f"# {title}", ""]
     for section in sections:
         lines += [f"## {section.title}", ""]
@@ -165,7 +172,9 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
             if isinstance(block, str):
                 lines += [block, ""]
             elif isinstance(block, Picture):
-                lines += [f"![{block.caption}](pictures/{block.name}.png)", "", f"*{block.caption}*", ""]
+                if drawn[block.name] is not None:
+                    lines += [f"![{block.caption}](pictures/{block.name}.png)", ""]
+                lines += [f"*{block.caption}*", ""]
             else:
                 lines += markdown_table(block)
     return "\n".join(lines)
@@ -182,7 +191,7 @@ def markdown_table(table: Table) -> list[str]:
     return [*caption, line(table.header), rule, *map(line, table.rows), ""]
 
 
-def page(title: str, sections: Sequence[Section], drawn: dict[str, bytes]) -> str:
+def page(title: str, sections: Sequence[Section], drawn: Mapping[str, bytes | None]) -> str:
     """The page as one HTML file: style and pictures inside it."""
     body = [f"<h1>{html.escape(title)}</h1>"]
     for section in sections:
@@ -191,12 +200,12 @@ def page(title: str, sections: Sequence[Section], drawn: dict[str, bytes]) -> st
             if isinstance(block, str):
                 body.append(f"<p>{html.escape(block)}</p>")
             elif isinstance(block, Picture):
-                data = base64.b64encode(drawn[block.name]).decode()
                 caption = html.escape(block.caption)
-                body.append(
-                    f'<figure><img alt="{caption}" src="data:image/svg+xml;base64,{data}">'
-                    f"<figcaption>{caption}</figcaption></figure>"
-                )
+                image = ""
+                if (picture := drawn[block.name]) is not None:
+                    data = base64.b64encode(picture).decode()
+                    image = f'<img alt="{caption}" src="data:image/svg+xml;base64,{data}">'
+                body.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
             else:
                 body.append(_html_table(block))
     return (

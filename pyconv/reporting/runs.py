@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from ..loop.folder import METRICS, MODEL
 from . import run_pictures
 from .page import Picture, Section, Table
 from .scores import Scores, scores
+
+CURVES = (
+    "Training loss and validation accuracy against epochs, and validation accuracy against seconds since the start of "
+    "the run."
+)
 
 
 @dataclass(frozen=True)
@@ -205,11 +211,8 @@ def run_sections(runs: Sequence[Run]) -> list[Section]:
     runs = distinct(runs)
     sections = [
         Section("The runs", [summary(runs), *_time_split(runs)]),
-        Section("Curves", [
-            Picture("curves", run_pictures.curves(runs), "Training loss and validation accuracy against epochs, and "
-                    "validation accuracy against seconds since the start of the run.")
-        ]),
-    ]  # fmt: skip
+        Section("Curves", [Picture("curves", partial(run_pictures.curves, runs), CURVES)]),
+    ]
     for number, run in enumerate(runs):
         if run.scores is None:
             sections.append(Section(f"{run.name}: classes", [f"No scores by class: {run.note}."]))
@@ -218,7 +221,7 @@ def run_sections(runs: Sequence[Run]) -> list[Section]:
             f"Confusion matrix of {run.name} on {run.scores.support.sum()} validation images: rows are the true "
             "classes, in per cent of each."
         )
-        picture = Picture(f"confusion-{number + 1}", run_pictures.confusion(run.scores), caption)
+        picture = Picture(f"confusion-{number + 1}", partial(run_pictures.confusion, run.scores), caption)
         sections.append(Section(f"{run.name}: classes", [picture, class_table(run.scores)]))
     return sections
 
