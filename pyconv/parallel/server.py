@@ -93,7 +93,6 @@ class ParameterServer:
             store.replicas[...] = model.flat
         self._threads = split(job.workers, job.threads_per_worker)
         self._progress = Progress(store, self._rule.lockstep, self._count)
-        self._timeline = Timeline(job.trace, store) if job.trace is not None else None
         self._epoch = -1
         self._counts: list[int] = []
         self._seen = np.zeros((job.workers, 4), np.int64)
@@ -109,6 +108,7 @@ class ParameterServer:
             self._mark,
         )
         self._setup = self._common_setup()
+        self._timeline = Timeline(job.trace, store) if job.trace is not None else None
         # Whoever forgets to close the engine still leaves no process behind.
         self._close = weakref.finalize(self, _end, self._supervisor, self._timeline)
         atexit.register(self._close)

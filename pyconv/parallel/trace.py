@@ -6,19 +6,28 @@ that the timeline of a worker that dies is there up to its death.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
+import os
+import stat
+import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import InputError
 from . import _atomics as atomics
 from . import store as s
 
 if TYPE_CHECKING:
     from ..nn import Sequential
     from .store import Store
+
+_log = logging.getLogger("pyconv.parallel")
 
 RING = 4096  # events of a lane that wait for the parent at most
 
@@ -78,11 +87,19 @@ class Recorder:
 class Timeline:
     """The parent's side: a file in Chrome's trace-event format, which is whole after every :meth:`drain`.
 
+    A file that cannot be written is found when this is made. One that can no longer be written ends the timeline, with
+    a warning, and not the run.
+
     Parameters
     ----------
     path : str or Path
-        Written over.
+        An older timeline there is written over, once there is something to write.
     store : Store
+
+    Raises
+    ------
+    InputError
+        If there can be no such file, or there is one that is no timeline of pyconv's.
     """
 
     def __init__(self, path: str | Path, store: Store) -> None:
@@ -90,24 +107,58 @@ class Timeline:
         self._drained = np.zeros(store.plan.lanes, np.int64)
         self._start = time.monotonic_ns()
         self._lost = 0
-        self._file: TextIO = Path(path).open("w")  # noqa: SIM115 - it stays open for the run
-        self._file.write("[\n")
-        names = [_meta("process_name", 0, "pyconv")]
-        names += [_meta("thread_name", lane, f"worker {lane}") for lane in range(store.plan.lanes)]
+        self._path = Path(path)
+        self._file: io.FileIO | None
+        self._file, self._is_new = _opened(self._path)
+        self._begun = False
         self._end = 0
-        self._write(names, first=True)
+        self._writes = threading.RLock()  # the supervisor's thread marks deaths, the main thread drains
 
-    def _write(self, events: list[dict[str, Any]], first: bool = False) -> None:
+    def _begin(self) -> None:
+        self._begun = True
+        lanes = range(self._store.plan.lanes)
+        self._append([_PROCESS, *(_meta("thread_name", lane, f"worker {lane}") for lane in lanes)])
+
+    def _write(self, events: list[dict[str, Any]]) -> None:
+        """Append events, unless the file has failed."""
+        with self._writes:
+            if self._file is None:
+                return
+            try:
+                if not self._begun:
+                    self._begin()
+                if events:
+                    self._append(events)
+            except OSError as error:
+                self._give_up(error)
+
+    def _append(self, events: list[dict[str, Any]]) -> None:
         """Append, and close the list so that the file can be read at any time."""
-        if not events:
-            return
-        if not first:
-            self._file.seek(self._end)
-            self._file.write(",\n")
-        self._file.write(",\n".join(json.dumps(event, separators=(",", ":")) for event in events))
-        self._end = self._file.tell()
-        self._file.write("\n]\n")
-        self._file.flush()
+        text = ",\n".join(json.dumps(event, separators=(",", ":")) for event in events)
+        data = ((",\n" if self._end else "[\n") + text).encode()
+        self._put(data + _TAIL)
+        self._end += len(data)
+
+    def _put(self, data: bytes) -> None:
+        """Write where the list is to go on; the file then ends there."""
+        assert self._file is not None
+        self._file.seek(self._end)
+        while data:
+            data = data[self._file.write(data) :]
+        self._file.truncate()
+
+    def _give_up(self, error: OSError) -> None:
+        """Close the file as it was before the write that has failed."""
+        _log.warning("%s: the timeline ends here: %s; the run goes on without it", self._path, error.strerror or error)
+        with contextlib.suppress(OSError):
+            self._put(_TAIL if self._end else b"[" + _TAIL)
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+        self._file = None
 
     def drain(self) -> None:
         """Take over what the workers have noted."""
@@ -140,13 +191,42 @@ class Timeline:
         self._write([{"name": text, "ph": "i", "s": "t", "pid": 0, "tid": lane, "ts": now}])
 
     def close(self) -> None:
-        """Take over the rest and close the file."""
-        if not self._file.closed:
-            self.drain()
-            if self._lost:
-                self.instant(0, f"{self._lost} events were lost: the parent was too slow to take them over")
-            self._file.close()
+        """Take over the rest and close the file; where no epoch was begun, leave things as they were."""
+        with self._writes:
+            if self._file is not None and self._begun:
+                self.drain()
+                if self._lost:
+                    self.instant(0, f"{self._lost} events were lost: the parent was too slow to take them over")
+            self._shut()
+            if self._is_new and not self._begun:
+                with contextlib.suppress(OSError):
+                    self._path.unlink()
 
 
 def _meta(name: str, lane: int, text: str) -> dict[str, Any]:
     return {"name": name, "ph": "M", "pid": 0, "tid": lane, "args": {"name": text}}
+
+
+_PROCESS = _meta("process_name", 0, "pyconv")
+_HEAD = b"[\n" + json.dumps(_PROCESS, separators=(",", ":")).encode()
+_TAIL = b"\n]\n"
+
+
+def _opened(path: Path) -> tuple[io.FileIO, bool]:
+    """A file for a timeline, its content untouched so far, and whether it was made now."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        try:
+            descriptor, new = os.open(path, flags | os.O_NONBLOCK), False
+        except FileNotFoundError:
+            descriptor, new = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise InputError(f"{path}: cannot be written as a trace: {why}; give another file") from None
+    file = io.FileIO(descriptor, "r+")
+    is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    if is_file and (new or not os.fstat(descriptor).st_size or file.read(len(_HEAD)) == _HEAD):
+        return file, new
+    file.close()
+    why = "holds something that is no trace of pyconv's and would be written over" if is_file else "is no ordinary file"
+    raise InputError(f"{path}: {why}; give another file for the trace")
