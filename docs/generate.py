@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy_tables
 
 import pyconv
 from pyconv.reporting import Picture, Section, Table, experiment_sections, read_results, write
@@ -40,6 +41,7 @@ def everything(folder: Path) -> None:
     times = json.loads((RESULTS / "peers.json").read_text())
     (folder / "peers.inc").write_text(peers(times))
     (folder / "losses.inc").write_text(losses(times))
+    (folder / "scipy.inc").write_text(scipy_tables.tables(json.loads((RESULTS / "scipy.json").read_text())))
     results = read_results(sorted(RESULTS.glob("*.json")))
     found = experiment_sections(results)
     write(folder / "report", "Tables and figures", found)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import InputError, ShapeError, shown, unknown_name
+from .errors import InputError, ShapeError, shown
 from .values import integer, sequence
 
 Pair = int | Sequence[int]
@@ -341,7 +341,7 @@ def filter_padding(
     ----------
     size, kernel : (int, int)
         Height and width of the images and of the kernel, in pixels.
-    mode : "full", "same" or "valid"
+    mode : one of FILTER_MODES
         All windows that touch the image, one for each of its pixels, or those inside it.
     turned : bool
         Whether this is a convolution, whose even kernels lie one pixel further up and left than a correlation's.
@@ -360,8 +360,6 @@ def filter_padding(
     InputError
         If another argument is wrong.
     """
-    if mode not in FILTER_MODES:
-        raise unknown_name("mode", mode, FILTER_MODES)
     moves = pair(origin, "origin", minimum=-MOST)
     if mode != "same" and any(moves):
         raise InputError(f"origin moves the kernel in mode 'same' only, not in mode {mode!r}")

@@ -114,3 +114,25 @@ def test_commands_on_pages_have_flags_that_exist(page: Path) -> None:
     for command in re.findall(r"python -m pyconv\.train(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
         for flag in re.findall(r"(?<!\S)--[a-z-]+", command):
             assert flag in known, f"{page.name}: there is no flag {flag}"
+
+
+def test_the_crossing_with_transforms_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    import scipy_tables
+
+    def record(width: int, column: str, seconds: float) -> dict:
+        return {"size": 64, "x": width, "column": column, "median_s": seconds}
+
+    own = [record(width, "pyconv", 1e-3 * width) for width in (3, 5, 9)]
+    fft = [record(width, f"scipy.signal.{name}convolve", 0.006) for width in (3, 5, 9) for name in ("fft", "oa")]
+    direct = [record(3, "scipy.signal.convolve2d", 0.3)]
+    content = {
+        "records": [*own, *fft, *direct], "when": "2026-01-01",
+        "machine": dict.fromkeys(("cpu", "instruction_set", "usable_cpus"), "1"),
+        "versions": dict.fromkeys(("scipy", "numpy", "pyconv"), "1"),
+    }  # fmt: skip
+    text = scipy_tables.tables(content)
+    assert "| 64×64 | 5×5 | 9×9 |" in text
+    assert "| 64×64 | 2 | 1.2 | 0.667 |" in text
+    assert "| 64×64 | 100 | – | – |" in text
+    monkeypatch.delitem(sys.modules, "scipy_tables")

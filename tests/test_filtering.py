@@ -174,6 +174,9 @@ IMAGE, KERNEL = np.ones((5, 6)), np.ones((3, 2))
     [
         ((IMAGE, KERNEL, "sane"), UnknownNameError, "unknown mode 'sane'; did you mean 'same'"),
         ((IMAGE, KERNEL, "same", "symmetric"), UnknownNameError, "did you mean 'symm'"),
+        ((IMAGE, KERNEL, IMAGE), UnknownNameError, "unknown mode"),
+        ((IMAGE, KERNEL, "same", ["fill"]), UnknownNameError, "unknown boundary"),
+        ((np.ma.masked_equal(IMAGE, 1), KERNEL), InputError, "in1 is a masked array"),
         ((IMAGE[0], KERNEL), ShapeError, "in1 must be an image or a stack"),
         ((IMAGE, IMAGE[0]), ShapeError, "in2 a kernel of two dimensions"),
         ((IMAGE[:0], KERNEL), ShapeError, "in1 is empty"),

@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyconv.arrays import as_array
 from pyconv.backends import get as get_backend
-from pyconv.errors import DtypeError, InputError, ShapeError, shown, unknown_name
-from pyconv.shapes import filter_padding
+from pyconv.errors import DtypeError, InputError, ShapeError, shown
+from pyconv.shapes import FILTER_MODES, filter_padding
+from pyconv.values import choice
 
 from .convolution import conv2d
 
@@ -154,8 +155,8 @@ def _filter(
     *,
     turned: bool,
 ) -> NDArray[np.number]:
-    if boundary not in BOUNDARIES:
-        raise unknown_name("boundary", boundary, BOUNDARIES)
+    mode = choice(mode, "mode", FILTER_MODES)
+    boundary = BOUNDARIES[choice(boundary, "boundary", BOUNDARIES)]
     images, kernel = as_array(in1, "in1"), as_array(in2, "in2")
     _check_shapes(images, kernel)
     dtype = _result_dtype(images, kernel)
@@ -168,7 +169,7 @@ def _filter(
     padding = filter_padding(images.shape[-2:], kernel.shape, mode, turned=turned, origin=origin)
     inner = _inner_dtype(images, kernel, fill, dtype)
     kernel = kernel[::-1, ::-1] if turned else kernel
-    y = _sums(images, kernel, padding, BOUNDARIES[boundary], fill, inner, backend, threads)
+    y = _sums(images, kernel, padding, boundary, fill, inner, backend, threads)
     return _as_dtype(y[::-1, ::-1] if swapped and not turned else y, dtype)
 
 
