@@ -14,7 +14,7 @@ from . import datasets, nn, optim
 from .command import Parser, command, real, script, whole
 from .errors import InputError, Interrupted, is_text
 from .loop import check_free, default_folder, evaluate, fit, folder_named, read_config, resume_command, write_test
-from .loop.progress import CHOICES
+from .loop.progress import CHOICES, Progress, choose
 from .loop.texts import summary
 from .parallel import OPTIONS, SharedMemoryError, share
 from .parallel.choose import ON_FAILURE, UPDATES
@@ -176,12 +176,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.get("backend", "cuda" if "resume" in given else "auto") != "cuda":
             raise InputError("--gpus chooses among GPUs: add --backend cuda, or leave it out")
         os.environ["PYCONV_GPUS"] = given.pop("gpus")
+    show = choose(given.get("progress", "auto"))
+    with show.heard():
+        return _run(given, show)
+
+
+def _run(given: dict[str, Any], show: Progress) -> int:
+    """Load the data, train, and test."""
     plan = _continued(given) if "resume" in given else _new(given)
     data = _in_memory_once(plan.pop("data"), plan["workers"])
     model: nn.Sequential = plan.pop("model")
-    shown = given.get("progress", "auto")
-    history = fit(model, *data.train, validation=data.validation, progress=shown, normalize=True, **plan)
-    if shown == "off":
+    history = fit(model, *data.train, validation=data.validation, progress=show, normalize=True, **plan)
+    if given.get("progress") == "off":
         print(f"done: {summary(history, Path(plan['out']))}")
     if data.test is not None:
         try:

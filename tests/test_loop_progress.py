@@ -49,6 +49,18 @@ def test_plain_lines() -> None:
     assert few.getvalue().splitlines() == ["data      some", "epoch done", "epoch done", "warning: a worker is slow"]
 
 
+def test_a_continued_run_knows_its_time_from_the_start() -> None:
+    stream = Terminal()
+    for shown in (Progress(), Plain(io.StringIO()), Rich(stream)):
+        assert shown.eta() == "?"
+        with shown.shown():
+            shown.begin(epochs=4, steps_per_epoch=5, images=300, known_images=100, known_s=40.0)
+            assert shown.eta() == "2:00"
+            shown.step(epoch=2, step=1, images=50, loss=1.0, images_per_s=1.0)
+            assert shown.eta() == "0:50"  # 250 images, at half the known 40 s for 100: the new half took no time
+    assert "ETA 2:00" in stream.getvalue()
+
+
 def test_the_live_line() -> None:
     stream = Terminal()
     steps(Rich(stream))

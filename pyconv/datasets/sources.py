@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from .files import reading, shown
 from .split import hold_out, subset
 from .synthetic import faces_source
 from .types import Dataset, Source, Split
+
+_log = logging.getLogger("pyconv")
 
 
 class Reader(NamedTuple):
@@ -108,6 +111,7 @@ def _read(text: str) -> Source:
     with reading(path):  # a folder may exist and yet not be open to us
         for reader in READERS:
             if reader.matches(path):
+                _log.info("reading %s", path.resolve().name)
                 return reader.read(path)
     raise DataError(f"{path}: not a form of data that pyconv reads; give {_FORMS}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,6 +37,9 @@ from .training import Training
 
 if TYPE_CHECKING:
     from ..nn import Sequential
+
+
+_log = logging.getLogger("pyconv")
 
 
 def fit(
@@ -208,9 +212,9 @@ def fit(
     if normalize is True or (normalize == "auto" and x.dtype == np.uint8 and model.normalization.identity):
         _normalize(model, x, labels)
     scales = _scales(model, x, None if validation is None else validation[0])
-    job, why = (job, "") if count is not None else _advised(model, len(x), job, resumed)
     with contextlib.ExitStack() as stack:
         stack.enter_context(show.shown())
+        job, why = (job, "") if count is not None else _advised(model, len(x), job, resumed)
         signals = stack.enter_context(StopSignals())
         training = Training(model, x, labels, validation, job, show, signals, target_accuracy, every)
         training.why, training.warnings = why, scales
@@ -222,6 +226,7 @@ def _advised(model: Sequential, images: int, job: Job, resumed: Path | None) -> 
     """The job with as many workers as pay here, or as the run that is resumed has; and the reason, for the log."""
     if resumed is not None:
         return dataclasses.replace(job, workers=int(read_config(resumed)["training"]["workers"])), ""
+    _log.info("timing the network, to choose the number of workers")
     workers, reason = advised_workers(model, images, job)
     why = f"workers auto: {workers}; {reason}"
     if workers > 1 or not (job.options or job.trace):

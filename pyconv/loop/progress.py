@@ -23,17 +23,26 @@ PLAIN_INTERVAL_S = 10.0
 class Progress:
     """Shows nothing but warnings (on stderr); the base of the others.
 
-    A run calls :meth:`begin` once, :meth:`step` after every step, and is inside :meth:`shown` all the while.
+    A run calls :meth:`begin` once, :meth:`step` after every step, and is inside :meth:`shown` all the while. A program
+    may be inside :meth:`heard` before the run and after it.
     """
 
     def __init__(self) -> None:
+        self._hearing = False
         self._epochs = self._steps = 0
         self._todo = self._images = 0
+        self._known_images, self._known_s = 0, 0.0
         self._started = time.monotonic()
 
-    def begin(self, *, epochs: int, steps_per_epoch: int, images: int) -> None:
-        """Say what is to come: epochs in all, steps in each, and images still to be trained on."""
+    def begin(
+        self, *, epochs: int, steps_per_epoch: int, images: int, known_images: int = 0, known_s: float = 0.0
+    ) -> None:
+        """Say what is to come: epochs in all, steps in each, and images still to be trained on.
+
+        A run that is continued knows its pace already: it took `known_s` seconds for the last `known_images`.
+        """
         self._epochs, self._steps, self._todo, self._images = epochs, steps_per_epoch, images, 0
+        self._known_images, self._known_s = known_images, known_s
         self._started = time.monotonic()
 
     def step(self, *, epoch: int, step: int, images: int, loss: float, images_per_s: float) -> None:
@@ -43,24 +52,37 @@ class Progress:
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Within it, records of pyconv's loggers are shown, and the live display, if any, lives."""
+        with self.heard(), self._display():
+            yield
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """Within it, records of pyconv's loggers are shown: before a run and after it."""
+        if self._hearing:  # they would be shown twice
+            yield
+            return
         logger = logging.getLogger("pyconv")
         handler = self._handler()
         before = logger.level
         logger.addHandler(handler)
         if before == logging.NOTSET:
             logger.setLevel(logging.INFO)
+        self._hearing = True
         try:
-            with self._display():
-                yield
+            yield
         finally:
+            self._hearing = False
             logger.setLevel(before)
             logger.removeHandler(handler)
 
     def eta(self) -> str:
         """Time left in the run, as ``m:ss``, from its pace so far; validation is part of the pace."""
-        if not self._images:
+        images, seconds = self._images, time.monotonic() - self._started if self._images else 0.0
+        if images < self._known_images:  # what came before counts the less, the more has been done since
+            images, seconds = self._known_images, seconds + self._known_s * (1 - images / self._known_images)
+        if not images:
             return "?"
-        left = (time.monotonic() - self._started) / self._images * max(self._todo - self._images, 0)
+        left = seconds / images * max(self._todo - self._images, 0)
         minutes, seconds = divmod(round(left), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
@@ -91,8 +113,12 @@ class Plain(Progress):
         self._interval = interval
         self._shown_at = time.monotonic()
 
-    def begin(self, *, epochs: int, steps_per_epoch: int, images: int) -> None:
-        super().begin(epochs=epochs, steps_per_epoch=steps_per_epoch, images=images)
+    def begin(
+        self, *, epochs: int, steps_per_epoch: int, images: int, known_images: int = 0, known_s: float = 0.0
+    ) -> None:
+        super().begin(
+            epochs=epochs, steps_per_epoch=steps_per_epoch, images=images, known_images=known_images, known_s=known_s
+        )
         self._shown_at = time.monotonic()
 
     def step(self, *, epoch: int, step: int, images: int, loss: float, images_per_s: float) -> None:
@@ -141,9 +167,14 @@ class Rich(Progress):
         )
         self._task: Any = None
 
-    def begin(self, *, epochs: int, steps_per_epoch: int, images: int) -> None:
-        super().begin(epochs=epochs, steps_per_epoch=steps_per_epoch, images=images)
-        self._task = self._bar.add_task("starting", total=steps_per_epoch, epoch="-", epochs=epochs)
+    def begin(
+        self, *, epochs: int, steps_per_epoch: int, images: int, known_images: int = 0, known_s: float = 0.0
+    ) -> None:
+        super().begin(
+            epochs=epochs, steps_per_epoch=steps_per_epoch, images=images, known_images=known_images, known_s=known_s
+        )
+        text = "starting" if not known_images else f"starting  ETA {self.eta()}"
+        self._task = self._bar.add_task(text, total=steps_per_epoch, epoch="-", epochs=epochs)
 
     def step(self, *, epoch: int, step: int, images: int, loss: float, images_per_s: float) -> None:
         super().step(epoch=epoch, step=step, images=images, loss=loss, images_per_s=images_per_s)

@@ -197,8 +197,15 @@ class Training:
         left = (job.epochs - position.epoch) * len(self.x) - position.images
         begun = position.total_steps
         try:
+            known_images, known_s = self._pace()
+            self.show.begin(
+                epochs=job.epochs,
+                steps_per_epoch=self.engine.steps_per_epoch,
+                images=left,
+                known_images=known_images,
+                known_s=known_s,
+            )
             self._announce()
-            self.show.begin(epochs=job.epochs, steps_per_epoch=self.engine.steps_per_epoch, images=left)
             with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported by step and learning rate
                 while not self._complete():
                     self._train_epoch()
@@ -333,9 +340,20 @@ class Training:
         if self.folder is not None:
             _log.info(f"run       {self.folder.path}")
         if self.position.total_steps:
-            _log.info(f"continues after epoch {self.position.epoch} and {self.position.step} steps of the next")
+            left = self.show.eta()
+            _log.info(
+                f"continues after epoch {self.position.epoch} and {self.position.step} steps of the next"
+                + (f", about {left} to go" if left != "?" else "")
+            )
         for change in self.changes:
             _log.info(f"          {change}")
+
+    def _pace(self) -> tuple[int, float]:
+        """Images of the last epoch that is done, or of the part of the first, and the seconds that they took."""
+        if self.history:
+            before = self.history[-2]["elapsed_s"] if len(self.history) > 1 else 0.0
+            return self.history[-1]["images"], self.history[-1]["elapsed_s"] - before
+        return self.position.images, self.position.seconds
 
     def _interrupted(self, saved: bool = False) -> Interrupted:
         """Write a checkpoint; the error that says how to go on."""

@@ -6,6 +6,7 @@ accuracy reached on them says that a network and its training work, not how well
 
 from __future__ import annotations
 
+import logging
 import sys
 from functools import lru_cache
 
@@ -13,11 +14,14 @@ import numpy as np
 
 from ...errors import InputError
 from ...values import integer
+from ..at_once import in_threads
 from ..fer2013 import CLASSES
 from ..types import Source, Split
 from .draw import SIDE, draw
 from .expressions import actions
 from .person import person
+
+_log = logging.getLogger("pyconv")
 
 TRAINING = 6_000
 """Faces in the training split of ``load("faces")``."""
@@ -71,6 +75,7 @@ def faces_source(*, limit: int | None, seed: int) -> Source:
 @lru_cache(maxsize=2)
 def _splits(n: int, seed: int) -> tuple[Split, Split]:
     """Training and validation faces; the caller must not change them."""
+    _log.info("drawing %s faces", f"{n + VALIDATION:,}")
     return _drawn(n, seed, 0), _drawn(VALIDATION, seed, 1)
 
 
@@ -78,19 +83,27 @@ def _drawn(n: int, seed: int, stream: int) -> Split:
     """Draw `n` faces of one of the seed's streams."""
     x = np.empty((n, SIDE, SIDE), np.uint8)
     y = np.empty(n, np.int64)
-    for block, start in enumerate(range(0, n, _BLOCK)):
-        count = min(_BLOCK, n - start)
-        rng = np.random.default_rng([seed, stream, block])
-        sevens = np.tile(np.arange(len(CLASSES)), (_BLOCK // len(CLASSES), 1))
-        labels = rng.permuted(sevens, axis=1).reshape(-1)
-        traits, moves = person(_BLOCK, rng), actions(labels, rng)
-        for first in range(0, count, _AT_ONCE):
-            some = slice(first, min(first + _AT_ONCE, count))
-            noise = rng.standard_normal((some.stop - first, SIDE, SIDE), np.float32)
-            x[start + first : start + some.stop] = draw(
-                {name: value[some] for name, value in traits.items()},
-                {name: value[some] for name, value in moves.items()},
-                noise,
-            )
-        y[start : start + count] = labels[:count]
+    for (start, stop), split in in_threads(
+        lambda span: _block(span[1] - span[0], seed, stream, span[0] // _BLOCK),
+        [(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)],
+    ):
+        x[start:stop], y[start:stop] = split
     return Split(x[..., None], y)
+
+
+def _block(count: int, seed: int, stream: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `count` faces of a block, and their labels."""
+    x = np.empty((count, SIDE, SIDE), np.uint8)
+    rng = np.random.default_rng([seed, stream, block])
+    sevens = np.tile(np.arange(len(CLASSES)), (_BLOCK // len(CLASSES), 1))
+    labels = rng.permuted(sevens, axis=1).reshape(-1)
+    traits, moves = person(_BLOCK, rng), actions(labels, rng)
+    for first in range(0, count, _AT_ONCE):
+        some = slice(first, min(first + _AT_ONCE, count))
+        noise = rng.standard_normal((some.stop - first, SIDE, SIDE), np.float32)
+        x[some] = draw(
+            {name: value[some] for name, value in traits.items()},
+            {name: value[some] for name, value in moves.items()},
+            noise,
+        )
+    return x, labels[:count]
