@@ -13,15 +13,15 @@ from .reporting.runs import distinct
 
 DESCRIPTION = "Write the paper's tables and figures from benchmarks' results, or a comparison of runs."
 EXAMPLES = """Files are results of pytest --benchmark-only (bench/results/*.json, or its
---benchmark-json FILE); folders are runs of pyconv.train. Both write report.md, pictures,
-and report.html, which needs no other file.
+--benchmark-json FILE); folders are runs of pyconv.train. Both write report.md,
+pictures, and report.html, which needs no other file.
 
 examples:
   python -m pyconv.report bench/results/*.json -o report
   python -m pyconv.report runs/one-worker runs/two-workers -o comparison
 
-exit status: 0 done; 1 the report cannot be written; 2 an argument, a file or a folder is
-wrong
+exit status: 0 done; 1 the report cannot be written; 2 an argument, a file or a folder
+is wrong
 """
 
 
