@@ -20,14 +20,20 @@ extensions = [
     "sphinx.ext.doctest",
     "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
     "sphinx-mathjax-offline",  # MathJax beside the pages: equations need no network
     "numpydoc",
+    "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
 
 html_theme = "furo"
 html_title = f"pyconv {release}"
+html_static_path = ["_static"]
+html_css_files = ["pyconv.css"]
 templates_path = ["_templates"]
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 exclude_patterns = [
     "_build",
     "_templates",
@@ -52,6 +58,9 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/tutorial_",
     "ignore_pattern": r"(^|/)my_",  # modules that a tutorial's workers import
     "within_subsection_order": "FileNameSortKey",
+    "backreferences_dir": "reference/generated/backreferences",  # which tutorials use a function
+    "doc_module": ("pyconv",),
+    "inspect_global_variables": True,
     "abort_on_example_error": True,
     "download_all_examples": False,
     "remove_config_comments": True,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pyconv import nn, train
 from pyconv.errors import Interrupted, PyconvError
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if not {"_build", "generated"} & set(page.parts))
+READMES = [DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md", "bench/README.md")]
 MODULES = ("pyconv", "pyconv.nn", "pyconv.optim", "pyconv.datasets", "pyconv.costmodel", "pyconv.parallel",
            "pyconv.parallel.rules", "pyconv.cuda", "pyconv.reporting")  # fmt: skip
 
@@ -22,6 +25,26 @@ MODULES = ("pyconv", "pyconv.nn", "pyconv.optim", "pyconv.datasets", "pyconv.cos
 def blocks(page: Path, language: str) -> list[str]:
     """The page's code blocks of one language."""
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def code_lines(page: Path) -> list[str]:
+    """The page's lines of code: fenced blocks, but neither directives nor messages, and indented ones."""
+    lines, fence = [], None
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            fence = line[3:].strip() if fence is None else None
+        elif (fence is None and line.startswith("    ")) or fence in ("", "python", "toml", "sh"):
+            lines.append(line)
+    return lines
+
+
+def test_the_front_picture_is_drawn_from_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    import draw_front
+
+    with Image.open(draw_front.PICTURE) as picture:
+        assert json.loads(picture.text["Description"]) == draw_front.figures(), "run: python docs/draw_front.py"
+    monkeypatch.delitem(sys.modules, "draw_front")
 
 
 @pytest.mark.parametrize("module_name", MODULES)
@@ -108,10 +131,17 @@ def test_what_a_peer_does_faster_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delitem(sys.modules, "generate")
 
 
-@pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *READMES], ids=lambda page: str(page.relative_to(DOCS.parent)))
+def test_code_fits_the_page(page: Path) -> None:
+    """A page shows 88 columns; the docs' style sheet breaks longer lines, which reads badly."""
+    assert [line for line in code_lines(page) if len(line) > 88] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, *READMES], ids=lambda page: str(page.relative_to(DOCS.parent)))
 def test_commands_on_pages_have_flags_that_exist(page: Path) -> None:
     known = {flag for action in train.parser()._actions for flag in action.option_strings}
-    for command in re.findall(r"python -m pyconv\.train(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for command in re.findall(r"python -m pyconv\.train(.*)$", text, re.MULTILINE):
         for flag in re.findall(r"(?<!\S)--[a-z-]+", command):
             assert flag in known, f"{page.name}: there is no flag {flag}"
 

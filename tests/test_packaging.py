@@ -21,7 +21,7 @@ TEXTS = [
         *(path for name in ("bench", "docs", "pyconv", "tests") for path in (ROOT / name).rglob("*")),
     )
     if path.is_file()
-    and (path.suffix in (".md", ".py", ".toml", ".rst", ".json") or path.name == "Makefile")
+    and (path.suffix in (".md", ".py", ".toml", ".rst") or path.name == "Makefile")
     and not {"_build", "generated", "auto_tutorials"} & set(path.parts)
 ]
 

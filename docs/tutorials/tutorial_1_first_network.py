@@ -30,7 +30,9 @@ fig, axes = plt.subplots(2, 7, figsize=(10, 3.2), layout="constrained")
 for label, name in enumerate(data.classes):
     for row in range(2):
         index = np.flatnonzero(data.train.y == label)[row]
-        axes[row, label].imshow(data.train.x[index, :, :, 0], cmap="gray", vmin=0, vmax=255)
+        axes[row, label].imshow(
+            data.train.x[index, :, :, 0], cmap="gray", vmin=0, vmax=255
+        )
         axes[row, label].axis("off")
     axes[0, label].set_title(name)
 plt.show()
@@ -80,16 +82,28 @@ history = pyconv.fit(
     progress="off",
 )
 for line in history:
-    print(f"epoch {line['epoch']}: loss {line['train_loss']:.3f}, validation accuracy {line['val_accuracy']:.1%}")
+    print(
+        f"epoch {line['epoch']}: loss {line['train_loss']:.3f}, "
+        f"validation accuracy {line['val_accuracy']:.1%}"
+    )
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 epochs = [line["epoch"] for line in history]
-left.plot(epochs, [line["train_loss"] for line in history], marker="o", label="training")
-left.plot(epochs, [line["val_loss"] for line in history], marker="s", label="validation")
+left.plot(
+    epochs, [line["train_loss"] for line in history], marker="o", label="training"
+)
+left.plot(
+    epochs, [line["val_loss"] for line in history], marker="s", label="validation"
+)
 left.set(xlabel="epoch", ylabel="cross-entropy (nats)", ylim=(0, None))
 left.legend()
-right.plot(epochs, [100 * line["val_accuracy"] for line in history], marker="s", color="tab:orange")
+right.plot(
+    epochs,
+    [100 * line["val_accuracy"] for line in history],
+    marker="s",
+    color="tab:orange",
+)
 right.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(0, 100))
 plt.show()
 
@@ -110,7 +124,14 @@ axis.set_xticks(range(len(data.classes)), data.classes, rotation=45, ha="right")
 axis.set_yticks(range(len(data.classes)), data.classes)
 axis.set(xlabel="predicted", ylabel="drawn as")
 for (true, guess), count in np.ndenumerate(confusion):
-    axis.text(guess, true, count, ha="center", va="center", color="white" if count > confusion.max() / 2 else "black")
+    axis.text(
+        guess,
+        true,
+        count,
+        ha="center",
+        va="center",
+        color="white" if count > confusion.max() / 2 else "black",
+    )
 plt.show()
 
 # %%

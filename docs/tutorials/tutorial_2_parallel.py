@@ -43,7 +43,15 @@ def train(data, **how):
     """Train a fresh network and give it back with the history of its run."""
     model = network()
     validation = (data.validation.x, data.validation.y)
-    history = pyconv.fit(model, data.train.x, data.train.y, validation=validation, seed=0, progress="off", **how)
+    history = pyconv.fit(
+        model,
+        data.train.x,
+        data.train.y,
+        validation=validation,
+        seed=0,
+        progress="off",
+        **how,
+    )
     return model, history
 
 
@@ -75,11 +83,15 @@ if __name__ == "__main__":
     histories = {}
     for rule in ("sync", "async", "ssp", "hogwild", "local", "easgd"):
         sgd = optim.SGD(0.02, momentum=0.9)
-        _, histories[rule] = train(faces, workers=2, batch_size=32, epochs=8, update=rule, optimizer=sgd)
+        _, histories[rule] = train(
+            faces, workers=2, batch_size=32, epochs=8, update=rule, optimizer=sgd
+        )
         last = histories[rule][-1]
         print(
-            f"{rule:8} accuracy {last['val_accuracy']:.1%}  compute {last['compute_s']:.2f} s  "
-            f"communication {last['communication_s']:.3f} s  staleness {last['staleness_mean']:.2f}"
+            f"{rule:8} accuracy {last['val_accuracy']:.1%}  "
+            f"compute {last['compute_s']:.2f} s  "
+            f"communication {last['communication_s']:.3f} s  "
+            f"staleness {last['staleness_mean']:.2f}"
         )
 
     fig, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")

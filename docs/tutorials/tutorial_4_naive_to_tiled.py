@@ -39,7 +39,9 @@ def by_hand(x, weight):
                     for i in range(kernel_height):
                         for j in range(kernel_width):
                             for c in range(channels):
-                                y[n, r, s, k] += x[n, r + i, s + j, c] * weight[i, j, c, k]
+                                y[n, r, s, k] += (
+                                    x[n, r + i, s + j, c] * weight[i, j, c, k]
+                                )
     return y
 
 
@@ -61,7 +63,17 @@ def seconds(call, least=0.3):
 def gflops(call, x, weight, output_pixels):
     """Billions of floating-point operations a second: two for every multiply-add."""
     kernel_height, kernel_width, channels, filters = weight.shape
-    return 2 * len(x) * output_pixels * kernel_height * kernel_width * channels * filters / seconds(call) / 1e9
+    return (
+        2
+        * len(x)
+        * output_pixels
+        * kernel_height
+        * kernel_width
+        * channels
+        * filters
+        / seconds(call)
+        / 1e9
+    )
 
 
 rate = {"Python loops": gflops(lambda: by_hand(*small), *small, output_pixels=64)}
@@ -84,7 +96,9 @@ def measure(name, algorithm):
     """Verify, then time one algorithm on one thread."""
 
     def call():
-        return pyconv.conv2d(x, weight, padding=1, backend="serial", algorithm=algorithm)
+        return pyconv.conv2d(
+            x, weight, padding=1, backend="serial", algorithm=algorithm
+        )
 
     assert np.abs(call() - expected).max() < 1e-4 * np.abs(expected).max()
     rate[name] = gflops(call, x, weight, output_pixels=24 * 24)
@@ -116,7 +130,11 @@ measure("compiled loops", "naive")
 # loads, where the naive loop has one of a number for 2.
 
 fig, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
-titles = {left: "input: 14 pixels, one channel", middle: "weights: 2 vectors of filters", right: "sums in registers"}
+titles = {
+    left: "input: 14 pixels, one channel",
+    middle: "weights: 2 vectors of filters",
+    right: "sums in registers",
+}
 for axis, title in titles.items():
     axis.set_title(title, fontsize=10)
     axis.set_aspect("equal")
@@ -124,12 +142,18 @@ for axis, title in titles.items():
 for row in range(3):
     for column in range(16):
         used = row == 1 and 1 <= column <= 14
-        left.add_patch(Rectangle((column, 2 - row), 0.9, 0.9, color="tab:blue" if used else "#dddddd"))
+        left.add_patch(
+            Rectangle(
+                (column, 2 - row), 0.9, 0.9, color="tab:blue" if used else "#dddddd"
+            )
+        )
 left.set(xlim=(-0.5, 16.5), ylim=(-6, 9))
 for vector in range(2):
     middle.add_patch(Rectangle((4.2 * vector, 1), 4, 0.9, color="tab:orange"))
     for pixel in range(14):
-        right.add_patch(Rectangle((4.2 * vector, 13 - pixel), 4, 0.9, color="tab:green"))
+        right.add_patch(
+            Rectangle((4.2 * vector, 13 - pixel), 4, 0.9, color="tab:green")
+        )
 middle.set(xlim=(-4, 12.5), ylim=(-6, 9))
 right.set(xlim=(-4, 12.5), ylim=(-0.5, 14.5))
 plt.show()
@@ -177,10 +201,15 @@ for name, size in (("winograd_2x2", "2×2"), ("winograd_4x4", "4×4")):
 fig, axis = plt.subplots(figsize=(8, 3), layout="constrained")
 bars = axis.barh(list(rate), list(rate.values()), color="tab:blue")
 axis.bar_label(bars, [f"{value:.3g}" for value in rate.values()], padding=3)
-axis.set(xscale="log", xlabel="GFLOP/s on one core", xlim=(None, 3 * max(rate.values())))
+axis.set(
+    xscale="log", xlabel="GFLOP/s on one core", xlim=(None, 3 * max(rate.values()))
+)
 axis.invert_yaxis()
 plt.show()
-print(f"register tiles are {rate['register tiles'] / rate['compiled loops']:.0f} times the compiled loops")
+print(
+    f"register tiles are {rate['register tiles'] / rate['compiled loops']:.0f} times "
+    "the compiled loops"
+)
 
 # %%
 # Which is best depends on the layer
@@ -192,7 +221,11 @@ print(f"register tiles are {rate['register tiles'] / rate['compiled loops']:.0f}
 # where the vectors are wide and there are registers enough. The backward pass has all these forms as well: the input's
 # gradient is a convolution with turned filters, the filters' gradient a sum of outer products.
 
-layers = {"1→32, 5×5": (24, 1, 32, 5), "16→32, 3×3": (24, 16, 32, 3), "64→64, 3×3": (12, 64, 64, 3)}
+layers = {
+    "1→32, 5×5": (24, 1, 32, 5),
+    "16→32, 3×3": (24, 16, 32, 3),
+    "64→64, 3×3": (12, 64, 64, 3),
+}
 table = {}
 for name, (size, channels, filters, kernel) in layers.items():
     images = rng.standard_normal((8, size, size, channels), dtype=np.float32)
@@ -200,17 +233,23 @@ for name, (size, channels, filters, kernel) in layers.items():
     for algorithm in ("naive", "direct", "winograd", "auto"):
 
         def call(images=images, weights=weights, algorithm=algorithm):
-            return pyconv.conv2d(images, weights, padding="same", backend="serial", algorithm=algorithm)
+            return pyconv.conv2d(
+                images, weights, padding="same", backend="serial", algorithm=algorithm
+            )
 
         try:
-            table[algorithm, name] = gflops(call, images, weights, output_pixels=size * size)
+            table[algorithm, name] = gflops(
+                call, images, weights, output_pixels=size * size
+            )
         except pyconv.PyconvError as refused:
             print(f"{name}: {refused}")
 
 fig, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
 for shift, algorithm in enumerate(("naive", "direct", "winograd", "auto")):
     heights = [table.get((algorithm, name), 0) for name in layers]
-    axis.bar(np.arange(len(layers)) + 0.2 * (shift - 1.5), heights, 0.18, label=algorithm)
+    axis.bar(
+        np.arange(len(layers)) + 0.2 * (shift - 1.5), heights, 0.18, label=algorithm
+    )
 axis.set_xticks(range(len(layers)), layers)
 axis.set_ylabel("GFLOP/s on one core")
 axis.legend(frameon=False)
@@ -236,7 +275,10 @@ for count in counts:
     results.append(call())
     times.append(seconds(call))
 for count, taken in zip(counts, times, strict=True):
-    print(f"{count} threads: {1e3 * taken:.2f} ms, {times[0] / taken:.2f} times one thread")
+    print(
+        f"{count} threads: {1e3 * taken:.2f} ms, "
+        f"{times[0] / taken:.2f} times one thread"
+    )
 print("the same bits:", all(np.array_equal(results[0], other) for other in results))
 
 # %%

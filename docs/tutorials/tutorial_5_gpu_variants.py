@@ -35,56 +35,97 @@ from pyconv.shapes import conv_geometry
 
 layer = conv_geometry((128, 24, 24, 32), (3, 3, 32, 64), padding=1)
 problem = Problem.forward(layer)
-print(f"{problem.pixels} output pixels × {layer.k} filters, {problem.multiply_adds / 1e9:.2f} billion multiply-adds")
+print(
+    f"{problem.pixels} output pixels × {layer.k} filters, "
+    f"{problem.multiply_adds / 1e9:.2f} billion multiply-adds"
+)
 
 # %%
 # Tiles depend on the GPU. This one is an A100 in the two figures that matter; a description is enough to ask.
 
-gpu = SimpleNamespace(name="described only", capability=(8, 0), multiprocessors=108, shared_bytes=48 * 1024)
+gpu = SimpleNamespace(
+    name="described only",
+    capability=(8, 0),
+    multiprocessors=108,
+    shared_bytes=48 * 1024,
+)
 
 
 def kernel(file, start, end):
-    """The lines of a .cu file from the one that begins with `start` to the one before `end`."""
+    """The lines of a .cu file from the one that begins with `start` up to `end`."""
     lines = (Path(cuda.__file__).parent / file).read_text(encoding="utf-8").splitlines()
     first = next(i for i, line in enumerate(lines) if line.strip().startswith(start))
-    last = next(i for i, line in enumerate(lines) if i > first and line.strip().startswith(end))
+    last = next(
+        i for i, line in enumerate(lines) if i > first and line.strip().startswith(end)
+    )
     return "\n".join(lines[first:last])
 
 
 def grid(axis, title, height, width):
     """An image of height × width pixels."""
-    axis.set(title=title, xlim=(-1.5, width + 0.5), ylim=(height + 0.5, -1.5), aspect="equal")
+    axis.set(
+        title=title, xlim=(-1.5, width + 0.5), ylim=(height + 0.5, -1.5), aspect="equal"
+    )
     axis.set(xticks=[], yticks=[])
-    axis.add_patch(Rectangle((0, 0), width, height, facecolor="#f4f4f4", edgecolor="none"))
+    axis.add_patch(
+        Rectangle((0, 0), width, height, facecolor="#f4f4f4", edgecolor="none")
+    )
     axis.hlines(range(height + 1), 0, width, colors="#dddddd", linewidth=0.5)
     axis.vlines(range(width + 1), 0, height, colors="#dddddd", linewidth=0.5)
 
 
 def fill(axis, row, column, height, width, color, label=None):
     """Colour some pixels."""
-    axis.add_patch(Rectangle((column, row), width, height, facecolor=color, edgecolor="black", label=label, alpha=0.75))
+    axis.add_patch(
+        Rectangle(
+            (column, row),
+            width,
+            height,
+            facecolor=color,
+            edgecolor="black",
+            label=label,
+            alpha=0.75,
+        )
+    )
 
 
 BLOCK, SHARED, THREAD = "#9ecae1", "#a1d99b", "#fd8d3c"
 
 
 def picture(name, tile_h, tile_w, in_shared, per_thread=((0, 0),), at=(8, 8)):
-    """One block on the output, and the input that it needs; in orange one thread's part."""
+    """One block on the output and the input that it needs; orange is a thread's."""
     row, column = at
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
     figure.suptitle(name)
     grid(left, "input, one of 32 channels", layer.h, layer.w)
     grid(right, "output, one of 64 filters", layer.oh, layer.ow)
     if in_shared:
-        fill(left, row - 1, column - 1, tile_h + 2, tile_w + 2, SHARED, "in shared memory")
+        fill(
+            left,
+            row - 1,
+            column - 1,
+            tile_h + 2,
+            tile_w + 2,
+            SHARED,
+            "in shared memory",
+        )
     fill(right, row, column, tile_h, tile_w, BLOCK, "one block")
     for i, (down, across) in enumerate(per_thread):
-        fill(right, row + down, column + across, 1, 1, THREAD, None if i else "one thread")
+        fill(
+            right,
+            row + down,
+            column + across,
+            1,
+            1,
+            THREAD,
+            None if i else "one thread",
+        )
     down, across = np.max(per_thread, axis=0)
     low_down, low_across = np.min(per_thread, axis=0)
     left.add_patch(
-        Rectangle((column + low_across - 1, row + low_down - 1), across - low_across + 3, down - low_down + 3,
-                  fill=False, edgecolor=THREAD, linewidth=2, label="what the thread reads")
+        Rectangle((column + low_across - 1, row + low_down - 1),
+                  across - low_across + 3, down - low_down + 3, fill=False,
+                  edgecolor=THREAD, linewidth=2, label="what the thread reads")
     )  # fmt: skip
     for axis in (left, right):
         axis.legend(loc="lower right", fontsize="small")
@@ -149,15 +190,28 @@ picture("shared_input_filter", tile["TILE_H"], tile["TILE_W"], in_shared=True)
 # :func:`pyconv.cuda.tune` times the likely ones on your GPU and remembers the fastest.
 
 with cuda.use(gpu):
-    tiles = [best for best, _ in zip(block_tuned.candidates(problem, "float32"), range(5))]
+    tiles = [
+        best for best, _ in zip(block_tuned.candidates(problem, "float32"), range(5))
+    ]
     for one in tiles:
-        print(f"{one.cost(problem, 4, gpu.multiprocessors):10.0f} cycles estimated: {one}")
+        print(
+            f"{one.cost(problem, 4, gpu.multiprocessors):10.0f} cycles estimated: {one}"
+        )
 best = tiles[0]
 print(kernel("block_tuned.cu", "for (int c = 0; c < TILE_C", "int n = n0 + tn"))
-across = best.tile_w // best.out_p  # a thread's pixels lie so far apart, so that neighbours read neighbours
+across = (
+    best.tile_w // best.out_p
+)  # a thread's pixels lie so far apart, so that neighbours read neighbours
 row, column = (0, 0) if best.tile_h + best.tile_w > 24 else (8, 0)
 own = [(0, p * across) for p in range(best.out_p)]
-picture("block_tuned", best.tile_h, best.tile_w, in_shared=True, per_thread=own, at=(row, column))
+picture(
+    "block_tuned",
+    best.tile_h,
+    best.tile_w,
+    in_shared=True,
+    per_thread=own,
+    at=(row, column),
+)
 
 # %%
 # 5. implicit_gemm: the convolution as a product of matrices
@@ -171,21 +225,46 @@ picture("block_tuned", best.tile_h, best.tile_w, in_shared=True, per_thread=own,
 
 with cuda.use(gpu):
     gemm, shares = implicit_gemm.choose(
-        problem.pixels, layer.k, problem.taps * layer.c, layer.groups, 4, gpu.multiprocessors, True
+        problem.pixels,
+        layer.k,
+        problem.taps * layer.c,
+        layer.groups,
+        4,
+        gpu.multiprocessors,
+        True,
     )
-print(f"tile {gemm.m} pixels × {gemm.n} filters, {gemm.per_m} × {gemm.per_n} a thread, the sum in {shares} share(s)")
+print(
+    f"tile {gemm.m} pixels × {gemm.n} filters, {gemm.per_m} × {gemm.per_n} a thread, "
+    f"the sum in {shares} share(s)"
+)
 figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
-axis.set(xlim=(-20, 430), ylim=(330, -120), aspect="equal", title="implicit_gemm: y = A w, the first 256 rows of A")
+axis.set(
+    xlim=(-20, 430),
+    ylim=(330, -120),
+    aspect="equal",
+    title="implicit_gemm: y = A w, the first 256 rows of A",
+)
 axis.axis("off")
-for x, y, width, height, words in ((0, 0, 288, 256, "A: pixels × 288, never in memory"), (320, 0, 64, 256, "y"),
-                                   (320, -100, 64, 72, "w (drawn shorter)")):  # fmt: skip
-    axis.add_patch(Rectangle((x, y), width, height, facecolor="#f4f4f4", edgecolor="black"))
-    axis.text(x + width / 2, y + height + 4, words, ha="center", va="top", fontsize="small")
+for x, y, width, height, words in (
+    (0, 0, 288, 256, "A: pixels × 288, never in memory"),
+    (320, 0, 64, 256, "y"),
+    (320, -100, 64, 72, "w (drawn shorter)"),
+):
+    axis.add_patch(
+        Rectangle((x, y), width, height, facecolor="#f4f4f4", edgecolor="black")
+    )
+    axis.text(
+        x + width / 2, y + height + 4, words, ha="center", va="top", fontsize="small"
+    )
 axis.add_patch(Rectangle((96, 0), 8, gemm.m, facecolor=SHARED, edgecolor="black"))
-axis.add_patch(Rectangle((104, 0), 8, gemm.m, facecolor=SHARED, edgecolor="black", alpha=0.4))
+axis.add_patch(
+    Rectangle((104, 0), 8, gemm.m, facecolor=SHARED, edgecolor="black", alpha=0.4)
+)
 axis.add_patch(Rectangle((320, -76), gemm.n, 2, facecolor=SHARED, edgecolor="black"))
 axis.add_patch(Rectangle((320, 0), gemm.n, gemm.m, facecolor=BLOCK, edgecolor="black"))
-axis.add_patch(Rectangle((320, 0), gemm.per_n, gemm.per_m, facecolor=THREAD, edgecolor="none"))
+axis.add_patch(
+    Rectangle((320, 0), gemm.per_n, gemm.per_m, facecolor=THREAD, edgecolor="none")
+)
 plt.show()
 
 # %%
@@ -206,7 +285,8 @@ with cuda.use(gpu):
 print(fused)
 written = first.n * first.oh * first.ow * first.k
 print(
-    f"numbers written: {written / 1e6:.1f} million without pooling in the kernel, {written / 4e6:.1f} million with it"
+    f"numbers written: {written / 1e6:.1f} million without pooling in the kernel, "
+    f"{written / 4e6:.1f} million with it"
 )
 print("and, without it, read again by ReLU and by pooling, which write again")
 
@@ -219,15 +299,33 @@ print("and, without it, read again by ReLU and by pooling, which write again")
 names = [name for name in pyconv.algorithms("cuda") if name != "first_layer"]
 with cuda.use(gpu):
     counts = {name: traffic.forward(name, layer) for name in names}
-print("numbers a multiply-add   from global   from shared   to shared   bytes of global memory in all")
+print(
+    "numbers a multiply-add   from global   from shared   to shared   global memory, MB"
+)
 for name, count in counts.items():
-    each = [n / count.multiply_adds for n in (count.global_reads, count.shared_reads, count.shared_writes)]
-    print(f"{name:22} {each[0]:13.4f} {each[1]:13.4f} {each[2]:11.4f} {4 * count.global_reads / 1e6:12.0f} MB")
+    each = [
+        n / count.multiply_adds
+        for n in (count.global_reads, count.shared_reads, count.shared_writes)
+    ]
+    print(
+        f"{name:22} {each[0]:13.4f} {each[1]:13.4f} {each[2]:11.4f} "
+        f"{4 * count.global_reads / 1e6:19.0f}"
+    )
 
 figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
 at = np.arange(len(names))
-axis.bar(at - 0.2, [c.global_reads / c.multiply_adds for c in counts.values()], 0.4, label="global memory")
-axis.bar(at + 0.2, [c.shared_reads / c.multiply_adds for c in counts.values()], 0.4, label="shared memory")
+axis.bar(
+    at - 0.2,
+    [c.global_reads / c.multiply_adds for c in counts.values()],
+    0.4,
+    label="global memory",
+)
+axis.bar(
+    at + 0.2,
+    [c.shared_reads / c.multiply_adds for c in counts.values()],
+    0.4,
+    label="shared memory",
+)
 axis.set(xticks=at, xticklabels=names, ylabel="numbers read a multiply-add")
 axis.legend()
 plt.show()
@@ -258,7 +356,9 @@ if (why_not := pyconv.backends()["cuda"]) is None:
         pyconv.conv2d(*there, **how)  # compiles
         alone = timing.kernels(lambda how=how: pyconv.conv2d(*there, **how), calls=10)
         whole = timing.whole(lambda how=how: pyconv.conv2d(x, w, **how), calls=3)
-        print(f"{name:22} {1e3 * alone:8.3f} ms alone, {1e3 * whole:8.3f} ms with copies")
+        print(
+            f"{name:22} {1e3 * alone:8.3f} ms alone, {1e3 * whole:8.3f} ms with copies"
+        )
 else:
     print(f"not run: {why_not}")
 

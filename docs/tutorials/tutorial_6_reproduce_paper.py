@@ -24,68 +24,40 @@ cost model is drawn by itself and for Fig. 4. Figs. 1 and 3 go the same way: ``b
 # The paper times five layers, from the serial loop to a tuned GPU kernel. It does not give their shapes; pyconv takes
 # the five convolutions of its network ``fer``, so only the ratios between columns can be compared, not the
 # milliseconds. Every benchmark verifies its result before it times it, and lets all candidates take turns.
+#
+# ``quick`` runs one file of ``bench/`` on small sizes and reads what it left, ``as_text`` makes a table of that and
+# ``seconds_in_all`` adds up the layers; they are in :download:`my_benchmarks.py <../tutorials/my_benchmarks.py>`.
 
-import subprocess
-import sys
-import tempfile
 import textwrap
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from my_benchmarks import as_text, quick, seconds_in_all
 
 from pyconv import costmodel, nn
-from pyconv.reporting import paper, read_results
-
-folders = (Path.cwd(), *Path.cwd().parents)
-source = next((folder for folder in folders if (folder / "bench" / "bench_table1_variants.py").is_file()), None)
-if source is None:
-    sys.exit("run this in pyconv's source folder: it runs the benchmarks in bench/")
-
-
-def benchmark(name):
-    """Run one file of bench/ with --quick; returns what it measured."""
-    with tempfile.TemporaryDirectory() as results:
-        call = ["-m", "pytest", "-q", "--benchmark-only", "--quick", f"bench/bench_{name}.py", "--results", results]
-        done = subprocess.run([sys.executable, *call], cwd=source, capture_output=True, text=True)
-        if done.returncode:
-            last = (done.stdout + done.stderr).strip().splitlines()[-1]
-            sys.exit(f"bench/bench_{name}.py could not be run: {last}")
-        return read_results(sorted(Path(results).glob("*.json")))
-
+from pyconv.reporting import paper
 
 if __name__ == "__main__":
-    table_1 = benchmark("table1_variants")
-    versions = (f"{name} {version}" for name, version in table_1.versions.items())
-    print(textwrap.fill(", ".join([table_1.machine["cpu"], table_1.machine["instruction_set"], *versions]), 90))
-    records = sorted(table_1.of("table1"), key=lambda record: record["case"])
-    cases = list(dict.fromkeys(record["case"] for record in records))
-    columns = list(dict.fromkeys(record["column"] for record in records if record["median_s"] is not None))
-    median = {(r["column"], r["case"]): r["median_s"] for r in records if r["median_s"] is not None}
-    print("", *cases, "", sep="\n")
-    print(f"{'ms':28}", *(f"{case.partition(':')[0]:>8}" for case in cases))
-    for column in columns:
-        cells = (f"{1e3 * median[column, case]:8.3f}" if (column, case) in median else f"{'–':>8}" for case in cases)
-        print(f"{column:28}", *cells)
-    missing = {}
-    for record in records:
-        if record["unavailable"]:
-            missing.setdefault(record["unavailable"], {})[record["column"]] = None
-    for reason, names in missing.items():
-        print(textwrap.fill(f"could not run here: {', '.join(names)} ({reason})", 90))
+    table_1 = quick("table1_variants")
+    print(as_text(table_1, "table1"))
 
 # %%
 # Columns that cannot run here say why: nothing is ever replaced by another backend, and no number is made up. The
 # same as a picture, all five layers together, as multiples of the serial loop:
 
 if __name__ == "__main__":
-    whole = [column for column in columns if all((column, case) in median for case in cases)]
-    totals = {column: sum(median[column, case] for case in cases) for column in whole}
-    times_faster = {column: totals["serial naive"] / own for column, own in totals.items()}
+    totals = seconds_in_all(table_1, "table1")
+    times_faster = {
+        column: totals["serial naive"] / own for column, own in totals.items()
+    }
     fig, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
     bars = axis.barh(list(times_faster), list(times_faster.values()))
     axis.bar_label(bars, [f"{ratio:.3g}" for ratio in times_faster.values()], padding=3)
-    axis.set(xscale="log", xlabel="times faster than the serial loop", xlim=(0.8, 4 * max(times_faster.values())))
+    axis.set(
+        xscale="log",
+        xlabel="times faster than the serial loop",
+        xlim=(0.8, 4 * max(times_faster.values())),
+    )
     axis.invert_yaxis()
     plt.show()
 
@@ -102,8 +74,15 @@ if __name__ == "__main__":
 
     fig, axis = plt.subplots(figsize=(8, 3), layout="constrained")
     places = np.arange(len(paper.TABLE_2))
-    axis.bar(places - 0.2, list(paper.TABLE_2.values()), 0.38, label="printed in Table II")
-    axis.bar(places + 0.2, [paper.ratio(variant) for variant in paper.TABLE_2], 0.38, label="from the printed Table I")
+    axis.bar(
+        places - 0.2, list(paper.TABLE_2.values()), 0.38, label="printed in Table II"
+    )
+    axis.bar(
+        places + 0.2,
+        [paper.ratio(variant) for variant in paper.TABLE_2],
+        0.38,
+        label="from the printed Table I",
+    )
     axis.set_xticks(places, list(paper.TABLE_2))
     axis.set_ylabel("serial over variant")
     axis.legend(frameon=False)
@@ -128,22 +107,47 @@ if __name__ == "__main__":
 # know.
 
 if __name__ == "__main__":
-    fig_2 = [record for record in benchmark("fig2_image_sizes").of("fig2") if record["median_s"] is not None]
-    serial = {record["x"]: record for record in fig_2 if record["column"] == "serial naive"}
+    fig_2 = [
+        record
+        for record in quick("fig2_image_sizes").of("fig2")
+        if record["median_s"] is not None
+    ]
+    serial = {
+        record["x"]: record for record in fig_2 if record["column"] == "serial naive"
+    }
     fig, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    for column in dict.fromkeys(record["column"] for record in fig_2 if record["column"] != "serial naive"):
+    for column in dict.fromkeys(
+        record["column"] for record in fig_2 if record["column"] != "serial naive"
+    ):
         own = [record for record in fig_2 if record["column"] == column]
         sides = [record["x"] for record in own]
         middle, low, high = (
             np.array([serial[record["x"]]["median_s"] / record[key] for record in own])
             for key in ("median_s", "q3_s", "q1_s")
         )
-        bars = axis.errorbar(sides, middle, [middle - low, high - middle], fmt="o-", capsize=3, label=column)
+        bars = axis.errorbar(
+            sides,
+            middle,
+            [middle - low, high - middle],
+            fmt="o-",
+            capsize=3,
+            label=column,
+        )
         known = [record for record in own if record.get("predicted_s")]
-        predicted = [serial[record["x"]]["predicted_s"] / record["predicted_s"] for record in known]
-        axis.plot([record["x"] for record in known], predicted, ":", color=bars[0].get_color())
+        predicted = [
+            serial[record["x"]]["predicted_s"] / record["predicted_s"]
+            for record in known
+        ]
+        axis.plot(
+            [record["x"] for record in known], predicted, ":", color=bars[0].get_color()
+        )
     axis.plot([], [], ":", color="#444", label="cost model")
-    axis.set(xscale="log", ylim=(0, None), xlabel="image side, pixels", ylabel="times faster than the serial loop")
+    axis.set(
+        xscale="log",
+        ylim=(0, None),
+        xlabel="image side, pixels",
+        ylabel="times faster than the serial loop",
+    )
     axis.set_xticks(sorted(serial), sorted(serial))
     axis.set_xticks([], minor=True)
     axis.legend(frameon=False)
@@ -160,14 +164,24 @@ if __name__ == "__main__":
 if __name__ == "__main__":
     machine = costmodel.calibrate("serial", seconds=0.01)
     print(machine)
-    constants = {"t_c": machine.rate("serial", "naive").value, "t_s": machine.t_s.value, "t_b": machine.t_b.value}
+    constants = {
+        "t_c": machine.rate("serial", "naive").value,
+        "t_s": machine.t_s.value,
+        "t_b": machine.t_b.value,
+    }
     processes = np.unique(np.geomspace(1, 1024, 60).astype(int))
     fig, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     for size in (28, 48, 128, 512):
         speedups = [costmodel.speedup(int(p), size, 5, **constants) for p in processes]
         axis.plot(processes, speedups, label=f"{size}×{size} pixels, 5×5 kernel")
     axis.plot(processes, processes, color="#999", linewidth=0.8, label="ideal")
-    axis.set(xscale="log", yscale="log", xlabel="processes", ylabel="speed-up by equation (8)", ylim=(0.5, 1100))
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="processes",
+        ylabel="speed-up by equation (8)",
+        ylim=(0.5, 1100),
+    )
     axis.legend(frameon=False)
     plt.show()
 
@@ -187,12 +201,15 @@ if __name__ == "__main__":
     model = nn.build("fer")
     steps = costmodel.measure(model, 64, backend="serial", seconds=1.0)
     counts = [1, 2, 4, 8, 16]
-    fig, (time_axis, speed_axis) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    fig, (time_axis, speed_axis) = plt.subplots(
+        1, 2, figsize=(9, 3.6), layout="constrained"
+    )
     for update in ("sync", "async", "hogwild", "local"):
         epochs = [
             costmodel.predict(
-                model, 64, workers, update, backend="serial", threads=1, calibration=machine,
-                gradient_s=steps.gradient_s, update_s=steps.update_s, spread=steps.spread,
+                model, 64, workers, update, backend="serial", threads=1,
+                calibration=machine, gradient_s=steps.gradient_s,
+                update_s=steps.update_s, spread=steps.spread,
             )
             for workers in counts
         ]  # fmt: skip
