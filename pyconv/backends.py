@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from . import runlog
 from . import threads as _threads
 from .arrays import as_array, no_array
 from .errors import BackendUnavailable, DtypeError, ShapeError
 from .values import choice
 
-_log = logging.getLogger("pyconv")
+_log = runlog.logger("pyconv")
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 

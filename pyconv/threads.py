@@ -6,11 +6,11 @@ scheduler will give.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from pathlib import Path
 
+from . import runlog
 from .errors import InputError, shown
 from .values import integer
 
@@ -20,7 +20,7 @@ OPENMPS = "OMP_NUM_THREADS"
 MOST = max(1024, os.cpu_count() or 1)
 """More threads than this are a slip: starting them would exhaust the system's, not make anything faster."""
 
-_log = logging.getLogger("pyconv")
+_log = runlog.logger("pyconv")
 _importing_process = os.getpid()
 _warned_of_fork = False
 

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "pyconv"
 
 # Imports run from a later row to an earlier one, never back (rows of the design's section 3).
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors", "descriptors", "files", "plotting", "interrupts", "values", "documents", "shapes", "threads"),
+    ("errors", "descriptors", "files", "plotting", "interrupts", "runlog", "values", "documents", "shapes", "threads"),
     ("reference", "_cpu", "cuda"),
     ("backends", "arrays"),
     ("ops",),
@@ -85,6 +85,16 @@ def test_only_the_commands_print() -> None:
         if " print(" in path.read_text() and path.relative_to(PACKAGE).parts[0].removesuffix(".py") not in commands
     ]
     assert guilty == []
+
+
+def test_loggers_are_those_that_a_run_hears() -> None:
+    guilty = [
+        str(path.relative_to(PACKAGE))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if re.search(r"= logging\.getLogger\(.pyconv|= logging\.getLogger\(__name__", path.read_text())
+        and path.name not in ("runlog.py", "progress.py")  # that sets its level
+    ]
+    assert guilty == [], "take runlog.logger(name): logging.getLogger's may be disabled by the program"
 
 
 def test_the_kernels_guide_names_every_file() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pyconv import runlog
 from pyconv.errors import UnknownNameError
 from pyconv.loop import progress
 from pyconv.loop.evaluation import merge_statistics
@@ -18,7 +19,7 @@ from pyconv.loop.progress import Plain, Progress, Rich, choose
 
 def steps(shown: Progress, epochs: int = 2, steps_per_epoch: int = 5) -> None:
     """What a run tells its progress."""
-    log = logging.getLogger("pyconv")
+    log = runlog.logger("pyconv")
     with shown.shown():
         log.info("data      some")
         shown.begin(epochs=epochs, steps_per_epoch=steps_per_epoch, images=epochs * steps_per_epoch * 10)
@@ -142,6 +143,13 @@ def test_loggers_are_left_as_they_were() -> None:
     before = (logger.level, list(logger.handlers))
     steps(Plain(io.StringIO()))
     assert (logger.level, list(logger.handlers)) == before
+
+
+def test_the_programs_level_is_the_displays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("pyconv"), "level", logging.WARNING)
+    stream = io.StringIO()
+    steps(Plain(stream))
+    assert stream.getvalue() == "warning: a worker is slow\n"
 
 
 def test_figures_of_two_stretches_of_an_epoch() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import runlog
 from ..errors import DataError, InputError, UnknownNameError, is_text, unknown_name
 from ..errors import shown as shown_value
 from ..values import integer, real
@@ -21,7 +21,7 @@ from .split import hold_out, subset
 from .synthetic import faces_source
 from .types import Dataset, Source, Split
 
-_log = logging.getLogger("pyconv")
+_log = runlog.logger("pyconv")
 
 
 class Reader(NamedTuple):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import runlog
 from ..backends import NAMES as BACKENDS
 from ..datasets import Split, normalization
 from ..descriptors import open_standard
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..nn import Sequential
 
 
-_log = logging.getLogger("pyconv")
+_log = runlog.logger("pyconv")
 
 
 def fit(

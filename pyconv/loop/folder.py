@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
+from .. import runlog
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError, InputError, RunError
 from ..files import regular, write_atomically
@@ -30,7 +31,7 @@ from ..values import path as as_path
 if TYPE_CHECKING:
     from ..nn import Sequential
 
-_log = logging.getLogger("pyconv")
+_log = runlog.logger("pyconv")
 
 CONFIG, METRICS, MODEL, LOG, CURVES = "config.toml", "metrics.jsonl", "model.safetensors", "log.txt", "curves.png"
 TEST = "test.json"
@@ -197,7 +198,7 @@ class RunFolder:
         try:
             fcntl.flock(self._handler.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._handler.close()
+            self._handler.end()
             raise InputError(f"{path}: another process is training in this folder; wait for it or stop it") from None
         except OSError:  # a file system without locks: nothing to be had
             pass
@@ -328,12 +329,8 @@ class RunFolder:
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
         """Within it, what pyconv's loggers say goes to ``log.txt`` too."""
-        logger = logging.getLogger("pyconv")
-        logger.addHandler(self._handler)
-        try:
+        with runlog.heard_by(self._handler):
             yield
-        finally:
-            logger.removeHandler(self._handler)
 
     def note(self, text: str) -> None:
         """Write a line to ``log.txt`` alone."""
@@ -341,7 +338,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Let another process have the folder."""
-        self._handler.close()
+        self._handler.end()
 
     def __enter__(self) -> RunFolder:
         return self
@@ -362,6 +359,13 @@ class _LogFile(logging.FileHandler):
         """The open file's, to lock it by."""
         assert self.stream is not None  # opened when it was made
         return self.stream.fileno()
+
+    def close(self) -> None:
+        """Do nothing: ``logging.config.dictConfig`` closes every handler there is, and the run goes on."""
+
+    def end(self) -> None:
+        """Close the file, and with it release its lock."""
+        super().close()
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say nothing."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from .. import runlog
 from ..values import choice
 
 CHOICES = ("auto", "rich", "plain", "off")
@@ -64,16 +65,17 @@ class Progress:
         logger = logging.getLogger("pyconv")
         handler = self._handler()
         before = logger.level
-        logger.addHandler(handler)
         if before == logging.NOTSET:
             logger.setLevel(logging.INFO)
+        else:
+            handler.setLevel(max(handler.level, before))  # the program's wish; log.txt holds everything all the same
         self._hearing = True
         try:
-            yield
+            with runlog.heard_by(handler):
+                yield
         finally:
             self._hearing = False
             logger.setLevel(before)
-            logger.removeHandler(handler)
 
     def eta(self) -> str:
         """Time left in the run, as ``m:ss``, from its pace so far; validation is part of the pace."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import math
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import runlog
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError, DivergedError, InputError, Interrupted, RunError
 from ..parallel import Engine, Job, StepReport, engine_for, rule_for
@@ -28,7 +28,7 @@ from .signals import StopSignals
 if TYPE_CHECKING:
     from ..nn import Sequential
 
-_log = logging.getLogger("pyconv")
+_log = runlog.logger("pyconv")
 
 # Of the settings that a checkpoint remembers, those that may differ when a run is continued; it then says so.
 MAY_CHANGE = ("epochs", "lr")

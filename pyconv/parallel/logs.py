@@ -8,14 +8,21 @@ rest of its own pipe, and nobody else's.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import queue
+import sys
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from multiprocessing_logging import MultiProcessingHandler
+
+from .. import runlog
+
+_PLAIN = (str, int, float, type(None))
 
 
 class PipeQueue:
@@ -29,10 +36,18 @@ class PipeQueue:
         self._connection.send(item)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Receive, or raise ``queue.Empty``; ``EOFError`` when the worker is gone and all is read."""
+        """Receive, or raise ``queue.Empty``; ``EOFError`` when the worker is gone and all is read.
+
+        What cannot be read, for the parent lacks a module that the worker has, becomes a record that says so.
+        """
         if not self._connection.poll(timeout):
             raise queue.Empty
-        return self._connection.recv()
+        data = self._connection.recv_bytes()
+        try:
+            return ForkingPickler.loads(data)
+        except Exception as error:
+            text = f"Logging error: a worker's record cannot be read: {type(error).__name__}: {error}"
+            return logging.LogRecord("pyconv.parallel", logging.ERROR, __file__, 0, text, None, None)
 
     def qsize(self) -> int:
         """0 when nothing can be read."""
@@ -47,12 +62,13 @@ class PipeQueue:
 
 
 class _Relay(logging.Handler):
-    """Hands a record to the logger of its name in this process."""
+    """Says in this process what a worker has said."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        logger = logging.getLogger(record.name)
-        if logger.isEnabledFor(record.levelno):
-            logger.handle(record)
+        try:
+            runlog.deliver(record)
+        except Exception:  # a handler of the program's own failed: the worker is heard all the same
+            self.handleError(record)
 
 
 class WorkerLog(MultiProcessingHandler):
@@ -72,6 +88,13 @@ class WorkerLog(MultiProcessingHandler):
     def queue(self, value: Any) -> None:
         value.close()  # the queue that the base class makes is never used
 
+    def close(self) -> None:
+        """Do nothing: ``logging.config.dictConfig`` closes every handler there is, and workers go on."""
+
+    def end(self) -> None:
+        """Hear no more, once all is read that was sent."""
+        super().close()
+
 
 class _Ranked(QueueHandler):
     """Sends records to the parent, each marked with its worker."""
@@ -87,13 +110,38 @@ class _Ranked(QueueHandler):
         record.message = record.msg
         return record
 
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Send the record; where something in it cannot be sent, what is said and when, and then say so."""
+        try:
+            super().enqueue(record)
+        except OSError:
+            raise
+        except Exception:
+            plain = {name: value for name, value in vars(record).items() if isinstance(value, _PLAIN)}
+            super().enqueue(logging.makeLogRecord(plain))
+            raise
+
     def handleError(self, record: logging.LogRecord) -> None:
-        """The parent is gone or does not read: there is nobody to tell."""
+        """Say what is wrong with a record; unless the parent is gone or does not read: there is nobody to tell."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            return
+        with contextlib.suppress(Exception):
+            text = (
+                f"[worker {self._worker}] Logging error: {type(error).__name__}: {error}; message {record.msg!r}, "
+                f"from {record.pathname}:{record.lineno}"
+            )
+            super().enqueue(logging.makeLogRecord({**_SAID, "name": record.name, "msg": text, "message": text}))
+
+
+_SAID = {"levelno": logging.ERROR, "levelname": "ERROR"}
 
 
 def send_logs(worker: int, sender: Connection, level: int) -> None:
     """In a worker process: let every log record and every warning go to the parent, and nowhere else."""
+    handler = _Ranked(worker, sender)
     root = logging.getLogger()
-    root.handlers[:] = [_Ranked(worker, sender)]
+    root.handlers[:] = [handler]
     root.setLevel(level)
+    runlog.heard_by_alone(handler)
     logging.captureWarnings(True)

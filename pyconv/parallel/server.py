@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import runlog
 from ..errors import CheckpointError, InputError
 from . import _atomics as atomics
 from . import store as s
@@ -31,7 +32,7 @@ from .worker import Setup, describe_model
 if TYPE_CHECKING:
     from ..nn import Sequential
 
-_log = logging.getLogger("pyconv.parallel")
+_log = runlog.logger("pyconv.parallel")
 
 POLL_S = 0.05  # between two looks at the progress of the workers
 GRACE_S = 2.0  # for workers to leave before they are killed

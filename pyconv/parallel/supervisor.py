@@ -6,7 +6,6 @@ It is a thread, so that it also watches while the parent's main thread validates
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import runlog
 from ..errors import DivergedError, InputError, PyconvError, WorkerError
 from . import guard
 from . import store as s
@@ -35,7 +35,7 @@ from .worker import PARENTS_SIGNALS, Setup, main
 if TYPE_CHECKING:
     from ..optim import Optimizer
 
-_log = logging.getLogger("pyconv.parallel")
+_log = runlog.logger("pyconv.parallel")
 
 LOOK_S = 0.25  # between two looks at heartbeats; a death is noticed at once
 STOPPED_S = 2.0  # without a heartbeat, in the stopped state
@@ -395,7 +395,7 @@ class Supervisor:
                     os.environ[name] = value
 
     def _close_log(self, member: Member) -> None:
-        member.log.close()
+        member.log.end()
 
 
 def _stacks(last_words: Segment) -> str:
@@ -409,7 +409,7 @@ def _kill(member: Member) -> None:
     if member.process.is_alive():
         member.process.kill()
     member.process.join()
-    member.log.close()
+    member.log.end()
 
 
 def _duration(seconds: float) -> str:

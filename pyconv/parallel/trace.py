@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import os
 import stat
 import threading
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import runlog
 from ..errors import InputError
 from . import _atomics as atomics
 from . import store as s
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..nn import Sequential
     from .store import Store
 
-_log = logging.getLogger("pyconv.parallel")
+_log = runlog.logger("pyconv.parallel")
 
 RING = 4096  # events of a lane that wait for the parent at most
 

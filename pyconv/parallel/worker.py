@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import runlog
 from ..descriptors import open_standard
 from ..errors import BackendUnavailable, RunError
 from . import _atomics as atomics
@@ -38,7 +39,7 @@ EXIT_FAILED = 1  # it has left a message
 # The parent alone decides what these mean when they go to the whole group, as Ctrl-C does.
 PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_log = logging.getLogger("pyconv.parallel")
+_log = runlog.logger("pyconv.parallel")
 
 
 #: Errors whose one line says all there is to say.

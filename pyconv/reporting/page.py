@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import html
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import runlog
 from ..errors import RunError
 from ..files import write_atomically
 from ..plotting import content, own_style, why
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_log = logging.getLogger("pyconv.reporting")
+_log = runlog.logger("pyconv.reporting")
 
 
 @dataclass(frozen=True)

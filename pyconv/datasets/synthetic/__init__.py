@@ -6,12 +6,12 @@ accuracy reached on them says that a network and its training work, not how well
 
 from __future__ import annotations
 
-import logging
 import sys
 from functools import lru_cache
 
 import numpy as np
 
+from ... import runlog
 from ...errors import InputError
 from ...values import integer
 from ..at_once import in_threads
@@ -21,7 +21,7 @@ from .draw import SIDE, draw
 from .expressions import actions
 from .person import person
 
-_log = logging.getLogger("pyconv")
+_log = runlog.logger("pyconv")
 
 TRAINING = 6_000
 """Faces in the training split of ``load("faces")``."""
