@@ -24,7 +24,7 @@ from .files import write_atomically
 from .nn import InputRange, Normalization, Sequential, from_config
 
 FORMAT = "pyconv checkpoint"
-VERSION = 2
+VERSION = 3
 
 
 def fingerprint(model: Sequential) -> str:

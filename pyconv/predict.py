@@ -15,7 +15,7 @@ from .checkpoint import Checkpoint
 from .command import Parser, command, script
 from .datasets import read_image
 from .errors import InputError, is_text
-from .loop.folder import CHECKPOINT, MODEL
+from .loop.folder import BEST, CHECKPOINT, MODEL
 
 EXAMPLES = """The network's classes are printed with their probabilities, the most probable first.
 
@@ -37,6 +37,9 @@ def parser() -> Parser:
     )
     made.add_argument("model", metavar="RUN_DIR", help="a run folder, or a model's .safetensors file")
     made.add_argument("images", metavar="IMAGE", nargs="+", help="PNG or JPEG files")
+    made.add_argument(
+        "--best", action="store_true", help="of a run folder: the model of the epoch with the best validation accuracy"
+    )
     made.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     return made
 
@@ -47,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if not is_text(args.model):
         raise InputError(f"{args.model!r}: the name of the model must be UTF-8 text; rename the file or folder")
-    model = load_model(Path(args.model))
+    model = load_model(Path(args.model), best=args.best)
     if len(model.input_shape) != 3:
         raise InputError(f"{args.model}: the network takes vectors of {model.input_shape[0]} numbers, not images")
     read = [_read(path, model.input_shape) for path in args.images]
@@ -74,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def load_model(place: Path) -> nn.Sequential:
-    """The network of a run folder, or of a model file.
+def load_model(place: Path, *, best: bool = False) -> nn.Sequential:
+    """The network of a run folder, after its last epoch or its best one, or of a model file.
 
     A run that was stopped in its first epoch has no model file yet: its checkpoint serves.
 
@@ -84,6 +87,10 @@ def load_model(place: Path) -> nn.Sequential:
     CheckpointError, InputError
         If there is none, or it cannot be read.
     """
+    if best:
+        if not (place / BEST).exists():
+            raise InputError(f"{place}: there is no {BEST} in it; --best takes a run folder with validated epochs")
+        return nn.load(place / BEST)
     if not place.is_dir():
         return nn.load(place)
     if (place / MODEL).exists():

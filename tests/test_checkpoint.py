@@ -86,7 +86,7 @@ def test_a_flipped_bit_in_the_numbers_is_found(data: st.DataObject, tmp_path_fac
 
 
 def _write(path: Path, **changes: object) -> None:
-    content = {"format": "pyconv checkpoint", "version": 2, **changes}
+    content = {"format": "pyconv checkpoint", "version": 3, **changes}
     save_file({"parameters": np.zeros(3, np.float32)}, path, {"pyconv": json.dumps(content)})
 
 
@@ -101,7 +101,7 @@ def _write(path: Path, **changes: object) -> None:
         (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "[1]"}), "not a checkpoint of pyconv"),
         (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "1" * 5000}), "not a checkpoint of pyconv"),
         (lambda path: save_file({"w": np.zeros(3)}, path, {"pyconv": "[" * 99999}), "not a checkpoint of pyconv"),
-        (lambda path: _write(path, version=1), "version 1; this pyconv reads version 2"),
+        (lambda path: _write(path, version=1), "version 1; this pyconv reads version 3"),
         (lambda path: _write(path, format="pyconv model"), "not a checkpoint of pyconv"),
         (lambda path: _write(path), "checksum"),
     ],

@@ -194,7 +194,15 @@ def test_train_from_start_to_end(place: Path, tmp_path: Path) -> None:
                  "validation accuracy", "images/s", f"run folder runs/{out.name}"):  # fmt: skip
         assert text in done.stdout, text
     assert "\x1b" not in done.stdout
-    names = {"config.toml", "metrics.jsonl", "checkpoint", "model.safetensors", "log.txt", "curves.png"}
+    names = {
+        "config.toml",
+        "metrics.jsonl",
+        "checkpoint",
+        "model.safetensors",
+        "best.safetensors",
+        "log.txt",
+        "curves.png",
+    }
     assert {path.name for path in out.iterdir()} == names
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
@@ -594,7 +602,7 @@ def spoil(path: Path, how: str) -> None:
     ("how", "message"),
     [
         ("truncated", "last.safetensors: not a readable checkpoint, it is truncated or damaged"),
-        ("version", "a checkpoint of version 9; this pyconv reads version 2"),
+        ("version", "a checkpoint of version 9; this pyconv reads version 3"),
         ("foreign", "last.safetensors: not a checkpoint of pyconv"),
         ("config", "config.toml: cannot be read as a run's settings"),
         ("format", "settings of format 2, this pyconv reads 1"),

@@ -58,6 +58,8 @@ def test_a_run_on_the_gpu_equals_one_on_the_cpu(how: dict) -> None:
     host, expected = fitted("serial", **how)
     np.testing.assert_allclose(there.flat, host.flat, atol=1e-4)
     assert history[-1]["train_loss"] == pytest.approx(expected[-1]["train_loss"], rel=1e-3)
+    assert [line["train_accuracy"] for line in history] == [line["train_accuracy"] for line in expected]
+    assert 0.3 < history[-1]["train_accuracy"] < 1
     assert history[-1]["val_loss"] == pytest.approx(expected[-1]["val_loss"], rel=1e-3)
 
 

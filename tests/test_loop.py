@@ -116,7 +116,15 @@ def test_it_learns_and_reports(undisturbed: tuple[nn.Sequential, list[dict[str, 
 
 def test_the_run_folder(undisturbed: tuple[nn.Sequential, list[dict[str, Any]], Path]) -> None:
     model, history, out = undisturbed
-    names = {"checkpoint", "config.toml", "curves.png", "log.txt", "metrics.jsonl", "model.safetensors"}
+    names = {
+        "best.safetensors",
+        "checkpoint",
+        "config.toml",
+        "curves.png",
+        "log.txt",
+        "metrics.jsonl",
+        "model.safetensors",
+    }
     assert {path.name for path in out.iterdir()} == names
     assert list((out / "checkpoint").iterdir()) == [out / CHECKPOINT]
     assert [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()] == history
@@ -156,6 +164,8 @@ def _assert_same(out: Path, model: nn.Sequential, history: list[dict[str, Any]],
     np.testing.assert_array_equal(mine.parameters, theirs.parameters)
     np.testing.assert_array_equal(model.flat, theirs.parameters)
     np.testing.assert_array_equal(nn.load(out / "model.safetensors").flat, theirs.parameters)
+    best = [nn.load(folder / "best.safetensors") for folder in (out, reference)]
+    np.testing.assert_array_equal(best[0].flat, best[1].flat)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
@@ -472,7 +482,9 @@ def test_a_folder_that_holds_a_run_is_not_written_over(undisturbed: Any) -> None
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("name", ["curves.png", "metrics.jsonl", "model.safetensors", "log.txt", "test.json"])
+@pytest.mark.parametrize(
+    "name", ["curves.png", "metrics.jsonl", "model.safetensors", "best.safetensors", "log.txt", "test.json"]
+)
 def test_a_file_of_the_users_own_is_not_written_over(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(InputError, match=f"holds {name} already, which a run would write over"):

@@ -15,7 +15,7 @@ def draw(history: list[dict[str, Any]], path: Path) -> None:
     Parameters
     ----------
     history : list of dict
-        Lines of metrics: ``epoch, train_loss, val_loss, val_accuracy``; the last two may be None.
+        Lines of metrics: ``epoch, train_loss, train_accuracy, val_loss, val_accuracy``; the last two may be None.
     path : Path
         PNG file, replaced.
 
@@ -40,6 +40,11 @@ def _png(history: list[dict[str, Any]]) -> bytes:
     loss, accuracy = figure.subplots(1, 2)
     epochs = [line["epoch"] for line in history]
     loss.plot(epochs, [line["train_loss"] for line in history], "o-", markersize=3, label="training")
+    accurate = [line for line in history if line.get("train_accuracy") is not None]
+    accuracy.plot(
+        [line["epoch"] for line in accurate], [100 * line["train_accuracy"] for line in accurate], "o-", markersize=3,
+        label="training",
+    )  # fmt: skip
     validated = [line for line in history if line["val_loss"] is not None]
     if validated:
         at = [line["epoch"] for line in validated]
@@ -47,12 +52,10 @@ def _png(history: list[dict[str, Any]]) -> bytes:
         accuracy.plot(
             at, [100 * line["val_accuracy"] for line in validated], "s-", markersize=3, color="C1", label="validation"
         )
-        accuracy.legend(frameon=False)
-    else:
-        accuracy.text(0.5, 0.5, "no validation data", ha="center", va="center", transform=accuracy.transAxes)
     loss.set(xlabel="epoch", ylabel="cross-entropy, nats")
     loss.legend(frameon=False)
     accuracy.set(xlabel="epoch", ylabel="accuracy, %")
+    accuracy.legend(frameon=False)
     for axes in (loss, accuracy):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

@@ -1,8 +1,9 @@
 """The run folder: the files that a training run leaves, and the rules about writing them.
 
 ``config.toml`` repeats the run, ``metrics.jsonl`` has a line per epoch, ``checkpoint/`` the state to continue from,
-``model.safetensors`` the model after the last finished epoch, ``log.txt`` what was said, ``curves.png`` a picture;
-``test.json`` how the finished model does on the images that the data keeps for a test, where it keeps any.
+``model.safetensors`` the model after the last finished epoch and ``best.safetensors`` after the one with the best
+validation accuracy, ``log.txt`` what was said, ``curves.png`` a picture; ``test.json`` how the finished model does on
+the images that the data keeps for a test, where it keeps any.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _log = runlog.logger("pyconv")
 
 CONFIG, METRICS, MODEL, LOG, CURVES = "config.toml", "metrics.jsonl", "model.safetensors", "log.txt", "curves.png"
-TEST = "test.json"
+TEST, BEST = "test.json", "best.safetensors"
 CHECKPOINT = Path("checkpoint") / "last.safetensors"
 CONFIG_FORMAT = 1
 
@@ -110,7 +111,7 @@ def check_free(place: Path | NewFolder) -> None:
                 f"{path}: this folder holds a run already; continue it with "
                 f"`{resume_command(path)}` or choose another folder"
             )
-        for name in (METRICS, MODEL, LOG, CURVES, TEST, CHECKPOINT):
+        for name in (METRICS, MODEL, BEST, LOG, CURVES, TEST, CHECKPOINT):
             # The log of a run that was killed before its settings were written is there, and empty.
             if os.path.lexists(path / name) and not (name == LOG and _is_empty(path / name)):
                 raise InputError(
@@ -248,7 +249,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what a killed process had half written; nobody else writes here, the folder is locked."""
-        for name in (CONFIG, METRICS, MODEL, CURVES, TEST, CHECKPOINT):
+        for name in (CONFIG, METRICS, MODEL, BEST, CURVES, TEST, CHECKPOINT):
             whole = self.path / name
             for half in (*whole.parent.glob(f".{whole.name}.*.tmp"), *whole.parent.glob(f".{whole.name}.*.partial")):
                 with contextlib.suppress(OSError):
@@ -298,8 +299,15 @@ class RunFolder:
 
     def save_model(self, model: Sequential) -> None:
         """Replace ``model.safetensors``."""
+        self._save(model, MODEL)
+
+    def save_best(self, model: Sequential) -> None:
+        """Replace ``best.safetensors``."""
+        self._save(model, BEST)
+
+    def _save(self, model: Sequential, name: str) -> None:
         try:
-            model.save(self.path / MODEL)
+            model.save(self.path / name)
         except CheckpointError as error:
             raise RunError(str(error)) from None
 

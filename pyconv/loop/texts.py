@@ -53,8 +53,9 @@ def summary(history: Sequence[Mapping[str, Any]], folder: Path | None) -> str:
     if last["val_accuracy"] is not None:
         best = max(history, key=lambda line: line["val_accuracy"])
         text = f"validation accuracy {100 * last['val_accuracy']:.2f} %"
+        kept = "" if folder is None else ", kept as best.safetensors"
         if best["val_accuracy"] > last["val_accuracy"]:
-            text += f" (best {100 * best['val_accuracy']:.2f} % after epoch {best['epoch']})"
+            text += f" (best {100 * best['val_accuracy']:.2f} % after epoch {best['epoch']}{kept})"
         parts.append(text)
     if "seconds_to_target" in last:
         parts.append(f"target reached in {last['seconds_to_target']:.1f} s")

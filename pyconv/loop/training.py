@@ -47,6 +47,7 @@ class _Position:
     """In the epoch that runs, as the three below."""
     loss_sum: float = 0.0
     """Sum over images, so that the mean continues to the same bits after a resume."""
+    correct: int = 0
     seconds: float = 0.0
     statistics: dict[str, Any] = field(default_factory=dict)
     statistics_images: int = 0
@@ -112,6 +113,8 @@ class Training:
         if resumed is not None:
             self.folder.write_config(config)  # type: ignore[union-attr]
             self.folder.rewrite_metrics(self.history)  # type: ignore[union-attr]
+            if not self.position.step:
+                self._keep_best()
         elif out is not None:
             self._begin(stack, out, config)
 
@@ -257,6 +260,7 @@ class Training:
         position.total_steps = report.step
         position.images += report.images
         position.loss_sum += report.loss * report.images
+        position.correct += report.correct
         position.seconds += report.seconds
         if not math.isfinite(report.loss):
             raise self._diverged(f"the loss became {report.loss} at step {report.step}")
@@ -288,6 +292,7 @@ class Training:
             "seconds": round(position.seconds, 4),
             "images_per_s": round(texts.rate(position.images, position.seconds), 2),
             "train_loss": position.loss_sum / position.images,
+            "train_accuracy": position.correct / position.images,
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
             "lr": job.learning_rate(max(position.total_steps, 1), self.engine.steps_per_epoch),
@@ -304,9 +309,22 @@ class Training:
             self.folder.append_metrics(line)
             self.folder.save_model(self.model)
             self._save_checkpoint()
+            self._keep_best()
         _log.info("%s", texts.epoch(line, job.epochs))
         if self.signals.received and not self._complete():
             raise self._interrupted(saved=True)
+
+    def _keep_best(self) -> None:
+        """Keep the model beside the last one if the epoch that has just ended has the best validation accuracy so far.
+
+        After the checkpoint: a run that was killed in between comes back to this place, and a best model of an epoch
+        that is repeated otherwise, as the rules that race may do, is never left behind.
+        """
+        found = [line["val_accuracy"] for line in self.history]
+        if self.folder is None or not found or found[-1] is None:
+            return
+        if found[-1] > max((value for value in found[:-1] if value is not None), default=-1.0):
+            self.folder.save_best(self.model)
 
     # ---- what a run says, and how it ends
 

@@ -29,6 +29,11 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray, run: Run) -> tuple[flo
     return float(losses.mean(dtype=np.float64)), gradient
 
 
+def count_correct(logits: np.ndarray, labels: np.ndarray) -> int:
+    """How many of the ``(N, classes)`` logits are largest at their label."""
+    return int(np.count_nonzero(logits.argmax(axis=1) == labels))
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Class probabilities from ``(N, classes)`` logits: ``exp(z) / sum exp(z)``, without overflow."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -14,6 +14,7 @@ from pyconv.cuda.array import DeviceArray, empty, to_device, zeros
 from pyconv.errors import PyconvError
 
 from .layer import Step, in_layer
+from .losses import count_correct
 from .run import Run
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class OnDevice:
         self._flat_host: np.ndarray | None = None
         self._gradient_host: np.ndarray | None = None
         self._fetching: list[Any] = []
+        self._logits: DeviceArray | None = None
         self._normalization: tuple[Any, DeviceArray, DeviceArray] | None = None
         n, m = (
             sum(_size(p.shape) for p in known.values()) for known in (architecture.parameters, architecture.buffers)
@@ -242,6 +244,7 @@ class OnDevice:
         run.gradients = self._gradients  # type: ignore[assignment]
         examples, labels = batch.arrived()
         logits = self.forward(batch, normalization, run, examples)
+        self._logits = logits
         losses: Any = run.kept((-1, "losses"), (batch.size,))
         error: Any = run.kept((-1, "error"), logits.shape)
         layers.softmax_cross_entropy(logits, labels, losses, error, 1 / batch.size)  # type: ignore[arg-type]
@@ -250,6 +253,11 @@ class OnDevice:
             if fetch:
                 self._fetch(self._steps[position])
         return losses
+
+    def correct(self, labels: np.ndarray) -> int:
+        """How many examples of the last :meth:`begin` have their largest logit at their label, of these `labels`."""
+        assert self._logits is not None
+        return count_correct(self._logits.get(), labels)
 
 
 class OptimizerOnDevice:

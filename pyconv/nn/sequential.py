@@ -24,7 +24,7 @@ from .architecture import Architecture, Summary
 from .initialisation import fill
 from .input_range import InputRange
 from .layer import Layer, Shape, Step, in_layer
-from .losses import cross_entropy, softmax
+from .losses import count_correct, cross_entropy, softmax
 from .normalization import Normalization
 from .run import Run, Workspace
 from .vectors import check_memory, check_vector, size_of, views_of
@@ -97,6 +97,7 @@ class Sequential:
         self._workspace = Workspace()
         self._gradient_views: tuple[np.ndarray | None, dict[str, np.ndarray]] = (None, {})
         self._default_threads: int | None = None
+        self._correct = 0
         self._there: OnDevice | None = None
         self.backend: str = "auto"
         self.threads: int | None = None
@@ -223,6 +224,11 @@ class Sequential:
     def least_batch(self) -> int:
         """Examples that a batch of training needs: 2 with a BatchNorm that sees one number a channel, else 1."""
         return self._architecture.least_batch
+
+    @property
+    def correct(self) -> int:
+        """Examples of the last :meth:`loss_and_gradient` whose largest logit was their label's."""
+        return self._correct
 
     def config(self) -> dict[str, Any]:
         """Everything but the values.
@@ -416,8 +422,12 @@ class Sequential:
             losses = there.begin(batch, *how, fetch=True)
             there.pull_gradient(out)
             there.pull(None, self._flat_buffers)
-            return float(losses.get().mean(dtype=np.float64)), out
-        loss, grad = cross_entropy(self._forward(examples, run), targets, run)
+            loss = float(losses.get().mean(dtype=np.float64))
+            self._correct = there.correct(targets)
+            return loss, out
+        logits = self._forward(examples, run)
+        self._correct = count_correct(logits, targets)
+        loss, grad = cross_entropy(logits, targets, run)
         error: np.ndarray | None = grad
         for position in range(len(self._steps) - 1, self._first_trainable - 1, -1):
             assert error is not None

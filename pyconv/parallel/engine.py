@@ -128,12 +128,15 @@ class StepReport:
         Mean loss over those images, before the update.
     seconds : float
         Wall-clock seconds since the report before it (or since the epoch was asked for).
+    correct : int
+        Of the images, those whose largest logit was their label's, before the update.
     """
 
     step: int
     images: int
     loss: float
     seconds: float
+    correct: int
 
 
 def epoch_order(labels: np.ndarray, job: Job, epoch: int, least: int) -> EpochOrder:
@@ -265,7 +268,7 @@ class InProcess(Engine):
             loss = self._one_step(epoch, order.batch(step, 0))
             now = time.perf_counter()
             self._compute_s += now - last
-            yield StepReport(self._step, order.count(step), loss, now - last)
+            yield StepReport(self._step, order.count(step), loss, now - last, self._model.correct)
             last = time.perf_counter()
 
     def _one_step(self, epoch: int, indices: np.ndarray) -> float:

@@ -49,9 +49,10 @@ class OnGPU(InProcess):
                 if step + 1 < order.steps:
                     staged = self._staged(epoch, order, step + 1)
                 loss = float(losses.get().mean(dtype=np.float64))
+                correct = network.correct(self._labels[order.batch(step, 0)])
                 now = time.perf_counter()
                 self._compute_s += now - last
-                yield StepReport(self._step, order.count(step), loss, now - last)
+                yield StepReport(self._step, order.count(step), loss, now - last, correct)
                 last = time.perf_counter()
         except GeneratorExit:
             self._pull()

@@ -43,6 +43,7 @@ class Progress:
         for table in (self._store.unit_push, self._store.unit_pulled, self._store.unit_time):
             table[:] = 0
         self._store.unit_loss[:] = 0
+        self._store.unit_correct[:] = 0
         self._store.unit_states[:] = s.FREE
         self._store.unit_states[:done] = s.USED
         self._finished = list(range(done))
@@ -72,8 +73,8 @@ class Progress:
         staleness = store.unit_push[pushed] - 1 - store.unit_pulled[pushed]
         self._staleness += np.bincount(np.clip(staleness, 0, STALENESS - 1), minlength=STALENESS)
 
-    def reports(self) -> Iterator[tuple[int, float]]:
-        """Images and mean loss of each step that has not been reported yet."""
+    def reports(self) -> Iterator[tuple[int, float, int]]:
+        """Images, mean loss and correct images of each step that has not been reported yet."""
         self.look()
         lanes = self._store.plan.lanes
         while (self.reported + 1) * lanes <= len(self._finished):
@@ -82,7 +83,7 @@ class Progress:
             images = sum(counts)
             losses = self._store.unit_loss[units]
             self.reported += 1
-            yield images, float(np.dot(losses, counts)) / max(images, 1)
+            yield images, float(np.dot(losses, counts)) / max(images, 1), int(self._store.unit_correct[units].sum())
 
     def take_staleness(self) -> np.ndarray:
         """Histogram of the staleness of the pushes since the last call, ``(256,)``."""
@@ -94,6 +95,7 @@ class Progress:
         return {
             "used": (self._store.unit_states == s.USED).astype(np.uint8),
             "losses": self._store.unit_loss.copy(),
+            "correct": self._store.unit_correct.copy(),
             "finished": np.array(self._finished, np.int64),
         }
 
@@ -101,6 +103,7 @@ class Progress:
         """Take that up."""
         store = self._store
         store.unit_loss[:] = state["losses"]
+        store.unit_correct[:] = state["correct"]
         store.unit_states[:] = np.where(state["used"] > 0, s.USED, s.FREE)
         for table in (store.unit_push, store.unit_pulled, store.unit_time):
             table[:] = 0

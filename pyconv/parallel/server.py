@@ -143,10 +143,10 @@ class ParameterServer:
             while True:
                 event = store.head(s.PARENT_EVENT)
                 self._supervisor.check()
-                for images, loss in self._progress.reports():
+                for images, loss, correct in self._progress.reports():
                     now = time.perf_counter()
                     step = epoch * self.steps_per_epoch + self._progress.reported
-                    yield StepReport(step, images, loss, now - last)
+                    yield StepReport(step, images, loss, now - last, correct)
                     last = now
                 if self._progress.reported == self.steps_per_epoch and self._at_rest():
                     return

@@ -122,6 +122,7 @@ class Plan:
         for name in ("unit_lane", "unit_push", "unit_pulled", "unit_time"):
             layout.add(name, (self.units,), np.int64)
         layout.add("unit_loss", (self.units,), np.float64)
+        layout.add("unit_correct", (self.units,), np.int64)
         layout.add("centre", (n,), kind)
         layout.add("buffers", (2, lanes, self.buffers), kind)
         layout.add("gradients", (lanes, n), kind)
@@ -166,6 +167,8 @@ class Store:
         Who did each mini-batch of the epoch, as which push, at parameters of which age, and when (monotonic ns).
     unit_loss : (units,) float64 ndarray
         Mean loss of each mini-batch.
+    unit_correct : (units,) int64 ndarray
+        Images of each mini-batch whose largest logit was their label's.
 
     Raises
     ------
@@ -188,6 +191,7 @@ class Store:
         self.unit_lane, self.unit_push = arrays["unit_lane"], arrays["unit_push"]
         self.unit_pulled, self.unit_time = arrays["unit_pulled"], arrays["unit_time"]
         self.unit_loss: np.ndarray = arrays["unit_loss"]
+        self.unit_correct: np.ndarray = arrays["unit_correct"]
         self.centre: np.ndarray = arrays["centre"]
         self.buffers: np.ndarray = arrays["buffers"]
         self.gradients: np.ndarray = arrays["gradients"]

@@ -169,6 +169,7 @@ class Trainer:
             step=lane.epoch * lane.steps + lane.step,
             first=order.span(lane.step, place)[0],
         )
+        self._store.unit_correct[unit] = self._model.correct
         done = time.monotonic_ns()
         words[s.DATA_NS] += ready - began
         words[s.COMPUTE_NS] += done - ready
