@@ -7,14 +7,16 @@ import contextlib
 import errno
 import functools
 import io
+import logging
 import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, Protocol, TextIO
 
+from . import runlog
 from .descriptors import open_standard, open_streams, silence
 from .errors import InputError, Interrupted, PyconvError
 from .interrupts import NOTHING, as_usual, expect_late_ones
@@ -242,3 +244,12 @@ def _signals_like_ctrl_c() -> Any:
     finally:
         with contextlib.suppress(ValueError):
             as_usual()
+
+
+@contextlib.contextmanager
+def notes_shown() -> Iterator[None]:
+    """Within it, what there is to say about the data while it is read goes to standard error, a line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("pyconv: note: %(message)s"))
+    with runlog.heard_by(handler):
+        yield

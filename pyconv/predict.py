@@ -12,8 +12,10 @@ import numpy as np
 
 from . import nn
 from .checkpoint import Checkpoint
-from .command import Parser, command, script
-from .datasets import read_image
+from .command import Parser, command, notes_shown, script
+from .datasets.decoding import decode_all
+from .datasets.folder import described, images_under
+from .datasets.images import FORMAT_NAMES, Picture
 from .errors import InputError, is_text
 from .loop.folder import BEST, CHECKPOINT, MODEL
 
@@ -22,6 +24,7 @@ EXAMPLES = """The network's classes are printed with their probabilities, the mo
 examples:
   python -m pyconv.predict runs/2026-01-31-120000 face.png
   python -m pyconv.predict model.safetensors photos/*.jpg --json
+  python -m pyconv.predict runs/photos new-photos
 
 exit status: 0 done; 2 the arguments, the model or an image are wrong (then nothing is
 printed)
@@ -36,7 +39,7 @@ def parser() -> Parser:
         epilog=EXAMPLES,
     )
     made.add_argument("model", metavar="RUN_DIR", help="a run folder, or a model's .safetensors file")
-    made.add_argument("images", metavar="IMAGE", nargs="+", help="PNG or JPEG files")
+    made.add_argument("images", metavar="IMAGE|FOLDER", nargs="+", help=f"{FORMAT_NAMES} files, or folders of such")
     made.add_argument(
         "--best", action="store_true", help="of a run folder: the model of the epoch with the best validation accuracy"
     )
@@ -53,11 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load_model(Path(args.model), best=args.best)
     if len(model.input_shape) != 3:
         raise InputError(f"{args.model}: the network takes vectors of {model.input_shape[0]} numbers, not images")
-    read = [_read(path, model.input_shape) for path in args.images]
-    images = np.stack([image for image, _ in read])
+    paths, notes = _files(args.images)
+    images = np.empty((len(paths), *model.input_shape), np.uint8)
+    done: list[str | None] = []
+    with notes_shown():
+        for image, (_, picture) in zip(images, decode_all([Path(path) for path in paths], model.input_shape)):
+            image[...] = picture.pixels
+            done.append(_done(picture))
     told = model.other_scale(images, "the images")
-    if told is not None:
-        print(f"pyconv: note: {told}", file=sys.stderr)
+    for note in [*notes, *([told] if told else [])]:
+        print(f"pyconv: note: {note}", file=sys.stderr)
     probabilities = model.predict_proba(images)
     classes = model.classes or [f"class {index}" for index in range(probabilities.shape[1])]
     results = [
@@ -67,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "probabilities": {name: float(value) for name, value in zip(classes, row)},
             "note": note,
         }
-        for path, (_, note), row in zip(args.images, read, probabilities)
+        for path, note, row in zip(paths, done, probabilities)
     ]
     if args.json:
         print(json.dumps({"model": args.model, "classes": classes, "images": results}, indent=1))
@@ -100,17 +108,34 @@ def load_model(place: Path, *, best: bool = False) -> nn.Sequential:
     raise InputError(f"{place}: neither {MODEL} nor a checkpoint in it; give a run folder or a model file")
 
 
-def _read(path: str, shape: tuple[int, ...]) -> tuple[np.ndarray, str | None]:
-    """The image as the network takes it, and what had to be done to it."""
-    height, width, channels = shape
-    original = read_image(path)
-    image = read_image(path, (height, width, channels))
+def _files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The image files that the arguments name, those of folders by name; and what was passed over in these."""
+    files: list[str] = []
+    notes: list[str] = []
+    for argument in arguments:
+        if not Path(argument).is_dir():
+            files.append(argument)
+            continue
+        found, unread = images_under(Path(argument))
+        if not found:
+            raise InputError(f"{argument}: the folder has no {FORMAT_NAMES} files in it; give image files")
+        if unread:
+            notes.append(f"{argument}: {described(unread)}")
+        files += map(str, found)
+    return files, notes
+
+
+def _done(picture: Picture) -> str | None:
+    """What had to be done to an image to bring it to the network's shape."""
+    height, width, channels = picture.pixels.shape
     done = []
-    if original.shape[:2] != image.shape[:2]:
-        done.append(f"resized from {original.shape[0]}×{original.shape[1]} to {height}×{width}")
-    if original.shape[2] != channels:
+    if (picture.height, picture.width) != (height, width):
+        done.append(f"resized from {picture.width}x{picture.height} to {width}x{height}")
+    if picture.channels != channels:
         done.append("made gray" if channels == 1 else "given three equal channels")
-    return image, " and ".join(done) or None
+    if picture.several:
+        done.append("the first of several pictures")
+    return " and ".join(done) or None
 
 
 def _show(result: dict[str, Any]) -> None:

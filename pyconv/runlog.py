@@ -36,7 +36,7 @@ class RunLogger(logging.LoggerAdapter[logging.Logger]):
         if _handlers and level >= LEVEL:
             error = sys.exc_info() if kwargs.get("exc_info") else None
             hand_over(logging.LogRecord(self.logger.name, level, __file__, 0, msg, args, error))
-        if not _alone and self.logger.isEnabledFor(level):
+        if not _alone and self.logger.isEnabledFor(level) and _wanted(self.logger):
             self.logger.log(level, msg, *args, **{**kwargs, "stacklevel": kwargs.get("stacklevel", 1) + 1})
 
 
@@ -57,8 +57,13 @@ def deliver(record: logging.LogRecord) -> None:
     if record.levelno >= LEVEL and record.name.partition(".")[0] == "pyconv":
         hand_over(record)
     standard = logging.getLogger(record.name)
-    if standard.isEnabledFor(record.levelno):
+    if standard.isEnabledFor(record.levelno) and _wanted(standard):
         standard.handle(record)
+
+
+def _wanted(standard: logging.Logger) -> bool:
+    """Whether the standard logger is to have a record too: without handlers it would print what a run has shown."""
+    return not _handlers or standard.hasHandlers()
 
 
 @contextmanager

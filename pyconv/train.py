@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from argparse import SUPPRESS, Namespace
+from argparse import SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +42,9 @@ SGD = {"momentum": 0.9, "weight_decay": 5e-4}
 # What may differ when a run is continued: how long, how fast and how visibly, not what is computed.
 WITH_RESUME = {"resume", "data", "epochs", "lr", "backend", "threads_per_worker", "progress", "target_accuracy",
                "checkpoint_every", "on_worker_failure", "trace"}  # fmt: skip
+
+# How the data is read, beside its place: what a run keeps to read it in the same way when it is continued.
+READING = ("size", "first_label")
 
 EXAMPLES = """examples:
   python -m pyconv.train                                      synthetic faces, model fer
@@ -85,6 +88,20 @@ def parser() -> Parser:
         metavar="NAME|NOTATION|FILE.toml",
     )
     add(what, "--limit", "train on this many images of the data", type=whole(1), metavar="N")
+    add(
+        what,
+        "--size",
+        "bring the images of a folder to this size in pixels, and to gray (x1) or colour (x3), as 64x64 or 64x64x3",
+        type=_size,
+        metavar="WIDTHxHEIGHT[xCHANNELS]",
+    )
+    add(
+        what,
+        "--first-label",
+        "label of the first class, in IDX files and .npz: 1 where labels count from 1 (default: 0)",
+        type=whole(0),
+        metavar="N",
+    )
     add(what, "--flip", "flip half of the training images left to right, at random", action="store_true", default=None)
     add(what, "--shift", "shift training images by up to N pixels, at random", type=whole(0), metavar="N")
 
@@ -160,6 +177,15 @@ def parser() -> Parser:
     return made
 
 
+def _size(text: str) -> tuple[int, ...]:
+    """``WIDTHxHEIGHT`` as (height, width), with the channels where they are given."""
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) not in (2, 3) or not all(part.isdecimal() and len(part) < 9 and int(part) for part in parts):
+        raise ArgumentTypeError(f"must be as 64x64, or 64x64x3 for colour, not {text!r}")
+    width, height, *channels = (int(part) for part in parts)
+    return height, width, *channels
+
+
 def _workers(text: str) -> int | str:
     return text if text == "auto" else whole(1)(text)
 
@@ -209,7 +235,8 @@ def _new(given: dict[str, Any]) -> dict[str, Any]:
     options = {name: given[name] for name in OPTIONS if name in given}
     out = default_folder() if args.out is None else folder_named(args.out)
     check_free(out)
-    data = datasets.load(args.data, limit=args.limit, seed=args.seed)
+    reading = {name: given[name] for name in READING if name in given}
+    data = datasets.load(args.data, limit=args.limit, seed=args.seed, **reading)
     model = _model(args.model, data, args.seed)
     model.classes = list(data.classes)
     return {
@@ -232,7 +259,14 @@ def _new(given: dict[str, Any]) -> dict[str, Any]:
         "checkpoint_every": args.checkpoint_every,
         "out": out,
         "description": {
-            "data": {"source": _absolute(args.data), "name": data.name, "limit": args.limit, "seed": args.seed},
+            "data": {
+                "source": _absolute(args.data),
+                "name": data.name,
+                "limit": args.limit,
+                "seed": args.seed,
+                **reading,
+                **({"notes": list(data.notes)} if data.notes else {}),
+            },
             "model": {"name": args.model, "classes": list(data.classes)},
         },
     }
@@ -287,7 +321,8 @@ def _continued(given: dict[str, Any]) -> dict[str, Any]:
             f"{folder / 'config.toml'}: the settings are not those of a run "
             f"({type(error).__name__}: {error}); put the file back as it was"
         ) from None
-    data = datasets.load(source, limit=about.get("limit"), seed=about.get("seed", 0))
+    reading = {name: about[name] for name in READING if name in about}
+    data = datasets.load(source, limit=about.get("limit"), seed=about.get("seed", 0), **reading)
     return {"data": data, "model": model, **plan}
 
 

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -673,7 +674,7 @@ def test_predict_prints_probabilities(place: Path, capsys: pytest.CaptureFixture
         for value in image["probabilities"].values():
             assert f"{100 * value:6.2f} %" in text
     assert found["images"][0]["note"] is None
-    assert found["images"][1]["note"] == "resized from 20×30 to 12×12 and made gray"
+    assert found["images"][1]["note"] == "resized from 30x20 to 12x12 and made gray"
     assert found["images"][1]["note"] in text
 
 
@@ -682,6 +683,66 @@ def test_predict_reads_an_image_whose_name_is_no_text(place: Path, tmp_path: Pat
     done = run("pyconv.predict", place / "run", image)
     assert done.returncode == 0, done.stderr
     assert "caf\\udce9.png: " in done.stdout
+
+
+def test_photographs_of_all_sizes(tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, brightness in (("dark", 0), ("light", 150)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(12):
+            image = Image.fromarray(rng.integers(brightness, brightness + 99, (9 + number, 20, 3)).astype(np.uint8))
+            image.save(tmp_path / "photos" / name / f"{number}.{('jpg', 'tif', 'webp', 'bmp')[number % 4]}")
+    (tmp_path / "photos" / "dark" / "raw.heic").write_text("no image")
+    arguments = ["--data", str(tmp_path / "photos"), "--model", "lenet", "--batch-size", "4", "--progress", "off"]
+    arguments += ["--epochs", "2", "--out", str(tmp_path / "run")]
+    assert train.main(arguments) == 2
+    assert "--size 20x9, or size=(9, 20) in Python" in one_line(capsys.readouterr().err, 2)
+    assert not (tmp_path / "run").exists()
+    assert train.main([*arguments, "--size", "16x12"]) == 0
+    note = capsys.readouterr().err
+    assert note.startswith(f"warning: {tmp_path / 'photos'}: not read: 1 (1 .heic); what is read are PNG, ")
+    config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["data"]
+    assert (config["size"], config["images"]) == ([12, 16], [22, 12, 16, 3])
+    assert "not read: 1 (1 .heic)" in config["notes"][0]
+    assert train.main(["--resume", str(tmp_path / "run"), "--epochs", "3", "--progress", "off"]) == 0
+    capsys.readouterr()
+    assert predict.main([str(tmp_path / "run"), str(tmp_path / "photos"), "--json"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)["images"]
+    assert [Path(image["image"]) for image in found] == sorted((tmp_path / "photos").rglob("*.[!h]*"))
+    assert found[0]["note"] == "resized from 20x9 to 16x12"
+    assert captured.err.startswith(f"pyconv: note: {tmp_path / 'photos'}: not read: 1 (1 .heic)")
+    (tmp_path / "none").mkdir()
+    assert predict.main([str(tmp_path / "run"), str(tmp_path / "none")]) == 2
+    assert "none: the folder has no PNG" in one_line(capsys.readouterr().err, 2)
+
+
+@pytest.mark.parametrize("size", ["64", "64x", "0x5", "64x64x2", "axb", "64x64x3x1", "-5x5", "99999x5"])
+def test_wrong_sizes_of_images(place: Path, capsys: pytest.CaptureFixture[str], size: str) -> None:
+    assert train.main(["--data", str(place), "--size", size]) == 2
+    assert "size" in one_line(capsys.readouterr().err, 2)
+
+
+def test_notes_are_said_once(tmp_path: Path, rng: np.random.Generator) -> None:
+    np.savez(tmp_path / "a.npz", x=rng.integers(0, 256, (40, 16, 16), dtype=np.uint8), y=np.arange(40) % 4 + 1)
+    for shown in ("off", "plain"):
+        arguments = ["--data", "a.npz", "--model", "lenet", "--batch-size", "8", "--epochs", "1", "--progress", shown]
+        done = run("pyconv.train", *arguments, "--out", shown, cwd=tmp_path)
+        assert done.returncode == 0
+        assert (done.stdout + done.stderr).count("1 of 5 classes have no training image") == 1
+
+
+def test_labels_that_count_from_one(
+    tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "a.npz", x=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8), y=np.arange(40) % 4 + 1)
+    arguments = ["--data", str(tmp_path / "a.npz"), "--model", "3-4-8-5", "--batch-size", "8", "--progress", "off"]
+    assert train.main([*arguments, "--epochs", "1", "--out", str(tmp_path / "five")]) == 0
+    assert "1 of 5 classes have no training image: 0; if labels count from 1" in capsys.readouterr().err
+    arguments += ["--first-label", "1", "--out", str(tmp_path / "four"), "--model", "3-4-8-4"]
+    assert train.main([*arguments, "--epochs", "1"]) == 0
+    assert capsys.readouterr().err == ""
+    assert nn.load(tmp_path / "four" / "model.safetensors").classes == ["1", "2", "3", "4"]
+    assert train.main(["--resume", str(tmp_path / "four"), "--epochs", "2", "--progress", "off"]) == 0
 
 
 def test_predict_warns_of_other_units(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -728,7 +789,7 @@ def test_predict_from_a_run_without_a_model_file(
         (["PLACE/run", "PLACE/none.png"], "none.png"),
         (["PLACE/run", "PLACE/first.png", "PLACE/broken.png"], "broken.png"),
         (["PLACE/run", "PLACE/file"], "file"),
-        (["PLACE/run", "PLACE"], "place"),
+        (["PLACE/run", "PLACE"], "broken.png"),
         (["PLACE/run"], "IMAGE"),
     ],
 )

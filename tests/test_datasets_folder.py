@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,19 @@ from data_files import images_of, refused, write_image
 from PIL import Image
 
 from pyconv import datasets
+from pyconv.datasets import at_once, decoding, folder
 from pyconv.errors import DataError, InputError
 
 CLASSES = ["anger", "joy", "Zeal"]
 
 
-def fill(folder: Path, rng: np.random.Generator, shape: tuple[int, ...] = (6, 5), each: int = 4) -> dict:
+def fill(place: Path, rng: np.random.Generator, shape: tuple[int, ...] = (6, 5), each: int = 4) -> dict:
     """Write `each` PNG files of every class; return the images by path."""
     images = {}
     for name in CLASSES:
         for i in range(each):
             image = images_of(rng, *shape)
-            images[write_image(folder / name / f"{i}.png", image)] = image
+            images[write_image(place / name / f"{i}.png", image)] = image
     return images
 
 
@@ -139,20 +141,156 @@ def test_corrupt_image(tmp_path: Path, rng: np.random.Generator, damage: str, ki
 def test_mixed_sizes(tmp_path: Path, rng: np.random.Generator) -> None:
     first = min(fill(tmp_path, rng))
     path = write_image(tmp_path / "joy" / "7.png", images_of(rng, 6, 4))
-    refused(tmp_path, path, "4x6", "5x6", tmp_path / "Zeal" / first.name, error=DataError)
+    size = "--size 5x6, or size=(6, 5) in Python"
+    refused(tmp_path, path, "4x6", "5x6", tmp_path / "Zeal" / first.name, size, error=DataError)
+    data = datasets.load(tmp_path, size=(8, 7))
+    assert data.image_shape == (8, 7, 1)
+    found = {x.tobytes() for x in np.concatenate([data.train.x, data.validation.x])}
+    assert datasets.read_image(path, (8, 7, 1)).tobytes() in found
+
+
+@pytest.mark.parametrize("size", [3, (3,), (3, 4, 1, 1), (0, 4), (4, 4, 2), (4.5, 4), "ab", (1 << 20, 4)])
+def test_wrong_sizes(tmp_path: Path, rng: np.random.Generator, size: object) -> None:
+    fill(tmp_path, rng)
+    refused(tmp_path, "size", size=size)
+
+
+def test_a_gray_picture_in_a_palette_fits_everywhere(tmp_path: Path, rng: np.random.Generator) -> None:
+    grays = [Image.fromarray(images_of(rng, 6, 5)) for _ in range(8)]
+    colours = [Image.fromarray(images_of(rng, 6, 5, 3)) for _ in range(4)]
+
+    def shape_of(images: list[Image.Image]) -> tuple:
+        folder = tmp_path / str(rng.integers(1 << 60))
+        for position, image in enumerate(images):
+            path = folder / "ab"[position % 2] / f"{position:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
+        data = datasets.load(folder)
+        together = np.concatenate([data.train.x, data.validation.x])
+        expected = [np.asarray(image.convert("L" if data.image_shape[2] == 1 else "RGB")).tobytes() for image in images]
+        assert sorted(x.tobytes() for x in together) == sorted(expected)
+        return data.image_shape
+
+    palettes = [image.convert("P") for image in grays[:4]]
+    assert shape_of(grays[4:] + palettes) == (6, 5, 1)
+    assert shape_of(palettes + grays[4:]) == (6, 5, 1)
+    assert shape_of(palettes) == (6, 5, 1)
+    assert shape_of(palettes + colours) == (6, 5, 3)
+    assert shape_of(colours + palettes) == (6, 5, 3)
+    assert shape_of([*palettes, colours[0].quantize(20), *colours[1:]]) == (6, 5, 3)
+
+
+def test_other_formats_are_read_and_the_rest_is_counted(
+    tmp_path: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path / "set", rng)
+    for name in ("a.bmp", "b.tif", "c.webp", "d.gif", "e.pgm"):
+        Image.fromarray(images_of(rng, 6, 5)).save(tmp_path / "set" / "joy" / name)
+    for name in ("joy/x.heic", "joy/y.HEIC", "Zeal/notes.txt", "README", "joy/.hidden.heic"):
+        (tmp_path / "set" / name).write_text("no image")
+    (tmp_path / "set" / "joy" / "more").mkdir()
+    data = datasets.load(tmp_path / "set")
+    assert len(data.train.y) + len(data.validation.y) == 17
+    (note,) = data.notes
+    assert note.startswith(f"{tmp_path / 'set'}: not read: 5 (2 .heic, ")
+    for kind in ("1 .txt", "1 folders", "1 without an ending", "WebP"):
+        assert kind in note
+    assert caplog.messages == [note]
+
+
+def test_the_first_of_several_pictures_is_told_of(tmp_path: Path, rng: np.random.Generator) -> None:
+    fill(tmp_path, rng)
+    frames = [Image.fromarray(images_of(rng, 6, 5)) for _ in range(3)]
+    frames[0].save(tmp_path / "joy" / "moving.gif", save_all=True, append_images=frames[1:])
+    assert datasets.load(tmp_path).notes == (
+        f"{tmp_path}: of 1 files that hold several pictures the first of each was read",
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [".git", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found", "System Volume Information"]
+)
+def test_folders_that_systems_leave_are_no_classes(tmp_path: Path, rng: np.random.Generator, name: str) -> None:
+    fill(tmp_path / "train", rng)
+    fill(tmp_path / "val", rng)
+    for place in (tmp_path, tmp_path / "train", tmp_path / "val", tmp_path / "val" / "joy"):
+        (place / name).mkdir()
+        (place / name / "1.png").write_text("no image")
+        (place / "._joy").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "train" / "joy" / "._1.png").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "train" / "joy" / "Thumbs.db").write_bytes(b"junk")
+    data = datasets.load(tmp_path)
+    assert data.classes == sorted(CLASSES)
+    assert (len(data.train.y), len(data.validation.y), data.notes) == (12, 12, ())
+
+
+@pytest.mark.parametrize("kind", ["flat", "empty", "empty classes"])
+@pytest.mark.parametrize("validation", [True, False])
+def test_a_test_folder_without_labels_is_passed_over(
+    tmp_path: Path, rng: np.random.Generator, kind: str, validation: bool
+) -> None:
+    fill(tmp_path / "train", rng)
+    if validation:
+        fill(tmp_path / "validation", rng)
+    (tmp_path / "test").mkdir()
+    if kind == "flat":
+        write_image(tmp_path / "test" / "1.png", images_of(rng, 6, 5))
+    elif kind == "empty classes":
+        for name in CLASSES:
+            (tmp_path / "test" / name).mkdir()
+    data = datasets.load(tmp_path)
+    assert data.test is None
+    assert len(data.train.y) == 12 if validation else len(data.train.y) < 12
+    (note,) = data.notes
+    assert str(tmp_path / "test") in note
+    assert "there is no test" in note
+    assert ("held out" in note) != validation
+
+
+def test_more_images_than_memory_are_refused(tmp_path: Path, rng: np.random.Generator, monkeypatch) -> None:
+    fill(tmp_path, rng, (64, 64))
+    monkeypatch.setattr(folder.os, "sysconf", lambda name: 100)
+    refused(tmp_path, tmp_path, "12 images of 64x64 need", "--size 64x64, or size=(64, 64) in Python", error=DataError)
+
+
+def test_long_reading_says_how_far_it_is(
+    tmp_path: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture, monkeypatch
+) -> None:
+    fill(tmp_path, rng)
+    datasets.load(tmp_path)
+    caplog.set_level(logging.INFO, "pyconv.datasets")
+    assert caplog.messages == []
+    monkeypatch.setattr(decoding, "INTERVAL_S", 0.0)
+    datasets.load(tmp_path)
+    assert len(caplog.messages) == 1 + 11
+    assert caplog.messages[-1].startswith("read 11 of 12 images, ")
+    assert {record.levelno for record in caplog.records} == {logging.INFO}
+
+
+def test_threads_keep_the_order(tmp_path: Path, rng: np.random.Generator, monkeypatch) -> None:
+    images = fill(tmp_path, rng, each=40)
+    monkeypatch.setattr(at_once, "default", lambda: 8)
+    paths = sorted(images)
+    found = list(decoding.decode_all(paths, None))
+    assert [path for path, _ in found] == paths
+    for path, picture in found:
+        np.testing.assert_array_equal(picture.pixels[..., 0], images[path])
 
 
 def test_mixed_gray_and_colour(tmp_path: Path, rng: np.random.Generator) -> None:
     fill(tmp_path, rng)
     path = write_image(tmp_path / "joy" / "7.png", images_of(rng, 6, 5, 3))
-    refused(tmp_path, path, "colour", "gray", error=DataError)
+    refused(tmp_path, path, "colour", "gray", "--size 5x6x3, or size=(6, 5, 3) in Python", error=DataError)
+    assert datasets.load(tmp_path, size=(6, 5, 1)).image_shape == (6, 5, 1)
+    assert datasets.load(tmp_path, size=(8, 4, 3)).image_shape == (8, 4, 3)
+    refused(tmp_path, path, "--size 4x8x3, or size=(8, 4, 3) in Python", size=(8, 4), error=DataError)
 
 
 def test_empty_class(tmp_path: Path, rng: np.random.Generator) -> None:
     fill(tmp_path, rng)
     (tmp_path / "sloth").mkdir()
     (tmp_path / "sloth" / "readme.txt").write_text("later")
-    refused(tmp_path, tmp_path / "sloth", "no PNG or JPEG", error=DataError)
+    refused(tmp_path, tmp_path / "sloth", "no PNG, JPEG, BMP", error=DataError)
 
 
 def test_no_class_folders(tmp_path: Path, rng: np.random.Generator) -> None:

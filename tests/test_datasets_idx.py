@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,90 @@ def test_real_fashion_mnist() -> None:
     some = datasets.load(FASHION, limit=1_000)
     assert np.bincount(some.train.y).tolist() == [100] * 10
     assert len(some.validation.y) == 10_000
+
+
+def test_what_systems_and_archives_leave_beside_the_files(tmp_path: Path, rng: np.random.Generator) -> None:
+    arrays = write_set(tmp_path, rng, dot=".")
+    for name in ("train-images.idx3-ubyte", "t10k-labels.idx1-ubyte"):
+        (tmp_path / f"._{name}").write_bytes(b"\0\5\x16\7")
+        (tmp_path / name.replace(".", "-")).mkdir()  # Kaggle's archive has each file in a folder of its name too
+        write_idx(tmp_path / name.replace(".", "-") / name.replace(".", "-"), images_of(rng, 3, 2, 2))
+    (tmp_path / "__MACOSX").mkdir()
+    data = datasets.load(tmp_path)
+    np.testing.assert_array_equal(data.train.x[..., 0], arrays["train"][0])
+    assert data.notes == ()
+
+
+def test_files_in_folders_of_their_own_names(tmp_path: Path, rng: np.random.Generator) -> None:
+    arrays = write_set(tmp_path, rng)
+    for path in list(tmp_path.iterdir()):
+        path.rename(tmp_path / "moving")
+        path.mkdir()
+        (tmp_path / "moving").rename(path / path.name)
+    data = datasets.load(tmp_path)
+    np.testing.assert_array_equal(data.train.x[..., 0], arrays["train"][0])
+    np.testing.assert_array_equal(data.validation.y, arrays["t10k"][1])
+
+
+def test_hidden_companions_alone_are_no_set(tmp_path: Path, rng: np.random.Generator) -> None:
+    (tmp_path / "._train-images-idx3-ubyte").write_bytes(b"\0\5\x16\7")
+    refused(tmp_path, "has no class folders", error=DataError)
+
+
+def qmnist_labels(labels: np.ndarray, columns: int = 8, kind: int = 12) -> bytes:
+    """QMNIST's form: a row of 32-bit integers for each label, the class first."""
+    table = np.full((len(labels), columns), 7, ">i4")
+    table[:, 0] = labels
+    return struct.pack(">HBBII", 0, kind, 2, *table.shape) + table.tobytes()
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+def test_qmnist_as_shipped(tmp_path: Path, rng: np.random.Generator, suffix: str) -> None:
+    x, y = images_of(rng, 30, 5, 5), labels_of(rng, 30, 4)
+    for part, n in (("train", 30), ("test", 20)):
+        write_idx(tmp_path / f"qmnist-{part}-images-idx3-ubyte{suffix}", x[:n])
+        data = qmnist_labels(y[:n])
+        path = tmp_path / f"qmnist-{part}-labels-idx2-int{suffix}"
+        path.write_bytes(gzip.compress(data) if suffix else data)
+    data = datasets.load(tmp_path)
+    np.testing.assert_array_equal(data.train.y, y)
+    np.testing.assert_array_equal(data.validation.y, y[:20])
+    assert data.train.y.dtype == np.int64
+    assert [note.partition(": ")[2] for note in data.notes] == [
+        "of QMNIST's eight columns the first, the digit, is the label"
+    ] * 2
+    path.write_bytes(gzip.compress(qmnist_labels(y[:20], columns=3)) if suffix else qmnist_labels(y[:20], columns=3))
+    refused(tmp_path, path, "has 2 dimensions where 1 is expected", error=DataError)
+    wrong = y[:20].copy()
+    wrong[3] = -5
+    path.write_bytes(gzip.compress(qmnist_labels(wrong)) if suffix else qmnist_labels(wrong))
+    refused(tmp_path, "label -5 (image 3)", error=DataError)
+
+
+def test_absurd_integers_name_no_classes(tmp_path: Path, rng: np.random.Generator) -> None:
+    write_idx(tmp_path / "train-images-idx3-ubyte", images_of(rng, 30, 5, 5))
+    labels = labels_of(rng, 30, 4)
+    labels[0] = 2**31 - 1
+    (tmp_path / "train-labels-idx2-int").write_bytes(qmnist_labels(labels))
+    refused(tmp_path, "the label 2147483647, but only", error=DataError)
+
+
+def test_emnist_is_turned_upright(tmp_path: Path, rng: np.random.Generator) -> None:
+    x, y = images_of(rng, 52, 6, 5), np.arange(52) % 26 + 1
+    write_idx(tmp_path / "emnist-letters-train-images-idx3-ubyte.gz", x.transpose(0, 2, 1))
+    write_idx(tmp_path / "emnist-letters-train-labels-idx1-ubyte.gz", y)
+    write_idx(tmp_path / "emnist-letters-test-images-idx3-ubyte.gz", x[:26].transpose(0, 2, 1))
+    write_idx(tmp_path / "emnist-letters-test-labels-idx1-ubyte.gz", y[:26])
+    data = datasets.load(tmp_path, first_label=1)
+    np.testing.assert_array_equal(data.train.x[..., 0], x)
+    assert data.train.x.flags.c_contiguous
+    np.testing.assert_array_equal(data.train.y, y - 1)
+    assert data.classes == [str(label) for label in range(1, 27)]
+    assert [note.partition(": ")[2] for note in data.notes] == [
+        "EMNIST's images are stored with rows and columns exchanged; they were turned upright"
+    ] * 2
+    as_it_is = datasets.load(tmp_path)
+    assert len(as_it_is.classes) == 27
+    hint = "if labels count from 1, add --first-label 1, or first_label=1 in Python"
+    assert as_it_is.notes[2].endswith(f"1 of 27 classes have no training image: 0; {hint}")
+    refused(tmp_path, "label 1 (image 0), but labels count from 2", first_label=2, error=DataError)

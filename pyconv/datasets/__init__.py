@@ -6,7 +6,7 @@ labels. See ``docs/reference/data-formats.md`` for what is accepted.
 
 from .augmentation import augment
 from .fer2013 import read_pixels
-from .folder import read_image
+from .images import read_image
 from .sources import NAMED, load
 from .split import normalization
 from .synthetic import faces

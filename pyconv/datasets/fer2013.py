@@ -16,7 +16,7 @@ from ..errors import DataError
 from ..values import path as as_path
 from .at_once import in_threads
 from .files import reading, shown
-from .types import Source, Split
+from .types import Options, Source, Split
 
 SIDE = 48
 """Height and width of an image in pixels."""
@@ -45,7 +45,7 @@ def matches(path: Path) -> bool:
     return path.suffix.lower() == ".csv"
 
 
-def read(path: Path) -> Source:
+def read(path: Path, options: Options) -> Source:
     """Read FER2013 from CSV.
 
     Parameters
@@ -55,6 +55,8 @@ def read(path: Path) -> Source:
         ``train.csv`` (``emotion,pixels``), FERPlus's ``fer2013new.csv`` (votes; the pixels come from the
         ``fer2013.csv`` or ``icml_face_data.csv`` beside it), or a folder that holds one of the first three. What a file
         is, its header says: the name does not matter.
+    options : Options
+        None is taken.
 
     Returns
     -------

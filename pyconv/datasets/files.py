@@ -33,3 +33,21 @@ def listed(names: Iterable[str], most: int = 5) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+#: Folders and files that systems and archivers leave, by lower-case name; none of them holds a user's data.
+_SYSTEM = {
+    "__macosx", "@eadir", "#recycle", "$recycle.bin", "recycler", "lost+found", "system volume information",
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__",
+}  # fmt: skip
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file or folder is hidden (``.DS_Store``, ``._train``, …) or a system's own, and passed over."""
+    return path.name.startswith(".") or path.name.lower() in _SYSTEM
+
+
+def entries(folder: Path) -> list[Path]:
+    """What a folder holds, by name, without what is hidden."""
+    with reading(folder):
+        return sorted(entry for entry in folder.iterdir() if not is_hidden(entry))

@@ -2,6 +2,8 @@
 
 An IDX file is two zero bytes, a byte for the element type, a byte for the number of dimensions, each dimension as a
 big-endian 32-bit number, and the elements (LeCun, Cortes and Burges, *The MNIST database of handwritten digits*).
+QMNIST (Yadav and Bottou, 2019) has eight 32-bit columns for each label; EMNIST (Cohen et al., 2017) stores its images
+with rows and columns exchanged.
 """
 
 from __future__ import annotations
@@ -17,27 +19,31 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from .files import listed, reading
-from .types import Source, Split
+from .files import entries, listed, reading
+from .labels import numbered
+from .types import Options, Source, Split
 
 FASHION_MNIST = [
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 ]  # fmt: skip
 """Class names of Fashion-MNIST, in the order of its labels."""
 
-_UNSIGNED_BYTE = 8
+_UNSIGNED_BYTE, _INTEGER = 8, 12
+_DTYPES: dict[int, np.dtype] = {_UNSIGNED_BYTE: np.dtype(np.uint8), _INTEGER: np.dtype(">i4")}
+_QMNIST_COLUMNS = 8
 _TYPES = {8: "unsigned byte", 9: "signed byte", 11: "16-bit", 12: "32-bit", 13: "float32", 14: "float64"}
-_NAME = re.compile(r"(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx(?P<rank>\d)-ubyte(\.gz)?$", re.IGNORECASE)
+_NAME = re.compile(r"(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx\d-(ubyte|int)(\.gz)?$", re.IGNORECASE)
+_TRANSPOSED = "emnist-"
 _MOST_DEFLATED = 1032  # no deflate stream expands more than this
 
 
 def matches(path: Path) -> bool:
     """Whether `path` is a folder that holds an IDX file, by the files' names."""
-    return path.is_dir() and any(_NAME.search(entry.name) for entry in path.iterdir())
+    return path.is_dir() and bool(_candidates(path))
 
 
-def read_idx(path: Path, rank: tuple[int, ...]) -> np.ndarray:
-    """Read one IDX file of unsigned bytes.
+def read_idx(path: Path, rank: tuple[int, ...], *, integers: bool = False) -> np.ndarray:
+    """Read one IDX file of unsigned bytes, or of 32-bit integers.
 
     Parameters
     ----------
@@ -45,10 +51,12 @@ def read_idx(path: Path, rank: tuple[int, ...]) -> np.ndarray:
         File, gzipped where its name ends in ``.gz``.
     rank : tuple of int
         Numbers of dimensions that are accepted.
+    integers : bool
+        Accept 32-bit integers too.
 
     Returns
     -------
-    ndarray, uint8
+    ndarray, uint8 or big-endian int32
         With the shape that the header states.
 
     Raises
@@ -60,14 +68,14 @@ def read_idx(path: Path, rank: tuple[int, ...]) -> np.ndarray:
     with reading(path):
         try:
             with gzip.open(path) if packed else path.open("rb") as stream:
-                return _read(stream, path, rank)
+                return _read(stream, path, rank, integers)
         except EOFError:
             raise DataError(f"{path}: the gzip stream is truncated; fetch the file again") from None
         except (gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{path}: the gzip stream is corrupt ({error}); fetch the file again") from None
 
 
-def _read(stream: gzip.GzipFile | BufferedReader, path: Path, rank: tuple[int, ...]) -> np.ndarray:
+def _read(stream: gzip.GzipFile | BufferedReader, path: Path, rank: tuple[int, ...], integers: bool) -> np.ndarray:
     """Read header and elements from an open stream."""
     magic = stream.read(4)
     if len(magic) < 4:
@@ -77,8 +85,9 @@ def _read(stream: gzip.GzipFile | BufferedReader, path: Path, rank: tuple[int, .
     zeros, kind, dimensions = struct.unpack(">HBB", magic)
     if zeros != 0 or kind not in _TYPES:
         raise DataError(f"{path}: not an IDX file: its magic number is 0x{magic.hex()}; give the original file")
-    if kind != _UNSIGNED_BYTE:
-        raise DataError(f"{path}: holds {_TYPES[kind]} elements; pyconv reads IDX files of unsigned bytes (0x08)")
+    if kind != _UNSIGNED_BYTE and not (integers and kind == _INTEGER):
+        wanted = "unsigned bytes (0x08)" + (" or 32-bit integers (0x0c)" if integers else "")
+        raise DataError(f"{path}: holds {_TYPES[kind]} elements; pyconv reads IDX files of {wanted} here")
     if dimensions not in rank:
         wanted = " or ".join(map(str, rank))
         raise DataError(
@@ -88,7 +97,8 @@ def _read(stream: gzip.GzipFile | BufferedReader, path: Path, rank: tuple[int, .
     if len(header) < 4 * dimensions:
         raise DataError(f"{path}: truncated in its header; fetch the file again")
     shape = struct.unpack(f">{dimensions}I", header)
-    size = math.prod(shape)
+    dtype = _DTYPES[kind]
+    size = math.prod(shape) * dtype.itemsize
     if 0 in shape:
         raise DataError(f"{path}: its header states an empty array of shape {shape}; give a file with examples")
     # A damaged header may ask for terabytes: compare with what the file can hold before allocating.
@@ -104,7 +114,7 @@ def _read(stream: gzip.GzipFile | BufferedReader, path: Path, rank: tuple[int, .
         raise DataError(
             f"{path}: longer than the {size} bytes of shape {shape} that its header states; fetch the file again"
         )
-    return data.reshape(shape)
+    return data.view(dtype).reshape(shape)
 
 
 def _fill(stream: gzip.GzipFile | BufferedReader, data: np.ndarray) -> int:
@@ -119,15 +129,29 @@ def _fill(stream: gzip.GzipFile | BufferedReader, data: np.ndarray) -> int:
     return got
 
 
-def _find(folder: Path) -> dict[tuple[str, str], Path]:
-    """Files of a folder by (part, what): part is ``train`` or ``test``, what is ``images`` or ``labels``."""
-    found: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.iterdir()):
+def _candidates(folder: Path) -> list[tuple[tuple[str, str], Path]]:
+    """IDX files of a folder with their (part, what), by name: ``train`` or ``test``, ``images`` or ``labels``.
+
+    Some archives unpack to a folder of each file's own name: the file in there counts where there is none beside it.
+    """
+    found, nested = [], []
+    for path in entries(folder):
         match = _NAME.search(path.name)
         if match is None:
             continue
-        part = "train" if match["part"].lower() == "train" else "test"
-        key = (part, match["what"].lower())
+        key = ("train" if match["part"].lower() == "train" else "test", match["what"].lower())
+        if path.is_dir():
+            nested += [(key, inner) for inner in entries(path) if inner.is_file() and _NAME.search(inner.name)]
+        elif path.is_file():
+            found.append((key, path))
+    known = {key for key, _ in found}
+    return found + [(key, path) for key, path in nested if key not in known]
+
+
+def _find(folder: Path) -> dict[tuple[str, str], Path]:
+    """The one file of each kind, by (part, what)."""
+    found: dict[tuple[str, str], Path] = {}
+    for key, path in _candidates(folder):
         if key not in found:
             found[key] = path
         elif found[key].with_suffix("") != path and path.with_suffix("") != found[key]:
@@ -138,7 +162,7 @@ def _find(folder: Path) -> dict[tuple[str, str], Path]:
     return found
 
 
-def _split(files: dict[tuple[str, str], Path], part: str, folder: Path) -> Split:
+def _split(files: dict[tuple[str, str], Path], part: str, folder: Path, notes: list[str]) -> Split:
     """Read the images and labels of one part."""
     for what in ("images", "labels"):
         if (part, what) not in files:
@@ -147,23 +171,34 @@ def _split(files: dict[tuple[str, str], Path], part: str, folder: Path) -> Split
             rank = 3 if what == "images" else 1
             raise DataError(f"{folder}: lacks {stem}-{what}-idx{rank}-ubyte[.gz] (found {known}); add the file")
     images, labels = files[part, "images"], files[part, "labels"]
-    y = read_idx(labels, (1,)).astype(np.int64)
+    y = read_idx(labels, (1, 2), integers=True)
+    if y.ndim == 2:
+        if y.shape[1] != _QMNIST_COLUMNS or y.dtype == np.uint8:
+            raise DataError(f"{labels}: has 2 dimensions where 1 is expected; are images and labels swapped?")
+        notes.append(f"{labels}: of QMNIST's eight columns the first, the digit, is the label")
+        y = y[:, 0]
     x = read_idx(images, (3, 4))
     if len(x) != len(y):
         raise DataError(
             f"{images}: {len(x)} images, but {labels.name} has {len(y)} labels; give files that belong together"
         )
-    return Split(x if x.ndim == 4 else x[..., None], y)
+    if images.name.lower().startswith(_TRANSPOSED) and x.ndim == 3:
+        notes.append(f"{images}: EMNIST's images are stored with rows and columns exchanged; they were turned upright")
+        x = np.ascontiguousarray(x.transpose(0, 2, 1))
+    return Split(x if x.ndim == 4 else x[..., None], y.astype(np.int64))
 
 
-def read(path: Path) -> Source:
+def read(path: Path, options: Options) -> Source:
     """Read a folder of IDX files named as MNIST's; ``t10k`` or ``test`` is the validation split.
 
     Parameters
     ----------
     path : Path
         Folder with ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, and optionally ``t10k-…`` (or
-        ``test-…``), each with ``.gz`` or without, with a dot in place of the dash before ``idx`` or not.
+        ``test-…``), each with ``.gz`` or without, with a dot in place of the dash before ``idx`` or not. Labels may be
+        QMNIST's ``…-labels-idx2-int``. Images in files whose names begin with ``emnist-`` are transposed.
+    options : Options
+        `first_label` is taken: the label of the first class.
 
     Returns
     -------
@@ -177,11 +212,13 @@ def read(path: Path) -> Source:
         If a file is missing, damaged, or does not belong to the others.
     """
     files = _find(path)
-    train = _split(files, "train", path)
+    notes: list[str] = []
+    train = _split(files, "train", path, notes)
     has_test = any(part == "test" for part, _ in files)
-    validation = _split(files, "test", path) if has_test else None
-    count = int(train.y.max()) + 1
+    validation = _split(files, "test", path, notes) if has_test else None
     folder = path.resolve().name
-    fashion = "fashion" in folder.lower() and count == len(FASHION_MNIST)
-    classes = list(FASHION_MNIST) if fashion else [str(label) for label in range(count)]
-    return Source(folder or "idx", train, classes, validation)
+    fashion = "fashion" in folder.lower() and int(train.y.max()) + 1 == len(FASHION_MNIST)
+    names = list(FASHION_MNIST) if fashion else None
+    (train_split, validation), classes = numbered(path, (train, validation), options.first_label or 0, names)
+    assert train_split is not None
+    return Source(folder or "idx", train_split, classes, validation, notes=tuple(notes), numbered=not fashion)

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import DataError
 from .files import listed, reading
-from .types import Source, Split
+from .labels import matrix_hint, numbered
+from .types import Options, Source, Split
 
 _AGAIN = "write it again with numpy.savez(path, x=images, y=labels)"
 # What the zip reader and NumPy make of damaged bytes: a checksum, an unknown method, a size that no memory holds, …
@@ -20,7 +21,6 @@ _DAMAGE = (
     NotImplementedError, RuntimeError, OverflowError, MemoryError,
 )  # fmt: skip
 _CHUNK = 256  # images looked at together
-_MANY_CLASSES = 1000  # up to so many, gaps between labels cost nothing worth a refusal
 
 
 def matches(path: Path) -> bool:
@@ -93,7 +93,7 @@ class _Archive:
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
         if y.ndim != 1:
-            hint = f"; store {name}.argmax(axis=1)" if y.ndim == 2 else ""
+            hint = f"; {matrix_hint(y)}" if y.ndim == 2 else ""
             raise DataError(f"{where} has shape {y.shape}; labels must be a vector of class numbers{hint}")
         if y.dtype.kind not in "iu":
             raise DataError(f"{where} has dtype {y.dtype}; labels must be integers: class numbers from 0")
@@ -133,7 +133,7 @@ def _finite_float32(x: np.ndarray, where: str) -> np.ndarray:
     return out
 
 
-def read(path: Path) -> Source:
+def read(path: Path, options: Options) -> Source:
     """Read ``x`` and ``y``, and ``x_val``/``y_val`` and ``x_test``/``y_test`` where they are there.
 
     Without ``x_val`` the test pair is the validation split. ``classes``, a vector of strings, names the labels;
@@ -143,6 +143,8 @@ def read(path: Path) -> Source:
     ----------
     path : Path
         The ``.npz``; never unpickled.
+    options : Options
+        `first_label` is taken: the label of the first class.
 
     Returns
     -------
@@ -165,21 +167,10 @@ def read(path: Path) -> Source:
         except (*_DAMAGE, ValueError):
             raise DataError(f"{path}: not a whole NumPy archive: corrupt or truncated; {_AGAIN}") from None
     with opened:
-        return _source(_Archive(path, opened))
+        return _source(_Archive(path, opened), options.first_label or 0)
 
 
-def _check_gaps(path: Path, count: int, labels: list[np.ndarray]) -> None:
-    """Labels far beyond the number of classes are a mistake, not a network's `count` outputs."""
-    present = np.unique(np.concatenate(labels))
-    if count > _MANY_CLASSES and count > 10 * len(present):
-        missing = int(np.setdiff1d(np.arange(count), present)[0])
-        raise DataError(
-            f"{path}: y has the label {count - 1}, but only {len(present)} different labels occur, and {missing} is "
-            "not among them; number the classes from 0 without gaps"
-        )
-
-
-def _source(archive: _Archive) -> Source:
+def _source(archive: _Archive, first: int) -> Source:
     """Read the pairs and the names of the classes."""
     train = archive.split("x", "y")
     has = set(archive.names).__contains__
@@ -187,15 +178,12 @@ def _source(archive: _Archive) -> Source:
     test = archive.split("x_test", "y_test") if has("x_test") or has("y_test") else None
     if validation is None:
         validation, test = test, None
-    count = int(train.y.max()) + 1
-    if not has("classes"):
-        _check_gaps(archive.path, count, [split.y for split in (train, validation, test) if split is not None])
-    classes = [str(label) for label in range(count)]
+    names = None
     if has("classes"):
-        names = archive.array("classes")
-        if names.ndim != 1 or names.dtype.kind != "U" or len(names) < count:
-            raise DataError(
-                f"{archive.path}: classes must be a vector of at least {count} strings, not {names.dtype} {names.shape}"
-            )
-        classes = names.tolist()
-    return Source(archive.path.stem, train, classes, validation, test)
+        given = archive.array("classes")
+        if given.ndim != 1 or given.dtype.kind != "U":
+            raise DataError(f"{archive.path}: classes must be a vector of strings, not {given.dtype} {given.shape}")
+        names = given.tolist()
+    (shifted, validation, test), classes = numbered(archive.path, (train, validation, test), first, names)
+    assert shifted is not None
+    return Source(archive.path.stem, shifted, classes, validation, test, numbered=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,15 +13,14 @@ import numpy as np
 from .. import runlog
 from ..errors import DataError, InputError, UnknownNameError, is_text, unknown_name
 from ..errors import shown as shown_value
-from ..values import integer, real
+from ..values import integer, real, sequence
 from ..values import path as as_path
 from . import fer2013, folder, idx, npz
 from .files import reading, shown
+from .labels import empty_classes
 from .split import hold_out, subset
 from .synthetic import faces_source
-from .types import Dataset, Source, Split
-
-_log = runlog.logger("pyconv")
+from .types import Dataset, Options, Source, Split
 
 
 class Reader(NamedTuple):
@@ -29,25 +28,37 @@ class Reader(NamedTuple):
 
     form: str
     matches: Callable[[Path], bool]
-    read: Callable[[Path], Source]
+    read: Callable[[Path, Options], Source]
+    takes: tuple[str, ...] = ()
+    """Which of the options it can heed."""
 
 
 READERS = (
     Reader("FER2013 CSV", fer2013.matches, fer2013.read),
-    Reader("NumPy archive", npz.matches, npz.read),
-    Reader("IDX folder", idx.matches, idx.read),
-    Reader("folder of class folders", folder.matches, folder.read),
+    Reader("NumPy archive", npz.matches, npz.read, ("first_label",)),
+    Reader("IDX folder", idx.matches, idx.read, ("first_label",)),
+    Reader("folder of class folders", folder.matches, folder.read, ("size",)),
 )
 """Forms of data on disk; the first that matches reads."""
 
 NAMED: dict[str, Callable[..., Source]] = {"faces": faces_source}
 """Data sets that pyconv makes itself, by name; each is called with `limit` and `seed`."""
 
-_FORMS = "a FER2013 .csv, an .npz, a folder of IDX files or a folder of class folders of PNG or JPEG images"
+_FORMS = "a FER2013 .csv, an .npz, a folder of IDX files or a folder of class folders of images"
+
+_MOST_SIDE = 1 << 14
+
+_log = runlog.logger("pyconv.datasets")
 
 
 def load(
-    source: str | os.PathLike[str], *, limit: int | None = None, seed: int = 0, validation_fraction: float = 0.1
+    source: str | os.PathLike[str],
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    validation_fraction: float = 0.1,
+    size: Sequence[int] | None = None,
+    first_label: int | None = None,
 ) -> Dataset:
     """Load a data set by name or from disk.
 
@@ -65,10 +76,15 @@ def load(
     validation_fraction : float
         Share of the training images to hold out for validation where the data brings no split of its own, the same
         share of each class.
+    size : (int, int) or (int, int, int), optional
+        Height and width to bring the images of a folder to, and channels: 1 for gray, 3 for colour.
+    first_label : int, optional
+        The label of the first class, in IDX files and ``.npz``: 1 where labels count from 1. 0 by default.
 
     Returns
     -------
     Dataset
+        What there is to know about how the source was read is in its `notes`, and in the log of ``pyconv.datasets``.
 
     Raises
     ------
@@ -77,7 +93,8 @@ def load(
     UnknownNameError
         If `source` is neither a known name nor a path.
     InputError
-        If `limit`, `seed` or `validation_fraction` is out of range.
+        If `limit`, `seed`, `validation_fraction`, `size` or `first_label` is out of range, or the form of data is not
+        one that heeds it.
     """
     seed = integer(seed, "seed", minimum=0)
     if limit is not None:
@@ -87,14 +104,37 @@ def load(
         text = os.fsdecode(source)
     except TypeError:
         raise InputError(f"source must be the name of a data set or a path, not {shown_value(source)}") from None
+    options = Options(_size(size), None if first_label is None else integer(first_label, "first_label", minimum=0))
     if text in NAMED:
+        _check_options(options, text, ())
         found = NAMED[text](limit=limit, seed=seed)
     else:
-        found = _read(text)
-    return _dataset(found, text, limit, seed, validation_fraction)
+        found = _read(text, options)
+    return _dataset(found, text, limit, seed, validation_fraction, options.first_label or 0)
 
 
-def _read(text: str) -> Source:
+def _size(size: Sequence[int] | None) -> tuple[int, ...] | None:
+    """`size` as two or three integers."""
+    if size is None:
+        return None
+    numbers = sequence(size)
+    if numbers is None or len(numbers) not in (2, 3):
+        raise InputError(f"size must be (height, width) or (height, width, channels), not {shown_value(size)}")
+    numbers = tuple(integer(number, "every number of size", minimum=1, maximum=_MOST_SIDE) for number in numbers)
+    if len(numbers) == 3 and numbers[2] not in (1, 3):
+        raise InputError(f"size has 1 channel (gray) or 3 (colour), not {numbers[2]}")
+    return numbers
+
+
+def _check_options(options: Options, text: str, takes: tuple[str, ...]) -> None:
+    """Refuse what would be left unheeded."""
+    for name, value in options._asdict().items():
+        if value is not None and name not in takes:
+            forms = " and ".join(reader.form for reader in READERS if name in reader.takes)
+            raise InputError(f"{text}: {name} is for data of the form {forms}; leave it out here")
+
+
+def _read(text: str, options: Options) -> Source:
     """Read a path with the first reader that matches it."""
     if not text or "\0" in text:
         raise unknown_name("data set", text, NAMED)
@@ -111,12 +151,15 @@ def _read(text: str) -> Source:
     with reading(path):  # a folder may exist and yet not be open to us
         for reader in READERS:
             if reader.matches(path):
+                if not path.is_dir() and not path.is_file():
+                    raise DataError(f"{path}: neither a file nor a folder; copy its content to a file")
+                _check_options(options, text, reader.takes)
                 _log.info("reading %s", path.resolve().name)
-                return reader.read(path)
+                return reader.read(path, options)
     raise DataError(f"{path}: not a form of data that pyconv reads; give {_FORMS}")
 
 
-def _dataset(found: Source, source: str, limit: int | None, seed: int, fraction: float) -> Dataset:
+def _dataset(found: Source, source: str, limit: int | None, seed: int, fraction: float, first_label: int) -> Dataset:
     """Check the names and the splits, hold out and limit."""
     _check_names(found.classes, source)
     shape = found.train.x.shape[1:]
@@ -138,9 +181,14 @@ def _dataset(found: Source, source: str, limit: int | None, seed: int, fraction:
         kept = subset(labels if rows is None else labels[rows], limit, seed)
         rows = kept if rows is None else rows[kept]
     train = found.train if rows is None else _take(found.train, rows)
-    return Dataset(
-        found.name, _contiguous(train), _contiguous(validation), found.classes, found.test and _contiguous(found.test)
-    )
+    notes = list(found.notes)
+    empty = empty_classes(labels, found.classes, first_label if found.numbered else None)
+    if empty is not None:
+        notes.append(f"{source}: {empty}")
+    for note in notes:
+        _log.warning(note)
+    test = found.test and _contiguous(found.test)
+    return Dataset(found.name, _contiguous(train), _contiguous(validation), found.classes, test, tuple(notes))
 
 
 def _check_names(classes: list[str], source: str) -> None:

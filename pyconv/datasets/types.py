@@ -37,6 +37,8 @@ class Dataset:
         Name of each label, in the order of the labels.
     test : Split or None
         Images that the source sets apart for one last measurement (FER2013's ``PrivateTest``), or None.
+    notes : tuple of str
+        What a user should know about how the source was read: files that were passed over, for one. A line each.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Dataset:
     validation: Split
     classes: list[str]
     test: Split | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -60,3 +63,15 @@ class Source:
     classes: list[str]
     validation: Split | None = None
     test: Split | None = None
+    notes: tuple[str, ...] = ()
+    numbered: bool = False
+    """Whether the labels are numbers in the source, so that it is open from which one they count."""
+
+
+class Options(NamedTuple):
+    """What the user may say about how a source is to be read; not every reader takes everything."""
+
+    size: tuple[int, ...] | None = None
+    """(H, W) or (H, W, C) to bring images to."""
+    first_label: int | None = None
+    """The number of the first class."""

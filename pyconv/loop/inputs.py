@@ -11,6 +11,7 @@ import numpy as np
 from ..arrays import as_array
 from ..backends import get as get_backend
 from ..datasets.augmentation import MOST_SHIFT
+from ..datasets.labels import matrix_hint
 from ..errors import DtypeError, InputError, PyconvError, ShapeError, is_text, shown
 from ..parallel import check_shares, rule_for
 from ..values import choice, flag, function, integer, mapping, masked, real, sequence
@@ -83,6 +84,8 @@ def labels(y: Any, count: int, classes: int, name: str) -> np.ndarray:
         If they are not integers from 0 to ``classes - 1``, one for each image; the first wrong one is named.
     """
     array = as_array(y, name)
+    if array.ndim == 2 and array.shape[0] == count and array.shape[1] > 1:
+        raise ShapeError(f"{name} has shape {array.shape}, and pyconv takes a vector; {matrix_hint(array)}")
     if array.dtype.kind not in "iu":
         raise DtypeError(f"{name} has dtype {array.dtype}; labels are integers from 0 to {classes - 1}")
     if array.shape != (count,):
