@@ -439,7 +439,10 @@ def test_summary_is_a_table():
     assert repr(summary) == str(summary)
 
 
-@pytest.mark.parametrize("name", [*nn.MODELS, "5-50-100-10"])
+SMALL = [name for name, recipe in nn.MODELS.items() if max(recipe.input_shape) < 100]  # the others: test_nn_deep.py
+
+
+@pytest.mark.parametrize("name", [*SMALL, "5-50-100-10"])
 def test_named_models_begin_with_nearly_equal_probabilities(name):
     model = nn.build(name, input_shape=(28, 28, 1), seed=2)
     model.backend = "reference"

@@ -8,6 +8,9 @@ import numpy as np
 
 from .layer import Parameter
 
+#: Factor of a network's last layer's first weights: training begins with nearly equal probabilities.
+LAST = 0.1
+
 
 def fill(array: np.ndarray, parameter: Parameter, seed: int, layer: int) -> None:
     """Write a parameter's first value to `array`.

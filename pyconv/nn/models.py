@@ -5,35 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from numpy.typing import DTypeLike
 
 from pyconv.errors import InputError, unknown_name
 from pyconv.values import integer
 
+from . import deep
 from .activation import ReLU
 from .conv import Conv2D
 from .dense import Dense, Flatten
 from .dropout import Dropout
-from .layer import Layer
+from .initialisation import LAST
+from .layer import Layer, Shape, example_shape
 from .norm import BatchNorm
 from .pooling import MaxPool2D
 from .sequential import Sequential
 
-#: Factor of the last layer's first weights: training begins with nearly equal probabilities.
-LAST = 0.1
-
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named model: its layers for a number of classes, and what it was made for."""
+    """A named model: its layers for images of a shape and a number of classes, and what it was made for."""
 
-    layers: Callable[[int], list[Layer]]
+    layers: Callable[[Shape, int], list[Layer]]
     input_shape: tuple[int, int, int]
     classes: int
 
 
-def _fer(classes: int) -> list[Layer]:
+def _fer(input_shape: Shape, classes: int) -> list[Layer]:
     """The paper's ingredients only; the five convolutions are the layers of its Table I."""
     return [
         Conv2D(32, 5, padding="same", activation="relu"),
@@ -51,10 +51,10 @@ def _fer(classes: int) -> list[Layer]:
     ]
 
 
-def _fer_bn(classes: int) -> list[Layer]:
+def _fer_bn(input_shape: Shape, classes: int) -> list[Layer]:
     """`fer` with BatchNorm before each ReLU, and Dropout after the hidden layer, for accuracy."""
     layers: list[Layer] = []
-    for layer in _fer(classes)[:-2]:
+    for layer in _fer(input_shape, classes)[:-2]:
         if isinstance(layer, Conv2D):
             layers += [Conv2D(layer.filters, layer.kernel_size, padding="same", bias=False), BatchNorm(), ReLU()]
         else:
@@ -63,7 +63,7 @@ def _fer_bn(classes: int) -> list[Layer]:
     return [*layers, *hidden, Dense(classes, scale=LAST)]
 
 
-def _lenet(classes: int) -> list[Layer]:
+def _lenet(input_shape: Shape, classes: int) -> list[Layer]:
     """LeNet-5 (LeCun et al. 1998), with ReLU and max pooling."""
     return [
         Conv2D(6, 5, padding="same", activation="relu"),
@@ -77,11 +77,21 @@ def _lenet(classes: int) -> list[Layer]:
     ]
 
 
-#: The named models. Facial expressions: 48×48 gray, 7 classes; digits and fashion: 28×28 gray, 10 classes.
+def _vgg(name: str, **settings: Any) -> Callable[[Shape, int], list[Layer]]:
+    return lambda input_shape, classes: deep.vgg(name, input_shape, classes, **settings)
+
+
+#: The named models. Facial expressions: 48×48 gray, 7 classes; digits and fashion: 28×28 gray, 10 classes; ImageNet:
+#: 224×224 in colour (AlexNet's arithmetic needs 227), 1000 classes.
 MODELS: dict[str, Recipe] = {
     "fer": Recipe(_fer, (48, 48, 1), 7),
     "fer-bn": Recipe(_fer_bn, (48, 48, 1), 7),
     "lenet": Recipe(_lenet, (28, 28, 1), 10),
+    "alexnet": Recipe(deep.alexnet, (227, 227, 3), 1000),
+    "vgg11": Recipe(_vgg("vgg11"), (224, 224, 3), 1000),
+    "vgg13": Recipe(_vgg("vgg13", hidden=1024, stage_dropout=0.25), (64, 64, 1), 8),
+    "vgg16": Recipe(_vgg("vgg16"), (224, 224, 3), 1000),
+    "vgg19": Recipe(_vgg("vgg19"), (224, 224, 3), 1000),
 }
 
 _NOTATION = re.compile("-".join(["([0-9]{1,18})"] * 4))
@@ -96,7 +106,7 @@ def _notation(name: str) -> Recipe | None:
     if 0 in (kernel, filters, hidden, classes):
         raise InputError(f"model {name!r}: kernel, filters, hidden units and classes must all be above 0")
 
-    def layers(count: int) -> list[Layer]:
+    def layers(input_shape: Shape, count: int) -> list[Layer]:
         return [
             Conv2D(filters, kernel, activation="relu"),
             MaxPool2D(2),
@@ -120,11 +130,13 @@ def build(
     Parameters
     ----------
     name : str
-        ``"fer"``, ``"fer-bn"``, ``"lenet"``, or kernel-filters-hidden-classes as ``"5-50-100-10"``: one convolution
-        of 50 filters of 5×5 without padding, ReLU, 2×2 max pooling, a hidden layer of 100 units with ReLU, 10 classes.
+        ``"fer"``, ``"fer-bn"``, ``"lenet"``, ``"alexnet"``, ``"vgg11"``, ``"vgg13"``, ``"vgg16"``, ``"vgg19"``, or
+        kernel-filters-hidden-classes as ``"5-50-100-10"``: one convolution of 50 filters of 5×5 without padding, ReLU,
+        2×2 max pooling, a hidden layer of 100 units with ReLU, 10 classes.
     input_shape : (int, int, int), optional
-        Height, width and channels of the data; the model's own by default (48×48×1 for `fer` and `fer-bn`, else
-        28×28×1).
+        Height, width and channels of the data; the model's own by default: 48×48×1 for `fer` and `fer-bn`, 64×64×1 for
+        `vgg13`, 227×227×3 for `alexnet`, 224×224×3 for the other `vgg…`, else 28×28×1. VGG leaves out pools of images
+        that are one row already; AlexNet's first stride is 4, 2 below 127 pixels and 1 below 63.
     classes : int, optional
         Of the data; the model's own by default. In the paper's notation, what the name says.
     seed : int
@@ -146,7 +158,10 @@ def build(
 
     References
     ----------
-    The notation: the paper, Fig. 3.
+    The notation: the paper, Fig. 3. LeCun et al. (1998): `lenet`, with ReLU and max pooling. Krizhevsky et al. (2012):
+    `alexnet`, with its two groups and without response normalisation. Simonyan and Zisserman (2014): `vgg11`, `vgg16`,
+    `vgg19` (A, D and E). Barsoum et al. (2016), the network of FER+: `vgg13`, with ten convolutions and dropout; it is
+    not Simonyan and Zisserman's B.
 
     Examples
     --------
@@ -163,5 +178,5 @@ def build(
     if name not in MODELS and count != recipe.classes:
         fitting = "-".join([*str(name).split("-")[:-1], str(count)])
         raise InputError(f"model {name!r} has {recipe.classes} classes, {count} are needed: write {fitting!r}")
-    shape = recipe.input_shape if input_shape is None else input_shape
-    return Sequential(recipe.layers(count), shape, seed=seed, dtype=dtype)
+    shape = example_shape(recipe.input_shape if input_shape is None else input_shape)
+    return Sequential(recipe.layers(shape, count), shape, seed=seed, dtype=dtype)
