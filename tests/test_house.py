@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -135,3 +136,17 @@ def test_an_import_without_the_compiled_module_says_how_to_build_it(tmp_path: Pa
     assert "RuntimeWarning: " in done.stderr
     assert "BackendUnavailable: " in done.stderr.splitlines()[-1]
     assert hint in done.stderr.splitlines()[-1]
+
+
+def test_every_finding_is_listed_and_states_versions_and_output() -> None:
+    folder = PACKAGE.parent / "findings"
+    guide = (folder / "README.md").read_text(encoding="utf-8")
+    scripts = sorted(path for path in folder.glob("*.sh") if path.name != "common.sh")
+    assert sorted(re.findall(r"^\| `([\w-]+)` \|", guide, re.MULTILINE)) == [path.stem for path in scripts]
+    for path in scripts:
+        text = path.read_text(encoding="utf-8")
+        packages = re.findall(r"^packages (.+)$", text, re.MULTILINE)[0].split()
+        assert all(re.fullmatch(r"[\w-]+==[\d.]+", package) for package in packages), path.name
+        assert re.search(r"^# Seen \d{4}-\d\d-\d\d.*:\n(#   .+\n)+#\n# In pyconv: ", text, re.MULTILINE), path.name
+        assert os.access(path, os.X_OK), path.name
+        assert "pyconv" not in text.partition("\nsource ")[2], path.name
