@@ -8,6 +8,8 @@ import signal
 import sys
 from types import FrameType
 
+from . import limits
+
 #: What an interruption leaves that came too early.
 NOTHING = "interrupted before there was anything to keep"
 
@@ -55,7 +57,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     """End the process at once."""
+    text, status = NOTHING, 130
+    granted = limits.processes()
+    if number == signal.SIGINT and granted is not None and not granted.left:  # OpenBLAS sends itself one then
+        text = (
+            f"error: a library cannot start its threads: the control group's limit of {granted.most} processes and "
+            "threads is reached; raise pids.max, or set OMP_NUM_THREADS=1"
+        )
+        status = 1
     with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, full, or None
-        sys.stderr.write(f"pyconv: {NOTHING}\n")
+        sys.stderr.write(f"pyconv: {text}\n")
         sys.stderr.flush()
-    os._exit(130)
+    os._exit(status)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from . import runlog
 from .errors import InputError, shown
+from .limits import CGROUPS, OWN_CGROUPS, cgroup_folders
 from .values import integer
 
 VARIABLE = "PYCONV_NUM_THREADS"
@@ -32,14 +33,14 @@ def affinity() -> int:
     return os.cpu_count() or 1
 
 
-def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), self_cgroup: Path = Path("/proc/self/cgroup")) -> float | None:
+def cgroup_quota(root: Path = CGROUPS, self_cgroup: Path = OWN_CGROUPS) -> float | None:
     """CPUs' worth of time that the control group grants, or None where there is no limit.
 
     Reads version 2 (``cpu.max`` of the process's group and of every group above it) and version 1
     (``cpu.cfs_quota_us`` over ``cpu.cfs_period_us``); the tightest limit counts.
     """
     quotas = []
-    for folder in _cgroup_folders(root, self_cgroup):
+    for folder in cgroup_folders("cpu", root, self_cgroup):
         try:
             quota, period = (folder / "cpu.max").read_text().split()
         except (OSError, ValueError):
@@ -55,28 +56,6 @@ def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), self_cgroup: Path = Path("
         if share > 0:
             quotas.append(share)
     return min(quotas, default=None)
-
-
-def _cgroup_folders(root: Path, self_cgroup: Path) -> list[Path]:
-    """The process's control group and those above it, under both versions' mount points."""
-    folders = [root, root / "cpu"]
-    try:
-        lines = self_cgroup.read_text().splitlines()
-    except OSError:
-        return folders
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            mount = root
-        elif "cpu" in controllers.split(","):
-            mount = root / "cpu"
-        else:
-            continue
-        folder = mount / path.strip("/")
-        while folder != mount and mount in folder.parents:
-            folders.append(folder)
-            folder = folder.parent
-    return folders
 
 
 def counted(number: int, thing: str) -> str:

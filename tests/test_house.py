@@ -16,7 +16,19 @@ PACKAGE = Path(__file__).parent.parent / "pyconv"
 
 # Imports run from a later row to an earlier one, never back (rows of the design's section 3).
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors", "descriptors", "files", "plotting", "interrupts", "runlog", "values", "documents", "shapes", "threads"),
+    (
+        "errors",
+        "descriptors",
+        "files",
+        "plotting",
+        "interrupts",
+        "runlog",
+        "values",
+        "documents",
+        "shapes",
+        "threads",
+        "limits",
+    ),
     ("reference", "_cpu", "cuda"),
     ("backends", "arrays"),
     ("ops",),

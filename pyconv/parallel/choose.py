@@ -8,8 +8,10 @@ import numpy as np
 
 from ..backends import get
 from ..errors import InputError
+from ..threads import split
 from ..values import choice, integer
 from .engine import Engine, InProcess, Job
+from .room import check_room
 from .rules import RULES, rule_for
 from .sampler import check_shares
 
@@ -122,6 +124,7 @@ def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -
             from .on_gpu import OnGPU
 
             return OnGPU(model, x, labels, job)
+        check_room(0, 0, get(job.backend).threads(split(1, job.threads_per_worker)))
         return InProcess(model, x, labels, job)
     if job.workers > len(x):
         raise InputError(f"workers={job.workers}: there are only {len(x)} images to share out")

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import limits
 from ..descriptors import open_standard
 from ..errors import PyconvError
 
@@ -29,6 +30,8 @@ ALIGNMENT = 64  # bytes of a cache line: no two workers write to the same one
 
 class SharedMemoryError(PyconvError, MemoryError):
     """There is not enough shared memory for the run; nothing has been started."""
+
+    exit_status = 2
 
 
 def free_bytes() -> int | None:
@@ -44,13 +47,34 @@ def _megabytes(count: int) -> str:
     return f"{count / 2**20:.1f} MB" if count >= 2**20 else f"{count / 2**10:.1f} kB"
 
 
+def _needed(purpose: str, size: int) -> str:
+    return f"for {purpose}, {_megabytes(size)} of shared memory are needed"
+
+
 def _too_small(purpose: str, size: int) -> SharedMemoryError:
     free = free_bytes()
     left = "" if free is None else f", and {_megabytes(free)} are left"
     return SharedMemoryError(
-        f"{purpose} needs {_megabytes(size)} of shared memory in {FOLDER}{left}; free some, make it larger "
+        f"{_needed(purpose, size)} in {FOLDER}{left}; free some, make it larger "
         f"(mount -o remount,size=... {FOLDER}, or --shm-size for a container), or use fewer workers"
     )
+
+
+def _check_room(size: int, purpose: str) -> None:
+    """Refuse what the folder, the control group, the machine or the limit on files has no room for."""
+    free = free_bytes()
+    if free is not None and size > free:
+        raise _too_small(purpose, size)
+    fewer = "take fewer images (--limit) or fewer workers"
+    found = [
+        (limits.memory(), "the control group's limit of {} leaves {}; raise memory.max (--memory for a container)"),
+        (limits.machine_memory(), "of the machine's {} of memory {} are left; end other programs"),
+        (limits.file_size(), "a file of this process may have {} at most; allow larger ones (ulimit -f)"),
+    ]
+    for limit, words in found:
+        if limit is not None and size > limit.left:
+            numbers = words.format(_megabytes(limit.most), _megabytes(limit.left))
+            raise SharedMemoryError(f"{_needed(purpose, size)}, and {numbers}, or {fewer}")
 
 
 def _unnamed_file() -> int:
@@ -82,14 +106,12 @@ class Segment:
     Raises
     ------
     SharedMemoryError
-        If ``/dev/shm`` is too small or too full.
+        If ``/dev/shm`` is too small or too full, or the control group, the machine or a limit on files leaves less.
     """
 
     def __init__(self, size: int, purpose: str) -> None:
         open_standard()  # neither this file nor the mapping's own duplicate of it may be what libraries print to
-        free = free_bytes()
-        if free is not None and size > free:
-            raise _too_small(purpose, size)
+        _check_room(size, purpose)
         try:
             descriptor = _unnamed_file()
         except OSError as error:
@@ -100,13 +122,17 @@ class Segment:
             os.close(descriptor)
             if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT):
                 raise _too_small(purpose, size) from None
-            raise
-        self._map(descriptor, size)
+            raise SharedMemoryError(f"{purpose}: no shared memory can be had: {error.strerror}") from None
+        try:
+            self._map(descriptor, size)
+        except OSError as error:
+            os.close(descriptor)
+            raise SharedMemoryError(f"{purpose}: shared memory cannot be mapped: {error.strerror}") from None
 
     def _map(self, descriptor: int, size: int) -> None:
+        self._mapping = mmap.mmap(descriptor, size)
         self.size = size
         self._descriptor = descriptor
-        self._mapping = mmap.mmap(descriptor, size)
         self._close = weakref.finalize(self, os.close, descriptor)
 
     def __reduce__(self) -> Any:

@@ -19,6 +19,7 @@ from ..errors import InputError, WorkerError
 from ..threads import usable_cpus
 from . import guard
 from .memory import Segment
+from .room import why_not_started
 
 SIZES = (0, 1 << 12, 1 << 15, 1 << 18, 1 << 20, 1 << 22, 1 << 24)
 TURNS = 15
@@ -50,7 +51,10 @@ def time_messages() -> Messages:
     other = context.Process(target=_echo, args=(memory, there), daemon=True)
     own = memory.array((max(SIZES),), np.uint8).copy()  # touched, so that no page of it is new when it is timed
     try:
-        other.start()
+        try:
+            other.start()
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"the process to time messages with cannot be started: {why_not_started(error)}") from None
         there.close()
         seconds = [_round_trip(here, memory, own, size) / 2 for size in SIZES]
         slowdown = _slowdown(here)
@@ -62,7 +66,7 @@ def time_messages() -> Messages:
             raise InputError(guard.MESSAGE) from None
         raise WorkerError("the process that messages are timed with died or did not answer") from None
     finally:
-        if other.is_alive():
+        if other.pid is not None and other.is_alive():
             other.kill()
             other.join()
         here.close()

@@ -24,6 +24,7 @@ from .kernels import undo_vectors
 from .logs import WorkerLog
 from .memory import Segment, share
 from .progress import Progress
+from .room import check_room
 from .rules import Rule, rule_for
 from .supervisor import Supervisor
 from .trace import RING, Timeline
@@ -68,6 +69,8 @@ class ParameterServer:
         from ..threads import split
 
         check_main_guard()
+        self._threads = split(job.workers, job.threads_per_worker)
+        check_room(job.workers, self._threads, split(1))
         self._model, self._job = model, job
         self._rule: Rule = rule_for(job.update, job.options)
         self.steps_per_epoch = -(-len(x) // (job.batch_size * job.workers))
@@ -92,7 +95,6 @@ class ParameterServer:
         store.buffers[...] = model.flat_buffers
         if store.replicas is not None:
             store.replicas[...] = model.flat
-        self._threads = split(job.workers, job.threads_per_worker)
         self._progress = Progress(store, self._rule.lockstep, self._count)
         self._epoch = -1
         self._counts: list[int] = []

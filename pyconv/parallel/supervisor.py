@@ -28,6 +28,7 @@ from .logs import WorkerLog
 from .memory import Segment
 from .pace import Paces, Reading, of_the_others
 from .program import recover
+from .room import MORE_PROCESSES, why_not_started
 from .rules import Rule
 from .running import RunningTime
 from .worker import PARENTS_SIGNALS, Setup, main
@@ -122,7 +123,10 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the processes; returns when all have been started (they may not have got far)."""
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise InputError(f"workers cannot be started: {why_not_started(error)}") from None
         self._started.wait()
         self.check()
 
@@ -163,9 +167,10 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
         try:
             self._start_many(list(range(self._store.plan.lanes)))
-        except BaseException as error:
-            known = isinstance(error, PyconvError)
-            self._fail(error if known else WorkerError(f"workers cannot be started: {error}"))  # type: ignore[arg-type]
+        except PyconvError as error:
+            self._fail(error)
+        except BaseException as error:  # nothing has been written yet: status 2
+            self._fail(InputError(f"workers cannot be started: {why_not_started(error)}"))
         self._started.set()
         while not self._ending.is_set() and self.failure is None:
             try:
@@ -260,6 +265,8 @@ class Supervisor:
         if message:
             where = self._where(int(words[s.FAILED_UNIT]))
             return f"failed in {where}: {message}"
+        if status == -signal.SIGINT and words[s.STATE] == s.STARTING:
+            return f"was ended by a library that the system refuses a thread, as OpenBLAS does; {MORE_PROCESSES}"
         if status is not None and status < 0:
             where = f" in {self._where(int(words[s.FAILED_UNIT]))}" if words[s.BATCHES] else ""
             return f"was killed by {self._signal(-status)}{where}"
@@ -324,7 +331,12 @@ class Supervisor:
         else:
             self._tell(index, f"(pid {pid}) {cause}; a new process takes its place")
             self.restarts += 1
-            self._start_many([index], attempts=member.attempts)
+            try:
+                self._start_many([index], attempts=member.attempts)
+            except (OSError, RuntimeError) as error:
+                self._fail(
+                    WorkerError(f"worker {index} (pid {pid}) {cause}, and no other can start: {why_not_started(error)}")
+                )
 
     def _twice_not_finite(self, unit: int) -> bool:
         """Whether that mini-batch has given NaN before; a passing fault of one process would not repeat itself."""
@@ -382,7 +394,12 @@ class Supervisor:
                 process = context.Process(
                     target=main, args=(self._setup(index, log, last_words),), name=f"pyconv-worker-{index}", daemon=True
                 )
-                process.start()
+                try:
+                    process.start()
+                except BaseException:
+                    log.sender.close()
+                    log.end()
+                    raise
                 log.sender.close()
                 self._members[index] = Member(
                     process, log, time.monotonic(), batches=int(words[s.BATCHES]), attempts=attempts

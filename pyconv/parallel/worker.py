@@ -13,6 +13,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from .lane import Lane
 from .logs import send_logs
 from .memory import Segment, SharedArray
 from .program import Program, Work, drive, program
+from .room import why_not_started
 from .sampler import EpochOrder
 from .trace import Recorder
 
@@ -206,6 +208,8 @@ def main(setup: Setup) -> None:
     atomics.die_with_parent()
     if os.getppid() != setup.parent:  # it died before the kernel was asked
         os._exit(EXIT_FAILED)
+    with contextlib.suppress(OSError):  # where memory runs out a worker goes first, and the parent says so
+        Path("/proc/self/oom_score_adj").write_text("500")
     with contextlib.suppress(OSError, ValueError, AttributeError):
         faulthandler.enable(setup.last_words)  # the parent logs it, with the worker's number
     send_logs(setup.index, setup.log, setup.log_level)
@@ -290,4 +294,7 @@ def _beat(words: np.ndarray, parent: int) -> None:
             time.sleep(HEARTBEAT_S)
 
     words[s.HEARTBEAT] = time.monotonic_ns()
-    threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+    try:
+        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+    except RuntimeError as error:
+        raise RunError(why_not_started(error)) from None
