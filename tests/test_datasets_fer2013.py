@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -293,3 +294,55 @@ def test_ferplus_refusals(ferplus: tuple[Path, np.ndarray]) -> None:
     path.write_text("\n".join(lines))
     (path.parent / "fer2013.csv").unlink()
     refused(path, path, "beside", "fer2013.csv", error=DataError)
+
+
+def test_ferplus_beside_rows_in_another_order(ferplus: tuple[Path, np.ndarray], examples: tuple) -> None:
+    path, _ = ferplus
+    lines = path.read_text().splitlines()
+    other = path.parent / "fer2013.csv"
+    rows = fer_rows(examples)
+    write_csv(other, HEADER, [*rows[16:], *rows[:16]])
+    message = "row 2: Usage is Training, but in the same row of fer2013.csv it is PublicTest"
+    refused(path, path, message, "same order", error=DataError)
+    write_csv(other, HEADER, rows)
+    path.write_text("\n".join([*lines[:20], lines[20].replace("PublicTest", "Nowhere"), *lines[21:]]))
+    refused(path, path, "row 21:", "Usage is 'Nowhere'", error=DataError)
+
+
+@pytest.mark.parametrize("right", [1.0, 0.6])
+def test_ferplus_beside_rows_shuffled_within_a_usage(tmp_path: Path, rng: np.random.Generator, right: float) -> None:
+    order = np.array([4, 5, 6, 1, 3, 2, 0])  # FER2013's expressions in FERPlus's order
+    emotions = rng.integers(0, 7, 80)
+    voted = np.where(rng.random(80) < right, order[emotions], order[rng.integers(0, 7, 80)])
+    votes = [votes_row("Training", [8 * (i == label) for i in range(10)]) for label in voted]
+    field = pixel_field(images_of(rng, 48, 48))
+    path = write_csv(tmp_path / "fer2013new.csv", VOTES_HEADER, votes)
+    write_csv(tmp_path / "fer2013.csv", HEADER, [f"{label},{field},Training" for label in emotions])
+    data = datasets.load(path)
+    assert sorted([*data.train.y, *data.validation.y]) == sorted(voted)
+    shuffled = [f"{label},{field},Training" for label in np.roll(np.sort(emotions), 40)]
+    write_csv(tmp_path / "fer2013.csv", HEADER, shuffled)
+    refused(path, path, "the votes agree with the labels of fer2013.csv in", "of 80 rows", "chance", error=DataError)
+
+
+@pytest.mark.parametrize("place", ["header", "row", "votes"])
+def test_an_endless_row_is_not_read_to_its_end(tmp_path: Path, examples: tuple, place: str) -> None:
+    path = tmp_path / "fer2013.csv"
+    rows = fer_rows(examples)
+    endless = b"7 " * (1 << 26)
+    with path.open("wb") as file:
+        file.write(b"" if place == "header" else f"{HEADER}\n{rows[0]}\n".encode())
+        if place == "votes":
+            file.write("\n".join(rows[1:]).encode())
+        else:
+            file.write(endless)
+    if place == "votes":
+        path = tmp_path / "fer2013new.csv"
+        path.write_bytes(f"{VOTES_HEADER}\n".encode() + endless)
+    tracemalloc.start()
+    try:
+        row = {"header": 1, "row": 3, "votes": 2}[place]
+        refused(path, path, f"row {row}: longer than 32,768 bytes, which no row", error=DataError)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -189,8 +191,6 @@ def test_not_an_archive(tmp_path: Path, good: dict) -> None:
 
 
 def test_a_zip_of_something_else(tmp_path: Path) -> None:
-    import zipfile
-
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x", "text")
@@ -199,3 +199,75 @@ def test_a_zip_of_something_else(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w"):
         pass
     refused(path, path, "empty", error=DataError)
+
+
+def test_an_archive_whose_directory_is_damaged_is_refused(tmp_path: Path, good: dict, rng: np.random.Generator) -> None:
+    path = save(tmp_path / "a.npz", **good, classes=["cat", "dog", "fox"])
+    whole = path.read_bytes()
+    expected = datasets.load(path)
+    start = whole.index(b"PK\1\2")
+    silent = []
+    for position in [*range(start, len(whole)), *rng.integers(0, start, 200)]:
+        for bit in rng.choice(8, 3, replace=False):
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ (1 << bit)]) + whole[position + 1 :])
+            try:
+                data = datasets.load(path)
+            except DataError as error:
+                assert "\n" not in str(error)
+                assert str(path) in str(error)
+            else:
+                same = data.classes == expected.classes and np.array_equal(data.train.x, expected.train.x)
+                if not (same and np.array_equal(data.train.y, expected.train.y)):
+                    silent.append((int(position), int(bit)))
+    assert silent == []
+
+
+def entry_lost(whole: bytes, name: bytes) -> bytes:
+    """The archive without the directory's entry of that name, the record at the end corrected to fit."""
+    at = whole.index(b"PK\1\2")
+    while whole[at + 46 : at + 46 + len(name)] != name:
+        at = whole.index(b"PK\1\2", at + 1)
+    length = 46 + sum(struct.unpack("<3H", whole[at + 28 : at + 34]))
+    end = whole.rindex(b"PK\5\6")
+    record = list(struct.unpack("<4s4H2LH", whole[end : end + 22]))
+    record[3:6] = record[3] - 1, record[4] - 1, record[5] - length
+    return whole[:at] + whole[at + length : end] + struct.pack("<4s4H2LH", *record)
+
+
+@pytest.mark.parametrize("name", ["x_val.npy", "classes.npy", "extra.npy"])
+@pytest.mark.parametrize("compressed", [True, False])
+def test_an_entry_that_was_lost(tmp_path: Path, good: dict, name: str, compressed: bool) -> None:
+    path = tmp_path / "a.npz"
+    arrays = {**good, "classes": ["a", "b", "c"], "x_val": good["x"], "y_val": good["y"], "extra": [1]}
+    (np.savez_compressed if compressed else np.savez)(path, **arrays)
+    path.write_bytes(entry_lost(path.read_bytes(), name.encode()))
+    refused(path, path, "holds something that its directory does not name", error=DataError)
+
+
+def test_archives_of_other_writers(tmp_path: Path, good: dict) -> None:
+    class Stream:
+        """What cannot be sought in: sizes follow the data then."""
+
+        def __init__(self, path: Path) -> None:
+            self.write, self.flush = (file := path.open("wb")).write, file.flush
+
+    expected = datasets.load(save(tmp_path / "b.npz", **good, x_val=good["x"], y_val=good["y"]))
+    with zipfile.ZipFile(tmp_path / "b.npz") as source:
+        for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+            stream = Stream(tmp_path / "a.npz")
+            with zipfile.ZipFile(stream, "w", kind) as archive:
+                archive.comment = b"of another program"
+                for name in source.namelist():
+                    archive.writestr(name, source.read(name))
+            stream.flush()
+            data = datasets.load(tmp_path / "a.npz")
+            np.testing.assert_array_equal(data.train.x, expected.train.x)
+        with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("x.npy", source.read("x_val.npy"))
+    refused(tmp_path / "a.npz", "two arrays called 'x.npy'", error=DataError)
+
+
+def test_arrays_that_are_not_read_are_named(tmp_path: Path, good: dict) -> None:
+    path = save(tmp_path / "a.npz", **good, class_names=["a", "b", "c"], ids=np.arange(20))
+    (note,) = datasets.load(path).notes
+    assert note.startswith(f"{path}: not read: class_names, ids; what is read are classes, x, ")

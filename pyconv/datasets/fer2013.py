@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -31,8 +32,13 @@ _VOTES = [*FERPLUS_CLASSES, "unknown", "nf"]
 _VOTE_DIGITS = 9  # ten people vote
 _PIXELS = SIDE * SIDE
 _USAGES = {"training": 0, "publictest": 1, "privatetest": 2}
+_USAGE_NAMES = ("Training", "PublicTest", "PrivateTest")
 _USAGE_WORDS = "Training, PublicTest or PrivateTest"
+_AS_FERPLUS = np.array([4, 5, 6, 1, 3, 2, 0])  # FER2013's expressions in FERPlus's order
+_ENOUGH_ROWS, _LEAST_KAPPA = 50, 0.2
+_ORDER = "the rows of both files must be in the same order: give the original fer2013.csv and fer2013new.csv"
 _LABELS = {str(label).encode(): label for label in range(len(CLASSES))}
+_LONGEST_ROW = 1 << 15  # bytes; a row of 2304 pixels has a third of that
 _IN_FOLDER = ("fer2013.csv", "icml_face_data.csv", "train.csv")
 _BLOCK = 64  # rows that a thread takes at a time
 _AT_ONCE = 4  # rows parsed together: memory for more of them would be mapped anew each time
@@ -109,7 +115,7 @@ class _Table:
     def __init__(self, path: Path) -> None:
         self.path = path
         with reading(path), path.open("rb") as stream:
-            header = stream.readline(10_000)
+            header = next(_lines(stream, path), b"")
         if not header:
             raise DataError(f"{path}: the file is empty; give fer2013.csv as Kaggle ships it")
         try:
@@ -137,8 +143,9 @@ class _Table:
         width = len(self.columns)
         blank = 0
         with reading(self.path), self.path.open("rb") as stream:
-            stream.readline()
-            for row, line in enumerate(stream, start=2):
+            lines = _lines(stream, self.path)
+            next(lines, None)
+            for row, line in enumerate(lines, start=2):
                 if not line.strip():
                     blank = blank or row
                     continue
@@ -151,6 +158,19 @@ class _Table:
                         f"({','.join(self.columns)}); is the file truncated?"
                     )
                 yield row, fields
+
+
+def _lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The lines of a file, none of them so long that it could not be a row."""
+    row = 0
+    while line := stream.readline(_LONGEST_ROW + 1):
+        row += 1
+        if len(line) > _LONGEST_ROW:
+            raise DataError(
+                f"{path}, row {row}: longer than {_LONGEST_ROW:,} bytes, which no row of a {SIDE}x{SIDE} image is; "
+                "does the file end its lines as Unix or Windows does?"
+            )
+        yield line
 
 
 def _read_rows(table: _Table, labelled: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -307,22 +327,51 @@ def _read_ferplus(votes: _Table) -> Source:
         )
     faces = _Table(votes.path.parent / names[0])
     faces.column("usage")
-    labels = np.array([_majority(row) for row in _vote_rows(votes)], np.int64)
-    x, _, usages = _read_rows(faces, labelled=True)
+    given, said = [], []
+    for row_votes, usage in _vote_rows(votes):
+        given.append(_majority(row_votes))
+        said.append(usage)
+    labels = np.array(given, np.int64)
+    x, emotions, usages = _read_rows(faces, labelled=True)
     if len(labels) != len(x):
         raise DataError(
             f"{votes.path}: {len(labels)} rows, but {faces.path.name} has {len(x)}; give files that belong together"
         )
     assert usages is not None
+    for row, (theirs, ours) in enumerate(zip(said, usages.tolist()), start=2):
+        if theirs is not None and theirs != ours:
+            raise DataError(
+                f"{votes.path}, row {row}: Usage is {_USAGE_NAMES[theirs]}, but in the same row of {faces.path.name} "
+                f"it is {_USAGE_NAMES[ours]}; {_ORDER}"
+            )
     kept = labels >= 0
     if not kept.any():
         raise DataError(f"{votes.path}: no row has a majority for an expression; give FERPlus's original file")
+    _check_agreement(votes.path, faces.path, labels[kept], _AS_FERPLUS[emotions[kept]])
     return _source(votes.path, x[kept], labels[kept], usages[kept], FERPLUS_CLASSES)
 
 
-def _vote_rows(table: _Table) -> Iterator[list[int]]:
-    """Votes of each row, in the order of `_VOTES`."""
+def _check_agreement(votes: Path, faces: Path, labels: np.ndarray, emotions: np.ndarray) -> None:
+    """Refuse votes that agree with FER2013's own labels no better than another order of the rows would.
+
+    The measure is Cohen's kappa (1960), 0 by chance; the original files reach a multiple of what is asked for here.
+    """
+    if len(labels) < _ENOUGH_ROWS:
+        return
+    shares = [np.bincount(those, minlength=len(FERPLUS_CLASSES)) / len(labels) for those in (labels, emotions)]
+    chance = float(shares[0] @ shares[1])
+    agreeing = int((labels == emotions).sum())
+    if agreeing / len(labels) - chance < _LEAST_KAPPA * (1 - chance):
+        raise DataError(
+            f"{votes}: the votes agree with the labels of {faces.name} in {agreeing} of {len(labels)} rows, about as "
+            f"often as by chance; {_ORDER}"
+        )
+
+
+def _vote_rows(table: _Table) -> Iterator[tuple[list[int], int | None]]:
+    """Votes of each row, in the order of `_VOTES`, and its usage where that is stated."""
     columns = [(name, table.column(name)) for name in _VOTES]
+    usage = table.columns.index("usage") if "usage" in table.columns else None
     for row, fields in table.rows():
         votes = []
         for name, column in columns:
@@ -333,7 +382,7 @@ def _vote_rows(table: _Table) -> Iterator[list[int]]:
                     f"{_VOTE_DIGITS} digits"
                 )
             votes.append(int(field))
-        yield votes
+        yield votes, None if usage is None else _usage(fields[usage], table.path, row)
 
 
 def _majority(votes: list[int]) -> int:

@@ -13,6 +13,7 @@ from ..errors import DataError
 from .files import listed, reading
 from .labels import matrix_hint, numbered
 from .types import Options, Source, Split
+from .zip_directory import complaint
 
 _AGAIN = "write it again with numpy.savez(path, x=images, y=labels)"
 # What the zip reader and NumPy make of damaged bytes: a checksum, an unknown method, a size that no memory holds, …
@@ -20,6 +21,7 @@ _DAMAGE = (
     zipfile.BadZipFile, zlib.error, EOFError, struct.error,
     NotImplementedError, RuntimeError, OverflowError, MemoryError,
 )  # fmt: skip
+_NAMES = {"x", "y", "x_val", "y_val", "x_test", "y_test", "classes"}
 _CHUNK = 256  # images looked at together
 
 
@@ -161,6 +163,10 @@ def read(path: Path, options: Options) -> Source:
             with path.open("rb") as stream:
                 if stream.read(4) not in (b"PK\3\4", b"PK\5\6"):  # NumPy would take anything else for a pickle
                     raise DataError(f"{path}: not a NumPy archive (no zip file); {_AGAIN}")
+                with zipfile.ZipFile(stream) as archive:
+                    damage = complaint(archive, stream)
+            if damage is not None:
+                raise DataError(f"{path}: not a whole NumPy archive: {damage}; {_AGAIN}")
             opened = np.load(path, allow_pickle=False)
         except DataError:
             raise
@@ -186,4 +192,8 @@ def _source(archive: _Archive, first: int) -> Source:
         names = given.tolist()
     (shifted, validation, test), classes = numbered(archive.path, (train, validation, test), first, names)
     assert shifted is not None
-    return Source(archive.path.stem, shifted, classes, validation, test, numbered=True)
+    unread = sorted(set(archive.names) - _NAMES)
+    notes: tuple[str, ...] = ()
+    if unread:
+        notes = (f"{archive.path}: not read: {listed(unread)}; what is read are {', '.join(sorted(_NAMES))}",)
+    return Source(archive.path.stem, shifted, classes, validation, test, notes, numbered=True)
