@@ -55,31 +55,27 @@ def test_a_run_killed_before_its_settings_were_written_is_begun_anew(tmp_path: P
 
 
 class Fails(Progress):
-    """Fails in one of a run's first calls."""
+    """Fails when a run begins."""
 
-    def __init__(self, *, begin: bool) -> None:
+    def __init__(self, error: type[Exception]) -> None:
         super().__init__()
-        self._begin = begin
+        self._error = error
 
     def begin(self, **about: Any) -> None:
-        if self._begin:
-            raise InputError("at the beginning")
+        raise self._error("at the beginning")
 
 
 def failing(step: int, total: int) -> float:
     raise ZeroDivisionError("in the schedule")
 
 
-def images_out(**_: Any) -> nn.Sequential:
-    return nn.Sequential([nn.Conv2D(2, 3, padding="same"), nn.Flatten(), nn.Dense(2)], input_shape=(4, 4, 1))
-
-
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"schedule": failing}, ZeroDivisionError),
-        ({"progress": Fails(begin=True)}, InputError),
-        ({"description": {"data": {"name": object()}}}, TypeError),
+        ({"schedule": failing}, InputError),
+        ({"progress": Fails(InputError)}, InputError),
+        ({"progress": Fails(ZeroDivisionError)}, ZeroDivisionError),
+        ({"description": {"data": {"name": object()}}}, InputError),
         ({"batch_size": 25}, InputError),
         ({"backend": "nowhere"}, InputError),
     ],
