@@ -25,7 +25,7 @@ from data_files import FASHION, images_of, labels_of, on_real_images, pixel_fiel
 from PIL import Image
 from safetensors import safe_open
 
-from pyconv import __version__, backends, info, nn, predict, train
+from pyconv import __main__, __version__, backends, info, nn, predict, train
 from pyconv.checkpoint import Checkpoint
 from pyconv.errors import Interrupted
 
@@ -649,6 +649,20 @@ def test_help(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_version(module: str) -> None:
     done = run(f"pyconv.{module}", "--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"pyconv {__version__}\n", "")
+
+
+def test_the_package_lists_its_commands_and_runs_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(__main__.COMMANDS) == set(COMMANDS) - {"__main__"}
+    assert __main__.main([]) == 0
+    listed = capsys.readouterr().out
+    for name, what in __main__.COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(what)}$", listed, re.MULTILINE)
+    assert __main__.main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pyconv"] == __version__
+    assert __main__.main(["trian"]) == 2
+    assert "unknown command 'trian'; did you mean 'train'?" in one_line(capsys.readouterr().err, 2)
+    assert __main__.main(["train", "--limit", "0"]) == 2
+    assert "--limit: must be an integer" in one_line(capsys.readouterr().err, 2)
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

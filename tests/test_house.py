@@ -38,6 +38,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("command",),
     ("reporting",),
     ("train", "predict", "export", "info", "report"),
+    ("__main__",),
 )
 
 
