@@ -24,10 +24,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # pyconv is built again when its sources change; a set of extras is only looked at then. Pip hides what the build says, so
-# that a module without OpenMP has to be named here.
+# that its steps go to this recipe's own standard error, and a module without OpenMP has to be named here.
 $(VENV)/.built: $(BIN)/python $(SOURCES)
-	@echo "setting up $(VENV) and building pyconv (a minute or two the first time)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@echo "setting up $(VENV) and building pyconv: some minutes the first time, for the kernels of each instruction set"
+	PYCONV_BUILD_PROGRESS=/proc/$$$$/fd/2 $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@$(BIN)/python -c 'import pyconv; why = pyconv.backends()["multicore"]; why and print("warning:", why)'
 	@touch $@
 

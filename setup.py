@@ -6,12 +6,17 @@ PYCONV_OPENMP=0
     Build serial modules although the compiler has OpenMP.
 PYCONV_SANITIZE=address,undefined
     Build with these sanitizers (GCC or Clang names), for `make sanitize`.
+PYCONV_BUILD_PROGRESS=FILE
+    Add a line for each step to this file, as a terminal's: pip shows nothing of a build before it fails.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,14 +61,59 @@ def openmp_works(compiler: list[str]) -> bool:
     return True
 
 
-def in_parallel(compile_one: Callable[..., list[str]]) -> Callable[..., list[str]]:
-    """A compiler's method `compile` that works on as many sources at once as there are CPUs: each kernel takes long."""
+def say(text: str) -> None:
+    """Show a step of the build."""
+    print(text, flush=True)
+    place = os.environ.get("PYCONV_BUILD_PROGRESS")
+    if place:
+        with contextlib.suppress(OSError), Path(place).open("a", encoding="utf-8") as stream:
+            stream.write(text + "\n")
 
-    def compile_all(sources: list[str], **options: Any) -> list[str]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return [objects[0] for objects in pool.map(lambda source: compile_one([source], **options), sources)]
 
-    return compile_all
+def what(source: str) -> str:
+    """What a source file is compiled to, in words."""
+    stem = Path(source).stem
+    return f"kernels for {stem.removeprefix('isa_')}" if stem.startswith("isa_") else stem
+
+
+class Steps:
+    """Numbers the sources that are compiled, several at once.
+
+    Parameters
+    ----------
+    total : int
+        Sources in all.
+    """
+
+    LONG_S = 10.0  # what took longer is told when it is done, too
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._begun = 0
+        self._lock = threading.Lock()
+
+    def in_parallel(self, compile_one: Callable[..., list[str]]) -> Callable[..., list[str]]:
+        """A compiler's method `compile` that works on as many sources at once as there are CPUs: kernels take long."""
+
+        def compile_source(source: str, options: dict[str, Any]) -> str:
+            with self._lock:
+                self._begun += 1
+                say(f"compiling {what(source)} ({self._begun} of {self.total})")
+            began = time.monotonic()
+            compiled = compile_one([source], **options)[0]
+            if time.monotonic() - began > self.LONG_S:
+                say(f"  {what(source)} took {time.monotonic() - began:.0f} s")
+            return compiled
+
+        def compile_all(sources: list[str], **options: Any) -> list[str]:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                return list(pool.map(lambda source: compile_source(source, options), sources))
+
+        return compile_all
+
+    def skip_to(self, number: int) -> None:
+        """Go on after so many sources: those of a module that is up to date need not be compiled."""
+        self._begun = max(self._begun, number)
 
 
 class Build(build_ext):
@@ -87,8 +137,16 @@ class Build(build_ext):
         for extension in self.extensions:
             extension.extra_compile_args = [*flags, *extension.extra_compile_args]
             extension.extra_link_args = [*link, *extension.extra_link_args]
-        self.compiler.compile = in_parallel(self.compiler.compile)
+        self.steps = Steps(sum(len(extension.sources) for extension in self.extensions))
+        self.planned = 0
+        self.compiler.compile = self.steps.in_parallel(self.compiler.compile)
         super().build_extensions()
+        say("compiled; putting the package together")
+
+    def build_extension(self, ext: Extension) -> None:
+        super().build_extension(ext)
+        self.planned += len(ext.sources)
+        self.steps.skip_to(self.planned)
 
 
 def extension(name: str, sources: list[str], *flags: str) -> Extension:
@@ -102,17 +160,28 @@ def extension(name: str, sources: list[str], *flags: str) -> Extension:
     )
 
 
+def _written(source: Path) -> float:
+    """When the C of a module was last written, or 0."""
+    translated = source.with_suffix(".c")
+    return translated.stat().st_mtime if translated.exists() else 0.0
+
+
+EXTENSIONS = [
+    extension("_naive", []),
+    extension("_plans", sorted(str(path) for path in KERNELS.glob("*.c"))),
+    extension("_cpu", []),
+    extension("_rows", []),
+    extension("_dense", []),
+    extension("optim._fused", [], "-ffp-contract=off"),  # the bits of NumPy
+    extension("parallel._atomics", []),
+]
+
+if any(Path(module.sources[0]).stat().st_mtime > _written(Path(module.sources[0])) for module in EXTENSIONS):
+    say(f"translating {len(EXTENSIONS)} modules to C")
+
 setup(
     ext_modules=cythonize(
-        [
-            extension("_naive", []),
-            extension("_plans", sorted(str(path) for path in KERNELS.glob("*.c"))),
-            extension("_cpu", []),
-            extension("_rows", []),
-            extension("_dense", []),
-            extension("optim._fused", [], "-ffp-contract=off"),  # the bits of NumPy
-            extension("parallel._atomics", []),
-        ],
+        EXTENSIONS,
         language_level=3,
     ),
     cmdclass={"build_ext": Build},
