@@ -309,6 +309,23 @@ def history(epochs: int) -> list[dict[str, Any]]:
     ]
 
 
+def test_only_runs_of_the_same_work_have_a_speedup() -> None:
+    def made(name: str, units: int = 8, seed: int = 0, data: str = "ab12", seconds: float = 1.0) -> Run:
+        network = json.dumps({"layers": [{"type": "Dense", "units": units}], "seed": seed})
+        config = {"model": {"name": "small", "config": network}, "data": {"fingerprint": data}}
+        lines = [{**line, "seconds": seconds, "elapsed_s": seconds * line["epoch"]} for line in history(3)]
+        return Run(name, config, lines, None)
+
+    runs = [made("a"), made("b", seconds=0.5, seed=3), made("c", units=9), made("d", data="ff00", seconds=2.0)]
+    table = summary(runs)
+    faster, to_accuracy = table.header.index("speed-up"), table.header.index("speed-up of that")
+    assert [(row[faster], row[to_accuracy]) for row in table.rows] == [
+        ("1.00", "1.00"), ("2.00", "2.00"), ("–", "–"), ("–", "–"),
+    ]  # fmt: skip
+    assert table.caption.endswith("there is none for a run of another network or of other data")
+    assert "there is none" not in summary(runs[:2]).caption
+
+
 @pytest.mark.parametrize(("epochs", "ticks"), [(1, [1]), (4, [1, 2, 3, 4]), (25, [1, 4, 7, 10, 13, 16, 19, 22, 25])])
 def test_curves_have_whole_epochs_and_equal_runs_show_beneath_each_other(epochs: int, ticks: list[int]) -> None:
     runs = [Run(name, {}, history(epochs), None) for name in ("a", "b", "c")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,6 +59,15 @@ class Run:
         """The best validation accuracy, 0 to 1; None for a run without validation."""
         known = [line["val_accuracy"] for line in self.history if line["val_accuracy"] is not None]
         return max(known, default=None)
+
+    @property
+    def work(self) -> object:
+        """What is trained on what: only the times of runs in which it is equal compare."""
+        model, data = self.config.get("model", {}), self.config.get("data", {})
+        network: object = model.get("name")
+        with contextlib.suppress(KeyError, ValueError, TypeError, AttributeError):  # a file written by hand
+            network = {name: value for name, value in json.loads(model["config"]).items() if name != "seed"}
+        return network, data.get("fingerprint", data.get("source"))
 
     def seconds_to(self, accuracy: float) -> float | None:
         """Time until the run had reached an accuracy.
@@ -174,9 +184,12 @@ def summary(runs: Sequence[Run]) -> Table:
     target = common_target(runs)
     first = runs[0]
     rows = []
+    others = False
     for run in runs:
         seconds = run.seconds_to(target) if target is not None else None
         base = first.seconds_to(target) if target is not None else None
+        alike = run.work == first.work
+        others = others or not alike
         rows.append(
             (
                 run.name,
@@ -185,14 +198,17 @@ def summary(runs: Sequence[Run]) -> Table:
                 _percent(run.best_accuracy),
                 "–" if run.scores is None else f"{run.scores.macro_f1:.3f}",
                 f"{run.images_per_s:.0f}",
-                f"{run.images_per_s / first.images_per_s:.2f}" if first.images_per_s else "–",
+                f"{run.images_per_s / first.images_per_s:.2f}" if alike and first.images_per_s else "–",
                 "–" if seconds is None else f"{seconds:.1f} s",
-                "–" if not seconds or not base else f"{base / seconds:.2f}",
+                "–" if not alike or not seconds or not base else f"{base / seconds:.2f}",
             )
         )
     reach = "time to accuracy" if target is None else f"time to {100 * target:.0f}\N{NO-BREAK SPACE}%"
     header = ("run", "what", "epochs", "best accuracy", "macro-F1", "images/s", "speed-up", reach, "speed-up of that")
-    return Table(header, rows, f"Speed-ups are over the first run, {first.name}", words=(1,))
+    caption = f"Speed-ups are over the first run, {first.name}"
+    if others:
+        caption += "; there is none for a run of another network or of other data"
+    return Table(header, rows, caption, words=(1,))
 
 
 def run_sections(runs: Sequence[Run]) -> list[Section]:
