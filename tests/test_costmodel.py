@@ -290,13 +290,32 @@ def test_threads_that_are_decided_limit_the_workers(machine: costmodel.Calibrati
 
 
 @needs_kernels
+def test_an_advice_has_one_number_for_how_many_times_faster(
+    machine: costmodel.Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(model: nn.Sequential, batch: int, *, threads: int, **how: object) -> costmodel.Measured:
+        return costmodel.Measured((0.4 / threads**0.5,), (1e-6,))  # threads pay half
+
+    monkeypatch.setattr("pyconv.costmodel.advice.measure", measured)
+    advice = costmodel.advise(nn.build("lenet"), 8, images=640, backend="multicore", calibration=machine)
+    best = advice.considered[0]
+    assert advice.workers == best.workers > 1
+    assert advice.reason.startswith(f"{best.speedup:.2f} times as fast as one worker with {best.base_threads} threads")
+    (alone,) = (one for one in advice.considered if one.workers == 1)
+    for one in advice.considered:
+        assert one.speedup == alone.epoch_s / one.epoch_s
+        assert f"{one.speedup:.2f} times one worker with {alone.threads} threads" in str(one)
+    assert best.speedup < best.workers / alone.threads**0.5 * 1.01  # and not over one worker with one thread
+
+
+@needs_kernels
 @pytest.mark.parametrize("threads, counts", [(None, {1, 2, 4, 8}), (2, {2}), (5, set()), (8, set())])
 def test_workers_are_chosen_for_the_threads_of_each(
     machine: costmodel.Calibration, monkeypatch: pytest.MonkeyPatch, threads: int | None, counts: set[int]
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr("pyconv.threads.usable_cpus", lambda: 8)
-    monkeypatch.setattr(costmodel, "calibrate", lambda backend, seconds: machine)
+    monkeypatch.setattr("pyconv.costmodel.advice._here", lambda backend, cpus: machine)
 
     def measured(model: nn.Sequential, batch: int, *, threads: int, **how: object) -> costmodel.Measured:
         asked.append(threads)
@@ -306,6 +325,10 @@ def test_workers_are_chosen_for_the_threads_of_each(
     job = Job(optim.SGD(lr=0.01), 8, 1, threads_per_worker=threads, backend="multicore")
     workers, reason = advised_workers(nn.build("lenet"), 640, job)
     assert set(asked) == counts
+    if threads is None:  # asked in either way, the answer is one
+        monkeypatch.setattr("pyconv.costmodel.advice.usable_cpus", lambda: 8)
+        advice = costmodel.advise(nn.build("lenet"), 8, images=640, backend="multicore")
+        assert (advice.workers, advice.reason) == (workers, reason)
     if threads == 2:
         assert workers == 4 and "one worker with 2 threads" in reason
     elif threads is not None:

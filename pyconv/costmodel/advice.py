@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 from .. import nn
 from ..backends import get as get_backend
-from ..threads import counted
+from ..threads import counted, usable_cpus
 from ..values import integer
-from .calibration import Calibration
+from .calibration import Calibration, calibrate
 from .network import measure
-from .prediction import Prediction, predict, this_machine
+from .prediction import Prediction, predict
 
 #: A gain that is not worth the memory, the start and the other learning rate of more workers.
 WORTH = 1.1
@@ -30,7 +31,7 @@ class Advice:
     reason : str
         One line for the user.
     considered : tuple of Prediction
-        Everything that was compared, fastest first.
+        Everything that was compared, fastest first; speed-ups are over the one worker among them.
     """
 
     workers: int
@@ -57,7 +58,9 @@ def advise(
         CPUs to use at most; by default all that the process may use.
     threads : int, optional
         Of each worker, where that is decided and only the number of workers is not; where the backend has threads.
-    calibration : see :func:`predict`
+    calibration : Calibration, optional
+        Constants of the machine; by default those of the backend, measured once a process. ``workers="auto"`` of
+        :func:`pyconv.fit` takes the same, and so comes to the same number.
     seconds : float
         To measure the network's gradient for, with each number of threads that is considered.
 
@@ -67,7 +70,7 @@ def advise(
         One worker, unless several are predicted to be at least 10 % faster: they need more memory and another learning
         rate.
     """
-    calibration = this_machine() if calibration is None else calibration
+    calibration = _here(get_backend(backend).name, usable_cpus()) if calibration is None else calibration
     cpus = calibration.cpus if cpus is None else min(integer(cpus, "cpus", minimum=1), calibration.cpus)
     each = 1 if get_backend(backend).threads(2) == 1 else threads
     if each is None:
@@ -87,16 +90,21 @@ def advise(
         )
         for workers, count in choices
     ]  # fmt: skip
-    considered = sorted(predicted, key=lambda prediction: prediction.epoch_s)
+    alone = next(prediction for prediction in predicted if prediction.workers == 1)
+    considered = sorted((one.over(alone) for one in predicted), key=lambda prediction: prediction.epoch_s)
     best = considered[0]
-    alone = next(prediction for prediction in considered if prediction.workers == 1)
-    gain = alone.epoch_s / best.epoch_s
-    if best.workers == 1 or gain < WORTH:
+    if best.workers == 1 or best.speedup < WORTH:
         reason = _why_alone(alone, considered, cpus)
         return Advice(1, alone.threads, update, reason, tuple(considered))
     one = f"one worker with {counted(alone.threads, 'thread')}"
-    reason = f"{gain:.2f} times as fast as {one} ({best.epoch_s:.3g} s an epoch)"
+    reason = f"{best.speedup:.2f} times as fast as {one} ({best.epoch_s:.3g} s an epoch)"
     return Advice(best.workers, best.threads, update, reason, tuple(considered))
+
+
+@functools.cache
+def _here(backend: str, cpus: int) -> Calibration:
+    """The constants of this machine for a backend, with so many CPUs to use."""
+    return calibrate(backend, seconds=0.01)
 
 
 def why_no_room(cpus: int, threads: int) -> str:
@@ -112,6 +120,6 @@ def _why_alone(alone: Prediction, considered: list[Prediction], cpus: int) -> st
         return why_no_room(cpus, alone.threads)
     share = 100 * other.communication_s / other.epoch_s
     return (
-        f"more workers do not pay: {other.workers} of them would be {alone.epoch_s / other.epoch_s:.2f} times as fast "
+        f"more workers do not pay: {other.workers} of them would be {other.speedup:.2f} times as fast "
         f"({share:.0f} % of their time would go into communication)"
     )

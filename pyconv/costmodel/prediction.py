@@ -35,7 +35,10 @@ class Prediction:
     epoch_s : float
         Seconds of the epoch.
     speedup : float
-        Over one worker with the same threads and batch.
+        Over one worker with the same batch and `base_threads` threads.
+    base_threads : int
+        Of that one worker: as many as each of these workers has, but in an :class:`Advice` all that one worker would
+        have, so that its numbers compare with each other.
     """
 
     workers: int
@@ -49,6 +52,7 @@ class Prediction:
     communication_s: float
     epoch_s: float
     speedup: float
+    base_threads: int
 
     @property
     def images_per_s(self) -> float:
@@ -59,8 +63,23 @@ class Prediction:
         return (
             f"{counted(self.workers, 'worker')} × {counted(self.threads, 'thread')}, {self.update}: "
             f"{self.epoch_s:.3g} s an epoch ({self.images_per_s:.0f} images/s; compute {self.compute_s:.3g} s, "
-            f"communication {self.communication_s:.3g} s), {self.speedup:.2f} times one worker"
+            f"communication {self.communication_s:.3g} s), {self.speedup:.2f} times one worker with "
+            f"{counted(self.base_threads, 'thread')}"
         )
+
+    def over(self, alone: Prediction) -> Prediction:
+        """The same, with its speed-up over `alone`, the one worker that it is an alternative to.
+
+        Parameters
+        ----------
+        alone : Prediction
+            Of one worker.
+
+        Returns
+        -------
+        Prediction
+        """
+        return dataclasses.replace(self, speedup=alone.epoch_s / self.epoch_s, base_threads=alone.threads)
 
 
 @functools.cache
@@ -148,7 +167,7 @@ def predict(
     if workers == 1:
         return alone
     made = _predict(workers, *how)
-    return dataclasses.replace(made, speedup=alone.epoch_s / made.epoch_s)
+    return made.over(alone)
 
 
 def _threads(backend: str, workers: int, threads: int | None, cpus: int) -> int:
@@ -182,7 +201,18 @@ def _predict(
     step_s = max(gradient_s + beside, workers * own.exclusive_s * slower)
     compute_s, epoch_s = steps * gradient_s, steps * step_s
     return Prediction(
-        workers, threads, update, batch, images, gradient_s, step_s, compute_s, epoch_s - compute_s, epoch_s, 1.0
+        workers,
+        threads,
+        update,
+        batch,
+        images,
+        gradient_s,
+        step_s,
+        compute_s,
+        epoch_s - compute_s,
+        epoch_s,
+        1.0,
+        threads,
     )
 
 

@@ -62,7 +62,7 @@ def advised_workers(model: Sequential, images: int, job: Job) -> tuple[int, str]
     reason : str
         For the log.
     """
-    from ..costmodel import advise, calibrate
+    from ..costmodel import advise
     from ..costmodel.advice import why_no_room
     from ..threads import usable_cpus
 
@@ -84,7 +84,6 @@ def advised_workers(model: Sequential, images: int, job: Job) -> tuple[int, str]
         backend=backend.name,
         cpus=min(cpus, images * (threads or 1)),  # each worker needs an image
         threads=threads,
-        calibration=calibrate(backend.name, seconds=0.01),
     )
     return advice.workers, advice.reason
 
