@@ -8,8 +8,8 @@ from .. import limits
 from ..errors import InputError
 from ..threads import counted
 
-# A worker's last words (its memory and the mapping's duplicate), the pipe of its log, and its process's end.
-_DESCRIPTORS, _WORKERS_DESCRIPTORS = 16, 4
+# A worker's last words (its memory and the mapping's duplicate), the pipe of its log, and two of its process.
+_DESCRIPTORS, _WORKERS_DESCRIPTORS = 14, 5
 # Of a worker: itself, its heartbeat, and the parent's thread that hears its log; besides, its own further threads.
 _WORKERS_PROCESSES = 3
 _PROCESSES = 2  # the supervisor, and multiprocessing's tracker
