@@ -19,7 +19,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from .errors import CheckpointError, PyconvError
+from .documents import parse_json
+from .errors import CheckpointError, PyconvError, shown
 from .files import write_atomically
 from .nn import InputRange, Normalization, Sequential, from_config
 
@@ -204,14 +205,14 @@ class Checkpoint:
 def _content(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
     """The checkpoint's JSON, checked for format and version."""
     try:
-        content = json.loads(text) if text is not None else None
-    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, or nested without end
+        content = parse_json(text) if text is not None else None
+    except ValueError:  # no JSON, a number of thousands of digits, or nested without end
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of pyconv")
     if content.get("version") != VERSION:
         raise CheckpointError(
-            f"{path}: a checkpoint of version {content.get('version')}; this pyconv reads version "
+            f"{path}: a checkpoint of version {shown(content.get('version'))}; this pyconv reads version "
             f"{VERSION}: continue the run with the pyconv that began it"
         )
     return content

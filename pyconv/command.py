@@ -8,7 +8,6 @@ import errno
 import functools
 import io
 import logging
-import math
 import os
 import signal
 import sys
@@ -16,9 +15,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, Protocol, TextIO
 
-from . import runlog
+from . import runlog, values
 from .descriptors import open_standard, open_streams, silence
-from .errors import InputError, Interrupted, PyconvError
+from .errors import InputError, Interrupted, PyconvError, shown
 from .interrupts import NOTHING, as_usual, expect_late_ones
 
 
@@ -35,11 +34,12 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"pyconv {version()}", help="print it and exit")
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see {self.prog} --help)")
+        words = " ".join(message.split())
+        raise InputError(f"{words if len(words) <= 300 else words[:300] + '…'} (see {self.prog} --help)")
 
 
 def whole(minimum: int) -> Callable[[str], int]:
-    """The type of a flag that takes an integer of at least `minimum`."""
+    """The type of a flag that takes an integer from `minimum` to what an int64 holds."""
 
     def parse(text: str) -> int:
         try:
@@ -47,7 +47,9 @@ def whole(minimum: int) -> Callable[[str], int]:
         except ValueError:
             value = minimum - 1
         if value < minimum:
-            raise argparse.ArgumentTypeError(f"must be an integer of at least {minimum}, not {text!r}")
+            raise argparse.ArgumentTypeError(f"must be an integer of at least {minimum}, not {shown(text)}")
+        if value > values.MOST:
+            raise argparse.ArgumentTypeError(f"must be an integer of at most {values.MOST}, not {shown(text)}")
         return value
 
     return parse
@@ -57,22 +59,13 @@ def real(
     *, above: float | None = None, minimum: float | None = None, maximum: float | None = None
 ) -> Callable[[str], float]:
     """The type of a flag that takes a finite number within the limits."""
-    bounds = (("above", above), ("at least", minimum), ("at most", maximum))
-    limits = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
 
     def parse(text: str) -> float:
         try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (
-            math.isfinite(value)
-            and (above is None or value > above)
-            and (minimum is None or value >= minimum)
-            and (maximum is None or value <= maximum)
-        ):
-            raise argparse.ArgumentTypeError(f"must be a finite number {limits}, not {text!r}")
-        return value
+            return values.real(float(text), "", above=above, minimum=minimum, maximum=maximum)
+        except ValueError:  # an InputError is one
+            limits = values.limits(above=above, minimum=minimum, maximum=maximum)
+            raise argparse.ArgumentTypeError(f"must be a finite number{limits}, not {shown(text)}") from None
 
     return parse
 

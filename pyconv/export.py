@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .command import Parser, command, script, whole
-from .errors import InputError, is_text
+from .errors import InputError
 from .nn.onnx import DEFAULT_OPSET
 from .nn.onnx.export import LAYOUTS, OLDEST_OPSET
 from .predict import load_model
+from .values import path as as_path
 
 EXAMPLES = """examples:
   python -m pyconv.export runs/2026-01-31-120000 face.onnx
@@ -50,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parser().parse_args(argv)
     for name in (args.model, args.file):
-        if not is_text(name):
-            raise InputError(f"{name!r}: the name must be UTF-8 text; rename the file or folder")
+        as_path(name, "file", text=True)
     if not args.file.endswith(".onnx"):
         raise InputError(f"{args.file}: the name of an ONNX file ends in .onnx")
     model = load_model(Path(args.model))

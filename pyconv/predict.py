@@ -16,8 +16,9 @@ from .command import Parser, command, notes_shown, script
 from .datasets.decoding import decode_all
 from .datasets.folder import described, images_under
 from .datasets.images import FORMAT_NAMES, Picture
-from .errors import InputError, is_text
+from .errors import InputError
 from .loop.folder import BEST, CHECKPOINT, MODEL
+from .values import path as as_path
 
 EXAMPLES = """The network's classes are printed with their probabilities, the most probable first.
 
@@ -51,9 +52,7 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parser().parse_args(argv)
-    if not is_text(args.model):
-        raise InputError(f"{args.model!r}: the name of the model must be UTF-8 text; rename the file or folder")
-    model = load_model(Path(args.model), best=args.best)
+    model = load_model(as_path(args.model, "the model's name", text=True), best=args.best)
     if len(model.input_shape) != 3:
         raise InputError(f"{args.model}: the network takes vectors of {model.input_shape[0]} numbers, not images")
     paths, notes = _files(args.images)
@@ -113,7 +112,7 @@ def _files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     files: list[str] = []
     notes: list[str] = []
     for argument in arguments:
-        if not Path(argument).is_dir():
+        if not as_path(argument, "image").is_dir():
             files.append(argument)
             continue
         found, unread = images_under(Path(argument))

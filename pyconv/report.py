@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from .command import Parser, command, script
 from .errors import InputError
 from .reporting import experiment_sections, read_results, read_run, run_sections, summary, write
 from .reporting.page import markdown_table
 from .reporting.runs import distinct
+from .values import path as as_path
 
 DESCRIPTION = "Write the paper's tables and figures from benchmarks' results, or a comparison of runs."
 EXAMPLES = """Files are results of pytest --benchmark-only (bench/results/*.json, or its
@@ -38,7 +38,8 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parser().parse_args(argv)
-    sources = [Path(source) for source in args.sources]
+    sources = [as_path(source, "file or folder") for source in args.sources]
+    as_path(args.out, "--out")
     for source in sources:
         if not source.exists():
             raise InputError(f"{source}: there is no such file or folder; give results of benchmarks or run folders")

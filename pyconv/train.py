@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from argparse import SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Sequence
@@ -12,12 +11,15 @@ from typing import Any
 
 from . import datasets, nn, optim
 from .command import Parser, command, real, script, whole
-from .errors import InputError, Interrupted, is_text
+from .documents import parse_json
+from .errors import DataError, InputError, Interrupted, is_text
+from .errors import shown as shown_value
 from .loop import check_free, default_folder, evaluate, fit, folder_named, read_config, resume_command, write_test
 from .loop.progress import CHOICES, Progress, choose
 from .loop.texts import summary
 from .parallel import OPTIONS, SharedMemoryError, share
 from .parallel.choose import ON_FAILURE, UPDATES
+from .values import path as as_path
 
 DEFAULTS: dict[str, Any] = {
     "data": "faces",
@@ -196,8 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     given = {name: value for name, value in vars(args).items() if value is not None and value is not SUPPRESS}
     for name in ("data", "model", "out", "resume", "trace"):  # they are written to the run's files
-        if name in given and not is_text(given[name]):
-            raise InputError(f"--{name} {given[name]!r}: the name is not UTF-8 text; rename the file or folder")
+        if name in given:
+            as_path(given[name], f"--{name}", text=True)
     if "gpus" in given:  # for this process and the workers that it starts
         if given.get("backend", "cuda" if "resume" in given else "auto") != "cuda":
             raise InputError("--gpus chooses among GPUs: add --backend cuda, or leave it out")
@@ -292,14 +294,14 @@ def _continued(given: dict[str, Any]) -> dict[str, Any]:
         )
     folder = Path(given["resume"])
     config = read_config(folder)
+    about, training = config["data"], config["training"]
+    source = given["data"] if "data" in given else about.get("source")  # the data may have moved
+    if source is None:
+        raise InputError(
+            f"{folder}: this run was begun from Python with arrays; continue it there, with "
+            "pyconv.fit(..., out=..., resume=True)"
+        )
     try:
-        about, training = config["data"], config["training"]
-        source = given["data"] if "data" in given else about.get("source")  # the data may have moved
-        if source is None:
-            raise InputError(
-                f"{folder}: this run was begun from Python with arrays; continue it there, with "
-                "pyconv.fit(..., out=..., resume=True)"
-            )
         settings = {**config["optimizer"], **{name: given[name] for name in ("lr",) if name in given}}
         plan = {
             "optimizer": optim.by_name(**settings),
@@ -314,12 +316,11 @@ def _continued(given: dict[str, Any]) -> dict[str, Any]:
                                                  "on_worker_failure", "checkpoint_every")},
         }  # fmt: skip
         plan.update({name: given[name] for name in WITH_RESUME - {"resume", "data", "lr", "progress"} if name in given})
-        model = nn.from_config(json.loads(config["model"]["config"]))
+        model = nn.from_config(parse_json(config["model"]["config"]))
         model.classes = config["model"].get("classes")
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{folder / 'config.toml'}: the settings are not those of a run "
-            f"({type(error).__name__}: {error}); put the file back as it was"
+    except ValueError as error:  # an InputError is one
+        raise DataError(
+            f"{folder / 'config.toml'}: the settings are not those of a run ({error}); put the file back as it was"
         ) from None
     reading = {name: about[name] for name in READING if name in about}
     data = datasets.load(source, limit=about.get("limit"), seed=about.get("seed", 0), **reading)
@@ -343,7 +344,7 @@ def _absolute(source: str) -> str:
         return source
     place = str(Path(source).resolve())
     if not is_text(place):  # it is written to the run's files
-        raise InputError(f"--data {place!r}: the name is not UTF-8 text; rename the file or folder")
+        raise InputError(f"--data {shown_value(place)}: the name is not UTF-8 text; rename the file or folder")
     return place
 
 

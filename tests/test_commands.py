@@ -511,7 +511,7 @@ TRAIN_ERRORS: list[tuple[list[str], str]] = [
     (["--limit", "0"], "--limit"),
     (["--limit", "2"], "limit 2"),
     (["--shift", "-1"], "--shift"),
-    (["--optimizer", "sgd", "--momentum", "1"], "momentum must be at least 0 and below 1"),
+    (["--optimizer", "sgd", "--momentum", "1"], "momentum must be a finite number of at least 0 and below 1"),
     (["--optimizer", "adam", "--momentum", "0.9"], "unknown setting of Adam 'momentum'"),
     (["--target-accuracy", "90"], "at most 1, not '90'"),
     (["--workers", "0"], "--workers"),

@@ -8,23 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusals import refused
 
 import pyconv
 from pyconv import datasets, nn, optim
-from pyconv.errors import PyconvError
 
 MASKED = np.ma.array([1.0, 2.0], mask=[False, True], dtype=np.float32)
 VECTOR = np.ones(2, np.float32)
-
-
-def refused(call: Callable[[], Any], words: str) -> None:
-    """Check that a call is refused, in one short line that has these words."""
-    with pytest.raises(PyconvError) as caught:
-        call()
-    message = str(caught.value)
-    assert words in message
-    assert len(message.splitlines()) == 1
-    assert len(message) < 400
 
 
 @pytest.mark.parametrize(
@@ -295,7 +285,7 @@ def test_augmentation_takes_numpys_numbers_and_no_pixels() -> None:
         (lambda: datasets.load("a\ud800.npz"), "the name holds characters that no file system takes"),
         (lambda: datasets.faces(2**62), "the number of faces must be at most"),
         (lambda: datasets.read_image("x.png", shape=4), "shape must be (height, width, channels), not 4"),
-        (lambda: datasets.read_image("x.png", (2**31, 4, 1)), "more than the 268435456 pixels"),
+        (lambda: datasets.read_image("x.png", (2**31, 4, 1)), "pixels of the largest image"),
         (lambda: datasets.read_image(3), "path must be the name of a file or folder, not 3"),
         (lambda: datasets.read_pixels([]), "path must be the name of a file or folder, not []"),
         (lambda: datasets.normalization(None), "normalization needs a split, (images, labels), not None"),

@@ -25,6 +25,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "runlog",
         "values",
         "documents",
+        "records",
         "shapes",
         "threads",
         "limits",

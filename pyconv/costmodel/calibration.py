@@ -17,10 +17,13 @@ import numpy as np
 from .. import optim
 from ..backends import algorithms, backends
 from ..backends import get as get_backend
-from ..errors import CheckpointError, InputError, unknown_name
+from ..documents import read_json
+from ..errors import CheckpointError, DataError, InputError, unknown_name
 from ..files import write_atomically
 from ..shapes import ConvGeometry, conv_geometry
 from ..threads import usable_cpus
+from ..values import integer, real
+from ..values import path as as_path
 from .checks import not_negative
 from .fits import Fit, line, median_of
 from .link import time_messages
@@ -141,16 +144,22 @@ class Calibration:
         CheckpointError
             If the file is not one of this format.
         """
+        path = as_path(path, "path")
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = read_json(path)
             if content.pop("format") != FORMAT:
                 raise ValueError("another format")
             fits: dict[str, Any] = {name: Fit(**content.pop(name)) for name in ("t_s", "t_b", "t_u", "t_copy")}
             for name in ("t_c", "start_up"):
                 fits[name] = {b: {a: Fit(**fit) for a, fit in by.items()} for b, by in content.pop(name).items()}
-            return Calibration(**fits, **content)
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+            made = Calibration(**fits, **content)
+            integer(made.cpus, "cpus", minimum=1)
+            real(made.slowdown, "slowdown", above=0)
+            for name, share in made.parallel_share.items():
+                real(share, f"parallel_share.{name}", minimum=0, maximum=1)
+            return made
+        except DataError as error:
+            raise CheckpointError(str(error)) from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise CheckpointError(f"{path} is not a calibration of this version of pyconv: calibrate again") from None
 

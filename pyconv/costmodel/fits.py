@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, shown
+from ..values import integer, real
 
 CONFIDENCE = 0.95
 
@@ -33,6 +34,13 @@ class Fit:
     high: float
     unit: str
     points: int
+
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high"):
+            object.__setattr__(self, name, real(getattr(self, name), name, minimum=0, infinite=name == "high"))
+        integer(self.points, "points", minimum=0)
+        if not isinstance(self.unit, str):
+            raise InputError(f"unit must be text, not {shown(self.unit)}")
 
     def __str__(self) -> str:
         return f"{self.value:.3g} {self.unit} (95 %: {self.low:.3g} to {self.high:.3g}, {self.points} points)"

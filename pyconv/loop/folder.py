@@ -15,7 +15,6 @@ import logging
 import os
 import shlex
 import time
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +23,12 @@ import tomli_w
 
 from .. import runlog
 from ..checkpoint import Checkpoint
-from ..errors import CheckpointError, InputError, RunError
+from ..documents import read_toml
+from ..errors import CheckpointError, DataError, InputError, RunError, shown
 from ..files import regular, write_atomically
 from ..plotting import why
 from ..values import path as as_path
+from .settings import check_settings
 
 if TYPE_CHECKING:
     from ..nn import Sequential
@@ -154,19 +155,19 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there is no such file, it cannot be read as TOML, or it is of another version.
+        If there is no such file.
+    DataError
+        If it cannot be read as TOML, is of another version, or a setting is missing or of another kind.
     """
-    path = Path(folder) / CONFIG
-    try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    path = as_path(folder, "folder") / CONFIG
+    if not os.path.lexists(path):
         raise InputError(
             f"{folder}: no run to continue here, there is no {CONFIG}; give the folder that a run printed at its start"
-        ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a run's settings: {error}") from None
+        )
+    config = read_toml(path)
     if config.get("format") != CONFIG_FORMAT:
-        raise InputError(f"{path}: settings of format {config.get('format')!r}, this pyconv reads {CONFIG_FORMAT}")
+        raise DataError(f"{path}: settings of format {shown(config.get('format'))}, this pyconv reads {CONFIG_FORMAT}")
+    check_settings(config, str(path))
     return config
 
 

@@ -16,12 +16,13 @@ import numpy as np
 
 from .. import runlog
 from ..checkpoint import Checkpoint
-from ..errors import CheckpointError, DivergedError, InputError, Interrupted, RunError
+from ..errors import CheckpointError, DataError, DivergedError, InputError, Interrupted, RunError, shown
 from ..parallel import Engine, Job, StepReport, engine_for, rule_for
 from ..threads import counted
 from . import inputs, texts
 from .evaluation import evaluate, merge_statistics
 from .folder import NewFolder, RunFolder, resume_command
+from .metrics import check_line, check_statistics
 from .progress import Progress
 from .signals import StopSignals
 
@@ -144,8 +145,8 @@ class Training:
                 raise CheckpointError(f"{place}this run was begun with other data; give it the same images and labels")
             elif theirs != mine:
                 raise CheckpointError(
-                    f"{place}this run has {name} {theirs!r}, not {mine!r}; resume it with the same settings or begin "
-                    "another run"
+                    f"{place}this run has {name} {shown(theirs)}, not {shown(mine)}; resume it with the same settings "
+                    "or begin another run"
                 )
         try:
             checkpoint.restore(self.model)
@@ -157,6 +158,14 @@ class Training:
         found = checkpoint.position
         if found.keys() != known.keys() or not all(isinstance(found[name], kind) for name, kind in known.items()):
             raise CheckpointError(f"{place}the checkpoint does not say where the run stands")
+        try:
+            check_statistics(found["statistics"], "position")
+            for line in checkpoint.history:
+                check_line(line, "a line of history")
+            if found["epoch"] != len(checkpoint.history):
+                raise DataError(f"{found['epoch']} epochs are done, and history has {len(checkpoint.history)} lines")
+        except DataError as error:
+            raise CheckpointError(f"{place}the checkpoint does not say where the run stands: {error}") from None
         self.position = _Position(**found)
         self.history = checkpoint.history
 

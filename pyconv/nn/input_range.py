@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyconv.errors import InputError
+from pyconv.errors import InputError, shown
 
 from .normalization import Normalization
 
@@ -151,4 +151,4 @@ class InputRange:
             numbers = all(isinstance(end, (int, float)) and math.isfinite(end) for end in (low, high))
             if numbers and low <= high:
                 return cls(config["dtype"], float(low), float(high))
-        raise InputError(f"an input range has dtype, low and high, not {config!r}")
+        raise InputError(f"an input range has dtype, low and high, not {shown(config)}")

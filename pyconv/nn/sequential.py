@@ -180,7 +180,7 @@ class Sequential:
     @input_range.setter
     def input_range(self, value: InputRange | None) -> None:
         if not isinstance(value, (InputRange, type(None))):
-            raise InputError(f"input_range must be an InputRange or None, not {value!r}")
+            raise InputError(f"input_range must be an InputRange or None, not {shown(value)}")
         self._input_range, self._told_of_range = value, False
 
     def other_scale(self, x: np.ndarray, name: str) -> str | None:

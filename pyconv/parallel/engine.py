@@ -18,7 +18,7 @@ import numpy as np
 
 from ..backends import get
 from ..datasets import augment
-from ..errors import CheckpointError, InputError, RunError
+from ..errors import CheckpointError, InputError, RunError, shown
 from ..threads import counted, split, usable_cpus
 from ..values import real
 from .sampler import EpochOrder
@@ -302,6 +302,9 @@ class InProcess(Engine):
                 f"the checkpoint holds the state {sorted(state)}, this run has {sorted(names)}: "
                 "it is another optimizer's or another engine's"
             )
+        step = state["step"]
+        if step.shape or step.dtype.kind not in "iu" or step < 0:
+            raise CheckpointError(f"the checkpoint's step is {shown(step)}, no number of steps: it is damaged")
         for name, mine in self._optimizer_state.items():
             saved = state[f"optimizer.{name}"]
             if saved.shape != mine.shape or saved.dtype != mine.dtype:
@@ -310,7 +313,7 @@ class InProcess(Engine):
                     f"the model needs {mine.shape} {mine.dtype}: it is another model's"
                 )
             mine[...] = saved
-        self._step = int(state["step"])
+        self._step = int(step)
 
     def describe(self) -> str:
         backend = get(self._model.backend)

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..documents import read_json
+from ..errors import DataError, shown
+from ..records import Kind, check, duration, finite, measure, optional, share, size, table, text
 
 FORMAT = 1
 _NEEDED = ("experiment", "case", "operation", "column")
+
+_SECONDS = optional(duration)
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(_NEEDED, text),
+    **dict.fromkeys(("median_s", "q1_s", "q3_s", "least_s", "predicted_s", "to_target_s", "images_per_s"), _SECONDS),
+    **dict.fromkeys(("unavailable", "when", "unit"), optional(text)),
+    **dict.fromkeys(("threads", "every", "epoch", "bends_at", "points"), optional(size)),
+    **dict.fromkeys(("best_accuracy", "target_accuracy"), optional(share)),
+    **dict.fromkeys(("low", "high", "value"), finite),
+    "staleness_mean": measure,
+    "x": size,
+}
+_MEASURED = ("median_s", "unavailable")
+_NEEDED_BY = {
+    "table1": _MEASURED,
+    **dict.fromkeys(("fig1", "fig2", "fig3", "fig4"), (*_MEASURED, "x")),
+    "update_rules": ("median_s", "x", "to_target_s", "best_accuracy", "images_per_s", "staleness_mean",
+                     "target_accuracy"),
+    "simulation": ("median_s", "x", "bends_at"),
+    "prediction": ("median_s", "x", "predicted_s"),
+    "constants": ("value", "unit", "points"),
+}  # fmt: skip
+"""What a report reads, by experiment."""
+
+_ABOUT: dict[str, Kind] = {"machine": optional(table), "versions": optional(table), "peak": optional(table)}
+_PEAK: dict[str, Kind] = {"gflops": measure, "source": text}
 
 
 @dataclass(frozen=True)
@@ -100,21 +127,20 @@ def read_results(paths: Iterable[str | Path]) -> Results:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise DataError(f"{path}: is not JSON; give a file of bench/results/ or of --benchmark-json") from None
+    content = read_json(path)
     if isinstance(content, dict) and isinstance(content.get("benchmarks"), list):
         content = _from_pytest(content)
     if not isinstance(content, dict) or not isinstance(content.get("records"), list):
         raise DataError(f"{path}: holds no results of pyconv's benchmarks; make some with pytest --benchmark-only")
     if content.get("format", FORMAT) != FORMAT:
-        raise DataError(f"{path}: results of format {content['format']!r}, this pyconv reads {FORMAT}")
+        raise DataError(f"{path}: results of format {shown(content['format'])}, this pyconv reads {FORMAT}")
+    check(content, str(path), _ABOUT)
+    check(content.get("peak") or {}, str(path), _PEAK, prefix="peak.", needed=_PEAK if content.get("peak") else ())
     for number, record in enumerate(content["records"]):
-        if not isinstance(record, dict) or any(name not in record for name in _NEEDED):
-            raise DataError(f"{path}, record {number}: lacks one of {', '.join(_NEEDED)}; measure again")
+        where = f"{path}, record {number}"
+        check(record, where, _KINDS, needed=_NEEDED)
+        measured = ("q1_s", "q3_s") if record.get("median_s") is not None else ()
+        check(record, where, {}, needed=(*_NEEDED_BY.get(record["experiment"], ()), *measured))
     return content
 
 
@@ -122,8 +148,11 @@ def _from_pytest(content: dict[str, Any]) -> dict[str, Any]:
     """pytest-benchmark's JSON in the form of our own."""
     made: dict[str, Any] = {"records": []}
     for benchmark in content["benchmarks"]:
-        info = benchmark.get("extra_info") or {}
-        made["records"] += info.get("records", [])
+        info = (benchmark.get("extra_info") if isinstance(benchmark, dict) else None) or {}
+        records = info.get("records", []) if isinstance(info, dict) else None
+        if not isinstance(records, list):
+            return {}
+        made["records"] += records
         for key in ("machine", "versions", "peak"):
             made[key] = made.get(key) or info.get(key)
     return made

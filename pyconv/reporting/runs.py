@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import datasets, nn
+from ..documents import parse_json, read_text
 from ..errors import DataError, InputError, PyconvError
 from ..loop import read_config
 from ..loop.folder import METRICS, MODEL
+from ..loop.metrics import check_line
 from . import run_pictures
 from .page import Picture, Section, Table
 from .scores import Scores, scores
@@ -128,18 +130,12 @@ def read_run(folder: str | Path, *, evaluate: bool = True) -> Run:
 
 def _history(path: Path) -> list[dict[str, Any]]:
     lines = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    needed = ("epoch", "images", "seconds", "train_loss", "val_accuracy", "elapsed_s", "workers", "update")
-    for number, line in enumerate(text.splitlines(), 1):
+    for row, line in enumerate(read_text(path).splitlines(), 1):
         try:
-            entry = json.loads(line)
-        except ValueError:
-            raise DataError(f"{path}, row {number}: is not JSON; was the run killed while it wrote?") from None
-        if not isinstance(entry, dict) or any(name not in entry for name in needed):
-            raise DataError(f"{path}, row {number}: lacks one of {', '.join(needed)}")
+            entry = parse_json(line)
+        except ValueError as error:
+            raise DataError(f"{path}, row {row}: is not JSON: {error}; was the run killed while it wrote?") from None
+        check_line(entry, f"{path}, row {row}")
         lines.append(entry)
     if not lines:
         raise DataError(f"{path}: no epoch of this run was finished; there is nothing to report yet")

@@ -1,0 +1,61 @@
+"""The settings in ``config.toml``: which there are, and of what kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..records import Kind, check, count, measure, share, table, text, texts
+
+_SECTIONS: dict[str, Kind] = dict.fromkeys(
+    ("data", "model", "training", "optimizer", "schedule", "augment", "update_options"), table
+)
+
+_KINDS: dict[str, dict[str, Kind]] = {
+    "data": {"dtype": text, "fingerprint": text, "source": text, "name": text, "limit": count, "seed": count},
+    "model": {"parameters": count, "config": text, "name": text, "classes": texts},
+    "training": {
+        "epochs": count,
+        "batch_size": count,
+        "seed": count,
+        "backend": text,
+        "threads_per_worker": count,
+        "workers": count,
+        "update": text,
+        "on_worker_failure": text,
+        "target_accuracy": share,
+        "checkpoint_every": measure,
+    },
+    "optimizer": {"name": text},
+    "schedule": {"name": text},
+}
+
+_NEEDED = {
+    "data": (),
+    "model": ("config",),
+    "training": (
+        "epochs",
+        "batch_size",
+        "seed",
+        "backend",
+        "workers",
+        "update",
+        "on_worker_failure",
+        "checkpoint_every",
+    ),
+    "optimizer": ("name",),
+    "schedule": ("name",),
+}
+
+
+def check_settings(config: Mapping[str, Any], where: str) -> None:
+    """Check what a run's ``config.toml`` holds.
+
+    Raises
+    ------
+    DataError
+        If a setting is missing or of another kind; the message names it, after `where`.
+    """
+    check(config, where, _SECTIONS, needed=_NEEDED)
+    for section, kinds in _KINDS.items():
+        check(config[section], where, kinds, needed=_NEEDED[section], prefix=f"{section}.")
