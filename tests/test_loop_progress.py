@@ -6,6 +6,8 @@ import io
 import logging
 import os
 import re
+import sys
+import types
 from collections.abc import Callable
 
 import pytest
@@ -161,3 +163,39 @@ def test_figures_of_two_stretches_of_an_epoch() -> None:
         "waits": [3, 3], "restarts": 1,
     }  # fmt: skip
     assert merge_statistics({}, 0, second, 10) == second
+
+
+def test_a_notebook_has_one_line_that_changes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, content: dict, raw: bool) -> None:
+            assert raw
+            shown.append(content["text/plain"])
+
+    def display(content: dict, raw: bool, display_id: bool) -> Handle:
+        assert raw and display_id and not shown
+        shown.append(content["text/plain"])
+        return Handle()
+
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
+    bar = choose("auto")
+    assert isinstance(bar, progress.Notebook) and isinstance(choose("rich"), progress.Notebook)
+    bar._between = 1e9  # the first step and the last of each epoch
+    steps(bar)
+    assert [re.sub("[█░]+", "=", line) for line in shown] == [
+        "epoch 1/2 = step 1/5  loss 1.0000  123 images/s  ETA 0:00",
+        "epoch 1/2 = step 5/5  loss 0.2000  123 images/s  ETA 0:00",
+        "epoch 2/2 = step 5/5  loss 0.2000  123 images/s  ETA 0:00",
+    ]
+    assert "█" * 24 in shown[-1] and "░" in shown[0]
+    assert capsys.readouterr().out.splitlines() == [
+        "data      some",
+        "epoch done",
+        "epoch done",
+        "warning: a worker is slow",
+    ]
+    shell.kernel = None  # IPython at a prompt
+    assert not isinstance(choose("auto"), progress.Notebook)

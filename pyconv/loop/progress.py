@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ from ..values import choice
 
 CHOICES = ("auto", "rich", "plain", "off")
 PLAIN_INTERVAL_S = 10.0
+NOTEBOOK_INTERVAL_S, NOTEBOOK_BAR = 0.25, 24
 
 
 class Progress:
@@ -197,6 +199,48 @@ class Rich(Progress):
         return self._bar
 
 
+class Notebook(Plain):
+    """One line below a notebook's cell that changes as the run goes on; what the run says is printed beside it.
+
+    Parameters
+    ----------
+    interval : float
+        Seconds between changes of the line.
+    """
+
+    def __init__(self, interval: float = NOTEBOOK_INTERVAL_S) -> None:
+        super().__init__()
+        self._between = interval
+        self._changed_at = -math.inf
+        self._line: Any = None
+
+    def step(self, *, epoch: int, step: int, images: int, loss: float, images_per_s: float) -> None:
+        Progress.step(self, epoch=epoch, step=step, images=images, loss=loss, images_per_s=images_per_s)
+        now = time.monotonic()
+        if now - self._changed_at >= self._between or step == self._steps:
+            self._changed_at = now
+            done = NOTEBOOK_BAR * step // self._steps
+            self._change(
+                f"epoch {epoch}/{self._epochs} {'█' * done}{'░' * (NOTEBOOK_BAR - done)} step {step}/{self._steps}  "
+                f"loss {loss:.4f}  {images_per_s:.0f} images/s  ETA {self.eta()}"
+            )
+
+    def _change(self, text: str) -> None:
+        from IPython.display import display
+
+        content = {"text/plain": text}
+        if self._line is None:
+            self._line = display(content, raw=True, display_id=True)
+        else:
+            self._line.update(content, raw=True)
+
+
+def in_notebook() -> bool:
+    """Whether this is the process behind a notebook, whose cells show what a terminal cannot."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
 class _Lines(logging.Handler):
     """Shows log records as lines, by a function that takes text."""
 
@@ -258,7 +302,8 @@ def choose(progress: str | Progress) -> Progress:
     Parameters
     ----------
     progress : {"auto", "rich", "plain", "off"} or Progress
-        "auto" is the live bar when standard output is a terminal that can show one, plain lines otherwise.
+        "auto" is the live bar when standard output is a terminal that can show one, plain lines otherwise. In a
+        notebook both "auto" and "rich" are one line below the cell, which changes.
 
     Raises
     ------
@@ -268,6 +313,8 @@ def choose(progress: str | Progress) -> Progress:
     if isinstance(progress, Progress):
         return progress
     progress = choice(progress, "progress", CHOICES)
+    if progress in ("auto", "rich") and in_notebook():
+        return Notebook()
     if progress == "auto":
         terminal = _is_terminal(sys.stdout) and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
         progress = "rich" if terminal else "plain"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 
 from ..descriptors import open_standard
 
@@ -16,7 +17,13 @@ MESSAGE = (
 
 
 def check_main_guard() -> None:
-    """In a process that is becoming a worker, and imports the script: leave, so that the parent can say why."""
+    """In a process that is becoming a worker, and imports the script: leave, so that the parent can say why.
+
+    A program that comes from standard input has no file that other processes could import: they are not sent to look.
+    """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         os._exit(EXIT_UNGUARDED)
+    main = sys.modules["__main__"]
+    if getattr(main, "__file__", None) == "<stdin>":
+        del main.__file__
     open_standard()  # before memory and pipes take their numbers

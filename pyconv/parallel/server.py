@@ -9,13 +9,12 @@ import os
 import time
 import weakref
 from collections.abc import Generator, Mapping
-from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import runlog
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError
 from . import _atomics as atomics
 from . import store as s
 from .engine import Job, StepReport, epoch_order
@@ -23,6 +22,7 @@ from .guard import check_main_guard
 from .kernels import undo_vectors
 from .logs import WorkerLog
 from .memory import Segment, share
+from .parcel import parcel
 from .progress import Progress
 from .room import check_room
 from .rules import Rule, rule_for
@@ -383,22 +383,14 @@ class ParameterServer:
         setup = {
             "parent": os.getpid(),
             "plan": self._store.plan,
-            "job": job,
             "rule": self._rule,
             "model": describe_model(self._model),
+            "job": job,
             "threads": self._threads,
             "spin": SPIN_S if job.workers * self._threads <= usable_cpus() else 0.0,
             "log_level": logging.getLogger("pyconv").getEffectiveLevel(),
         }
-        for name, value in setup.items():
-            try:
-                ForkingPickler.dumps(value)
-            except Exception as error:
-                raise InputError(
-                    f"the {name} cannot be sent to worker processes ({error}); define what it uses at "
-                    "the top level of a module"
-                ) from None
-        return setup
+        return {name: parcel(value, name) for name, value in setup.items()}
 
     def _tell_worker(self, index: int, log: WorkerLog, last_words: Segment) -> Setup:
         return Setup(
