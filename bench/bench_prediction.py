@@ -21,7 +21,7 @@ BATCH = 64
 def test_constants(measure, process_calibration) -> None:
     machine = process_calibration
     fits = {f"t_c {backend} {name}": fit for backend, by in machine.t_c.items() for name, fit in by.items()}
-    fits |= {name: getattr(machine, name) for name in ("t_s", "t_b", "t_u", "t_copy")}
+    fits |= {name: getattr(machine, name) for name in ("t_s", "t_b", "t_u", "t_n", "t_copy")}
     measure.once(lambda: None)
     for name, fit in fits.items():
         measure.add(

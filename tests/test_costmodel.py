@@ -190,6 +190,22 @@ def test_an_epoch_of_local_has_one_meeting(machine: costmodel.Calibration) -> No
 
 
 @needs_kernels
+def test_an_epoch_begins_with_the_shuffle(machine: costmodel.Calibration, tmp_path: Path) -> None:
+    known = {"measure": False, "gradient_s": 0.05, "update_s": 1e-3, "spread": 0.0, "images": 8000, "backend": "serial"}
+    ordered = dataclasses.replace(machine, t_n=fit(1e-6))
+    model = nn.build("5-2-4-2")
+    for workers, seconds in ((1, 0.008), (8, 0.008), (16, 0.016)):  # of 8 CPUs
+        free, paid = (
+            costmodel.predict(model, 64, workers, "sync", calibration=one, threads=1, **known)
+            for one in (machine, ordered)
+        )
+        assert free.shuffle_s == 0 and paid.shuffle_s == pytest.approx(seconds)
+        assert paid.epoch_s - free.epoch_s == pytest.approx(seconds)
+        assert paid.communication_s - free.communication_s == pytest.approx(seconds)
+    ordered.save(tmp_path / "calibration.json")
+    assert costmodel.Calibration.load(tmp_path / "calibration.json") == ordered
+
+
 def test_prediction_divides_computation_and_adds_communication(machine: costmodel.Calibration) -> None:
     model = nn.build("5-50-100-10")
     how = {"images": 6400, "threads": 1, "calibration": machine, "gradient_s": 0.1}

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from pyconv.costmodel import Cluster, averaging_time, bend, curve, simulate
+from pyconv.costmodel import Cluster, averaging_time, bend, curve, epoch_time, shuffle_time, simulate
 from pyconv.errors import InputError, UnknownNameError, install_line
 from pyconv.parallel import OPTIONS
 
@@ -23,6 +23,18 @@ def test_even_workers_in_a_tree_follow_the_closed_form(workers: int) -> None:
     local_s = 20 * 0.1 + averaging_time(workers, 4e6, t_s=50e-6, t_b=8e-10)
     local = simulate(cluster, workers, "local", steps=40, every=20)
     assert local.steps_per_s == pytest.approx(20 * workers / local_s)
+
+
+def test_the_shuffle_is_paid_once_an_epoch_by_every_worker() -> None:
+    shuffle_s = shuffle_time(16, 28709, t_n=1e-6)
+    assert shuffle_s == pytest.approx(0.028709) and shuffle_time(32, 28709, t_n=1e-6, cpus=16) == 2 * shuffle_s
+    cluster = Cluster(gradient_s=0.1, parameter_bytes=4e6, t_s=50e-6, t_b=8e-10, tree=True, shuffle_s=shuffle_s)
+    epoch = 20 * 16
+    local = simulate(cluster, 16, "local", steps=40, epoch=epoch)
+    seconds = epoch_time(16, epoch * 0.1, 4e6, t_s=50e-6, t_b=8e-10, shuffle_s=shuffle_s)
+    assert local.steps_per_s == pytest.approx(epoch / seconds)
+    alone = simulate(cluster, 1, "sync", steps=40, epoch=epoch)  # a run that does not end its epoch pays its share
+    assert alone.steps_per_s == pytest.approx(epoch / (epoch * 0.1 + shuffle_s)) and alone.speedup == pytest.approx(1)
 
 
 def test_workers_meet_as_often_as_in_training_by_default() -> None:

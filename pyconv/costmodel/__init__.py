@@ -15,6 +15,7 @@ from .equations import (
     operations,
     parallel_time,
     serial_time,
+    shuffle_time,
     speedup,
 )
 from .fits import Fit
@@ -49,6 +50,7 @@ __all__ = [
     "parallel_time",
     "predict",
     "serial_time",
+    "shuffle_time",
     "simulate",
     "speedup",
     "workload",

@@ -17,6 +17,7 @@ import numpy as np
 from .. import optim
 from ..backends import algorithms, backends
 from ..backends import get as get_backend
+from ..datasets.order import stratified_order
 from ..documents import read_json
 from ..errors import CheckpointError, DataError, InputError, unknown_name
 from ..files import write_atomically
@@ -36,6 +37,8 @@ SMALL_LAYERS = ((1, 14, 1, 8, 5), (1, 12, 4, 8, 3), (1, 12, 8, 16, 3), (2, 12, 8
 SLOW = ("naive", "literal")
 FEWEST = 3  # measurements that a line with an interval needs
 FORMAT = 1
+#: What a calibration of before it was measured says of t_n.
+UNKNOWN = Fit(0.0, 0.0, 0.0, "s/example", 0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Calibration:
         By backend: the share of a training step's work that threads divide (Amdahl's law); 0 for one thread only.
     slowdown : float
         Time of a training step while one other process trains too, over the time while none does.
+    t_n : Fit
+        Seconds to bring one example of an epoch into its place; 0 in calibrations of before it was measured.
     """
 
     t_c: Mapping[str, Mapping[str, Fit]]
@@ -73,6 +78,7 @@ class Calibration:
     cpus: int
     parallel_share: Mapping[str, float]
     slowdown: float = 1.0
+    t_n: Fit = UNKNOWN
 
     def rate(self, backend: str, algorithm: str = "auto", geometry: ConvGeometry | None = None) -> Fit:
         """t_c of a backend's algorithm.
@@ -150,6 +156,8 @@ class Calibration:
             if content.pop("format") != FORMAT:
                 raise ValueError("another format")
             fits: dict[str, Any] = {name: Fit(**content.pop(name)) for name in ("t_s", "t_b", "t_u", "t_copy")}
+            if "t_n" in content:
+                fits["t_n"] = Fit(**content.pop("t_n"))
             for name in ("t_c", "start_up"):
                 fits[name] = {b: {a: Fit(**fit) for a, fit in by.items()} for b, by in content.pop(name).items()}
             made = Calibration(**fits, **content)
@@ -165,7 +173,7 @@ class Calibration:
 
     def __str__(self) -> str:
         lines = [f"t_c {backend} {name}: {fit}" for backend, by in self.t_c.items() for name, fit in by.items()]
-        lines += [f"{name}: {getattr(self, name)}" for name in ("t_s", "t_b", "t_u", "t_copy")]
+        lines += [f"{name}: {getattr(self, name)}" for name in ("t_s", "t_b", "t_u", "t_n", "t_copy")]
         return "\n".join([*lines, f"CPUs: {self.cpus}", f"slower in company: {self.slowdown:.3f} times"])
 
 
@@ -217,7 +225,8 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
     if timed is not None:
         t_s, t_b = line(timed.bytes, timed.seconds, "byte")
         slowdown = timed.slowdown
-    return Calibration(rates, starts, t_s, t_b, _updates(seconds), copy, usable_cpus(), shares, slowdown)
+    t_u, t_n = _updates(seconds), _orders(seconds)
+    return Calibration(rates, starts, t_s, t_b, t_u, copy, usable_cpus(), shares, slowdown, t_n)
 
 
 def _probe(layer: tuple[int, int, int, int, int]) -> ConvGeometry:
@@ -309,6 +318,13 @@ def _copies(seconds: float) -> Fit:
     target = np.empty_like(source)
     samples = seconds_of(lambda: np.copyto(target, source), budget=seconds, turns=9)
     return median_of([sample / source.nbytes for sample in samples], "s/byte")
+
+
+def _orders(seconds: float) -> Fit:
+    """Seconds an example of making an epoch's order, of as many examples and classes as FER2013 has."""
+    labels = np.random.default_rng().integers(0, 7, 28709)
+    samples = seconds_of(lambda: stratified_order(labels, seed=0, epoch=0), budget=seconds, turns=9)
+    return median_of([sample / labels.size for sample in samples], "s/example")
 
 
 def _updates(seconds: float) -> Fit:

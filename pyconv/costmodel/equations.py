@@ -193,8 +193,41 @@ def averaging_time(workers: int, parameter_bytes: float, *, t_s: float, t_b: flo
     return 2 * math.ceil(math.log2(workers)) * (t_s + t_b * parameter_bytes)
 
 
-def epoch_time(workers: int, compute_s: float, parameter_bytes: float, *, t_s: float, t_b: float) -> float:
-    """The time of an epoch of parallel SGD (Algorithm 4): local computation, then one average.
+def shuffle_time(workers: int, examples: int, *, t_n: float, cpus: int | None = None) -> float:
+    """The time of the shuffle of Algorithm 4, O(k N): each of k workers brings all N examples into their order.
+
+    No message is sent for it: the order follows from seed and epoch, and each worker makes the whole of it. With a CPU
+    for each worker that takes as long as one order, N t_n; on fewer CPUs the workers take turns.
+
+    Parameters
+    ----------
+    workers : int
+        k.
+    examples : int
+        N, examples of an epoch.
+    t_n : float
+        Seconds to bring one example into its place.
+    cpus : int, optional
+        CPUs that the workers share; one for each by default.
+
+    Returns
+    -------
+    float
+        Seconds: ``k N t_n / min(k, cpus)``.
+
+    References
+    ----------
+    Section 4 of the paper, whose shuffle costs O(k N).
+    """
+    counts(workers=workers, examples=examples, cpus=workers if cpus is None else cpus)
+    not_negative(t_n=t_n)
+    return workers * examples * t_n / min(workers, cpus or workers)
+
+
+def epoch_time(
+    workers: int, compute_s: float, parameter_bytes: float, *, t_s: float, t_b: float, shuffle_s: float = 0.0
+) -> float:
+    """The time of an epoch of parallel SGD (Algorithm 4): the shuffle, local computation, then one average.
 
     Parameters
     ----------
@@ -204,6 +237,8 @@ def epoch_time(workers: int, compute_s: float, parameter_bytes: float, *, t_s: f
         Seconds that one worker would compute for the whole epoch.
     parameter_bytes, t_s, t_b : float
         As in :func:`averaging_time`.
+    shuffle_s : float
+        Seconds of the shuffle, as :func:`shuffle_time` gives them.
 
     Returns
     -------
@@ -211,5 +246,5 @@ def epoch_time(workers: int, compute_s: float, parameter_bytes: float, *, t_s: f
         Seconds.
     """
     average_s = averaging_time(workers, parameter_bytes, t_s=t_s, t_b=t_b)
-    not_negative(compute_s=compute_s)
-    return compute_s / workers + average_s
+    not_negative(compute_s=compute_s, shuffle_s=shuffle_s)
+    return shuffle_s + compute_s / workers + average_s

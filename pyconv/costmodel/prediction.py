@@ -13,6 +13,7 @@ from ..threads import counted, split
 from ..values import integer
 from .calibration import Calibration, calibrate
 from .checks import not_negative, positive
+from .equations import shuffle_time
 from .network import estimated_seconds, workload
 from .network import measure as measured
 from .rules import cost
@@ -39,6 +40,8 @@ class Prediction:
     base_threads : int
         Of that one worker: as many as each of these workers has, but in an :class:`Advice` all that one worker would
         have, so that its numbers compare with each other.
+    shuffle_s : float
+        Seconds of the epoch in which the workers bring its examples into their order; part of `communication_s`.
     """
 
     workers: int
@@ -53,6 +56,7 @@ class Prediction:
     epoch_s: float
     speedup: float
     base_threads: int
+    shuffle_s: float = 0.0
 
     @property
     def images_per_s(self) -> float:
@@ -199,7 +203,9 @@ def _predict(
     waiting = math.sqrt(own.meets) * spread * gradient_s * expected_lead(workers)
     beside = own.busy_s * slower * crowding + waiting
     step_s = max(gradient_s + beside, workers * own.exclusive_s * slower)
-    compute_s, epoch_s = steps * gradient_s, steps * step_s
+    shuffle_s = shuffle_time(workers, images, t_n=calibration.t_n.value, cpus=calibration.cpus)
+    compute_s, epoch_s = steps * gradient_s, shuffle_s + steps * step_s
+    beside_s = epoch_s - compute_s
     return Prediction(
         workers,
         threads,
@@ -209,10 +215,11 @@ def _predict(
         gradient_s,
         step_s,
         compute_s,
-        epoch_s - compute_s,
+        beside_s,
         epoch_s,
         1.0,
         threads,
+        shuffle_s,
     )
 
 

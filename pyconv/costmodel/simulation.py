@@ -49,6 +49,9 @@ class Cluster:
         Standard deviation of a gradient's time over its mean (log-normal).
     straggler_share, straggler_factor : float
         Share of the gradients that are slower, and by how much.
+    shuffle_s : float
+        Seconds in which a worker brings an epoch's examples into their order, at the beginning of each; every worker
+        does it for itself, O(k N) in all (:func:`.shuffle_time`).
     tree : bool
         Whether synchronous rules average in ``⌈log2⌉`` rounds between the nodes, as the paper's Algorithm 4 does,
         rather than through the server's link.
@@ -64,10 +67,11 @@ class Cluster:
     straggler_share: float = 0.0
     straggler_factor: float = 1.0
     tree: bool = False
+    shuffle_s: float = 0.0
 
     def __post_init__(self) -> None:
         positive(gradient_s=self.gradient_s)
-        names = ("parameter_bytes", "update_s", "t_s", "t_b", "spread")
+        names = ("parameter_bytes", "update_s", "t_s", "t_b", "spread", "shuffle_s")
         not_negative(**{name: getattr(self, name) for name in names})
         counts(workers_per_node=self.workers_per_node)
         at_least_one(straggler_factor=self.straggler_factor)
@@ -124,8 +128,8 @@ def simulate(
         Steps of a worker between meetings, for ``local`` and ``easgd``. By default what training takes: 4 for
         ``easgd``, and once an epoch for ``local``.
     epoch : int, optional
-        Steps of an epoch that the workers share, for ``local`` where `every` is not given. By default the whole run
-        is one epoch.
+        Steps of an epoch that the workers share: how often they shuffle, and meet under ``local`` where `every` is not
+        given. By default the whole run is one epoch.
     staleness : int
         For ``ssp``: steps that a worker may be ahead of the slowest.
     seed : int
@@ -156,7 +160,8 @@ def simulate(
         raise BackendUnavailable(HINT) from None
     between = _between_meetings(workers, update, steps, every, epoch)
     steps = between * math.ceil(steps / between)
-    run = _Run(simpy, cluster, workers, update, steps, between, staleness, np.random.default_rng(seed))
+    shared = steps if epoch is None else math.ceil(epoch / workers)
+    run = _Run(simpy, cluster, workers, update, steps, between, staleness, shared, np.random.default_rng(seed))
     return run.play()
 
 
@@ -179,6 +184,7 @@ class _Run:
     steps: int
     every: int
     bound: int
+    epoch: int  # steps of a worker
     rng: np.random.Generator
     waiting: list[Any] = field(default_factory=list)
     computed: float = 0.0
@@ -198,7 +204,7 @@ class _Run:
         self.env.run()
         c = self.cluster
         rate = self.workers * self.steps / self.env.now
-        alone = self.mean_gradient() + c.update_s
+        alone = self.mean_gradient() + c.update_s + c.shuffle_s / (self.workers * self.epoch)
         return Simulated(
             self.workers,
             self.update,
@@ -227,6 +233,9 @@ class _Run:
     def worker(self, me: int) -> Generator[Any, Any, None]:
         """One worker's steps."""
         for step in range(self.steps):
+            if step % self.epoch == 0 and self.cluster.shuffle_s:
+                begun = min(1.0, (self.steps - step) / self.epoch)  # of an epoch that the run does not end, its share
+                yield self.env.timeout(begun * self.cluster.shuffle_s)
             if self.update == "ssp":
                 yield from self.not_ahead(me)
             read = self.version
