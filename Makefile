@@ -13,7 +13,7 @@ SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*
 C_SOURCES := $(wildcard pyconv/_kernels/*.[ch] pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
   tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/planted/*.cu)
 
-.PHONY: help train test sdist test-gpu test-pycuda chaos bench bench-gpu gpu docs linkcheck lint format clean
+.PHONY: help train test sdist test-gpu test-pycuda chaos fuzz bench bench-gpu gpu docs linkcheck lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ test: $(VENV)/.installed-$(EXTRAS)  ## run the tests
 
 chaos: $(VENV)/.installed-$(EXTRAS)  ## 100 parallel training runs, each with several failures at random moments
 	PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
+
+fuzz: $(VENV)/.installed-$(EXTRAS)  ## a million odd calls, command lines and damaged files; ARGS="--first N" goes on from case N
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 bench: $(VENV)/.installed-test,peers  ## run the benchmarks
 	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)

@@ -1,0 +1,56 @@
+"""Two thousand odd calls, command lines and damaged files; ``make fuzz`` tries a million."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fuzz import cases, children
+
+
+@pytest.mark.parametrize("kind", children.SHARES)
+def test_odd_input_ends_well_or_in_one_short_line(kind: str) -> None:
+    count = children.shared_out(2000)[kind]
+    findings = [
+        finding
+        for *_, found in children.run({kind: range(count)}, block=-(-count // 2), seconds=100)
+        for finding in found
+    ]
+    assert not findings, "\n".join(map(str, findings))
+
+
+def test_the_judge_complains_of_what_is_not_pyconvs() -> None:
+    from pyconv.errors import InputError
+
+    def fail(error: BaseException) -> cases.Case:
+        def run() -> None:
+            raise error
+
+        return cases.Case("", run)
+
+    assert cases.judge(cases.Case("", lambda: None)) is None
+    assert cases.judge(fail(InputError("x must be an integer, not 3.5"))) is None
+    for error in (TypeError("x"), InputError("two\nlines"), InputError("x" * 1000), MemoryError(), SystemExit(3)):
+        assert cases.judge(fail(error)) is not None
+
+
+def test_a_child_that_dies_or_hangs_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fuzz").mkdir()
+    for name in ("__init__", "child", "cases"):
+        (tmp_path / "fuzz" / f"{name}.py").write_text((children.TESTS / "fuzz" / f"{name}.py").read_text())
+    (tmp_path / "fuzz" / "planted.py").write_text(
+        "import os, signal, time\n"
+        "from .cases import Case\n"
+        "def maker(folder):\n"
+        "    def make(number):\n"
+        "        act = {2: lambda: os.kill(os.getpid(), signal.SIGSEGV), 4: lambda: time.sleep(60), 5: lambda: 1 / 0}\n"
+        "        return Case(str(number), act.get(number, lambda: None))\n"
+        "    return make\n"
+    )
+    monkeypatch.setattr(children, "TESTS", tmp_path)
+    ((*_, findings),) = children.run({"planted": range(7)}, processes=1, seconds=1)
+    assert [finding.number for finding in findings] == [2, 4, 5], json.dumps([finding.wrong for finding in findings])
+    assert "status -11" in findings[0].wrong
+    assert "Timeout" in findings[1].wrong
+    assert "ZeroDivisionError" in findings[2].wrong
