@@ -116,9 +116,11 @@ cdef bint _skip_zeros(
     plan_fn product, weight_shape, sparse, double most, a, b, out, int threads, bias=None, bint rectify=False
 ) except -1:
     """A product of a dense layer by ``_kernels/sparse_dense.h``, if at `most` that part of `sparse` is not zero:
-    above it BLAS is faster. Some thousand numbers stand for all.
+    above it BLAS is faster. Some thousand numbers stand for all. False if it is not done: the whole product is to be
+    computed. So it is too where the other factor is not finite everywhere, for zero times NaN is NaN.
     """
     cdef plan p
+    cdef int not_finite = 0
     p.g.n = a.shape[0]
     p.g.c, p.g.k = weight_shape
     p.relu = rectify
@@ -128,9 +130,9 @@ cdef bint _skip_zeros(
     some = some[:: max(some.size // 4096, 1) | 1]       # an odd step meets every unit or channel
     if np.count_nonzero(some) > most * some.size:
         return False
-    p.a, p.b, p.bias, p.out = pointer(a), pointer(b), pointer(bias), pointer(out)
+    p.a, p.b, p.bias, p.out, p.out2 = pointer(a), pointer(b), pointer(bias), pointer(out), &not_finite
     run_plan(&p, threads)
-    return True
+    return not not_finite
 
 
 def dense(x, weight, bias, *, activation=None, int threads=1, out=None):

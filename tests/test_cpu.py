@@ -550,13 +550,35 @@ def test_dense_layers_behind_a_relu(n, inputs, units, dtype, isa):
         assert_close(result, wanted, dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", (np.nan, np.inf, -np.inf))
+@pytest.mark.parametrize("n, inputs, units", BEHIND_RELU)
+def test_a_skipped_zero_hides_nothing(n, inputs, units, value, dtype, isa):
+    """Zero times NaN, or infinity, is NaN: one such number behind zeros only is where the whole product has it."""
+    x, w, b, dy = behind_relu(n, inputs, units, dtype)
+    w[4, -1] = value  # all of x[:, 4] is zero
+    turned = np.where(np.arange(inputs)[:, None] == inputs - 1, value, np.abs(w) < 9)[:, ::-1].astype(dtype)
+    images = x.copy()
+    images[3, -1] = value  # all of dy[3] is zero
+    with np.errstate(invalid="ignore"):
+        expected = x @ w + b, dy @ turned.T, images.T @ dy
+    results = _cpu.dense(x, w, b), _cpu.dense_input_grad(dy, turned), _cpu.dense_weight_grad(images, dy)
+    for found, wanted in zip(results, expected, strict=True):
+        assert np.isnan(wanted).any()
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+        np.testing.assert_array_equal(np.isfinite(found), np.isfinite(wanted))
+
+
 def test_zeros_are_skipped(isa):
-    x, w, _, dy = behind_relu(64, 200, 100, "float32")
-    w[4] = w[:, 4] = np.nan  # what a zero input, or a zero error, would be multiplied by
-    images = np.where(dy.any(axis=1, keepdims=True), x, np.nan)
-    products = _cpu.dense(x, w, None)[:, np.arange(100) != 4], _cpu.dense_input_grad(dy, w)[:, np.arange(200) != 4]
-    for product in (*products, _cpu.dense_weight_grad(images, dy)):
-        assert np.isfinite(product).all() == (isa != "baseline")  # with vectors of four numbers BLAS does it all
+    """What is multiplied is added up in another order than BLAS's: one number behind the other."""
+    x, w, _, _ = behind_relu(64, 200, 100, "float32")
+    few = x.copy()
+    few[:, 1:150] = 0
+    expected = np.zeros((64, 100), np.float32)
+    for i in np.flatnonzero(few.any(axis=0)):
+        expected = (few[:, i, None].astype(np.float64) * w[i] + expected).astype(np.float32)
+    close = np.count_nonzero(_cpu.dense(few, w, None) == expected) / expected.size
+    assert close > 0.99 or isa == "baseline"  # with vectors of four numbers BLAS does it all
 
 
 def test_an_instruction_set_can_be_forced():

@@ -9,7 +9,11 @@
    BLAS has no such product, and a dense one does all the work. Lanes are units k in the forward pass, inputs
    c in the gradients. Panels are copies: rows of the filters, filters turned round, and images.
 
-   With vectors of four numbers BLAS is faster at the whole product than this at half of it. */
+   With vectors of four numbers BLAS is faster at the whole product than this at half of it.
+
+   Zero times NaN or infinity is NaN, and skipping it would hide that a network has diverged. So the panels
+   are looked through while they are in the cache: where a number in them is not finite, out2 (an int, or
+   NULL) is set to 1, and the caller computes the whole product instead. */
 
 enum {
     NAME(BLOCK_VECTORS) = VECTOR_BYTES == 64 ? 6
@@ -44,13 +48,43 @@ INLINE NAME(sparse) NAME(piece_of)(const NAME(layer) * d, const REAL *factors, p
     return t;
 }
 
-/* rows[count][width] to panel[count][padded]. */
-static void NAME(copy_panel)(const REAL *rows, ptrdiff_t step, ptrdiff_t count, ptrdiff_t width,
-                             ptrdiff_t padded, REAL *panel) {
-    for (ptrdiff_t i = 0; i < count; i++, panel += padded) {
-        memcpy(panel, rows + i * step, (size_t)width * sizeof(REAL));
-        memset(panel + width, 0, (size_t)(padded - width) * sizeof(REAL));
+/* Says so if a lane is not zero of the differences between numbers and themselves: NaN or infinity was there. */
+INLINE void NAME(say)(const plan *p, ivec found) {
+    INTEGER any = 0;
+    UNROLL
+    for (int lane = 0; lane < LANES; lane++) any |= found[lane];
+    if (any && p->out2) __atomic_store_n((int *)p->out2, 1, __ATOMIC_RELAXED);
+}
+
+/* Looks through a panel of whole vectors, four apart so that none waits for the other. */
+static void NAME(look_through)(const plan *p, const REAL *panel, ptrdiff_t count) {
+    ivec found[4] = {{0}, {0}, {0}, {0}};
+    ptrdiff_t i = 0;
+    for (; i + 4 * LANES <= count; i += 4 * LANES) {
+        UNROLL
+        for (int n = 0; n < 4; n++) {
+            const vec v = NAME(load)(panel + i + n * LANES);
+            found[n] |= (ivec)(v - v);
+        }
     }
+    for (; i < count; i += LANES) {
+        const vec v = NAME(load)(panel + i);
+        found[0] |= (ivec)(v - v);
+    }
+    NAME(say)(p, found[0] | found[1] | found[2] | found[3]);
+}
+
+/* rows[count][width] to panel[count][padded], and looks through them on the way. */
+static void NAME(copy_panel)(const plan *p, const REAL *rows, ptrdiff_t step, ptrdiff_t count,
+                             ptrdiff_t width, ptrdiff_t padded, REAL *panel) {
+    ivec found = {0};
+    for (ptrdiff_t row = 0; row < count; row++, rows += step, panel += padded)
+        for (ptrdiff_t i = 0; i < padded; i += LANES) {
+            const vec v = i < width ? NAME(load_some)(rows + i, width - i) : (vec){0};
+            found |= (ivec)(v - v);
+            NAME(store)(panel + i, v);
+        }
+    NAME(say)(p, found);
 }
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
@@ -70,7 +104,7 @@ static void NAME(sparse_part)(const plan *p, ptrdiff_t part, REAL *sums, void *s
         t.panel = panel, t.step = width, t.fresh = piece == first;
         for (ptrdiff_t block = 0; block < d->blocks; block++) {
             const REAL *const w = (const REAL *)p->b + from * k + block * width;
-            NAME(copy_panel)(w, k, count, min_of(k - block * width, width), width, panel);
+            NAME(copy_panel)(p, w, k, count, min_of(k - block * width, width), width, panel);
             t.out = sums + block * d->rows * width;
             if (block + 1 < d->blocks)
                 t.to_read = (NAME(ahead)){w + width, count, min_of(k - (block + 1) * width, width), k};
@@ -134,6 +168,7 @@ static void NAME(sparse_input_block)(const plan *p, ptrdiff_t item, void *shared
         const ptrdiff_t from = NAME(piece)(d, piece, &count);
         const REAL *const w = (const REAL *)p->b + first * k + from;
         NAME(transpose_matrix)(w, k, inputs, count, panel, NAME(BLOCK));
+        NAME(look_through)(p, panel, count * NAME(BLOCK));
         NAME(sparse) t = NAME(piece_of)(d, p->a, from, (char *)shared + piece * d->list_bytes);
         t.panel = panel, t.fresh = piece == 0;
         t.out = whole ? out : tile, t.step = whole ? c : NAME(BLOCK);
@@ -161,7 +196,7 @@ static void NAME(sparse_weight_block)(const plan *p, ptrdiff_t item, void *share
         for (ptrdiff_t piece = 0; piece < d->pieces; piece++) {
             ptrdiff_t count;
             const ptrdiff_t from = NAME(piece)(d, piece, &count);
-            NAME(copy_panel)((const REAL *)p->a + from * c + first, c, count, inputs, NAME(BLOCK), panel);
+            NAME(copy_panel)(p, (const REAL *)p->a + from * c + first, c, count, inputs, NAME(BLOCK), panel);
             NAME(sparse) t = NAME(piece_of)(d, p->b, from, (char *)shared + piece * d->list_bytes);
             t.panel = panel, t.fresh = piece == 0;
             t.out = tile, t.step = NAME(BLOCK);

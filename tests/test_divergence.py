@@ -1,0 +1,43 @@
+"""A network that has broken shows it in the next loss, on every backend, zeros skipped or not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import pyconv
+from pyconv import nn, optim
+from pyconv.errors import DivergedError
+
+BACKENDS = ("reference", "serial", "multicore")
+
+
+@pytest.mark.parametrize("value", (np.nan, np.inf))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_broken_weight_shows_in_the_next_loss(backend: str, value: float, rng: np.random.Generator) -> None:
+    """Also where a dense layer's input is zero for every image, and the product skips zeros."""
+    model = nn.Sequential([nn.Flatten(), nn.ReLU(), nn.Dense(64, activation="relu"), nn.Dense(3)], (16, 16, 1))
+    model.backend = backend
+    x, labels = rng.standard_normal((64, 16, 16, 1), np.float32), rng.integers(0, 3, 64)
+    x[rng.random(x.shape) < 0.5] = 0
+    x[:, 3, 3] = 0
+    assert math.isfinite(model.loss_and_gradient(x, labels)[0])
+    model.parameters["2.weight"][3 * 16 + 3, 5] = value
+    assert not math.isfinite(model.loss_and_gradient(x, labels)[0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_diverging_run_ends_at_the_same_step_everywhere(backend: str, rng: np.random.Generator) -> None:
+    layers = [nn.Flatten(), nn.Dense(64, activation="relu"), nn.Dense(3)]
+    model = nn.Sequential(layers, (8, 8, 1))
+    x, labels = rng.standard_normal((256, 8, 8, 1), np.float32), np.arange(256) % 3
+    x[rng.random(x.shape) < 0.6] = 0  # so that they are skipped
+    x[:, 2, 2] = 0
+    model.parameters["1.weight"][2 * 8 + 2] = np.float32(3e38)  # a dead input's weights, which decay doubles
+    with pytest.raises(DivergedError, match="at step 2"):
+        pyconv.fit(
+            model, x, labels, batch_size=64, optimizer=optim.SGD(3.0, weight_decay=1.0), backend=backend, epochs=3,
+            progress="off",
+        )  # fmt: skip
