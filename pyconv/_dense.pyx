@@ -36,22 +36,28 @@ cdef struct product:
     const void *b
     void *c
     int along_m, panels, panel      # cut along m or n into panels
-    float one_f, beta_f
-    double one_d, beta_d
+    bint add
 
 
-cdef void _panel(const product *p, int index) noexcept nogil:
-    """One panel of c = a b (+ c where beta is 1). BLAS is column-major: it computes the transposed, b' a'."""
+cdef enum:
+    SUMMED = 1 << 12        # products that one call of BLAS adds up where it would do so one after the other
+
+
+cdef void _panel_part(const product *p, int index, ptrdiff_t from_k, int k, bint add) noexcept nogil:
+    """One panel of c = a b (+ c), of the products from `from_k` on. BLAS is column-major: it computes b' a'."""
     cdef int first = index * p.panel, m = p.m, n = p.n, size = 8 if p.is_double else 4
-    cdef int lda = p.m if p.a_transposed else p.k, ldb = p.k if p.b_transposed else p.n, ldc = p.n, k = p.k
-    cdef size_t a_step = 0, b_step = 0, c_step
+    cdef int lda = p.m if p.a_transposed else p.k, ldb = p.k if p.b_transposed else p.n, ldc = p.n
+    cdef size_t a_step = <size_t> from_k * (lda if p.a_transposed else 1), c_step
+    cdef size_t b_step = <size_t> from_k * (1 if p.b_transposed else ldb)
+    cdef float one_f = 1, beta_f = add
+    cdef double one_d = 1, beta_d = add
     if p.along_m:
         m = min(p.panel, p.m - first)
-        a_step = <size_t> first * (1 if p.a_transposed else lda)
+        a_step += <size_t> first * (1 if p.a_transposed else lda)
         c_step = <size_t> first * ldc
     else:
         n = min(p.panel, p.n - first)
-        b_step = <size_t> first * (ldb if p.b_transposed else 1)
+        b_step += <size_t> first * (ldb if p.b_transposed else 1)
         c_step = first
     cdef char *a = <char *> p.a + a_step * size
     cdef char *b = <char *> p.b + b_step * size
@@ -63,18 +69,23 @@ cdef void _panel(const product *p, int index) noexcept nogil:
         rows = k if p.b_transposed else n
         k = n if p.b_transposed else k
         if p.is_double:
-            dgemv(tb, &rows, &k, <double *> &p.one_d, <double *> b, &ldb, <double *> a, &one,
-                  <double *> &p.beta_d, <double *> c, &one)
+            dgemv(tb, &rows, &k, &one_d, <double *> b, &ldb, <double *> a, &one, &beta_d, <double *> c, &one)
         else:
-            sgemv(tb, &rows, &k, <float *> &p.one_f, <float *> b, &ldb, <float *> a, &one,
-                  <float *> &p.beta_f, <float *> c, &one)
+            sgemv(tb, &rows, &k, &one_f, <float *> b, &ldb, <float *> a, &one, &beta_f, <float *> c, &one)
         return
     if p.is_double:
-        dgemm(tb, ta, &n, &m, &k, <double *> &p.one_d, <double *> b, &ldb, <double *> a, &lda,
-              <double *> &p.beta_d, <double *> c, &ldc)
+        dgemm(tb, ta, &n, &m, &k, &one_d, <double *> b, &ldb, <double *> a, &lda, &beta_d, <double *> c, &ldc)
     else:
-        sgemm(tb, ta, &n, &m, &k, <float *> &p.one_f, <float *> b, &ldb, <float *> a, &lda,
-              <float *> &p.beta_f, <float *> c, &ldc)
+        sgemm(tb, ta, &n, &m, &k, &one_f, <float *> b, &ldb, <float *> a, &lda, &beta_f, <float *> c, &ldc)
+
+
+cdef void _panel(const product *p, int index) noexcept nogil:
+    """A panel. Long sums of a few rows or columns, which BLAS makes in one go, are cut."""
+    cdef ptrdiff_t from_k = 0
+    cdef int k = SUMMED if p.k > 4 * SUMMED and min(p.m, p.n) <= 4 else p.k
+    while from_k < p.k:
+        _panel_part(p, index, from_k, <int> min(<ptrdiff_t> k, p.k - from_k), p.add or from_k > 0)
+        from_k += k
 
 
 cdef _multiply(a, b, bint a_transposed, bint b_transposed, out, bint add, int threads):
@@ -96,7 +107,7 @@ cdef _multiply(a, b, bint a_transposed, bint b_transposed, out, bint add, int th
     p.m, p.n, p.k = <int> m, <int> n, <int> k
     p.a_transposed, p.b_transposed = a_transposed, b_transposed
     p.a, p.b, p.c = pointer(a), pointer(b), pointer(out)
-    p.one_f, p.one_d, p.beta_f, p.beta_d = 1, 1, add, add
+    p.add = add
     p.along_m = m >= n
     size = max(m, n)
     p.panel = <int> max(64, -(-size // 16))

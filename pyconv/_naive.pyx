@@ -6,7 +6,8 @@
     dw[i, j, c, k]   = sum over n, r, s of         x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, k]
 
 Kept to be read, and as the baseline that speed-ups are measured from: nothing is tiled, packed or vectorised by
-hand. Each output number is one sum, in one order; the output rows are shared out among the threads.
+hand. Each output number is one sum, in one order: of rows of products, which are added up in float64, so that a sum
+of millions keeps its digits. The output rows are shared out among the threads.
 
 Source: Chavan and Kulkarni, *Parallelization of Deep Convolutional Neural Network*, section 3B, Algorithm 2.
 """
@@ -23,7 +24,8 @@ def forward(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] weight,
     cdef Py_ssize_t filters = g.k, rows = g.n * g.oh
     cdef Py_ssize_t row, n, r, s, k, i, j, c, p, q, first
     cdef bint has_bias = bias is not None
-    cdef floating total
+    cdef double total
+    cdef floating part
     for row in prange(rows, nogil=True, num_threads=threads, schedule="static"):
         n = row // oh
         r = row % oh
@@ -35,13 +37,15 @@ def forward(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] weight,
                     p = r * sh + i * dh - pt
                     if p < 0 or p >= h:
                         continue
+                    part = 0
                     for j in range(kw):
                         q = s * sw + j * dw - pl
                         if q < 0 or q >= w:
                             continue
                         for c in range(c_group):
-                            total = total + x[n, p, q, first + c] * weight[i, j, c, k]
-                y[n, r, s, k] = 0 if relu and total < 0 else total
+                            part = part + x[n, p, q, first + c] * weight[i, j, c, k]
+                    total = total + part
+                y[n, r, s, k] = 0 if relu and total < 0 else <floating> total
 
 
 def input_grad(const floating[:, :, :, ::1] dy, const floating[:, :, :, ::1] weight, g,
@@ -51,7 +55,8 @@ def input_grad(const floating[:, :, :, ::1] dy, const floating[:, :, :, ::1] wei
     cdef Py_ssize_t dh = g.dh, dw = g.dw, oh = g.oh, ow = g.ow, c_group = g.c // g.groups, k_group = g.k // g.groups
     cdef Py_ssize_t channels = g.c, rows = g.n * g.h
     cdef Py_ssize_t row, n, p, q, c, i, j, k, r, s, first
-    cdef floating total
+    cdef double total
+    cdef floating part
     for row in prange(rows, nogil=True, num_threads=threads, schedule="static"):
         n = row // h
         p = row % h
@@ -63,13 +68,15 @@ def input_grad(const floating[:, :, :, ::1] dy, const floating[:, :, :, ::1] wei
                     r = p + pt - i * dh                 # sh times the output row
                     if r < 0 or r % sh or r // sh >= oh:
                         continue
+                    part = 0
                     for j in range(kw):
                         s = q + pl - j * dw
                         if s < 0 or s % sw or s // sw >= ow:
                             continue
                         for k in range(k_group):
-                            total = total + dy[n, r // sh, s // sw, first + k] * weight[i, j, c % c_group, first + k]
-                dx[n, p, q, c] = total
+                            part = part + dy[n, r // sh, s // sw, first + k] * weight[i, j, c % c_group, first + k]
+                    total = total + part
+                dx[n, p, q, c] = <floating> total
 
 
 def weight_grad(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] dy, g,
@@ -79,7 +86,8 @@ def weight_grad(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] dy,
     cdef Py_ssize_t dh = g.dh, dw = g.dw, oh = g.oh, ow = g.ow, c_group = g.c // g.groups, k_group = g.k // g.groups
     cdef Py_ssize_t filters = g.k, rows = g.kh * g.kw * c_group
     cdef Py_ssize_t row, i, j, c, k, n, r, s, p, q, first
-    cdef floating total
+    cdef double total
+    cdef floating part
     for row in prange(rows, nogil=True, num_threads=threads, schedule="static"):
         i = row // (kw * c_group)
         j = row // c_group % kw
@@ -92,9 +100,11 @@ def weight_grad(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] dy,
                     p = r * sh + i * dh - pt
                     if p < 0 or p >= h:
                         continue
+                    part = 0
                     for s in range(ow):
                         q = s * sw + j * dw - pl
                         if q < 0 or q >= w:
                             continue
-                        total = total + x[n, p, q, first + c] * dy[n, r, s, k]
-            dweight[i, j, c, k] = total
+                        part = part + x[n, p, q, first + c] * dy[n, r, s, k]
+                    total = total + part
+            dweight[i, j, c, k] = <floating> total

@@ -6,6 +6,8 @@ Written to be read beside the equations, not to be fast: the sums over the kerne
 
 Source: Chavan and Kulkarni, *Parallelization of Deep Convolutional Neural Network*, section 2, Algorithm 1
 (forward, backward) and section 3B, Algorithm 2 (convolution).
+
+Long sums are made in float64, of float32 numbers too, and rounded once.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ algorithms = ("literal",)
 
 Array = NDArray[np.floating]
 
+#: Products that are added up in the arrays' own precision.
+SUMMED = 4096
+
 
 def _result(value: Array, out: Array | None) -> Array:
     """`value`, written to `out` when the caller gave one."""
@@ -26,6 +31,19 @@ def _result(value: Array, out: Array | None) -> Array:
         return np.ascontiguousarray(value)
     out[...] = value
     return out
+
+
+def _wide(array: Array) -> np.dtype:
+    """The dtype of long sums: float64, or the array's own where that is wider."""
+    return np.result_type(array, np.float64)
+
+
+def _product(a: Array, b: Array) -> Array:
+    """``a b``; parts of long sums are added up in float64."""
+    total = np.zeros((a.shape[0], b.shape[1]), _wide(a))
+    for start in range(0, a.shape[1], SUMMED):
+        total += a[:, start : start + SUMMED] @ b[start : start + SUMMED]
+    return total.astype(a.dtype)
 
 
 def _padded(x: Array, g: ConvGeometry | PoolGeometry, value: float = 0.0) -> Array:
@@ -49,7 +67,7 @@ def _groups(g: ConvGeometry) -> list[tuple[slice, slice]]:
 def conv2d(x, weight, bias, g: ConvGeometry, *, activation=None, algorithm="auto", threads=1, out=None):
     """``y[n, r, s, k] = b[k] + sum over i, j, c of x[n, r sh + i dh - pt, s sw + j dw - pl, c] w[i, j, c, k]``."""
     padded = _padded(x, g)
-    y = np.zeros(g.output_shape, x.dtype)
+    y = np.zeros(g.output_shape, _wide(x))
     for channels, filters in _groups(g):
         for i in range(g.kh):
             for j in range(g.kw):
@@ -58,17 +76,17 @@ def conv2d(x, weight, bias, g: ConvGeometry, *, activation=None, algorithm="auto
         y += bias
     if activation == "relu":
         y = np.maximum(y, 0)
-    return _result(y, out)
+    return _result(y.astype(x.dtype), out)
 
 
 def conv2d_input_grad(grad_out, weight, g: ConvGeometry, *, algorithm="auto", threads=1, out=None):
     """Each output pixel hands its error back to the input pixels it was computed from, times the filter."""
-    padded = np.zeros((g.n, g.h + g.pt + g.pb, g.w + g.pl + g.pr, g.c), grad_out.dtype)
+    padded = np.zeros((g.n, g.h + g.pt + g.pb, g.w + g.pl + g.pr, g.c), _wide(grad_out))
     for channels, filters in _groups(g):
         for i in range(g.kh):
             for j in range(g.kw):
                 padded[_tap(g, i, j)][..., channels] += grad_out[..., filters] @ weight[i, j][:, filters].T
-    return _result(padded[:, g.pt : g.pt + g.h, g.pl : g.pl + g.w], out)
+    return _result(padded[:, g.pt : g.pt + g.h, g.pl : g.pl + g.w].astype(grad_out.dtype), out)
 
 
 def conv2d_weight_grad(x, grad_out, g: ConvGeometry, *, algorithm="auto", threads=1, out=None):
@@ -80,7 +98,7 @@ def conv2d_weight_grad(x, grad_out, g: ConvGeometry, *, algorithm="auto", thread
         for i in range(g.kh):
             for j in range(g.kw):
                 pixels = padded[_tap(g, i, j)][..., channels].reshape(-1, g.c // g.groups)
-                grad[i, j][:, filters] = pixels.T @ errors
+                grad[i, j][:, filters] = _product(pixels.T, errors)
     return _result(grad, out)
 
 
@@ -112,27 +130,30 @@ def max_pool2d_input_grad(grad_out, indices, pg: PoolGeometry, *, threads=1, out
     return _result(grad.reshape(pg.input_shape), out)
 
 
-def _window_sizes(pg: PoolGeometry, dtype) -> Array:
+def _window_sizes(pg: PoolGeometry) -> Array:
     """Pixels of each window that lie inside the image, ``(OH, OW, 1)``."""
-    ones = _padded(np.ones((1, pg.h, pg.w, 1), dtype), pg)
+    ones = _padded(np.ones((1, pg.h, pg.w, 1)), pg)
     return sum(ones[_tap(pg, i, j)] for i in range(pg.kh) for j in range(pg.kw))[0]  # type: ignore[index]
 
 
 def avg_pool2d(x, pg: PoolGeometry, *, threads=1, out=None):
     """The mean of each window's pixels inside the image."""
     padded = _padded(x, pg)
-    total = sum(padded[_tap(pg, i, j)] for i in range(pg.kh) for j in range(pg.kw))
-    return _result(total / _window_sizes(pg, x.dtype), out)
+    total = np.zeros(pg.output_shape, _wide(x))
+    for i in range(pg.kh):
+        for j in range(pg.kw):
+            total += padded[_tap(pg, i, j)]
+    return _result((total / _window_sizes(pg)).astype(x.dtype), out)
 
 
 def avg_pool2d_input_grad(grad_out, pg: PoolGeometry, *, threads=1, out=None):
     """Each window's error is shared equally by its pixels inside the image."""
-    share = grad_out / _window_sizes(pg, grad_out.dtype)
-    padded = np.zeros((pg.n, pg.h + pg.pt + pg.pb, pg.w + pg.pl + pg.pr, pg.c), grad_out.dtype)
+    share = grad_out / _window_sizes(pg)
+    padded = np.zeros((pg.n, pg.h + pg.pt + pg.pb, pg.w + pg.pl + pg.pr, pg.c), _wide(grad_out))
     for i in range(pg.kh):
         for j in range(pg.kw):
             padded[_tap(pg, i, j)] += share
-    return _result(padded[:, pg.pt : pg.pt + pg.h, pg.pl : pg.pl + pg.w], out)
+    return _result(padded[:, pg.pt : pg.pt + pg.h, pg.pl : pg.pl + pg.w].astype(grad_out.dtype), out)
 
 
 def correlate2d(image, kernel, before, size, boundary="fill", fillvalue=0):
@@ -177,12 +198,12 @@ def relu_grad(grad_out, y, *, threads=1, out=None):
 
 def bias_grad(grad_out, *, threads=1):
     """Sum of the errors over images and pixels, one number a channel."""
-    return grad_out.reshape(-1, grad_out.shape[-1]).sum(axis=0)
+    return grad_out.reshape(-1, grad_out.shape[-1]).sum(axis=0, dtype=_wide(grad_out)).astype(grad_out.dtype)
 
 
 def dense(x, weight, bias, *, activation=None, threads=1, out=None):
     """``y = x w + b``."""
-    y = x @ weight
+    y = _product(x, weight)
     if bias is not None:
         y += bias
     if activation == "relu":
@@ -192,12 +213,12 @@ def dense(x, weight, bias, *, activation=None, threads=1, out=None):
 
 def dense_input_grad(grad_out, weight, *, threads=1, out=None):
     """``dx = dy wᵀ``."""
-    return _result(grad_out @ weight.T, out)
+    return _result(_product(grad_out, weight.T), out)
 
 
 def dense_weight_grad(x, grad_out, *, threads=1, out=None):
     """``dw = xᵀ dy``."""
-    return _result(x.T @ grad_out, out)
+    return _result(_product(x.T, grad_out), out)
 
 
 def softmax_cross_entropy(logits, labels, *, threads=1):

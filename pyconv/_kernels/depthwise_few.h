@@ -172,14 +172,14 @@ INLINE void NAME(few_sums)(const REAL *const *x, const REAL *dy, ptrdiff_t count
     vec sum[6];
     const REAL *from[6];
     UNROLL
-    for (int n = 0; n < N; n++) sum[n] = *(const vec *)(sums + n * LANES), from[n] = x[n];
+    for (int n = 0; n < N; n++) sum[n] = (vec){0}, from[n] = x[n]; /* as in outer.h */
     for (ptrdiff_t q = 0; q < count; q += lanes) {
         const vec error = NAME(load)(dy + q);
         UNROLL
         for (int n = 0; n < N; n++) sum[n] += error * NAME(load)(from[n] + q);
     }
     UNROLL
-    for (int n = 0; n < N; n++) *(vec *)(sums + n * LANES) = sum[n];
+    for (int n = 0; n < N; n++) *(vec *)(sums + n * LANES) += sum[n];
 }
 
 static void NAME(few_part)(const plan *p, ptrdiff_t part, REAL *sums, REAL *scratch) {

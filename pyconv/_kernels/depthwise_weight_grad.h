@@ -53,7 +53,7 @@ INLINE void NAME(channelwise_body)(const NAME(channelwise) * t, const int P, con
     UNROLL
     for (int p = 0; p < P; p++) {
         UNROLL
-        for (int v = 0; v < V; v++) sum[p][v] = NAME(load)(t->sum + p * t->sum_tap + v * LANES);
+        for (int v = 0; v < V; v++) sum[p][v] = (vec){0}; /* as in outer.h */
     }
     for (ptrdiff_t r = 0; r < t->rows; r++) {
         const REAL *x = t->x + r * t->x_row, *dy = t->dy + r * t->dy_row;
@@ -71,7 +71,10 @@ INLINE void NAME(channelwise_body)(const NAME(channelwise) * t, const int P, con
     UNROLL
     for (int p = 0; p < P; p++) {
         UNROLL
-        for (int v = 0; v < V; v++) NAME(store)(t->sum + p * t->sum_tap + v * LANES, sum[p][v]);
+        for (int v = 0; v < V; v++) {
+            REAL *const to = t->sum + p * t->sum_tap + v * LANES;
+            NAME(store)(to, NAME(load)(to) + sum[p][v]);
+        }
     }
 }
 

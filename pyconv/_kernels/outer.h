@@ -3,7 +3,8 @@
        sum[l, k] += sum over r, s of x[r row + s pixel + l] dy[r, s, k]
 
    for P neighbours l (columns and channels of the kernel, which follow one another in x) and V * LANES
-   filters: an outer product for each pixel, with all sums in registers. P broadcasts and V loads for P V
+   filters: an outer product for each pixel, with all sums in registers. These begin at zero and are added to
+   those in memory at the end: a sum over a million pixels that went on in one piece would outgrow its terms. P broadcasts and V loads for P V
    multiply-adds, which leaves load units to spare: with the first pixels, some of the errors that come next
    are fetched. Among many filters those of one block are short pieces far apart, which no processor foresees.
  */
@@ -15,7 +16,7 @@ typedef struct NAME(outer) {
     ptrdiff_t rows, x_row, dy_row;
     ptrdiff_t columns, x_pixel, dy_pixel;
     ptrdiff_t second; /* where the second vector's filters are, from the first's */
-    ptrdiff_t fresh;  /* sum holds garbage: start from zero */
+    ptrdiff_t fresh;  /* sum holds garbage: nothing to add to */
     const REAL *next; /* errors of `fetch` pixels to fetch into the L2 cache */
     ptrdiff_t fetch, next_pixel;
 } NAME(outer);
@@ -28,18 +29,10 @@ INLINE void NAME(outer_body)(const NAME(outer) * t, const int P, const int V) {
     ptrdiff_t fetch = t->fetch;
     REAL *const total = t->sum;
     vec sum[14][2]; /* of a fixed size: an array of P by V would go to memory */
-    if (t->fresh) {
+    UNROLL
+    for (int p = 0; p < P; p++) {
         UNROLL
-        for (int p = 0; p < P; p++) {
-            UNROLL
-            for (int v = 0; v < V; v++) sum[p][v] = (vec){0};
-        }
-    } else {
-        UNROLL
-        for (int p = 0; p < P; p++) {
-            UNROLL
-            for (int v = 0; v < V; v++) sum[p][v] = *(const vec *)(total + (p * V + v) * LANES);
-        }
+        for (int v = 0; v < V; v++) sum[p][v] = (vec){0};
     }
     for (ptrdiff_t n = 0; n < t->images; n++)
         for (ptrdiff_t r = 0; r < rows; r++) {
@@ -66,6 +59,13 @@ INLINE void NAME(outer_body)(const NAME(outer) * t, const int P, const int V) {
                 dy += dy_pixel;
             }
         }
+    if (!t->fresh) {
+        UNROLL
+        for (int p = 0; p < P; p++) {
+            UNROLL
+            for (int v = 0; v < V; v++) sum[p][v] += *(const vec *)(total + (p * V + v) * LANES);
+        }
+    }
     UNROLL
     for (int p = 0; p < P; p++) {
         UNROLL

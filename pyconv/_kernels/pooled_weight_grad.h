@@ -54,7 +54,7 @@ INLINE void NAME(scatter_body)(const NAME(scatter) * t, const int I, const int L
     UNROLL
     for (int i = 0; i < I; i++) {
         UNROLL
-        for (int l = 0; l < L; l++) sum[i][l] = *(const vec *)(t->sums + i * t->tap_row + l * t->tap);
+        for (int l = 0; l < L; l++) sum[i][l] = (vec){0}; /* as in outer.h */
     }
     for (ptrdiff_t r = 0; r < t->rows; r++) {
         const REAL *tables = t->tables + r * t->pooled_row;
@@ -77,7 +77,7 @@ INLINE void NAME(scatter_body)(const NAME(scatter) * t, const int I, const int L
     UNROLL
     for (int i = 0; i < I; i++) {
         UNROLL
-        for (int l = 0; l < L; l++) *(vec *)(t->sums + i * t->tap_row + l * t->tap) = sum[i][l];
+        for (int l = 0; l < L; l++) *(vec *)(t->sums + i * t->tap_row + l * t->tap) += sum[i][l];
     }
     if (t->bias) *(vec *)t->bias += bias;
 }

@@ -11,7 +11,7 @@
        neighbouring pixels of one channel, with as many errors of one filter; the lanes of a sum are to be
        added up (plane_weight_grad.h)
 
-   T loads of input and K of errors for T K multiply-adds. */
+   T loads of input and K of errors for T K multiply-adds. As in outer.h sums begin at zero. */
 
 typedef struct NAME(shifted) {
     const REAL *x, *dy;
@@ -29,7 +29,7 @@ INLINE void NAME(shifted_body)(const NAME(shifted) * t, const int T, const int K
     UNROLL
     for (int i = 0; i < T; i++) {
         UNROLL
-        for (int k = 0; k < K; k++) sum[i][k] = *(const vec *)(t->sum + i * t->place + k * LANES);
+        for (int k = 0; k < K; k++) sum[i][k] = (vec){0};
     }
     for (ptrdiff_t r = 0; r < t->rows; r++) {
         const REAL *x[8], *dy[4];
@@ -58,7 +58,7 @@ INLINE void NAME(shifted_body)(const NAME(shifted) * t, const int T, const int K
     UNROLL
     for (int i = 0; i < T; i++) {
         UNROLL
-        for (int k = 0; k < K; k++) *(vec *)(t->sum + i * t->place + k * LANES) = sum[i][k];
+        for (int k = 0; k < K; k++) *(vec *)(t->sum + i * t->place + k * LANES) += sum[i][k];
     }
 }
 

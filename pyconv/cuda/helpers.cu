@@ -27,10 +27,10 @@ extern "C" __global__ void sum_partials(const REAL *__restrict__ partial, const 
                                         int relu) {
     long long e = element();
     if (e >= size) return;
-    REAL sum = 0;
+    double sum = 0;
     for (int share = 0; share < shares; share++) sum += partial[share * size + e];
     if (bias) sum += bias[e % filters];
-    result[e] = relu ? relu_of(sum) : sum;
+    result[e] = relu ? relu_of((REAL)sum) : (REAL)sum;
 }
 
 // Reorders the axes of a four-dimensional array: out[a, b, c, d] of sizes (na, nb, nc, nd) is in[a sa + b sb

@@ -51,16 +51,18 @@ extern "C" __global__ void weight_grad(const REAL *__restrict__ x, const REAL *_
     int i = tap / KERNEL_W, j = tap % KERNEL_W;
     int channel = k / GROUP_FILTERS * GROUP_CHANNELS + c;
 
-    REAL sum = 0;
+    double sum = 0; // of rows
     for (int n = 0; n < IMAGES; n++)
         for (int r = 0; r < OUT_H; r++) {
             int row = r * STRIDE_H + i * DILATION_H - PAD_TOP;
             if (row < 0 || row >= HEIGHT) continue;
+            REAL of_row = 0;
             for (int s = 0; s < OUT_W; s++) {
                 int column = s * STRIDE_W + j * DILATION_W - PAD_LEFT;
                 if (column < 0 || column >= WIDTH) continue;
-                sum += x[PIXEL(n, row, column) + channel] * dy[OUT_PIXEL(n, r, s) + k];
+                of_row += x[PIXEL(n, row, column) + channel] * dy[OUT_PIXEL(n, r, s) + k];
             }
+            sum += of_row;
         }
-    dw[point] = sum;
+    dw[point] = (REAL)sum;
 }

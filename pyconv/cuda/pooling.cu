@@ -66,17 +66,40 @@ extern "C" __global__ void max_pool_grad(const REAL *__restrict__ dy, const int 
     dx[e] = sum;
 }
 
+__device__ __forceinline__ double pixels_of(const Window &window) {
+    return (double)(window.bottom - window.top) * (window.right - window.left);
+}
+
+// Sums of windows are in double, however large the windows are; of doubles the rounding of each addition is
+// kept too, and added at the end (Knuth's TwoSum).
+struct Sum {
+    double sum = 0, lost = 0;
+
+    __device__ __forceinline__ void add(double number) {
+        double before = sum;
+        sum = before + number;
+        if (sizeof(REAL) == sizeof(double)) {
+            double added = sum - before;
+            lost += (before - (sum - added)) + (number - added);
+        }
+    }
+
+    __device__ __forceinline__ double value() const {
+        return sum - sum == 0 ? sum + lost : sum; // what is infinite has lost nothing that is a number
+    }
+};
+
 // y = the mean of each window's pixels inside the image.
 extern "C" __global__ void avg_pool(const REAL *__restrict__ x, REAL *__restrict__ y, Pool p) {
     long long e = element();
     if (e >= (long long)p.images * p.out_h * p.out_w * p.channels) return;
     Window window = window_of(e, p);
     const REAL *image = x + (long long)window.image * p.height * p.width * p.channels + window.channel;
-    REAL sum = 0;
+    Sum sum;
     for (int row = window.top; row < window.bottom; row++)
         for (int column = window.left; column < window.right; column++)
-            sum += image[((long long)row * p.width + column) * p.channels];
-    y[e] = sum / ((window.bottom - window.top) * (window.right - window.left));
+            sum.add(image[((long long)row * p.width + column) * p.channels]);
+    y[e] = (REAL)(sum.value() / pixels_of(window));
 }
 
 // dx: each window's error is shared equally by its pixels; a pixel gathers from the windows that it lies in.
@@ -91,12 +114,11 @@ extern "C" __global__ void avg_pool_grad(const REAL *__restrict__ dy, REAL *__re
     int s0 = max((column + p.pad_left - p.kernel_w + p.stride_w) / p.stride_w, 0);
     int r1 = min((row + p.pad_top) / p.stride_h, p.out_h - 1),
         s1 = min((column + p.pad_left) / p.stride_w, p.out_w - 1);
-    REAL sum = 0;
+    Sum sum;
     for (int r = r0; r <= r1; r++)
         for (int s = s0; s <= s1; s++) {
             long long from = ((image + r) * p.out_w + s) * p.channels + channel;
-            Window window = window_of(from, p);
-            sum += dy[from] / ((window.bottom - window.top) * (window.right - window.left));
+            sum.add(dy[from] / pixels_of(window_of(from, p)));
         }
-    dx[e] = sum;
+    dx[e] = (REAL)sum.value();
 }
