@@ -120,6 +120,14 @@ class PoolGeometry:
         """Shape of the result, ``(N, OH, OW, C)``."""
         return (self.n, self.oh, self.ow, self.c)
 
+    def number_pixels(self) -> PoolGeometry:
+        """Itself, for max pooling, which numbers an image's pixels in 32 bits; a `ShapeError` where that is too few."""
+        if self.h * self.w > MOST:
+            raise ShapeError(
+                f"max pooling takes images of at most {MOST} pixels, not {self.h} x {self.w}; pool parts of the image"
+            )
+        return self
+
     @property
     def flops(self) -> int:
         """One comparison or addition for each pixel of each window."""

@@ -80,6 +80,9 @@ class MaxPool2D(_Pool2D):
     The paper, section 2. The gradient goes to the first largest pixel of a window.
     """
 
+    def geometry(self, n: int, input_shape: Shape) -> PoolGeometry:
+        return super().geometry(n, input_shape).number_pixels()
+
 
 @dataclass(frozen=True)
 class AvgPool2D(_Pool2D):

@@ -43,14 +43,14 @@ def max_pool2d(
     Raises
     ------
     ShapeError, DtypeError, InputError, BackendUnavailable
-        As :func:`conv2d`; also where a window would lie wholly in the padding.
+        As :func:`conv2d`; also where a window would lie wholly in the padding, or an image has 2³¹ pixels or more.
 
     References
     ----------
     Chavan and Kulkarni, section 2, Algorithm 1: the pooling layer.
     """
     door, images, pg = _images_and_windows(x, pool_size, stride, padding, layout, backend, threads)
-    return door.images_out(door.backend.max_pool2d(images, pg, threads=door.threads))
+    return door.images_out(door.backend.max_pool2d(images, pg.number_pixels(), threads=door.threads))
 
 
 def avg_pool2d(
@@ -108,6 +108,7 @@ def max_pool2d_input_grad(
     array, shape and dtype of `x`
     """
     door, images, pg = _images_and_windows(x, pool_size, stride, padding, layout, backend, threads)
+    pg.number_pixels()
     errors = door.images(grad_out, "grad_out")
     same_dtype(x=images, grad_out=errors)
     expect_shape(errors, pg.output_shape, "grad_out")
