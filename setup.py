@@ -167,6 +167,7 @@ def _written(source: Path) -> float:
 
 
 EXTENSIONS = [
+    extension("_subnormals", []),
     extension("_naive", []),
     extension("_plans", sorted(str(path) for path in KERNELS.glob("*.c"))),
     extension("_cpu", []),

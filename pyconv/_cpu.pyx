@@ -13,8 +13,9 @@ import numpy as np
 from cython.parallel cimport prange, threadid
 
 from ._plans cimport (
-    FORWARD, INPUT_GRAD, WEIGHT_GRAD, algorithm as compiled, algorithm_named, conv, give_back, kernels, kernels_for,
-    narrower_kernels_for, narrower_limit, plan, pointer, pool, result, run_plan, run_stage, take_workspace, threads_for,
+    FORWARD, INPUT_GRAD, WEIGHT_GRAD, algorithm as compiled, algorithm_named, conv, float_control, give_back, kernels,
+    kernels_for, narrower_kernels_for, narrower_limit, plan, pointer, pool, pyconv_flush_subnormals, pyconv_set_control,
+    result, run_plan, run_stage, take_workspace, threads_for,
 )
 
 from . import _naive
@@ -152,6 +153,7 @@ cdef void _fused_batch(const together *f, ptrdiff_t batch, char *shared, char *s
     cdef plan convolve = f.conv, max_pool = f.pool
     cdef int last = convolve.stages - 1
     cdef ptrdiff_t item
+    cdef float_control before = pyconv_flush_subnormals()
     convolve.a = <char *> convolve.a + batch * f.conv_in
     convolve.out = scratch + convolve.scratch_bytes
     for item in range(convolve.items[last]):
@@ -162,6 +164,7 @@ cdef void _fused_batch(const together *f, ptrdiff_t batch, char *shared, char *s
         max_pool.out2 = <char *> max_pool.out2 + batch * f.indices
     for item in range(max_pool.items[0]):
         max_pool.run(&max_pool, 0, item, NULL, NULL)
+    pyconv_set_control(before)
 
 
 cdef int _run_fused(const together *f, int threads) except -1:

@@ -12,7 +12,8 @@ import threadpoolctl
 from cython.parallel cimport prange
 from scipy.linalg.cython_blas cimport dgemm, dgemv, sgemm, sgemv
 
-from ._plans cimport kernels_for, plan, plan_fn, pointer, result, run_plan, threads_for
+from ._plans cimport float_control, kernels_for, plan, plan_fn, pointer, pyconv_flush_subnormals, pyconv_set_control
+from ._plans cimport result, run_plan, threads_for
 
 from ._plans import has_openmp
 from ._rows import relu
@@ -80,12 +81,16 @@ cdef void _panel_part(const product *p, int index, ptrdiff_t from_k, int k, bint
 
 
 cdef void _panel(const product *p, int index) noexcept nogil:
-    """A panel. Long sums of a few rows or columns, which BLAS makes in one go, are cut."""
+    """A panel with subnormal numbers taken for zero, on whichever thread it runs. Long sums of a few rows or columns,
+    which BLAS makes in one go, are cut.
+    """
+    cdef float_control before = pyconv_flush_subnormals()
     cdef ptrdiff_t from_k = 0
     cdef int k = SUMMED if p.k > 4 * SUMMED and min(p.m, p.n) <= 4 else p.k
     while from_k < p.k:
         _panel_part(p, index, from_k, <int> min(<ptrdiff_t> k, p.k - from_k), p.add or from_k > 0)
         from_k += k
+    pyconv_set_control(before)
 
 
 cdef _multiply(a, b, bint a_transposed, bint b_transposed, out, bint add, int threads):

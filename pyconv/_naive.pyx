@@ -15,6 +15,8 @@ Source: Chavan and Kulkarni, *Parallelization of Deep Convolutional Neural Netwo
 from cython cimport floating
 from cython.parallel cimport prange
 
+from ._plans cimport float_control, pyconv_flush_subnormals, pyconv_set_control
+
 
 def forward(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] weight, const floating[::1] bias, g,
             bint relu, int threads, floating[:, :, :, ::1] y):
@@ -26,7 +28,9 @@ def forward(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] weight,
     cdef bint has_bias = bias is not None
     cdef double total
     cdef floating part
+    cdef float_control before
     for row in prange(rows, nogil=True, num_threads=threads, schedule="static"):
+        before = pyconv_flush_subnormals()
         n = row // oh
         r = row % oh
         for s in range(ow):
@@ -46,6 +50,7 @@ def forward(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] weight,
                             part = part + x[n, p, q, first + c] * weight[i, j, c, k]
                     total = total + part
                 y[n, r, s, k] = 0 if relu and total < 0 else <floating> total
+        pyconv_set_control(before)
 
 
 def input_grad(const floating[:, :, :, ::1] dy, const floating[:, :, :, ::1] weight, g,
@@ -57,7 +62,9 @@ def input_grad(const floating[:, :, :, ::1] dy, const floating[:, :, :, ::1] wei
     cdef Py_ssize_t row, n, p, q, c, i, j, k, r, s, first
     cdef double total
     cdef floating part
+    cdef float_control before
     for row in prange(rows, nogil=True, num_threads=threads, schedule="static"):
+        before = pyconv_flush_subnormals()
         n = row // h
         p = row % h
         for q in range(w):
@@ -77,6 +84,7 @@ def input_grad(const floating[:, :, :, ::1] dy, const floating[:, :, :, ::1] wei
                             part = part + dy[n, r // sh, s // sw, first + k] * weight[i, j, c % c_group, first + k]
                     total = total + part
                 dx[n, p, q, c] = <floating> total
+        pyconv_set_control(before)
 
 
 def weight_grad(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] dy, g,
@@ -88,7 +96,9 @@ def weight_grad(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] dy,
     cdef Py_ssize_t row, i, j, c, k, n, r, s, p, q, first
     cdef double total
     cdef floating part
+    cdef float_control before
     for row in prange(rows, nogil=True, num_threads=threads, schedule="static"):
+        before = pyconv_flush_subnormals()
         i = row // (kw * c_group)
         j = row // c_group % kw
         c = row % c_group
@@ -108,3 +118,4 @@ def weight_grad(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] dy,
                         part = part + x[n, p, q, first + c] * dy[n, r, s, k]
                     total = total + part
             dweight[i, j, c, k] = <floating> total
+        pyconv_set_control(before)

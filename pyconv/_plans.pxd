@@ -62,6 +62,11 @@ cdef extern from "plan.h" nogil:
     const kernels *pyconv_kernels(int isa, int is_double)
     const algorithm *pyconv_algorithm(const kernels *table, const char *name)
 
+cdef extern from "subnormals.h" nogil:
+    ctypedef unsigned long long float_control
+    float_control pyconv_flush_subnormals()
+    void pyconv_set_control(float_control control)
+
 cdef const kernels *kernels_for(array)
 cdef const kernels *narrower_kernels_for(array)
 cdef double narrower_limit(const plan *p, int what, array) noexcept

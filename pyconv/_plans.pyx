@@ -158,16 +158,22 @@ cdef int threads_for(double cycles, ptrdiff_t items, int threads) noexcept nogil
     return max(threads, 1)
 
 
+cdef void run_item(const plan *p, int stage, ptrdiff_t item, char *shared, char *scratch) noexcept nogil:
+    cdef float_control before = pyconv_flush_subnormals()
+    p.run(p, stage, item, shared, scratch)
+    pyconv_set_control(before)
+
+
 cdef void run_stage(const plan *p, int stage, int threads, char *shared, char *scratch) noexcept nogil:
     cdef ptrdiff_t item, items = p.items[stage], chunk
     threads = threads_for(p.cycles, items, threads)
     if threads == 1:
         for item in range(items):
-            p.run(p, stage, item, shared, scratch)
+            run_item(p, stage, item, shared, scratch)
         return
     chunk = max(items // (16 * threads), 1)
     for item in prange(items, num_threads=threads, schedule="dynamic", chunksize=chunk):
-        p.run(p, stage, item, shared, scratch + threadid() * p.scratch_bytes)
+        run_item(p, stage, item, shared, scratch + threadid() * p.scratch_bytes)
 
 
 cdef int run_plan(const plan *p, int threads) except -1:

@@ -7,7 +7,8 @@ Written to be read beside the equations, not to be fast: the sums over the kerne
 Source: Chavan and Kulkarni, *Parallelization of Deep Convolutional Neural Network*, section 2, Algorithm 1
 (forward, backward) and section 3B, Algorithm 2 (convolution).
 
-Long sums are made in float64, of float32 numbers too, and rounded once.
+Long sums are made in float64, of float32 numbers too, and rounded once. Subnormal numbers are kept, unless a network
+computes here: training takes them for zero on every backend.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .arithmetic import quiet
 from .shapes import ConvGeometry, PoolGeometry
 
 algorithms = ("literal",)
@@ -64,6 +66,7 @@ def _groups(g: ConvGeometry) -> list[tuple[slice, slice]]:
     return [(slice(q * c, (q + 1) * c), slice(q * k, (q + 1) * k)) for q in range(g.groups)]
 
 
+@quiet
 def conv2d(x, weight, bias, g: ConvGeometry, *, activation=None, algorithm="auto", threads=1, out=None):
     """``y[n, r, s, k] = b[k] + sum over i, j, c of x[n, r sh + i dh - pt, s sw + j dw - pl, c] w[i, j, c, k]``."""
     padded = _padded(x, g)
@@ -79,6 +82,7 @@ def conv2d(x, weight, bias, g: ConvGeometry, *, activation=None, algorithm="auto
     return _result(y.astype(x.dtype), out)
 
 
+@quiet
 def conv2d_input_grad(grad_out, weight, g: ConvGeometry, *, algorithm="auto", threads=1, out=None):
     """Each output pixel hands its error back to the input pixels it was computed from, times the filter."""
     padded = np.zeros((g.n, g.h + g.pt + g.pb, g.w + g.pl + g.pr, g.c), _wide(grad_out))
@@ -89,6 +93,7 @@ def conv2d_input_grad(grad_out, weight, g: ConvGeometry, *, algorithm="auto", th
     return _result(padded[:, g.pt : g.pt + g.h, g.pl : g.pl + g.w].astype(grad_out.dtype), out)
 
 
+@quiet
 def conv2d_weight_grad(x, grad_out, g: ConvGeometry, *, algorithm="auto", threads=1, out=None):
     """``dw[i, j, c, k] = sum over n, r, s of x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, k]``."""
     padded = _padded(x, g)
@@ -102,6 +107,7 @@ def conv2d_weight_grad(x, grad_out, g: ConvGeometry, *, algorithm="auto", thread
     return _result(grad, out)
 
 
+@quiet
 def max_pool2d(x, pg: PoolGeometry, *, threads=1, out=None, indices=None):
     """The largest pixel of each window; NaN counts as larger than any number, the first of equals wins."""
     padded = _padded(x, pg, -np.inf)
@@ -122,6 +128,7 @@ def max_pool2d(x, pg: PoolGeometry, *, threads=1, out=None, indices=None):
     return _result(best, out)
 
 
+@quiet
 def max_pool2d_input_grad(grad_out, indices, pg: PoolGeometry, *, threads=1, out=None):
     """Each window's error goes to the pixel that was its maximum."""
     grad = np.zeros((pg.n, pg.h * pg.w, pg.c), grad_out.dtype)
@@ -136,6 +143,7 @@ def _window_sizes(pg: PoolGeometry) -> Array:
     return sum(ones[_tap(pg, i, j)] for i in range(pg.kh) for j in range(pg.kw))[0]  # type: ignore[index]
 
 
+@quiet
 def avg_pool2d(x, pg: PoolGeometry, *, threads=1, out=None):
     """The mean of each window's pixels inside the image."""
     padded = _padded(x, pg)
@@ -146,6 +154,7 @@ def avg_pool2d(x, pg: PoolGeometry, *, threads=1, out=None):
     return _result((total / _window_sizes(pg)).astype(x.dtype), out)
 
 
+@quiet
 def avg_pool2d_input_grad(grad_out, pg: PoolGeometry, *, threads=1, out=None):
     """Each window's error is shared equally by its pixels inside the image."""
     share = grad_out / _window_sizes(pg)
@@ -156,6 +165,7 @@ def avg_pool2d_input_grad(grad_out, pg: PoolGeometry, *, threads=1, out=None):
     return _result(padded[:, pg.pt : pg.pt + pg.h, pg.pl : pg.pl + pg.w].astype(grad_out.dtype), out)
 
 
+@quiet
 def correlate2d(image, kernel, before, size, boundary="fill", fillvalue=0):
     """``y[m, n] = sum over i, j of x[m + i - top, n + j - left] k[i, j]``, x continued beyond its edges.
 
@@ -186,21 +196,25 @@ def _inside(position: int, size: int, boundary: str) -> int | None:
     return min(place, 2 * size - 2 - place)
 
 
+@quiet
 def relu(x, *, threads=1, out=None):
     """``max(x, 0)``; NaN stays NaN."""
     return _result(np.maximum(x, 0), out)
 
 
+@quiet
 def relu_grad(grad_out, y, *, threads=1, out=None):
     """The error where the unit was active, else zero; `y` is the result of :func:`relu`."""
     return _result(np.where(y > 0, grad_out, grad_out.dtype.type(0)), out)
 
 
+@quiet
 def bias_grad(grad_out, *, threads=1):
     """Sum of the errors over images and pixels, one number a channel."""
     return grad_out.reshape(-1, grad_out.shape[-1]).sum(axis=0, dtype=_wide(grad_out)).astype(grad_out.dtype)
 
 
+@quiet
 def dense(x, weight, bias, *, activation=None, threads=1, out=None):
     """``y = x w + b``."""
     y = _product(x, weight)
@@ -211,16 +225,19 @@ def dense(x, weight, bias, *, activation=None, threads=1, out=None):
     return _result(y, out)
 
 
+@quiet
 def dense_input_grad(grad_out, weight, *, threads=1, out=None):
     """``dx = dy wᵀ``."""
     return _result(_product(grad_out, weight.T), out)
 
 
+@quiet
 def dense_weight_grad(x, grad_out, *, threads=1, out=None):
     """``dw = xᵀ dy``."""
     return _result(_product(x.T, grad_out), out)
 
 
+@quiet
 def softmax_cross_entropy(logits, labels, *, threads=1):
     """Loss ``-log softmax(z)[label]`` of each example and its gradient ``softmax(z) - onehot(label)``."""
     shifted = logits - logits.max(axis=1, keepdims=True)  # the same softmax, without overflow
@@ -233,6 +250,7 @@ def softmax_cross_entropy(logits, labels, *, threads=1):
     return losses, grad
 
 
+@quiet
 def batch_norm(x, gamma, beta, eps, *, threads=1, out=None):
     """``y = gamma (x - mean) / sqrt(variance + eps) + beta``, statistics over all but the last axis."""
     wide = x.reshape(-1, x.shape[-1]).astype(np.float64)
@@ -242,6 +260,7 @@ def batch_norm(x, gamma, beta, eps, *, threads=1, out=None):
     return _result(y.astype(x.dtype), out), mean.astype(x.dtype), inv_std.astype(x.dtype)
 
 
+@quiet
 def batch_norm_grad(x, grad_out, gamma, mean, inv_std, *, threads=1, out=None):
     """Gradients for the input, gamma and beta (Ioffe and Szegedy 2015, section 3)."""
     channels = x.shape[-1]
@@ -252,6 +271,7 @@ def batch_norm_grad(x, grad_out, gamma, mean, inv_std, *, threads=1, out=None):
     return _result(gx.reshape(x.shape).astype(x.dtype), out), ggamma.astype(x.dtype), gbeta.astype(x.dtype)
 
 
+@quiet
 def scale_shift(x, scale, shift, *, threads=1, out=None):
     """``y = scale x + shift``, one pair of numbers a channel."""
     return _result(x * scale + shift, out)

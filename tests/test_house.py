@@ -29,6 +29,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "shapes",
         "threads",
         "limits",
+        "arithmetic",
     ),
     ("reference", "_cpu", "cuda"),
     ("backends", "arrays"),

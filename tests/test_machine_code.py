@@ -16,7 +16,15 @@ from pathlib import Path
 
 import pytest
 
-MODULES = ("pyconv._plans", "pyconv._cpu", "pyconv._rows", "pyconv._dense", "pyconv._naive", "pyconv.parallel._atomics")
+MODULES = (
+    "pyconv._plans",
+    "pyconv._cpu",
+    "pyconv._rows",
+    "pyconv._dense",
+    "pyconv._naive",
+    "pyconv._subnormals",
+    "pyconv.parallel._atomics",
+)
 
 # Encodings, by an instruction's first byte in 64-bit code. AVX, AVX2, FMA and AVX-512's mask instructions begin with
 # the VEX prefix, all other AVX-512 with the EVEX prefix, and nothing else does.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arithmetic import quiet
 from ..errors import DataError
 from .files import listed, reading
 from .labels import matrix_hint, numbered
@@ -120,13 +121,13 @@ def _bytes(x: np.ndarray, where: str) -> np.ndarray:
     return np.ascontiguousarray(x, np.uint8)
 
 
+@quiet
 def _finite_float32(x: np.ndarray, where: str) -> np.ndarray:
     """Floating-point images as float32, if all their pixels are finite there."""
     out = np.empty(x.shape, np.float32)
     for start in range(0, len(x), _CHUNK):
         chunk = x[start : start + _CHUNK]
-        with np.errstate(over="ignore"):
-            out[start : start + _CHUNK] = chunk
+        out[start : start + _CHUNK] = chunk
         finite = np.isfinite(out[start : start + _CHUNK])
         if not finite.all():
             row, *pixel = np.argwhere(~finite)[0]

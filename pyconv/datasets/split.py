@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arithmetic import quiet
 from ..arrays import as_array
 from ..errors import DtypeError, InputError, shown
 from ..values import real, sequence
@@ -111,6 +112,7 @@ def _choose(labels: np.ndarray, classes: np.ndarray, places: np.ndarray, seed: i
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
 
 
+@quiet
 def normalization(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Compute each channel's mean and standard deviation over all images and pixels.
 

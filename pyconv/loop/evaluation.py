@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arithmetic import quiet
+
 if TYPE_CHECKING:
     from ..nn import Sequential
 
@@ -14,6 +16,7 @@ WORK = 4e9
 """Floating-point operations between two looks at the stop signal: well under a second, but on the slowest backend."""
 
 
+@quiet
 def evaluate(
     model: Sequential, x: np.ndarray, labels: np.ndarray, *, stop: Callable[[], bool] | None = None
 ) -> tuple[float, float] | None:

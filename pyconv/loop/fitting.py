@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import runlog
+from ..arithmetic import quiet
 from ..backends import NAMES as BACKENDS
 from ..datasets import Split, normalization
 from ..descriptors import open_standard
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 _log = runlog.logger("pyconv")
 
 
+@quiet
 def fit(
     model: Sequential,
     x: ArrayLike,

@@ -218,10 +218,9 @@ class Training:
                 known_s=known_s,
             )
             self._announce()
-            with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported by step and learning rate
-                while not self._complete():
-                    self._train_epoch()
-                    self._finish_epoch()
+            while not self._complete():
+                self._train_epoch()
+                self._finish_epoch()
         except (RunError, Interrupted) as error:  # the caller shows it; the log keeps it
             if self.folder is not None:
                 self.folder.note(str(error))

@@ -6,12 +6,15 @@ import math
 
 import numpy as np
 
+from pyconv.arithmetic import own
+
 from .layer import Parameter
 
 #: Factor of a network's last layer's first weights: training begins with nearly equal probabilities.
 LAST = 0.1
 
 
+@own
 def fill(array: np.ndarray, parameter: Parameter, seed: int, layer: int) -> None:
     """Write a parameter's first value to `array`.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pyconv.arithmetic import own
 from pyconv.arrays import as_array
 from pyconv.errors import InputError, shown
 
@@ -52,6 +53,7 @@ class Normalization:
         """Whether it changes nothing."""
         return bool((self.mean == 0).all() and (self.std == 1).all())
 
+    @own
     def apply(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
         """Normalise images.
 

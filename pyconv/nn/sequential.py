@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from pyconv.arithmetic import own
 from pyconv.arrays import as_array
 from pyconv.backends import get as get_backend
 from pyconv.errors import DtypeError, InputError, PyconvError, ShapeError, is_text, shown
@@ -330,6 +331,7 @@ class Sequential:
 
     # ---- what it computes -------------------------------------------------------------------------------------------
 
+    @own
     def forward(self, x: ArrayLike, training: bool = False, *, step: int = 0, first: int = 0) -> np.ndarray:
         """Compute the network's result.
 
@@ -372,6 +374,7 @@ class Sequential:
         self._forget()
         return result
 
+    @own
     def loss_and_gradient(
         self, x: ArrayLike, labels: ArrayLike, *, out: np.ndarray | None = None, step: int = 0, first: int = 0
     ) -> tuple[float, np.ndarray]:
@@ -524,6 +527,7 @@ class Sequential:
 
         write(self, path, layout=layout, opset=opset, softmax=softmax)
 
+    @own
     def _logits(self, x: ArrayLike, batch_size: int | None) -> np.ndarray:
         """The logits of all examples, chunk by chunk."""
         if len(self.output_shape) != 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pyconv.arithmetic import own
 from pyconv.arrays import AnyArray, Array, as_array
 from pyconv.errors import DtypeError, InputError, ShapeError
 
@@ -132,6 +133,7 @@ def dense_weight_grad(x: Array, grad_out: AnyArray, *, backend: str = "auto", th
     return door.backend.dense_weight_grad(inputs, errors, threads=door.threads)
 
 
+@own
 def softmax_cross_entropy(
     logits: Array, labels: ArrayLike, *, backend: str = "auto", threads: int | None = None
 ) -> tuple[float, Array]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pyconv.arithmetic import quiet
 from pyconv.arrays import as_array
 from pyconv.backends import get as get_backend
 from pyconv.errors import DtypeError, InputError, ShapeError, shown
@@ -143,6 +144,7 @@ def correlate2d(
     return _filter(in1, in2, mode, boundary, fillvalue, origin, backend, threads, turned=False)
 
 
+@quiet
 def _filter(
     in1: ArrayLike,
     in2: ArrayLike,

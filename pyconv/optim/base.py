@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from pyconv.arithmetic import own
 from pyconv.errors import DtypeError, InputError, ShapeError, shown
 from pyconv.values import flag, float_dtype, integer, real
 
@@ -143,7 +144,7 @@ class Optimizer:
                 raise InputError(f"{name} is read-only")
         step = integer(step, "step", minimum=1)
         rate = self.lr if lr is None else real(lr, "lr", minimum=0)
-        self._update_vectors(list(vectors.values()), self._constants(step, rate))
+        own(self._update_vectors)(list(vectors.values()), self._constants(step, rate))
 
     def _state_vectors(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The vectors of `state` that the rule needs, in its order."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arithmetic import own
 from . import _atomics as atomics
 from . import store as s
 from .kernels import kernels
@@ -188,7 +189,7 @@ def proceed(store: s.Store, rule: Rule, lane: int, optimizer: Optimizer, weights
         store.set(lane, s.UNDO, start)
         yield
         chunk.move(start, stop)
-        method(chunk)
+        own(method)(chunk)
         yield
         store.set(lane, s.POSITION, stop)
         yield

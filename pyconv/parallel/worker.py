@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import runlog
+from ..arithmetic import quiet
 from ..descriptors import open_standard
 from ..errors import BackendUnavailable, RunError
 from . import _atomics as atomics
@@ -245,6 +246,7 @@ def _leave(status: int) -> None:
     os._exit(status)
 
 
+@quiet
 def _live(setup: Setup, store: s.Store, words: np.ndarray) -> None:
     from threadpoolctl import threadpool_limits
 

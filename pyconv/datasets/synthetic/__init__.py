@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from ... import runlog
+from ...arithmetic import quiet
 from ...errors import InputError
 from ...values import integer
 from ..at_once import in_threads
@@ -79,6 +80,7 @@ def _splits(n: int, seed: int) -> tuple[Split, Split]:
     return _drawn(n, seed, 0), _drawn(VALIDATION, seed, 1)
 
 
+@quiet
 def _drawn(n: int, seed: int, stream: int) -> Split:
     """Draw `n` faces of one of the seed's streams."""
     x = np.empty((n, SIDE, SIDE), np.uint8)
