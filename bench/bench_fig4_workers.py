@@ -66,7 +66,8 @@ def test_epoch(name: str, measure, process_calibration, two_cpus: None, quick: b
     for update, workers in [*((rule, 1) for rule in rules), *runs[1:]]:
         key = column(update, workers) if workers > 1 else "1 worker"
         ratios = [one / many for one, many in zip(times["1 worker"].samples, times[key].samples, strict=True)]
-        predicted = costmodel.predict(model, BATCH, workers, update, **how)
+        every = images / (workers * BATCH) if update == "local" else None  # once an epoch, as it is measured
+        predicted = costmodel.predict(model, BATCH, workers, update, every=every, **how)
         rate = flops / times[key].median / 1e9
         measure.add(
             experiment=EXPERIMENT, case=name, operation=f"epoch of {images} images", column=f"{name} {update}",

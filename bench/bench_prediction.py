@@ -53,11 +53,14 @@ def test_epoch(name: str, workers: int, update: str, measure, process_calibratio
     labels = rng.integers(0, model.output_shape[0], images)
     how = {"images": images, "threads": 1, "backend": "serial", "calibration": process_calibration}
     predicted, lines = [], []
+    rarely = {"update_options": {"sync_every": 0}} if update == "local" else {}  # once an epoch, as in Algorithm 4
+    if rarely:
+        how["every"] = images / (workers * BATCH)
 
     def train() -> list[dict]:
         return pyconv.fit(
             model, x, labels, epochs=epochs, batch_size=BATCH, optimizer=optim.SGD(1e-4, momentum=0.9), workers=workers,
-            update=update, threads_per_worker=1, backend="serial", progress="off",
+            update=update, threads_per_worker=1, backend="serial", progress="off", **rarely,
         )  # fmt: skip
 
     def in_turns() -> None:

@@ -14,21 +14,30 @@ from .command import Parser, command, real, script, whole
 from .documents import parse_json
 from .errors import DataError, InputError, Interrupted, is_text
 from .errors import shown as shown_value
-from .loop import check_free, default_folder, evaluate, fit, folder_named, read_config, resume_command, write_test
+from .loop import (
+    check_free,
+    default_folder,
+    evaluate,
+    fit,
+    folder_named,
+    read_config,
+    recipe,
+    resume_command,
+    write_test,
+)
 from .loop.progress import CHOICES, Progress, choose
 from .loop.texts import summary
 from .parallel import OPTIONS, SharedMemoryError, share
 from .parallel.choose import ON_FAILURE, UPDATES
 from .values import path as as_path
 
+# Batch size, learning rate, momentum, weight decay, warm-up and the rule's options are loop.recipe's to choose.
 DEFAULTS: dict[str, Any] = {
     "data": "faces",
     "model": "fer",
     "epochs": 5,
-    "batch_size": 64,
-    "optimizer": "sgd",
-    "schedule": "cosine",
-    "warmup": 0.05,
+    "optimizer": recipe.OPTIMIZER,
+    "schedule": recipe.SCHEDULE,
     "seed": 0,
     "workers": 1,
     "update": "sync",
@@ -37,9 +46,6 @@ DEFAULTS: dict[str, Any] = {
     "checkpoint_every": 60,
     "shift": 0,
 }
-
-LEARNING_RATES = {"sgd": 0.02, "adagrad": 0.01, "adadelta": 1.0, "adam": 1e-3, "adamw": 1e-3, "adamax": 2e-3}
-SGD = {"momentum": 0.9, "weight_decay": 5e-4}
 
 # What may differ when a run is continued: how long, how fast and how visibly, not what is computed.
 WITH_RESUME = {"resume", "data", "epochs", "lr", "backend", "threads_per_worker", "progress", "target_accuracy",
@@ -109,15 +115,28 @@ def parser() -> Parser:
 
     how = made.add_argument_group("how")
     add(how, "--epochs", "passes over the data; with --resume, in all", type=whole(1), metavar="N")
-    add(how, "--batch-size", "images of one worker's step", type=whole(1), metavar="N")
+    add(
+        how,
+        "--batch-size",
+        f"images of one worker's step (default: {recipe.BATCH}, shared out over the workers)",
+        type=whole(1),
+        metavar="N",
+    )
     add(how, "--optimizer", f"{', '.join(optim.OPTIMIZERS)}", metavar="NAME")
-    rates = ", ".join(f"{name} {rate:g}" for name, rate in LEARNING_RATES.items())
-    add(how, "--lr", f"learning rate (default: {rates})", type=real(above=0), metavar="F")
-    add(how, "--momentum", f"of sgd (default: {SGD['momentum']})", type=real(minimum=0), metavar="F")
+    rates = ", ".join(f"{name} {rate:g}" for name, rate in recipe.LEARNING_RATES.items())
+    follows = "what batch size, workers and update rule make of"
+    add(how, "--lr", f"learning rate (default: {follows} {rates})", type=real(above=0), metavar="F")
+    add(
+        how,
+        "--momentum",
+        f"of sgd (default: {recipe.MOMENTUM}, or none where the update rule's staleness acts as momentum)",
+        type=real(minimum=0),
+        metavar="F",
+    )
     add(
         how,
         "--weight-decay",
-        f"L2 penalty; decay of the weights for adamw (default: {SGD['weight_decay']} for sgd, else 0)",
+        f"L2 penalty; decay of the weights for adamw (default: {recipe.WEIGHT_DECAY} for sgd, else 0)",
         type=real(minimum=0),
         metavar="F",
     )
@@ -125,7 +144,8 @@ def parser() -> Parser:
     add(
         how,
         "--warmup",
-        "share of the run (below 1) or steps over which the learning rate rises",
+        "share of the run (below 1) or steps over which the learning rate rises (default: "
+        f"{recipe.WARMUP}, or {recipe.LONG_WARMUP} where the update rule or large steps need it)",
         type=real(minimum=0),
         metavar="F",
     )
@@ -233,7 +253,9 @@ def _run(given: dict[str, Any], show: Progress) -> int:
 def _new(given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of fit() for a run from the flags."""
     args = Namespace(**{**dict.fromkeys(vars(parser().parse_args([]))), **DEFAULTS, **given})
-    optimizer, schedule = _optimizer(args), optim.schedule(args.schedule, warmup=args.warmup)
+    optimizer = {"name": args.optimizer, **_given(args, "lr", "momentum", "weight_decay")}
+    schedule = {"name": args.schedule, **_given(args, "warmup")}
+    recipe.Asked.of(args.batch_size, optimizer, schedule, None)  # before the data is read
     options = {name: given[name] for name in OPTIONS if name in given}
     out = default_folder() if args.out is None else folder_named(args.out)
     check_free(out)
@@ -327,11 +349,9 @@ def _continued(given: dict[str, Any]) -> dict[str, Any]:
     return {"data": data, "model": model, **plan}
 
 
-def _optimizer(args: Namespace) -> optim.Optimizer:
-    name = args.optimizer.lower()
-    given = {"lr": args.lr, "momentum": args.momentum, "weight_decay": args.weight_decay}
-    usual = {"lr": LEARNING_RATES.get(name, 1e-3), **(SGD if name == "sgd" else {})}
-    return optim.by_name(name, **{**usual, **{key: value for key, value in given.items() if value is not None}})
+def _given(args: Namespace, *names: str) -> dict[str, Any]:
+    """Those of the flags that were given, by name."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def _augmentation(flip: bool | None, shift: int) -> dict[str, Any] | None:

@@ -191,7 +191,7 @@ def test_train_from_start_to_end(place: Path, tmp_path: Path) -> None:
     assert done.stderr == ""
     (out,) = (tmp_path / "runs").iterdir()
     for text in ("216 training images of 12×12×1", "24 for validation", "parameters", "MFLOP", "backend auto",
-                 "1 worker of", "sgd (lr 0.02, ", "effective batch 8, 27 steps and 216 samples", "epoch 3/3",
+                 "1 worker of", "sgd (lr 0.00707, ", "effective batch 8, 27 steps and 216 samples", "epoch 3/3",
                  "validation accuracy", "images/s", f"run folder runs/{out.name}"):  # fmt: skip
         assert text in done.stdout, text
     assert "\x1b" not in done.stdout

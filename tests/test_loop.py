@@ -281,7 +281,7 @@ def test_an_interruption_without_a_folder() -> None:
 
 
 def test_resume_with_more_epochs_and_of_a_finished_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    recipe = {**RECIPE, "schedule": None}
+    recipe = {**RECIPE, "schedule": "constant"}
     long, short = small(), small()
     expected = pyconv.fit(long, *data(), out=tmp_path / "long", **recipe)
     pyconv.fit(short, *data(), out=tmp_path / "short", **{**recipe, "epochs": 1})
@@ -301,7 +301,7 @@ def test_resume_with_more_epochs_and_of_a_finished_run(tmp_path: Path, caplog: p
         ({"batch_size": 8}, "batch_size 16, not 8"),
         ({"seed": 1}, "seed 5, not 1"),
         ({"optimizer": optim.SGD(0.1)}, "optimizer"),
-        ({"schedule": None}, "schedule"),
+        ({"schedule": "constant"}, "schedule"),
         ({"augment": None}, "augment"),
     ],
 )
@@ -328,7 +328,7 @@ def test_a_smaller_learning_rate_may_be_taken_up(tmp_path: Path, caplog: pytest.
 
 
 def test_divergence_names_step_and_rate_and_keeps_the_checkpoint(tmp_path: Path) -> None:
-    recipe = {**RECIPE, "optimizer": optim.SGD(1e18), "schedule": None, "checkpoint_every": 1e-9}
+    recipe = {**RECIPE, "optimizer": optim.SGD(1e18), "schedule": "constant", "checkpoint_every": 1e-9}
     with pytest.raises(
         DivergedError, match=r"at step \d+, in epoch 1, with learning rate 1e\+18; .* kept in"
     ) as caught:
@@ -454,8 +454,11 @@ def _spoilt(value: float, at: int) -> np.ndarray:
         ({"augment": {"tilt": 3}}, InputError, "tilt"),
         ({"augment": [1]}, InputError, r"augment must be a mapping, .*not \[1\]"),
         ({"resume": True}, InputError, "give it as out"),
-        ({"optimizer": "adam"}, InputError, "optimizer"),
-        ({"schedule": "cosine"}, InputError, "schedule"),
+        ({"optimizer": 3}, InputError, "optimizer"),
+        ({"optimizer": "adan"}, UnknownNameError, "adam"),
+        ({"optimizer": {"name": "adam", "momentum": 0.9}}, UnknownNameError, "momentum"),
+        ({"schedule": 3}, InputError, "schedule"),
+        ({"schedule": {"name": "cosine", "warm_up": 3}}, UnknownNameError, "warmup"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(

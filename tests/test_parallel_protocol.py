@@ -30,6 +30,8 @@ pytestmark = pytest.mark.timeout(120)
 LANES, STEPS, N, CHUNK, ALIGN = 3, 4, 11, 4, 2
 OPTIMIZER = optim.SGD(0.1, momentum=0.9)
 OPTIONS = {"local": {"sync_every": 2}, "ssp": {"staleness": 1}, "easgd": {"sync_every": 2}}
+SHARED = ("async-shared", "ssp-shared", "hogwild-shared")
+CASES = (*RULES, *SHARED)  # with a state of the optimizer for each lane, and for all
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,8 @@ class Simulation:
     """A store, its lanes and a parent, moved by hand."""
 
     def __init__(self, name: str, epochs: int = 1) -> None:
-        self.rule = rule_for(name, OPTIONS.get(name))
+        name, _, shared = name.partition("-")
+        self.rule = rule_for(name, {**OPTIONS.get(name, {}), **({"shared_state": True} if shared else {})})
         rng = np.random.default_rng(7)
         self.targets = rng.normal(size=(STEPS * LANES, N)).astype(np.float32)
         names = OPTIMIZER.state_names
@@ -199,12 +202,17 @@ def check(run: Simulation) -> None:
         assert (np.isin(np.arange(len(images)), units) == images).all()
         units = units[np.argsort(store.unit_push[units])]
         assert store.unit_push[units].tolist() == list(range(1, len(units) + 1))
-        record = {"unit": units, "push": store.unit_push[units], "pulled": store.unit_pulled[units]}
-        again, state = run.start.copy(), OPTIMIZER.init(N)
-        replay_pushes(record, again, state, OPTIMIZER, run.gradient, lambda unit, _: 0.1 / (1 + unit // LANES))
+        columns = {"lane": store.unit_lane, "push": store.unit_push, "pulled": store.unit_pulled}
+        record = {"unit": units, **{what: column[units] for what, column in columns.items()}}
+        again = run.start.copy()
+        states = [OPTIMIZER.init(N) for _ in range(LANES if run.rule.replica_state else 1)]
+        replayed = states if run.rule.replica_state else states[0]
+        replay_pushes(record, again, replayed, OPTIMIZER, run.gradient, lambda unit, _: 0.1 / (1 + unit // LANES))
         np.testing.assert_array_equal(run.result(), again)
-        for name, vector in state.items():
-            np.testing.assert_array_equal(store.state[name], vector)
+        for lane, state in enumerate(states):
+            for name, vector in state.items():
+                mine = store.replica_state[name][lane] if run.rule.replica_state else store.state[name]
+                np.testing.assert_array_equal(mine, vector)
     if not run.rule.lockstep:
         # Each mini-batch was one lane's turn, and each turn is in the running statistics exactly once.
         turns = [store.get(lane, s.TURN) for lane in range(LANES)]
@@ -216,7 +224,7 @@ def check(run: Simulation) -> None:
 moves = st.lists(st.tuples(st.integers(0, LANES - 1), st.integers(-2, 25)), max_size=60)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", CASES)
 @settings(max_examples=120, deadline=None)
 @given(schedule=moves)
 @example(schedule=[(0, 25), (0, -1), (1, 25), (2, -2), (1, 0)])
@@ -257,7 +265,7 @@ def test_ssp_never_lets_anyone_get_further_ahead(schedule, bound):
     run.finish()
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", CASES)
 def test_a_death_at_every_single_move_loses_nothing(name):
     deaths = 0
     while True:
@@ -275,7 +283,7 @@ def test_a_death_at_every_single_move_loses_nothing(name):
 
 
 @pytest.mark.parametrize("optimizer", optim.OPTIMIZERS)
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", CASES)
 def test_every_optimizer_survives_deaths_under_every_rule(name, optimizer):
     plan = optim.by_name(optimizer, lr=0.01)
     with mock.patch.object(sys.modules[__name__], "OPTIMIZER", plan):

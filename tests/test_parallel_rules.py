@@ -81,10 +81,9 @@ def test_every_rule_learns_and_uses_every_image_once(update):
 
 
 @pytest.mark.parametrize("update", ["async", "ssp"])
-@pytest.mark.parametrize("options", [{}, {"staleness_aware": True}])
-def test_a_replay_gives_the_bits_of_an_asynchronous_run(update, options):
-    if update == "ssp":
-        options = {"staleness": 1}
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_replay_gives_the_bits_of_an_asynchronous_run(update, shared):
+    options = {"shared_state": shared, **({"staleness": 1} if update == "ssp" else {"staleness_aware": shared})}
     plan = job(update, options=options, optimizer=optim.Adam(1e-2))
     result = train(plan)
     again = small_model()
@@ -93,7 +92,10 @@ def test_a_replay_gives_the_bits_of_an_asynchronous_run(update, options):
     np.testing.assert_array_equal(again.flat, result.model.flat)
 
 
-@pytest.mark.parametrize(("update", "options"), [("sync", {}), ("local", {"sync_every": 5}), ("local", {})])
+@pytest.mark.parametrize(
+    ("update", "options"),
+    [("sync", {}), ("local", {"sync_every": 5}), ("local", {}), ("local", {"sync_every": 0})],
+)
 def test_a_run_continues_to_the_same_bits(update, options):
     plan = job(update, options=options, workers=2, epochs=2)
     whole = train(plan, small_model(norm=True))

@@ -39,6 +39,8 @@ class Epochs:
     ) -> None:
         optimizer = optim.SGD(LEARNING_RATE, momentum=0.9)
         how = {"threads_per_worker": 1, "backend": "serial", "workers": workers, "update": update or "sync"}
+        if update == "local":
+            how["options"] = {"sync_every": 0}  # one average an epoch, as in Algorithm 4
         model, channels = nn.build(name, seed=0), x.shape[-1]  # normalised, as in training
         if parameters is not None:
             model.flat[...] = parameters

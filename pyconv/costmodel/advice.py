@@ -46,7 +46,8 @@ class Advice:
 
 def advise(
     model: nn.Sequential, batch: int = 64, update: str = "sync", *, images: int = 28709, backend: str = "auto",
-    cpus: int | None = None, threads: int | None = None, calibration: Calibration | None = None, seconds: float = 0.5,
+    cpus: int | None = None, threads: int | None = None, shared: bool = False,
+    calibration: Calibration | None = None, seconds: float = 0.5,
 ) -> Advice:  # fmt: skip
     """Say how many workers and threads train `model` fastest here.
 
@@ -58,11 +59,14 @@ def advise(
         CPUs to use at most; by default all that the process may use.
     threads : int, optional
         Of each worker, where that is decided and only the number of workers is not; where the backend has threads.
+    shared : bool
+        Whether `batch` is that of all workers together, of which each takes its share, as training does where no batch
+        size is given.
     calibration : Calibration, optional
         Constants of the machine; by default those of the backend, measured once a process. ``workers="auto"`` of
         :func:`pyconv.fit` takes the same, and so comes to the same number.
     seconds : float
-        To measure the network's gradient for, with each number of threads that is considered.
+        To measure the network's gradient for, with each number of threads and each batch that is considered.
 
     Returns
     -------
@@ -78,17 +82,19 @@ def advise(
     else:
         each = integer(each, "threads", minimum=1)
         choices = [(workers, each) for workers in range(1, max(1, cpus // each) + 1)]
+    batches = {workers: max(batch // workers, 1) if shared else batch for workers, _ in choices}
     steps = {
-        count: measure(model, batch, backend=backend, threads=count, seconds=seconds)
-        for count in dict.fromkeys(count for _, count in choices)
+        (size, count): measure(model, size, backend=backend, threads=count, seconds=seconds)
+        for size, count in dict.fromkeys((batches[workers], count) for workers, count in choices)
     }
     how: dict[str, Any] = {"images": images, "backend": backend, "calibration": calibration}
     predicted = [
         predict(
-            model, batch, workers, update, threads=count, gradient_s=steps[count].gradient_s,
-            update_s=steps[count].update_s, spread=steps[count].spread, **how,
+            model, batches[workers], workers, update, threads=count, gradient_s=step.gradient_s,
+            update_s=step.update_s, spread=step.spread, **how,
         )
         for workers, count in choices
+        for step in [steps[batches[workers], count]]
     ]  # fmt: skip
     alone = next(prediction for prediction in predicted if prediction.workers == 1)
     considered = sorted((one.over(alone) for one in predicted), key=lambda prediction: prediction.epoch_s)

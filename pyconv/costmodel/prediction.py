@@ -130,7 +130,7 @@ def predict(
         Standard deviation of a step's time over its mean, from worker to worker: what meetings wait for. By
         default what was seen from step to step where the gradient is measured (at most 0.1), else 0.
     every : float, optional
-        Steps between meetings, for ``local`` (once an epoch by default) and ``easgd`` (4 by default).
+        Steps between meetings, for ``local`` and ``easgd``; by default 1, as in training.
 
     Returns
     -------
@@ -187,8 +187,6 @@ def _predict(
 ) -> Prediction:  # fmt: skip
     work = workload(model)
     steps = images / (workers * batch)  # a short last step costs its share
-    if every is None and update == "local":
-        every = max(1.0, steps)
     own = cost(
         update, workers=workers, parameters=work.parameters, itemsize=work.itemsize, t_s=calibration.t_s.value,
         t_b=calibration.t_b.value, t_u=update_s / max(1, work.parameters), every=every,

@@ -114,8 +114,8 @@ RULES: dict[str, Callable[[Work], Cost]] = {
     "easgd": _easgd,
 }
 
-#: Steps between meetings when nobody says: those of the rules' own defaults. `local` meets once an epoch.
-EVERY = {"local": math.inf, "easgd": 4.0}
+#: Steps between meetings when nobody says: those of the rules' own defaults.
+EVERY = {"local": 1.0, "easgd": 1.0}
 
 
 def cost(update: str, *, workers: int, parameters: int, itemsize: int, t_s: float, t_b: float, t_u: float,
@@ -131,8 +131,7 @@ def cost(update: str, *, workers: int, parameters: int, itemsize: int, t_s: floa
     t_s, t_b, t_u : float
         Seconds to start a message, a byte, a parameter's update.
     every : float, optional
-        Steps between meetings of ``local`` and ``easgd``; by default 4 for ``easgd``, and infinite for ``local``,
-        which meets once an epoch: give the steps of an epoch.
+        Steps between meetings of ``local`` and ``easgd``; by default 1, as in training.
 
     Returns
     -------

@@ -125,11 +125,10 @@ def simulate(
     steps : int
         Of each worker; a few more where the last would have no meeting.
     every : int, optional
-        Steps of a worker between meetings, for ``local`` and ``easgd``. By default what training takes: 4 for
-        ``easgd``, and once an epoch for ``local``.
+        Steps of a worker between meetings, for ``local`` and ``easgd``; by default 1, as in training.
     epoch : int, optional
-        Steps of an epoch that the workers share: how often they shuffle, and meet under ``local`` where `every` is not
-        given. By default the whole run is one epoch.
+        Steps of an epoch that the workers share: how often they shuffle, and, where `every` is not given, meet under
+        ``local`` (the paper's Algorithm 4, ``--sync-every 0``). By default the whole run is one epoch.
     staleness : int
         For ``ssp``: steps that a worker may be ahead of the slowest.
     seed : int
@@ -169,8 +168,8 @@ def _between_meetings(workers: int, update: str, steps: int, every: int | None, 
     """Steps of a worker from one meeting to the next, at most those of the run."""
     if update not in EVERY:
         return 1
-    chosen: float = EVERY[update] if every is None else every
-    if math.isinf(chosen) and epoch is not None:
+    chosen = EVERY[update] if every is None else every
+    if every is None and update == "local" and epoch is not None:
         chosen = math.ceil(epoch / workers)
     return int(min(chosen, steps))
 

@@ -23,16 +23,17 @@ from ..datasets import Split, normalization
 from ..descriptors import open_standard
 from ..errors import InputError, shown, unknown_name
 from ..nn import Sequential
-from ..optim import Adam, Optimizer
-from ..optim import schedule as named_schedule
+from ..optim import Optimizer
 from ..parallel import Job, Rule, advised_workers, check_main_guard, worker_count
 from ..parallel.choose import ON_FAILURE
 from ..threads import asked_for
-from ..values import choice, flag, integer, mapping, real, sequence
+from ..values import choice, flag, integer, real, sequence
 from ..values import path as as_path
 from . import inputs
+from . import recipe as recipes
 from .folder import check_free, folder_named, holds_run, read_config
 from .progress import Progress, choose
+from .recipe import Asked
 from .signals import StopSignals
 from .training import Training
 
@@ -51,8 +52,8 @@ def fit(
     *,
     validation: tuple[ArrayLike, ArrayLike] | None = None,
     epochs: int = 5,
-    batch_size: int = 64,
-    optimizer: Optimizer | None = None,
+    batch_size: int | None = None,
+    optimizer: Optimizer | str | Mapping[str, Any] | None = None,
     workers: int | str = 1,
     update: str | Rule = "sync",
     threads_per_worker: int | None = None,
@@ -62,7 +63,7 @@ def fit(
     resume: bool = False,
     progress: str | Progress = "auto",
     on_worker_failure: str = "restart",
-    schedule: Callable[[int, int], float] | None = None,
+    schedule: Callable[[int, int], float] | str | Mapping[str, Any] | None = None,
     augment: Mapping[str, Any] | None = None,
     normalize: str | bool = "auto",
     target_accuracy: float | None = None,
@@ -88,10 +89,13 @@ def fit(
         of `x`; a far other scale is told of in the log.
     epochs : int
         Passes over the data. When a run is resumed: in all, those done included.
-    batch_size : int
-        Images of one worker's step; a step of all takes ``workers * batch_size``.
-    optimizer : Optimizer, optional
-        ``optim.Adam(1e-3)`` by default.
+    batch_size : int, optional
+        Images of one worker's step; a step of all takes ``workers * batch_size``. By default 64 images are shared out
+        over the workers.
+    optimizer : Optimizer, str or mapping, optional
+        A name or a mapping, as ``{"name": "adam", "lr": 1e-3}``, has the settings that are left out chosen: what one
+        worker needs at a batch of 64, changed as the batch size, the number of workers and the update rule need it.
+        SGD by default. An Optimizer is taken as it is.
     workers : int or "auto"
         Training processes; "auto" times the network for some seconds and takes as many as the cost model advises, at
         most one for each CPU that the process may use.
@@ -107,14 +111,15 @@ def fit(
         Run folder to leave: settings, metrics, checkpoint, model, log and curves. None leaves nothing.
     resume : bool
         Continue the run in `out`, with the same model, data and settings; begin it if there is none yet.
-        `epochs`, `target_accuracy`, the learning rate and what only concerns speed may differ.
+        `epochs`, `target_accuracy`, the learning rate and what only concerns speed may differ. Batch size, optimizer,
+        schedule and the rule's settings are the run's own where they are left out.
     progress : {"auto", "rich", "plain", "off"} or Progress
         A live bar on a terminal, lines of text elsewhere, or nothing.
     on_worker_failure : {"restart", "drop", "abort"}
         What to do when a worker process dies.
-    schedule : callable, optional
-        ``schedule(step, total)``, the factor of the learning rate; see :func:`pyconv.optim.schedule`. Constant by
-        default.
+    schedule : callable, str or mapping, optional
+        ``schedule(step, total)``, the factor of the learning rate; see :func:`pyconv.optim.schedule`. A name or a
+        mapping, as ``{"name": "step"}``, has the warm-up chosen where it is left out. A cosine by default.
     augment : mapping, optional
         ``{"flip": True, "shift": 2}``: random flips and shifts of the training images, in pixels.
     normalize : {"auto", True, False}
@@ -124,7 +129,7 @@ def fit(
     checkpoint_every : float
         Seconds between checkpoints inside an epoch. One is written after every epoch anyway.
     update_options : mapping, optional
-        Settings of the update rule, as ``{"staleness": 4}``.
+        Settings of the update rule, as ``{"staleness": 4}``; see :mod:`pyconv.parallel.rules`.
     trace : path, optional
         File for a timeline of the workers.
     description : mapping of mappings, optional
@@ -187,27 +192,26 @@ def fit(
         target_accuracy = inputs.share(target_accuracy, "target_accuracy")
         if validation is None:
             raise InputError("target_accuracy needs validation data to measure it on")
-    if optimizer is not None and not isinstance(optimizer, Optimizer):
-        raise InputError(f"optimizer must be one of pyconv.optim, such as optim.Adam(1e-3), not {shown(optimizer)}")
     if not isinstance(normalize, str):
         normalize = flag(normalize, "normalize")
     elif normalize != "auto":
         raise unknown_name("normalize", normalize, ("auto", "True", "False"))
     about = inputs.description(description)
+    asked = Asked.of(batch_size, optimizer, schedule, update_options)
+    if resumed is not None:
+        asked, count = _as_recorded(asked, update, count, resumed)
+    recipe = recipes.choose(asked, update, count or 1, len(x), model.least_batch)
     job = Job(
-        optimizer=Adam(1e-3) if optimizer is None else optimizer,
-        batch_size=integer(batch_size, "batch_size", minimum=1),
         epochs=integer(epochs, "epochs", minimum=1),
         seed=integer(seed, "seed", minimum=0),
-        schedule=named_schedule("constant") if schedule is None else inputs.schedule(schedule),
         augment=inputs.augmentation(augment),
         backend=choice(backend, "backend", BACKENDS),
         threads_per_worker=None if threads_per_worker is None else asked_for(threads_per_worker, "threads_per_worker"),
         workers=count or 1,
         update=update,
-        options=mapping(update_options, "update_options", "{'staleness': 4}"),
         on_worker_failure=choice(on_worker_failure, "reaction to a worker's failure", ON_FAILURE),
         trace=None if trace is None else str(as_path(trace, "trace", text=True)),
+        **recipe.settings(),
     )
     every = real(checkpoint_every, "checkpoint_every", above=0)
     inputs.fits(job, model, x)
@@ -216,27 +220,38 @@ def fit(
     scales = _scales(model, x, None if validation is None else validation[0])
     with contextlib.ExitStack() as stack:
         stack.enter_context(show.shown())
-        job, why = (job, "") if count is not None else _advised(model, len(x), job, resumed)
+        job, said = (job, recipe.said) if count is not None else _advised(model, len(x), job, asked)
         signals = stack.enter_context(StopSignals())
         training = Training(model, x, labels, validation, job, show, signals, target_accuracy, every)
-        training.why, training.warnings = why, scales
+        training.said, training.warnings = said, scales
         training.open(stack, place, resumed, about)
         return training.go()
 
 
-def _advised(model: Sequential, images: int, job: Job, resumed: Path | None) -> tuple[Job, str]:
-    """The job with as many workers as pay here, or as the run that is resumed has; and the reason, for the log."""
-    if resumed is not None:
-        return dataclasses.replace(job, workers=int(read_config(resumed)["training"]["workers"])), ""
+def _as_recorded(asked: Asked, update: str | Rule, count: int | None, resumed: Path) -> tuple[Asked, int]:
+    """What the user leaves out of a run that is resumed: as its folder has it."""
+    config = read_config(resumed)
+    try:
+        return asked.as_in(config, update), int(config["training"]["workers"]) if count is None else count
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{resumed / 'config.toml'}: the settings are not those of a run ({type(error).__name__}: {error}); put "
+            "the file back as it was"
+        ) from None
+
+
+def _advised(model: Sequential, images: int, job: Job, asked: Asked) -> tuple[Job, list[str]]:
+    """The job with as many workers as pay here and what they need; and the reasons, for the log."""
     _log.info("timing the network, to choose the number of workers")
-    workers, reason = advised_workers(model, images, job)
+    workers, reason = advised_workers(model, images, job, shared=asked.batch_size is None)
     why = f"workers auto: {workers}; {reason}"
-    if workers > 1 or not (job.options or job.trace):
-        return dataclasses.replace(job, workers=workers), why
-    given = ", ".join([*job.options, *(["trace"] if job.trace else [])])
-    return dataclasses.replace(
-        job, workers=1, options={}, trace=None
-    ), f"{why}; {given} left aside: for several workers"
+    aside = [*asked.options, *(["trace"] if job.trace else [])]
+    if workers == 1 and aside:
+        why += f"; {', '.join(aside)} left aside: for several workers"
+        asked, job = dataclasses.replace(asked, options={}), dataclasses.replace(job, trace=None)
+    recipe = recipes.choose(asked, job.update, workers, images, model.least_batch)
+    job = dataclasses.replace(job, workers=workers, **recipe.settings())
+    return job, [why, *recipe.said]
 
 
 def _pair(

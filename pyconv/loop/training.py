@@ -19,7 +19,7 @@ from ..checkpoint import Checkpoint
 from ..errors import CheckpointError, DataError, DivergedError, InputError, Interrupted, RunError, shown
 from ..parallel import Engine, Job, StepReport, engine_for, rule_for
 from ..threads import counted
-from . import inputs, texts
+from . import chance, inputs, recipe, texts
 from .evaluation import evaluate, merge_statistics
 from .folder import NewFolder, RunFolder, resume_command
 from .metrics import check_line, check_statistics
@@ -83,7 +83,7 @@ class Training:
         self.names: dict[str, str] = {}
         self.changes: list[str] = []
         self.warnings: list[str] = []
-        self.why = ""  # the number of workers is what it is, where the user left it to pyconv
+        self.said: list[str] = []  # why the settings are what they are, where the user left them to pyconv
         self.engine: Engine
         self._is_new = False  # this call has begun the run folder
         self._session_began = self._checkpointed = time.monotonic()
@@ -139,6 +139,8 @@ class Training:
         place = f"{self.folder.path}: "  # type: ignore[union-attr]
         for name, mine in self.settings.items():
             theirs = checkpoint.settings.get(name)
+            if name == "update_options" and theirs != mine and isinstance(self.job.update, str):
+                theirs = recipe.as_recorded(self.job.update, theirs or {})
             if theirs != mine and name in MAY_CHANGE:
                 self.changes.append(f"{name} was {theirs} and is {mine} from here on")
             elif name == "data" and theirs != mine:
@@ -233,6 +235,7 @@ class Training:
             raise
         if self.folder is not None:
             self.folder.draw_curves(self.history)
+        self._warn_at_chance()
         _log.info("done: %s", texts.summary(self.history, self._path()))
         return self.history
 
@@ -336,6 +339,17 @@ class Training:
 
     # ---- what a run says, and how it ends
 
+    def _warn_at_chance(self) -> None:
+        """Say so where the run has learnt nothing."""
+        if self.validation is not None:
+            what, accuracy, labels = "validation", self.history[-1]["val_accuracy"], self.validation[1]
+        else:
+            what, (accuracy, labels) = "training", chance.training_accuracy(self.model, self.x, self.labels)
+        share = chance.guessing(accuracy, labels)
+        if share is not None:
+            steps, rate = self.position.total_steps, self.job.optimizer.lr
+            _log.warning(chance.warning(what, accuracy, share, steps, rate))
+
     def _announce(self) -> None:
         """Say what runs."""
         job, model, steps = self.job, self.model, self.engine.steps_per_epoch
@@ -353,15 +367,13 @@ class Training:
             _log.warning(line)
         for line in f"runs on   {self.engine.describe()}".splitlines():
             _log.info(line)
-        if self.why:
-            _log.info(f"          {self.why}")
         batch = getattr(self.engine, "effective_batch", job.batch_size)
         _log.info(f"training  {texts.recipe(job)}")
         _log.info(
             f"          effective batch {batch}, {steps} steps and {len(self.x)} samples an epoch, "
             f"{counted(job.epochs, 'epoch')}"
         )
-        for line in getattr(self.engine, "advice", list)():
+        for line in self.said:
             _log.info(f"          {line}")
         if self.folder is not None:
             _log.info(f"run       {self.folder.path}")

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -43,6 +43,10 @@ class Optimizer:
     lr : float
         Learning rate, at least 0.
     """
+
+    #: The learning rate goes with this power of the images that a step averages: 1 where steps are as large as the
+    #: gradient (Goyal et al., 2017), 0.5 where they are divided by its root mean square (Malladi et al., 2022).
+    batch_power: ClassVar[float] = 0.5
 
     lr: float
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -42,6 +43,8 @@ class SGD(Optimizer):
     The paper's §1 and Algorithm 1; momentum as in Sutskever et al., "On the importance of initialization and momentum
     in deep learning" (2013), in PyTorch's form, where the learning rate multiplies the whole velocity.
     """
+
+    batch_power: ClassVar[float] = 1.0
 
     lr: float = 0.01
     momentum: float = 0.0

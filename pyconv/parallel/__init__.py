@@ -5,8 +5,8 @@ from .choose import advised_workers, engine_for, worker_count
 from .engine import Engine, InProcess, Job, StepReport
 from .guard import check_main_guard
 from .memory import SharedMemoryError, share
-from .rules import OPTIONS, RULES, Rule, rule_for
-from .sampler import EpochOrder, check_shares
+from .rules import OPTIONS, RULES, Needs, Rule, rule_for
+from .sampler import EpochOrder, check_shares, smallest_batch
 
 __all__ = [
     "OPTIONS",
@@ -15,6 +15,7 @@ __all__ = [
     "EpochOrder",
     "InProcess",
     "Job",
+    "Needs",
     "Rule",
     "SharedMemoryError",
     "StepReport",
@@ -24,5 +25,6 @@ __all__ = [
     "engine_for",
     "rule_for",
     "share",
+    "smallest_batch",
     "worker_count",
 ]

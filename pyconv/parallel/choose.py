@@ -42,7 +42,7 @@ def worker_count(workers: int | str) -> int | None:
     return None if isinstance(workers, str) and workers == "auto" else integer(workers, "workers", minimum=1)
 
 
-def advised_workers(model: Sequential, images: int, job: Job) -> tuple[int, str]:
+def advised_workers(model: Sequential, images: int, job: Job, *, shared: bool = False) -> tuple[int, str]:
     """How many workers train fastest here, by the cost model's measurement of this machine and network, and why.
 
     Never more than there are CPUs that the process may use; a GPU is kept busy by one.
@@ -55,6 +55,8 @@ def advised_workers(model: Sequential, images: int, job: Job) -> tuple[int, str]
         In an epoch.
     job : Job
         Its batch size, update rule, backend and threads count.
+    shared : bool
+        Whether the batch is that of all workers together, and each takes its share of it.
 
     Returns
     -------
@@ -84,6 +86,7 @@ def advised_workers(model: Sequential, images: int, job: Job) -> tuple[int, str]
         backend=backend.name,
         cpus=min(cpus, images * (threads or 1)),  # each worker needs an image
         threads=threads,
+        shared=shared,
     )
     return advice.workers, advice.reason
 

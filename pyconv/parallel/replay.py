@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from .engine import Job, epoch_order
+from .kernels import kernels
 from .rules import rule_for
 from .sampler import EpochOrder
 
@@ -23,35 +24,42 @@ Record = Mapping[str, np.ndarray]
 def replay_pushes(
     record: Record,
     parameters: np.ndarray,
-    state: dict[str, np.ndarray],
+    state: dict[str, np.ndarray] | Sequence[dict[str, np.ndarray]],
     optimizer: Optimizer,
     gradient: Callable[[int, np.ndarray], np.ndarray],
     rate: Callable[[int, int], float],
+    turns: Counter[int] | None = None,
 ) -> None:
     """Do the pushes of a record in their order; the same bits come out as from the workers.
 
     Parameters
     ----------
     record : dict of ndarray
-        What ``ParameterServer.record()`` gave: ``unit``, ``push`` and ``pulled``, each ``(n,)``.
+        What ``ParameterServer.record()`` gave: ``unit``, ``lane``, ``push`` and ``pulled``, each ``(n,)``.
     parameters : (n,) ndarray
         As they were before the first push; updated in place.
-    state : dict of str to (n,) ndarray
-        The optimizer's, likewise.
+    state : dict of str to (n,) ndarray, or sequence of such dicts
+        The optimizer's, likewise: that of all, or one of each lane where they have their own.
     optimizer : Optimizer
     gradient : callable
         ``gradient(unit, parameters)``: of a mini-batch at given parameters.
     rate : callable
         ``rate(unit, staleness)``: the learning rate of its push.
+    turns : Counter of int, optional
+        Mini-batches that each lane has done before; updated in place.
     """
     first = int(record["push"][0]) - 1
     still = Counter(record["pulled"].tolist())
     if min(still, default=first) < first:
         raise InputError("the record begins in the middle: parameters were pulled before its first push")
     versions = {first: parameters.copy()}
-    for unit, push, pulled in zip(*(record[name].tolist() for name in ("unit", "push", "pulled")), strict=True):
+    columns = zip(*(record[name].tolist() for name in ("unit", "lane", "push", "pulled")), strict=True)
+    turns = Counter[int]() if turns is None else turns
+    for unit, lane, push, pulled in columns:
         slot = gradient(unit, versions[pulled])
-        optimizer.update(parameters, slot, state, push, lr=rate(unit, push - 1 - pulled))
+        turns[lane] += 1
+        own, step = (state, push) if isinstance(state, dict) else (state[lane], turns[lane])
+        optimizer.update(parameters, slot, own, step, lr=rate(unit, push - 1 - pulled))
         still[pulled] -= 1
         if still[push] > 0:
             versions[push] = parameters.copy()
@@ -83,9 +91,13 @@ def replay(
         If the rule does not keep an order of pushes that can be repeated.
     """
     rule = rule_for(job.update, job.options)
-    if rule.lockstep or not rule.replicas or rule.replica_state:
+    pushes = any(each.kernel.push and not each.kernel.racy for each in kernels(rule))
+    if rule.lockstep or not rule.replicas or not pushes:
         raise InputError(f"update {rule.name!r} cannot be replayed: only async and ssp keep an order of pushes")
-    state = job.optimizer.init(model.flat.size, model.flat.dtype)
+    lanes = range(job.workers if rule.replica_state else 1)
+    states = [job.optimizer.init(model.flat.size, model.flat.dtype) for _ in lanes]
+    state = states if rule.replica_state else states[0]
+    turns = Counter[int]()
     centre = model.flat.copy()
     slot, buffers = np.empty_like(centre), model.flat_buffers.copy()
     own = model.flat
@@ -109,6 +121,6 @@ def replay(
             lr = job.learning_rate(epoch * order.steps + unit // job.workers + 1, order.steps)
             return rule.learning_rate(lr, staleness)
 
-        replay_pushes(record, centre, state, job.optimizer, gradient, rate)
+        replay_pushes(record, centre, state, job.optimizer, gradient, rate, turns)
     own[...] = centre
     model.attach(own, buffers)

@@ -43,6 +43,23 @@ def check_shares(examples: int, batch_size: int, workers: int, least: int) -> No
     )
 
 
+def smallest_batch(examples: int, batch_size: int, workers: int, least: int) -> int:
+    """The smallest batch size, from `batch_size` on, that splits an epoch as :func:`check_shares` wants it.
+
+    Parameters
+    ----------
+    examples, batch_size, workers, least : int
+        As there.
+
+    Returns
+    -------
+    int
+        `batch_size` itself where none does.
+    """
+    sizes = range(batch_size, max(2 * least, batch_size + 1))
+    return next((size for size in sizes if _splits(examples, size, workers, least)), batch_size)
+
+
 def _steps(examples: int, whole: int) -> tuple[int, int]:
     """Steps of an epoch of `whole` examples each, and examples of the last one."""
     steps = -(-examples // whole)

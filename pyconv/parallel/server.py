@@ -263,21 +263,6 @@ class ParameterServer:
         together = self._rule.lockstep and not self._rule.replicas
         return self._job.batch_size * (self._job.workers if together else 1)
 
-    def advice(self) -> list[str]:
-        """What to know about learning rate and warm-up under this rule, one line each."""
-        workers, lr = self._job.workers, self._job.optimizer.lr
-        if self.effective_batch > self._job.batch_size:
-            return [
-                f"a step averages {self.effective_batch} images: if lr {lr:g} was tuned for {self._job.batch_size}, "
-                f"try {lr * workers:g} for SGD or {lr * workers**0.5:.3g} for Adam, with a warm-up of a few epochs"
-            ]
-        if self._rule.replica_state:
-            return [f"every worker steps by itself: lr {lr:g} as for one worker of batch {self._job.batch_size}"]
-        return [
-            f"the shared parameters step once a mini-batch, at gradients about {workers - 1} steps old: take the lr of "
-            f"one worker or less; staleness acts like a momentum of about {1 - 1 / workers:.2g}, so use less of that"
-        ]
-
     def close(self) -> None:
         """See :class:`~pyconv.parallel.engine.Engine`."""
         atexit.unregister(self._close)

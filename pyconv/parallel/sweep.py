@@ -164,7 +164,7 @@ def begin(
         # counting is one atomic addition, and a death right after leaves a number that no push has.
         push = 1 + (atomics.add(store.words, s.SEQUENCE, 1) if what.racy else store.head(s.SEQUENCE))
         store.set(lane, s.PUSH, push)
-        step = push
+        step = step if rule.replica_state else push
         lr = rule.learning_rate(lr, push - 1 - store.get(lane, s.PULLED))
     store.rates[lane, 0] = lr
     store.set(lane, s.STEP, step)

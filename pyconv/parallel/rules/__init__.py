@@ -11,7 +11,7 @@ from ...errors import InputError, unknown_name
 from ...values import choice, mapping
 from ..kernels import kernel
 from .asynchronous import SSP, Async
-from .base import Rule, option
+from .base import Needs, Rule, option
 from .easgd import EASGD
 from .hogwild import Hogwild
 from .local import Local
@@ -103,6 +103,7 @@ __all__ = [
     "Async",
     "Hogwild",
     "Local",
+    "Needs",
     "Option",
     "Rule",
     "Sync",

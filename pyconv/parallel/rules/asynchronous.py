@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...values import flag
 from ..kernels import kernel
-from .base import Rule, at_least, option
+from .base import SHARED_STATE, Rule, at_least, option, own_state
 
 if TYPE_CHECKING:
     from ..lane import Action, Lane
@@ -20,34 +20,41 @@ class Async(Rule):
     """Downpour SGD: push the gradient and pull the parameters whenever ready, waiting for nobody.
 
     The gradient is computed at parameters that others may have changed since: its *staleness* is the number of
-    their pushes. Every push steps the shared optimizer, so W workers step W times as often as ``sync`` does: a
-    learning rate tuned for one worker of batch B is the one to begin with.
+    their pushes. Every push is a step of the shared parameters, so W workers step W times as often as ``sync`` does,
+    each by the W-th part of the learning rate where pyconv chooses it.
 
     Parameters
     ----------
     staleness_aware : bool
         Divide the learning rate of a push by its staleness, if that is above 1.
+    shared_state : bool
+        Keep one state of the optimizer for all, as Downpour does. By default each worker has its own: its momentum
+        then is a mean over its own last gradients, and what others push meanwhile is not in it twice.
 
     References
     ----------
     Dean et al., "Large scale distributed deep networks" (2012), section 4.1; Zhang et al., "Staleness-aware
-    async-SGD for distributed deep learning" (2016), eq. 6.
+    async-SGD for distributed deep learning" (2016), eq. 6; Hakimi et al., "Taming momentum in a distributed
+    asynchronous environment" (2019), algorithm 6, for the workers' own momentum.
     """
 
     name = "async"
     replicas = True
+    formerly: ClassVar[Mapping[str, Any]] = {"shared_state": True}
 
     staleness_aware: bool = option(False, "divide the learning rate of a push by its staleness")
+    shared_state: bool = option(False, SHARED_STATE)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "staleness_aware", flag(self.staleness_aware, "staleness_aware"))
+        own_state(self)
 
     def begin(self, lane: Lane) -> Iterator[Action]:
         yield lane.sweep(self.pull, locked=True)
 
     def step(self, lane: Lane) -> Iterator[Action]:
         yield lane.gradient("replica")
-        yield lane.sweep(self.push_and_pull, locked=True)
+        yield lane.sweep(self.push_to_shared_and_pull if self.shared_state else self.push_and_pull, locked=True)
 
     @kernel(pull=True)
     def pull(self, c: Chunk) -> None:
@@ -60,9 +67,21 @@ class Async(Rule):
         """
         c.replica[...] = c.centre
 
-    @kernel(writes=("centre", "state"), gradient=True, push=True, pull=True)
+    @kernel(writes=("centre", "replica_state"), gradient=True, push=True, pull=True)
     def push_and_pull(self, c: Chunk) -> None:
         """Step the centre by the lane's gradient and copy it.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; centre, the lane's optimizer state and its replica are written.
+        """
+        c.optimise(c.centre, c.gradient, c.replica_state)
+        c.replica[...] = c.centre
+
+    @kernel(writes=("centre", "state"), gradient=True, push=True, pull=True)
+    def push_to_shared_and_pull(self, c: Chunk) -> None:
+        """The same with the state that is shared.
 
         Parameters
         ----------
@@ -84,6 +103,8 @@ class SSP(Rule):
     ----------
     staleness : int
         Mini-batches that the fastest worker may be ahead of the slowest; 0 makes all wait for each other each time.
+    shared_state : bool
+        As for :class:`Async`.
 
     References
     ----------
@@ -92,17 +113,20 @@ class SSP(Rule):
 
     name = "ssp"
     replicas = True
+    formerly: ClassVar[Mapping[str, Any]] = {"staleness": 3, "shared_state": True}
 
     staleness: int = option(3, "mini-batches that a worker may be ahead of the slowest")
+    shared_state: bool = option(False, SHARED_STATE)
 
     def __post_init__(self) -> None:
         at_least(self, "staleness", 0)
+        own_state(self)
 
     def step(self, lane: Lane) -> Iterator[Action]:
         yield lane.not_ahead(self.staleness)
         yield lane.sweep(self.pull, locked=True)  # after the wait, or it would miss what was waited for
         yield lane.gradient("replica")
-        yield lane.sweep(self.push, locked=True)
+        yield lane.sweep(self.push_to_shared if self.shared_state else self.push, locked=True)
 
     @kernel(pull=True)
     def pull(self, c: Chunk) -> None:
@@ -115,9 +139,20 @@ class SSP(Rule):
         """
         c.replica[...] = c.centre
 
-    @kernel(writes=("centre", "state"), gradient=True, push=True)
+    @kernel(writes=("centre", "replica_state"), gradient=True, push=True)
     def push(self, c: Chunk) -> None:
         """Step the centre by the lane's gradient.
+
+        Parameters
+        ----------
+        c : Chunk
+            Of the numbers; centre and the lane's optimizer state are written.
+        """
+        c.optimise(c.centre, c.gradient, c.replica_state)
+
+    @kernel(writes=("centre", "state"), gradient=True, push=True)
+    def push_to_shared(self, c: Chunk) -> None:
+        """The same with the state that is shared.
 
         Parameters
         ----------

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from ...errors import InputError
-from ...values import integer
+from ...values import flag, integer
+from ..kernels import kernels
 
 if TYPE_CHECKING:
     from ..lane import Action, Lane
     from ..store import Store
 
 Default = TypeVar("Default")
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a rule needs of learning rate, momentum and warm-up, for a run whose user gave none.
+
+    Attributes
+    ----------
+    pushes : int
+        Steps that the shared parameters make while every worker does one mini-batch: 1 where gradients or parameters
+        are averaged. They share one step's learning rate.
+    momentum : float
+        Of SGD, at most.
+    nesterov : bool
+        Whether SGD's momentum has to look ahead.
+    warmup : float
+        Share of the run over which the learning rate rises, at least.
+    """
+
+    pushes: int = 1
+    momentum: float = 1.0
+    nesterov: bool = False
+    warmup: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +60,9 @@ class Rule:
         everyone anywhere must begin with it. False: each lane takes the next free mini-batch whenever it is
         ready.
     replicas, replica_state : bool
-        Whether each lane has parameters of its own, and optimizer state for them.
+        Whether each lane has parameters of its own, and optimizer state of its own.
+    formerly : mapping
+        Values of options in runs whose folders do not record them: what was usual before it changed.
 
     Examples
     --------
@@ -62,6 +88,7 @@ class Rule:
     lockstep: ClassVar[bool] = False
     replicas: ClassVar[bool] = False
     replica_state: ClassVar[bool] = False
+    formerly: ClassVar[Mapping[str, Any]] = {}
 
     def begin(self, lane: Lane) -> Iterator[Action]:
         """What a lane does at the start of an epoch and after a restart; not for lockstep rules, which just go on.
@@ -128,6 +155,35 @@ class Rule:
         """
         return lr
 
+    def needs(self, workers: int) -> Needs:
+        """What learning rate, momentum and warm-up have to be like, where the user gives none.
+
+        By default: as for one worker where gradients or parameters are averaged. Where each worker's gradient steps
+        the shared parameters by itself, W - 1 steps of others come between its pull and its push. With a state of its
+        own for each worker these are the same steps as one worker's, cut in W, and looking ahead along its momentum a
+        worker is only as far behind as the others' last gradients. With one state for all the delay itself acts as
+        momentum, and leaves no room for more.
+
+        Parameters
+        ----------
+        workers : int
+            W, 2 or more.
+
+        Returns
+        -------
+        Needs
+
+        References
+        ----------
+        Hakimi et al., "Taming momentum in a distributed asynchronous environment" (2019), section 4; Mitliagkas et
+        al., "Asynchrony begets momentum, with an application to deep learning" (2016), theorem 3.
+        """
+        if not any(each.kernel.push for each in kernels(self)):
+            return Needs()
+        if self.replica_state:
+            return Needs(pushes=workers, nesterov=True, warmup=0.2)
+        return Needs(pushes=workers, momentum=0.0, warmup=0.2)
+
     def result(self, store: Store, out: np.ndarray) -> None:
         """Write the parameters that the run has come to; by default the centre.
 
@@ -189,3 +245,13 @@ def at_least(rule: Rule, name: str, minimum: int) -> None:
     """Check that an option is an int of at least `minimum`, or raise an `InputError` that names it."""
     value = integer(getattr(rule, name), f"{name} of update {rule.name!r}", minimum=minimum, maximum=MOST)
     object.__setattr__(rule, name, value)
+
+
+#: Help of the option `shared_state`.
+SHARED_STATE = "one state of the optimizer for all workers, instead of one for each"
+
+
+def own_state(rule: Any) -> None:
+    """Give each lane a state of its own, unless the rule's option `shared_state` says otherwise."""
+    object.__setattr__(rule, "shared_state", flag(rule.shared_state, "shared_state"))
+    object.__setattr__(rule, "replica_state", not rule.shared_state)

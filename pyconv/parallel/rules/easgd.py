@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -27,9 +27,11 @@ class EASGD(Rule):
     ----------
     sync_every : int
         Mini-batches of a worker between two meetings with the centre (the reference's τ).
+    moving_rate : float
+        Share α of the difference by which a meeting moves both, at most 1; 0 takes ``0.9 / W``, the reference's choice
+        (its β = 0.9), which is for τ = 4, large mini-batches and many epochs.
     elastic_rho : float, optional
-        Strength ρ of the force; a meeting closes the share ``α = lr ρ`` of the difference, which must be at
-        most 1. Without it, ``α = 0.9 / W``, the reference's choice (its β = 0.9).
+        Strength ρ of the force, instead: then ``α = lr ρ``, which must be at most 1.
 
     References
     ----------
@@ -39,12 +41,16 @@ class EASGD(Rule):
     name = "easgd"
     replicas = True
     replica_state = True
+    formerly: ClassVar[Mapping[str, Any]] = {"sync_every": 4, "moving_rate": 0.0}
 
-    sync_every: int = option(4, "mini-batches of a worker between two meetings with the centre")
-    elastic_rho: float | None = option(None, "strength of the elastic force; by default it closes 0.9 / workers")
+    sync_every: int = option(1, "mini-batches of a worker between two meetings with the centre")
+    moving_rate: float = option(0.5, "share of the difference that a meeting closes; 0 for 0.9 / workers")
+    elastic_rho: float | None = option(None, "strength of the elastic force: lr times it is the moving rate")
 
     def __post_init__(self) -> None:
         at_least(self, "sync_every", 1)
+        rate = real(self.moving_rate, "moving_rate of update 'easgd'", minimum=0, maximum=1)
+        object.__setattr__(self, "moving_rate", rate)
         if self.elastic_rho is not None:
             object.__setattr__(self, "elastic_rho", real(self.elastic_rho, "elastic_rho", above=0))
 
@@ -74,7 +80,9 @@ class EASGD(Rule):
         c : Chunk
             Of the numbers; both are written.
         """
-        share = 0.9 / len(c.replicas) if self.elastic_rho is None else min(c.lr * self.elastic_rho, 1.0)
+        share = self.moving_rate or 0.9 / len(c.replicas)
+        if self.elastic_rho is not None:
+            share = min(c.lr * self.elastic_rho, 1.0)
         difference = np.subtract(c.replica, c.centre, out=c.scratch(0))
         difference *= share
         c.replica[...] -= difference

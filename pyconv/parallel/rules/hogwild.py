@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..kernels import kernel
-from .base import Rule
+from .base import SHARED_STATE, Rule, option, own_state
 
 if TYPE_CHECKING:
     from ..lane import Action, Lane
@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 class Hogwild(Rule):
     """Compute at the shared parameters while others change them, and step them in place without a lock.
 
-    There is no copy of the parameters and no waiting. The optimizer's state is shared and changed in place as
-    well. Every number is read, changed and written within nanoseconds, and where two workers do so at once, one
-    of the changes is lost; on dense networks that is rare beside the noise of the gradients.
+    There is no copy of the parameters and no waiting. Every number is read, changed and written within nanoseconds,
+    and where two workers do so at once, one of the changes is lost; on dense networks that is rare beside the noise
+    of the gradients.
+
+    Parameters
+    ----------
+    shared_state : bool
+        Keep one state of the optimizer for all, changed in place as the parameters are. By default each worker has
+        its own, as under :class:`Async`.
 
     References
     ----------
@@ -28,6 +34,12 @@ class Hogwild(Rule):
     """
 
     name = "hogwild"
+    formerly: ClassVar[Mapping[str, Any]] = {"shared_state": True}
+
+    shared_state: bool = option(False, SHARED_STATE)
+
+    def __post_init__(self) -> None:
+        own_state(self)
 
     def step(self, lane: Lane) -> Iterator[Action]:
         yield lane.gradient("centre")
@@ -42,4 +54,4 @@ class Hogwild(Rule):
         c : Chunk
             Of the numbers; centre and optimizer state are written.
         """
-        c.optimise(c.centre, c.gradient, c.state)
+        c.optimise(c.centre, c.gradient, c.state if self.shared_state else c.replica_state)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -27,7 +27,8 @@ class Local(Rule):
     Parameters
     ----------
     sync_every : int
-        Steps between averages; 0 averages once, at the end of each epoch, as the paper does.
+        Steps between averages; 0 averages once, at the end of each epoch, as the paper does. With 1, SGD takes the
+        steps of ``sync``, to rounding.
 
     References
     ----------
@@ -39,7 +40,9 @@ class Local(Rule):
     replicas = True
     replica_state = True
 
-    sync_every: int = option(0, "steps between averages; 0 averages once an epoch")
+    formerly: ClassVar[Mapping[str, Any]] = {"sync_every": 0}
+
+    sync_every: int = option(1, "steps between averages; 0 averages once an epoch")
 
     def __post_init__(self) -> None:
         at_least(self, "sync_every", 0)
