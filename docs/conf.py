@@ -6,6 +6,7 @@ from pathlib import Path
 import pyconv
 
 sys.path.insert(0, str(Path(__file__).parent))
+import downloads
 import generate
 
 project = "pyconv"
@@ -83,3 +84,8 @@ def _generate(app) -> None:
 def setup(app) -> None:
     """Register what runs before the pages are read."""
     app.connect("builder-inited", _generate)
+    app.connect("builder-inited", _complete_downloads, priority=900)  # after the gallery has made them
+
+
+def _complete_downloads(app) -> None:
+    downloads.complete(Path(app.srcdir) / "auto_tutorials")

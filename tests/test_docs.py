@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,47 @@ def test_the_crossing_with_transforms_is_what_was_measured(monkeypatch: pytest.M
     assert "| 64×64 | 2 | 1.2 | 0.667 |" in text
     assert "| 64×64 | 100 | – | – |" in text
     monkeypatch.delitem(sys.modules, "scipy_tables")
+
+
+def test_a_tutorials_downloads_hold_the_modules_that_it_imports(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    import downloads
+
+    sources, gallery = tmp_path / "tutorials", tmp_path / "auto_tutorials"
+    for folder in (sources, gallery):
+        folder.mkdir()
+    (sources / "my_one.py").write_text("import my_two\n\nONE = my_two.TWO - 1\n")
+    (sources / "my_two.py").write_text("TWO = 2\n")
+    (gallery / "a.py").write_text("from my_one import ONE\n")
+    (gallery / "b.py").write_text("import os\n")
+    cells = [
+        {"cell_type": "markdown", "source": ["Words"]},
+        {"cell_type": "code", "source": ["from my_one import"]},
+    ]
+    for name in "ab":
+        (gallery / f"{name}.ipynb").write_text(json.dumps({"cells": cells}))
+        (gallery / f"{name}.zip").write_bytes(b"")
+    for _ in range(2):  # the second time over what the first has left
+        assert downloads.complete(gallery) == ["a"]
+        made = json.loads((gallery / "a.ipynb").read_text())["cells"]
+        texts = ["".join(cell["source"]) for cell in made]
+        one = f"%%writefile my_one.py\n{(sources / 'my_one.py').read_text()}"
+        assert texts == ["Words", one, "%%writefile my_two.py\nTWO = 2\n", "from my_one import"]
+        assert zipfile.ZipFile(gallery / "a.zip").namelist() == ["a.py", "a.ipynb", "my_one.py", "my_two.py"]
+    assert (gallery / "b.zip").read_bytes() == b""
+    monkeypatch.delitem(sys.modules, "downloads")
+
+
+def test_tutorials_import_nothing_that_their_downloads_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    import downloads
+
+    folder = DOCS / "tutorials"
+    assert [path.name for path in downloads.beside(folder / "tutorial_3_update_rule.py", folder)] == ["my_rules.py"]
+    for script in folder.glob("tutorial_*.py"):
+        carried = {path.name for path in downloads.beside(script, folder)}
+        named = set(re.findall(r"\bmy_\w+\.py\b", script.read_text(encoding="utf-8")))
+        assert named <= carried, script.name
+    monkeypatch.delitem(sys.modules, "downloads")

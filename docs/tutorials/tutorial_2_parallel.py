@@ -6,7 +6,8 @@ Several workers train one network. Each is a process with its own mini-batches; 
 *update rule*. This page runs all six rules on the same data, and shows what each costs and what it brings.
 
 In a script of your own, start training below ``if __name__ == "__main__":``. Workers are new interpreters that import
-the script; without that line each would begin the training again. pyconv says so if the line is missing.
+the script; without that line each would begin the training again. pyconv says so if the line is missing. A notebook
+needs no such line.
 """
 
 # %%

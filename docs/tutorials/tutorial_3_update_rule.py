@@ -38,7 +38,8 @@ if __name__ == "__main__":
 #   changed in place: if the worker dies in the middle, those numbers are put back and the chunk is done again.
 #
 # The class lives in a module of its own, :download:`my_rules.py <../tutorials/my_rules.py>`: workers are new
-# interpreters and import it from there.
+# interpreters and import it from there. (The notebook of this page writes that file first; with cloudpickle the class
+# could stand in a cell.)
 #
 # Using it
 # --------
