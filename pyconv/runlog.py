@@ -54,10 +54,11 @@ def hand_over(record: logging.LogRecord) -> None:
 
 def deliver(record: logging.LogRecord) -> None:
     """Say what another process, a worker, has said."""
-    if record.levelno >= LEVEL and record.name.partition(".")[0] == "pyconv":
+    ours = record.name.partition(".")[0] == "pyconv"
+    if ours and record.levelno >= LEVEL:
         hand_over(record)
     standard = logging.getLogger(record.name)
-    if standard.isEnabledFor(record.levelno) and _wanted(standard):
+    if standard.isEnabledFor(record.levelno) and (not ours or _wanted(standard)):
         standard.handle(record)
 
 

@@ -92,6 +92,25 @@ def test_the_standard_logger_hears_it_once_with_its_caller(mine: runlog.RunLogge
     assert {record.funcName for record in caplog.records} == {"test_the_standard_logger_hears_it_once_with_its_caller"}
 
 
+def test_what_a_run_shows_is_not_printed_again(tmp_path: Path) -> None:
+    """Where the standard loggers have no handler, Python prints warnings to standard error."""
+    program = """
+import logging, sys
+from pyconv import runlog
+log = runlog.logger("pyconv.test")
+with runlog.heard_by(logging.NullHandler()):
+    log.warning("one")
+    runlog.deliver(logging.LogRecord("pyconv.test", logging.WARNING, "", 0, "two", None, None))
+    runlog.deliver(logging.LogRecord("mine", logging.WARNING, "", 0, "three", None, None))
+log.warning("four")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stderr == "three\nfour\n"
+
+
 def test_an_exception_is_kept_with_its_traceback(mine: runlog.RunLogger) -> None:
     class Formatted(Kept):
         def emit(self, record: logging.LogRecord) -> None:
