@@ -7,6 +7,7 @@ import os
 import sys
 
 from ..descriptors import open_standard
+from ..errors import InputError
 
 EXIT_UNGUARDED = 86  # of a process that found itself starting workers while importing the script
 
@@ -26,4 +27,9 @@ def check_main_guard() -> None:
     main = sys.modules["__main__"]
     if getattr(main, "__file__", None) == "<stdin>":
         del main.__file__
+    if multiprocessing.current_process().daemon:
+        raise InputError(
+            "this process is daemonic (of a multiprocessing.Pool, say) and may start none itself: take workers=1 here, "
+            "or start this process with daemon=False or in a concurrent.futures.ProcessPoolExecutor"
+        )
     open_standard()  # before memory and pipes take their numbers

@@ -22,10 +22,10 @@ from .guard import check_main_guard
 from .kernels import undo_vectors
 from .logs import WorkerLog
 from .memory import Segment, share
-from .parcel import parcel
 from .progress import Progress
 from .room import check_room
 from .rules import Rule, rule_for
+from .sending import packed
 from .supervisor import Supervisor
 from .trace import RING, Timeline
 from .worker import Setup, describe_model
@@ -365,17 +365,15 @@ class ParameterServer:
 
         # What "auto" is, is decided once, here.
         job = dataclasses.replace(self._job, backend=get(self._job.backend).name)
-        setup = {
+        told = {"rule": self._rule, "model": describe_model(self._model), "job": job}  # the job holds the rule too
+        return {
             "parent": os.getpid(),
             "plan": self._store.plan,
-            "rule": self._rule,
-            "model": describe_model(self._model),
-            "job": job,
+            "told": {name: packed(value, name) for name, value in told.items()},
             "threads": self._threads,
             "spin": SPIN_S if job.workers * self._threads <= usable_cpus() else 0.0,
             "log_level": logging.getLogger("pyconv").getEffectiveLevel(),
         }
-        return {name: parcel(value, name) for name, value in setup.items()}
 
     def _tell_worker(self, index: int, log: WorkerLog, last_words: Segment) -> Setup:
         return Setup(

@@ -31,6 +31,7 @@ from .program import recover
 from .room import MORE_PROCESSES, why_not_started
 from .rules import Rule
 from .running import RunningTime
+from .sending import EXIT_UNREADABLE
 from .worker import PARENTS_SIGNALS, Setup, main
 
 if TYPE_CHECKING:
@@ -312,6 +313,21 @@ class Supervisor:
             cause += f"; of {uncertain} parameters it is not known whether its last step was added"
         if member.process.exitcode == guard.EXIT_UNGUARDED:
             self._fail(InputError(guard.MESSAGE))
+        elif member.process.exitcode == EXIT_UNREADABLE:
+            kind = WorkerError if self.restarts else InputError
+            self._fail(
+                kind(
+                    f"worker processes cannot take part: {self._store.message(index)}; define what is of your own at "
+                    "the top level of a module (a .py file), outside of its main guard, and import it from there"
+                )
+            )
+        elif member.process.exitcode == 1 and state == s.STARTING:
+            self._fail(
+                WorkerError(
+                    f"worker {index} (pid {pid}) could not start: it failed while it imported the main program (see "
+                    'its traceback); put what the program alone is to do under: if __name__ == "__main__":'
+                )
+            )
         elif state == s.NOT_FINITE and self._twice_not_finite(unit):
             self._fail(
                 DivergedError(

@@ -31,6 +31,7 @@ from .memory import Segment, SharedArray
 from .program import Program, Work, drive, program
 from .room import why_not_started
 from .sampler import EpochOrder
+from .sending import EXIT_UNREADABLE, unpacked
 from .trace import Recorder
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ class NotFinite(RunError):
 
 @dataclass
 class Setup:
-    """All that a worker process is told; it is pickled into the starting process."""
+    """All that a worker process is told; it is pickled into the starting process.
+
+    What may be of a user's own is packed apart: if the worker cannot read it, it can say so."""
 
     index: int
     parent: int  # process id
@@ -63,9 +66,7 @@ class Setup:
     segment: Segment
     x: SharedArray
     labels: SharedArray
-    job: Job
-    rule: Rule
-    model: dict[str, Any]
+    told: dict[str, bytes]  # the job, the rule and the model, to be unpacked
     threads: int
     spin: float
     log: Connection
@@ -196,6 +197,10 @@ class Trainer:
         self._recorder.add(lane, "wait", began, now)
 
 
+class Unreadable(RunError):
+    """What the worker is told cannot be read."""
+
+
 class _Stopped(BaseException):
     """The parent has said stop."""
 
@@ -228,7 +233,7 @@ def main(setup: Setup) -> None:
         if not isinstance(error, SAID):  # those say in one line all there is to say
             _log.error("%s", traceback.format_exc().rstrip())
         words[s.HEARTBEAT] = time.monotonic_ns()
-        _leave(EXIT_FAILED)
+        _leave(EXIT_UNREADABLE if isinstance(error, Unreadable) else EXIT_FAILED)
     _leave(0)
 
 
@@ -251,15 +256,16 @@ def _live(setup: Setup, store: s.Store, words: np.ndarray) -> None:
     from threadpoolctl import threadpool_limits
 
     _beat(words, setup.parent)
-    if setup.job.backend == "cuda":
+    job, rule, described = (_told(setup, name) for name in ("job", "rule", "model"))
+    if job.backend == "cuda":
         from .. import cuda
 
-        cuda.join(setup.index, setup.job.workers)
-    model = make_model(setup.model, setup.job.backend, setup.threads)
+        cuda.join(setup.index, job.workers)
+    model = make_model(described, job.backend, setup.threads)
     threadpool_limits(setup.threads)
     recorder = Recorder(store)
-    trainer = Trainer(model, setup.x, setup.labels, setup.job, setup.rule, store, words, recorder)
-    work = Work(setup.rule, setup.job.optimizer, trainer.rate, trainer.counts, trainer.compute, trainer.note)
+    trainer = Trainer(model, setup.x, setup.labels, job, rule, store, words, recorder)
+    work = Work(rule, job.optimizer, trainer.rate, trainer.counts, trainer.compute, trainer.note)
     words[s.STATE] = s.READY
     store.wake_parent()
     while True:
@@ -274,6 +280,13 @@ def _live(setup: Setup, store: s.Store, words: np.ndarray) -> None:
             )
         else:
             atomics.sleep_on(store.words, s.EVENT, seen, 0.5)
+
+
+def _told(setup: Setup, name: str) -> Any:
+    try:
+        return unpacked(setup.told[name])
+    except Exception as error:
+        raise Unreadable(f"the {name} cannot be read there: {_one_line(error)}") from error
 
 
 def _added(store: s.Store, work: Work, worker: int, running: set[int]) -> dict[int, Program]:
