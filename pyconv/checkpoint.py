@@ -23,6 +23,7 @@ from .documents import parse_json
 from .errors import CheckpointError, PyconvError, shown
 from .files import write_atomically
 from .nn import InputRange, Normalization, Sequential, from_config
+from .values import path as as_path
 
 FORMAT = "pyconv checkpoint"
 VERSION = 3
@@ -100,6 +101,7 @@ class Checkpoint:
         CheckpointError
             If the file is missing, truncated, damaged, not a pyconv checkpoint, or of another version.
         """
+        path = as_path(path, "path")
         try:
             with safe_open(os.fspath(path), framework="numpy") as file:
                 text = (file.metadata() or {}).get("pyconv")

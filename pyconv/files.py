@@ -9,6 +9,8 @@ import stat
 import threading
 from pathlib import Path
 
+from .values import path as as_path
+
 _LONG = 180  # bytes of a name to which a number can still be added
 
 _KINDS = {
@@ -53,13 +55,12 @@ def regular(path: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
+    InputError
+        If it is no name that a file can have.
     OSError
         If there is something that is not a regular file.
     """
-    try:
-        place = Path(os.path.realpath(path))
-    except ValueError as error:  # a null character
-        raise OSError(errno.EINVAL, f"no name of a file: {error}", os.fspath(path)) from None
+    place = Path(os.path.realpath(as_path(path, "path")))
     with contextlib.suppress(FileNotFoundError):
         mode = place.stat().st_mode
         if not stat.S_ISREG(mode):

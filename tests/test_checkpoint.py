@@ -156,7 +156,7 @@ def test_a_number_of_the_metadata_is_under_the_checksum(saved: tuple[nn.Sequenti
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"mean": [1.0]}, {"mean": [1.0, 2.0], "std": [1.0, 2.0]}, {"mean": [10**400], "std": [1]}]
+    "wrong", [{}, {"mean": [1.0]}, {"mean": [1.0, 2.0], "std": [1.0, 2.0]}, {"mean": [1e999], "std": [1]}]
 )
 def test_a_normalization_that_does_not_fit(saved: tuple[nn.Sequential, Path], wrong: dict[str, Any]) -> None:
     _edit(saved[1], lambda content: content["model"].update(normalization=wrong), sealed=True)

@@ -117,6 +117,13 @@ def test_damaged_results(tmp_path: Path, content: Any, words: str) -> None:
     refused(lambda: reporting.read_results([path]), words)
 
 
+def test_the_results_that_are_kept_are_whole() -> None:
+    results = sorted((Path(__file__).parent.parent / "bench" / "results").glob("**/*.json"))
+    assert len(results) > 10
+    for path in results:
+        assert reporting.experiment_sections(reporting.read_results([path]))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -15,7 +15,7 @@ import pytest
 import pyconv
 from pyconv import costmodel, nn
 from pyconv.checkpoint import Checkpoint
-from pyconv.errors import CheckpointError, PyconvError
+from pyconv.errors import CheckpointError, InputError, PyconvError
 from pyconv.files import write_atomically
 from pyconv.reporting import write
 
@@ -75,7 +75,7 @@ def test_a_models_error_is_pyconvs_own(tmp_path: Path) -> None:
         model().save(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="is a folder"):
         model().save(tmp_path)
-    with pytest.raises(OSError, match="no name of a file"):
+    with pytest.raises(InputError, match="cannot hold the character NUL"):
         write_atomically("a\0b", b"")
 
 

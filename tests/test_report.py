@@ -217,7 +217,7 @@ def test_the_highest_measured_peak_is_the_machines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not JSON"),
+        ("", "is not valid JSON"),
         ("[]", "holds no results"),
         ('{"records": 3}', "holds no results"),
         ('{"records": [], "format": 9}', "format 9"),

@@ -19,11 +19,11 @@ from ..backends import algorithms, backends
 from ..backends import get as get_backend
 from ..datasets.order import stratified_order
 from ..documents import read_json
-from ..errors import CheckpointError, DataError, InputError, unknown_name
+from ..errors import CheckpointError, DataError, InputError
 from ..files import write_atomically
 from ..shapes import ConvGeometry, conv_geometry
 from ..threads import usable_cpus
-from ..values import integer, real
+from ..values import choice, integer, real
 from ..values import path as as_path
 from .checks import not_negative
 from .fits import Fit, line, median_of
@@ -102,16 +102,13 @@ class Calibration:
         UnknownNameError
             If it was not measured.
         """
-        known = self.t_c.get(backend)
-        if not known:
-            raise unknown_name("calibrated backend", backend, self.t_c)
+        known = self.t_c[choice(backend, "calibrated backend", [name for name, found in self.t_c.items() if found])]
+        choice(algorithm, f"calibrated algorithm of backend {backend}", ("auto", *known))
         if algorithm == "auto":
             able = [fit for name, fit in known.items() if geometry is None or _stands_for(backend, name, geometry)]
             # On a busy machine a line may come out flat: an interval that reaches zero says nothing of the rate.
             sure = [fit for fit in able or known.values() if fit.low > 0]
             return min(sure or able or known.values(), key=lambda fit: fit.value)
-        if algorithm not in known:
-            raise unknown_name(f"calibrated algorithm of backend {backend}", algorithm, ("auto", *known))
         return known[algorithm]
 
     def save(self, path: str | Path) -> None:
@@ -167,7 +164,7 @@ class Calibration:
                 real(share, f"parallel_share.{name}", minimum=0, maximum=1)
             return made
         except DataError as error:
-            raise CheckpointError(str(error)) from None
+            raise CheckpointError(f"{error}; this is not a calibration, or a damaged one: calibrate again") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise CheckpointError(f"{path} is not a calibration of this version of pyconv: calibrate again") from None
 

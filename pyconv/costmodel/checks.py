@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from ..errors import InputError, shown
+from ..nn import Sequential
 from ..values import integer, real
+
+
+def _ordinary(value: Any, name: str) -> Any:
+    """`value` unless it is a fraction or a decimal number, which do not multiply with floats."""
+    if isinstance(value, (Fraction, Decimal)):
+        raise InputError(f"{name} must be a float, not {shown(value)}")
+    return value
+
+
+def network(model: Any) -> None:
+    """Refuse what is no network."""
+    if not isinstance(model, Sequential):
+        raise InputError(f"model must be a network, such as nn.build('fer'), not {shown(model)}")
 
 
 def counts(**values: int) -> None:
@@ -14,16 +33,16 @@ def counts(**values: int) -> None:
 def not_negative(**values: float) -> None:
     """Finite numbers of at least 0, or an `InputError` that names the argument."""
     for name, value in values.items():
-        real(value, name, minimum=0)
+        real(_ordinary(value, name), name, minimum=0)
 
 
 def positive(**values: float) -> None:
     """Finite numbers above 0, or an `InputError` that names the argument."""
     for name, value in values.items():
-        real(value, name, above=0)
+        real(_ordinary(value, name), name, above=0)
 
 
 def at_least_one(**values: float) -> None:
     """Numbers of at least 1, infinity among them, or an `InputError` that names the argument."""
     for name, value in values.items():
-        real(value, name, minimum=1, infinite=True)
+        real(_ordinary(value, name), name, minimum=1, infinite=True)

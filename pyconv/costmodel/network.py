@@ -14,7 +14,7 @@ from .. import nn, optim
 from ..backends import get as get_backend
 from ..shapes import ConvGeometry
 from .calibration import Calibration
-from .checks import counts
+from .checks import counts, network
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def workload(model: nn.Sequential) -> Workload:
     -------
     Workload
     """
+    network(model)
     shape: tuple[int, ...] = tuple(model.input_shape)
     flops = {True: 0, False: 0}
     calls = values = 0

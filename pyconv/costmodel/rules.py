@@ -22,8 +22,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import unknown_name
-from ..values import integer
+from ..values import choice, integer
 from .checks import at_least_one, counts, not_negative
 
 
@@ -144,8 +143,7 @@ def cost(update: str, *, workers: int, parameters: int, itemsize: int, t_s: floa
     InputError
         If a number is out of its range.
     """
-    if update not in RULES:
-        raise unknown_name("update rule", update, RULES)
+    choice(update, "update rule", RULES)
     counts(workers=workers, itemsize=itemsize)
     integer(parameters, "parameters", minimum=0)
     not_negative(t_s=t_s, t_b=t_b, t_u=t_u)

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackendUnavailable, InputError, install_line, unknown_name
-from ..values import integer
+from ..errors import BackendUnavailable, InputError, install_line, shown
+from ..values import choice, flag, integer, real
 from .checks import at_least_one, counts, not_negative, positive
 from .rules import EVERY
 
@@ -75,8 +75,8 @@ class Cluster:
         not_negative(**{name: getattr(self, name) for name in names})
         counts(workers_per_node=self.workers_per_node)
         at_least_one(straggler_factor=self.straggler_factor)
-        if not 0 <= self.straggler_share <= 1:
-            raise InputError(f"straggler_share must be between 0 and 1, not {self.straggler_share}")
+        real(self.straggler_share, "straggler_share", minimum=0, maximum=1)
+        flag(self.tree, "tree")
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,9 @@ def simulate(
     UnknownNameError
         If the update rule is not known.
     """
-    if update not in UPDATES:
-        raise unknown_name("update rule", update, UPDATES)
+    choice(update, "update rule", UPDATES)
+    if not isinstance(cluster, Cluster):
+        raise InputError(f"cluster must be a Cluster, not {shown(cluster)}")
     counts(workers=workers, steps=steps)
     counts(**{name: value for name, value in (("every", every), ("epoch", epoch)) if value is not None})
     for name, value in (("staleness", staleness), ("seed", seed)):

@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import as_array
 from ..errors import ShapeError
+from ..values import integer
 
 
 def stratified_order(labels: ArrayLike, *, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -36,7 +38,8 @@ def stratified_order(labels: ArrayLike, *, seed: int, epoch: int) -> NDArray[np.
     ----------
     Algorithm 4 of the paper: "shuffle so that every node's shard is representative".
     """
-    labels = np.asarray(labels)
+    labels = as_array(labels, "labels")
+    seed, epoch = integer(seed, "seed", minimum=0), integer(epoch, "epoch", minimum=0)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ShapeError(
             f"labels must be a one-dimensional array of integers, not {labels.dtype} of shape {labels.shape}"

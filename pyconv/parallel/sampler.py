@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..datasets.order import stratified_order
 from ..errors import InputError
 from ..threads import counted
+from ..values import integer
 
 
 def check_shares(examples: int, batch_size: int, workers: int, least: int) -> None:
@@ -122,8 +123,10 @@ class EpochOrder:
     def __init__(
         self, labels: ArrayLike, *, seed: int, epoch: int, workers: int, batch_size: int, least: int = 1
     ) -> None:
-        if workers < 1 or batch_size < 1:
-            raise InputError(f"workers and batch_size must be at least 1, not {workers} and {batch_size}")
+        workers, batch_size, least = (
+            integer(value, name, minimum=1)
+            for value, name in ((workers, "workers"), (batch_size, "batch_size"), (least, "least"))
+        )
         self.order = stratified_order(labels, seed=seed, epoch=epoch)
         if not len(self.order):
             raise InputError("there are no examples to train on: labels is empty")

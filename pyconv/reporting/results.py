@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..documents import read_json
-from ..errors import DataError, shown
+from ..errors import DataError, InputError, shown
 from ..records import Kind, check, duration, finite, measure, optional, share, size, table, text
+from ..values import path as as_path
 
 FORMAT = 1
 _NEEDED = ("experiment", "case", "operation", "column")
@@ -23,12 +26,14 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("best_accuracy", "target_accuracy"), optional(share)),
     **dict.fromkeys(("low", "high", "value"), finite),
     "staleness_mean": measure,
+    "images": optional(size),
     "x": size,
 }
 _MEASURED = ("median_s", "unavailable")
 _NEEDED_BY = {
     "table1": _MEASURED,
-    **dict.fromkeys(("fig1", "fig2", "fig3", "fig4"), (*_MEASURED, "x")),
+    **dict.fromkeys(("fig1", "fig2", "fig4"), (*_MEASURED, "x")),
+    "fig3": _MEASURED,
     "update_rules": ("median_s", "x", "to_target_s", "best_accuracy", "images_per_s", "staleness_mean",
                      "target_accuracy"),
     "simulation": ("median_s", "x", "bends_at"),
@@ -36,6 +41,12 @@ _NEEDED_BY = {
     "constants": ("value", "unit", "points"),
 }  # fmt: skip
 """What a report reads, by experiment."""
+
+_NEEDED_OF_MEASURED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("table1", "fig1", "fig2", "fig4"), ("q1_s", "q3_s")),
+    "fig3": ("q1_s", "q3_s", "images"),
+}
+"""And of what could run."""
 
 _ABOUT: dict[str, Kind] = {"machine": optional(table), "versions": optional(table), "peak": optional(table)}
 _PEAK: dict[str, Kind] = {"gflops": measure, "source": text}
@@ -101,7 +112,9 @@ def read_results(paths: Iterable[str | Path]) -> Results:
     about: dict[str, dict[str, Any]] = {"machine": {}, "versions": {}, "peak": {}}
     elsewhere: dict[str, None] = {}
     machines: dict[str, dict[str, Any]] = {}
-    for path in map(Path, paths):
+    if isinstance(paths, (str, bytes, np.ndarray, Mapping)) or not isinstance(paths, Iterable):
+        raise InputError(f"paths must be a list of files, not {shown(paths)}")
+    for path in [as_path(path, "every one of paths") for path in paths]:
         content = _read(path)
         for key in ("machine", "versions"):
             about[key] = about[key] or content.get(key) or {}
@@ -139,8 +152,9 @@ def _read(path: Path) -> dict[str, Any]:
     for number, record in enumerate(content["records"]):
         where = f"{path}, record {number}"
         check(record, where, _KINDS, needed=_NEEDED)
-        measured = ("q1_s", "q3_s") if record.get("median_s") is not None else ()
-        check(record, where, {}, needed=(*_NEEDED_BY.get(record["experiment"], ()), *measured))
+        measured = {} if record.get("median_s") is None else _NEEDED_OF_MEASURED
+        needed = [name for names in (_NEEDED_BY, measured) for name in names.get(record["experiment"], ())]
+        check(record, where, {}, needed=needed)
     return content
 
 

@@ -16,6 +16,8 @@ from ..errors import DataError, InputError, PyconvError
 from ..loop import read_config
 from ..loop.folder import METRICS, MODEL
 from ..loop.metrics import check_line
+from ..values import flag
+from ..values import path as as_path
 from . import run_pictures
 from .page import Picture, Section, Table
 from .scores import Scores, scores
@@ -116,7 +118,8 @@ def read_run(folder: str | Path, *, evaluate: bool = True) -> Run:
     DataError
         If no epoch was finished or ``metrics.jsonl`` is damaged.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
+    evaluate = flag(evaluate, "evaluate")
     config = read_config(folder)
     history = _history(folder / METRICS)
     found, note = None, "not asked for"

@@ -287,7 +287,10 @@ def _training(folder: Path) -> dict[str, Call]:
 
 def table(folder: Path) -> dict[str, Call]:
     """Every call, by name; files that they read and write are in `folder`."""
-    return {**_ops(), **_networks(folder), **_optimisers(), **_data(folder), **_training(folder)}
+    from . import more_calls
+
+    more = {name: Call(*parts) for name, parts in more_calls.table(folder).items()}
+    return {**_ops(), **_networks(folder), **_optimisers(), **_data(folder), **_training(folder), **more}
 
 
 def change(call: Call, rng: random.Random) -> tuple[Arguments, list[str]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pyconv.errors import CheckpointError, InputError
 from pyconv.files import write_atomically
-from pyconv.values import choice, integer
+from pyconv.values import choice, flag, integer
 
 from ..layer import Shape, in_layer
 from .graph import Graph, library
@@ -61,7 +61,7 @@ def to_bytes(model: Sequential, *, layout: str = "NCHW", opset: int = DEFAULT_OP
     onnx = library()
     newest = onnx.defs.onnx_opset_version()
     opset = integer(opset, "opset", minimum=OLDEST_OPSET, maximum=newest)
-    layout = choice(layout, "layout", LAYOUTS)
+    layout, softmax = choice(layout, "layout", LAYOUTS), flag(softmax, "softmax")
     graph = Graph(INPUT)
     if len(model.input_shape) == 3 and layout == "NHWC":
         graph.add("Transpose", "to_nchw", perm=[0, 3, 1, 2])
