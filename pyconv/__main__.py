@@ -13,7 +13,7 @@ COMMANDS = {
     "train": "train a network on images, or continue a run",
     "predict": "print what a trained network sees in image files",
     "export": "write a trained network as an ONNX file",
-    "report": "the paper's tables and figures from benchmark results, or a comparison of runs",
+    "report": "make the paper's tables and figures from results, or compare runs",
     "info": "print what pyconv finds on this machine, and why anything is missing",
 }
 

@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   python -m pyconv.export runs/2026-01-31-120000 face.onnx
   python -m pyconv.export model.safetensors face.onnx --layout NHWC --softmax
 
-exit status: 0 done; 1 the file cannot be written; 2 the arguments or the model are wrong
+exit status: 0 done; 1 the file cannot be written; 2 an argument or the model is wrong
 """
 
 

@@ -580,7 +580,7 @@ def spoil(path: Path, how: str) -> None:
     if how == "truncated":
         checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     elif how == "version":
-        checkpoint.write_bytes(checkpoint.read_bytes().replace(b'\\"version\\": 2', b'\\"version\\": 9'))
+        checkpoint.write_bytes(checkpoint.read_bytes().replace(b'\\"version\\": 3', b'\\"version\\": 9'))
     elif how == "foreign":
         shutil.copy(path / "model.safetensors", checkpoint)
     elif how == "config":
