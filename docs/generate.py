@@ -18,7 +18,7 @@ import pyconv
 from pyconv.reporting import Picture, Section, Table, experiment_sections, read_results, write
 from pyconv.reporting.page import markdown_table
 
-COMMANDS = ("train", "predict", "export", "info", "report")
+COMMANDS = ("train", "sweep", "predict", "export", "info", "report")
 RESULTS = Path(__file__).parent.parent / "bench" / "results"
 
 #: Sections of the report that pages show, by the experiment that each is of.

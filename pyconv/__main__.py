@@ -11,6 +11,7 @@ from .errors import unknown_name
 
 COMMANDS = {
     "train": "train a network on images, or continue a run",
+    "sweep": "train under several update rules and seeds, and compare them",
     "predict": "print what a trained network sees in image files",
     "export": "write a trained network as an ONNX file",
     "report": "make the paper's tables and figures from results, or compare runs",

@@ -4,6 +4,7 @@ from .experiments import experiment_sections
 from .page import Picture, Section, Table, write
 from .results import Results, read_results
 from .runs import Run, read_run, run_sections, summary
+from .sweeps import sweep_sections, sweep_table
 
 __all__ = [
     "Picture",
@@ -16,5 +17,7 @@ __all__ = [
     "read_run",
     "run_sections",
     "summary",
+    "sweep_sections",
+    "sweep_table",
     "write",
 ]
