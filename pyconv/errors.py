@@ -13,9 +13,18 @@ from typing import Any
 
 
 class PyconvError(Exception):
-    """Base class of every error that pyconv raises on purpose."""
+    """Base class of every error that pyconv raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        One line; a newline or the like, as the name of a file may have, is written with its escape.
+    """
 
     exit_status = 1
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message)))
 
 
 class InputError(PyconvError, ValueError):
@@ -76,6 +85,13 @@ def install_line(extra: str) -> str:
     return f"pip install '.[{extra}]' in pyconv's source folder"
 
 
+def printable(text: str) -> str:
+    """`text` with the escapes of what cannot be printed: newlines, control characters, bytes that are no text."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def is_text(name: str) -> bool:
     """Whether a name can be written as UTF-8; one from a file system may hold bytes that are no text."""
     try:
@@ -120,7 +136,7 @@ def shown(value: object) -> str:
     except Exception:  # a class may do anything when it is asked for its words
         text = f"an object of type {type(value).__name__}"
     text = text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
-    return text if text.isprintable() else ascii(text)[1:-1]
+    return printable(text)
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:

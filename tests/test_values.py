@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -201,3 +202,10 @@ def test_a_value_that_cannot_be_written_is_named_by_its_type() -> None:
 
     assert "Silent" in shown(Silent())
     assert len(shown(["x" * 1000] * 1000)) < 150
+
+
+def test_an_error_is_one_line_whatever_it_names() -> None:
+    error = InputError("two\nlines\x1b[31m\udcff: é")
+    assert str(error) == "two\\nlines\\x1b[31m\\udcff: é"
+    copied = pickle.loads(pickle.dumps(error))
+    assert (type(copied), str(copied)) == (InputError, str(error))
