@@ -130,7 +130,7 @@ def _shared_memory() -> str:
     try:
         status = os.statvfs("/dev/shm")
     except OSError:
-        return "no /dev/shm: training with several workers is not possible"
+        return "no /dev/shm: workers share anonymous memory"
     gib = status.f_frsize / 2**30
     return f"/dev/shm, {status.f_bavail * gib:.2f} GiB free of {status.f_blocks * gib:.2f}"
 

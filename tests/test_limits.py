@@ -248,3 +248,38 @@ def test_openblas_without_its_threads_is_no_interruption(
         interrupts._leave(2, None)
     assert end.value.code == status
     assert ("limit of 7 processes and threads is reached" in capsys.readouterr().err) == (left == 0)
+
+
+READ_ONLY = "mount -t tmpfs -o ro none /dev/shm"
+
+
+def test_workers_need_no_dev_shm() -> None:
+    """Where it is read-only, as in some containers, the kernel's own anonymous files serve."""
+    probe = subprocess.run(["unshare", "-rm", "sh", "-c", READ_ONLY], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("this machine does not let a user mount")
+    program = "from parallel_runs import *; print(sum(train(job(workers=2, epochs=1)).images))"
+    script = f"{READ_ONLY} && exec {sys.executable} -c '{program}'"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        capture_output=True, text=True, timeout=60, env=environment, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "240\n", "")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOENT])
+def test_memory_without_the_folder(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(path: Path, flags: int, mode: int = 0o777) -> int:
+        if path == memory.FOLDER:
+            raise OSError(number, "planted")
+        return opened(path, flags, mode)
+
+    opened = os.open
+    monkeypatch.setattr(os, "open", refuse)
+    assert memory.Segment(100, "a test").array((100,), "u1").sum() == 0
+
+
+def test_a_working_folder_that_is_gone() -> None:
+    done = limited(DESCRIPTORS, 'gone=$(mktemp -d) && cd "$gone" && rmdir "$gone"')
+    assert "the folder that the program runs in no longer exists: change to one that does" in done.stdout

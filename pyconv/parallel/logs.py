@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import queue
 import sys
+import threading
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
@@ -76,17 +77,18 @@ class WorkerLog(MultiProcessingHandler):
 
     def __init__(self, worker: int) -> None:
         receiver, self.sender = multiprocessing.get_context("spawn").Pipe(duplex=False)
-        self._pipe = PipeQueue(receiver)
-        super().__init__(f"pyconv-log-{worker}", sub_handler=_Relay())
-
-    @property
-    def queue(self) -> PipeQueue:
-        """What the handler's thread reads from."""
-        return self._pipe
-
-    @queue.setter
-    def queue(self, value: Any) -> None:
-        value.close()  # the queue that the base class makes is never used
+        # As the base class begins, but with a pipe: its own queue needs semaphores, and those a /dev/shm to write to.
+        logging.Handler.__init__(self)
+        self.sub_handler = _Relay()
+        self.queue = PipeQueue(receiver)
+        self._is_closed = False
+        self._receive_thread = threading.Thread(target=self._receive, name=f"pyconv-log-{worker}", daemon=True)
+        try:
+            self._receive_thread.start()
+        except RuntimeError:  # there is no thread to be had
+            receiver.close()
+            self.sender.close()
+            raise
 
     def close(self) -> None:
         """Do nothing: ``logging.config.dictConfig`` closes every handler there is, and workers go on."""

@@ -35,10 +35,12 @@ class SharedMemoryError(PyconvError, MemoryError):
 
 
 def free_bytes() -> int | None:
-    """Bytes that ``/dev/shm`` has left for this user, or None where there is no such folder."""
+    """Bytes that ``/dev/shm`` has left for this user, or None where there is no such folder or it is read-only."""
     try:
         status = os.statvfs(FOLDER)
     except OSError:
+        return None
+    if status.f_flag & os.ST_RDONLY:
         return None
     return status.f_bavail * status.f_frsize
 
@@ -77,15 +79,19 @@ def _check_room(size: int, purpose: str) -> None:
             raise SharedMemoryError(f"{_needed(purpose, size)}, and {numbers}, or {fewer}")
 
 
+# Not there, not a tmpfs, not to be written to, or a kernel that cannot: the kernel's own anonymous files do the same
+# without the folder.
+_FOLDER_UNUSABLE = (errno.ENOENT, errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOTDIR, errno.EACCES,
+                    errno.EPERM, errno.EROFS)  # fmt: skip
+
+
 def _unnamed_file() -> int:
     """Descriptor of a new file in memory that has no name anywhere."""
     flags = os.O_RDWR | os.O_CLOEXEC
     try:
         return os.open(FOLDER, flags | os.O_TMPFILE, 0o600)
     except OSError as error:
-        # Not there, not a tmpfs, or a kernel that cannot: the kernel's own anonymous files do the same without
-        # the folder.
-        if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOTDIR):
+        if error.errno not in _FOLDER_UNUSABLE:
             raise
         return os.memfd_create("pyconv", os.MFD_CLOEXEC)
 

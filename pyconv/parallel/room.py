@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 from .. import limits
 from ..errors import InputError
@@ -46,6 +47,10 @@ def check_room(workers: int, threads: int, own_threads: int) -> None:
         )
     if not workers:
         return
+    try:
+        Path.cwd()
+    except FileNotFoundError:  # worker processes begin in it
+        raise InputError("the folder that the program runs in no longer exists: change to one that does") from None
     needed = _DESCRIPTORS + _WORKERS_DESCRIPTORS * workers
     open_files = limits.descriptors(needed)
     if open_files is not None and open_files.left < needed:
