@@ -53,7 +53,7 @@ def test_a_source_distribution_holds_every_file_and_nothing_else(monkeypatch: py
 def test_messages_and_pages_install_from_the_source() -> None:
     """An index has another project called pyconv."""
     assert PROJECT["name"] not in ("pyconv", "")
-    theirs = re.compile(r"""pip install(\s+-\S+)*\s+['"]?pyconv(?![-\w])|['"`]pyconv\[""")
+    theirs = re.compile(r"""pip install(\s+-\S+)*\s+['"]?pyconv(-parallel)?(?![-\w])|['"`]pyconv(-parallel)?\[""")
     wrong = [str(path.relative_to(ROOT)) for path in TEXTS if theirs.search(path.read_text("utf-8", "replace"))]
     assert [path for path in wrong if path != "tests/test_packaging.py"] == []
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyconv import optim
-from pyconv.errors import InputError
+from pyconv.errors import InputError, install_line
 from pyconv.parallel.parcel import Parcel, parcel
 
 PROGRAM = """
@@ -65,7 +65,7 @@ def test_a_rule_reaches_the_workers_from_everywhere(way: str, tmp_path: Path) ->
         (tmp_path / "script.py").write_text(PROGRAM)
         assert run(str(tmp_path / "script.py"), "without") == "images: 40\n"
         return
-    pytest.importorskip("cloudpickle", reason="cloudpickle is not installed: pip install 'pyconv-parallel[notebook]'")
+    pytest.importorskip("cloudpickle", reason=f"cloudpickle is not installed: {install_line('notebook')}")
     assert (run("-c", PROGRAM) if way == "-c" else run("-", source=PROGRAM)) == "images: 40\n"
 
 

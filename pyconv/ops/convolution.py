@@ -72,7 +72,8 @@ def conv2d(
 
     Notes
     -----
-    "auto" may take Winograd's algorithm for 3 × 3 kernels of stride 1. In float32, with unit-variance images and
+    "auto" may take Winograd's algorithm for 3 × 3 kernels of stride 1, and along rows for kernels 3 wide and wider. In
+    float32, with unit-variance images and
     filters of up to 512 channels, no number of its result is off by more than 2e-5 of their root mean square; "direct"
     has only the rounding of the sum itself.
 
