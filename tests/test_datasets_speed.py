@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyconv import train
-from pyconv.datasets import at_once, faces, fer2013
+from pyconv.datasets import at_once, faces, fer2013, load
 from pyconv.errors import DataError
 
 SIDE = fer2013.SIDE
@@ -104,10 +104,11 @@ def test_the_first_of_several_faults_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("\n".join(lines))
     for row, word in ((21, "label '9'"), (31, "pixel 2 is '300'"), (71, "3 fields where the header names 2")):
         with pytest.raises(DataError, match=f"row {row}: {word}"):
-            fer2013.read(tmp_path / "train.csv")
+            load(tmp_path / "train.csv")
         lines[row - 1] = lines[1]
         (tmp_path / "train.csv").write_text("\n".join(lines))
-    assert len(fer2013.read(tmp_path / "train.csv").train.y) == 80
+    found = load(tmp_path / "train.csv")
+    assert len(found.train.y) + len(found.validation.y) == 80
 
 
 def test_the_first_line_says_what_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,8 @@ def model() -> nn.Sequential:
 
 
 def fit(net: nn.Sequential, out: Path | None = None, **settings: Any) -> list[dict[str, Any]]:
-    usual = {"epochs": 3, "batch_size": 8, "optimizer": optim.SGD(0.2), "progress": "off", "validation": data(1)}
+    usual = {"epochs": 3, "batch_size": 8, "optimizer": optim.SGD(0.2), "schedule": optim.schedule("constant"),
+             "progress": "off", "validation": data(1)}  # fmt: skip
     return pyconv.fit(net, *data(), out=out, **{**usual, **settings})
 
 
