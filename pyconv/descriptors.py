@@ -10,6 +10,8 @@ import contextlib
 import io
 import os
 import sys
+import threading
+from collections.abc import Iterator
 
 STANDARD = (0, 1, 2)
 
@@ -41,3 +43,29 @@ def silence(number: int) -> None:
         if null != number:
             os.dup2(null, number)
             os.close(null)
+
+
+_lock = threading.Lock()
+_inside = 0
+_kept: int | None = None
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Within it, in any thread, nothing reaches standard error: for C libraries that print what is raised anyway."""
+    global _inside, _kept
+    with _lock:
+        if not _inside:
+            with contextlib.suppress(OSError):  # closed, or no descriptor left
+                _kept = os.dup(2)
+                silence(2)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside and _kept is not None:
+                os.dup2(_kept, 2)
+                os.close(_kept)
+                _kept = None

@@ -243,3 +243,34 @@ def test_nothing_but_pyconvs_own_lines_on_the_terminal(tmp_path: Path, gray: np.
     )
     assert done.stdout == "(5, 6, 5, 1)\n", done.stderr
     assert done.stderr == ""
+
+
+def test_a_damaged_tiff_says_one_line_only(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    steps = np.add.outer(np.arange(99), np.arange(99)).astype(np.uint8)
+    Image.fromarray(steps).save(tmp_path / "a.tif", compression="tiff_lzw")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[8:400] = bytes(255 for _ in range(392))  # libtiff prints its own lines about these
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.tif: cannot be read as an image"):
+        datasets.read_image(tmp_path / "a.tif")
+    assert capfd.readouterr().err == ""
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"
+
+
+def test_damaged_tags_do_not_keep_a_picture_from_being_read(tmp_path: Path, colour: np.ndarray) -> None:
+    tags = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\xff\xff\xff\xff\0\6"  # cut short
+    Image.fromarray(colour).save(tmp_path / "a.jpg", exif=tags)
+    Image.fromarray(colour).save(tmp_path / "b.jpg")
+    np.testing.assert_array_equal(datasets.read_image(tmp_path / "a.jpg"), datasets.read_image(tmp_path / "b.jpg"))
+
+
+def test_what_pillow_logs_is_not_printed(tmp_path: Path, gray: np.ndarray) -> None:
+    data = bytearray(tiff(gray, 1))
+    data[data.index(struct.pack("<HHII", 277, 4, 1, 1)) + 8] = 200  # samples of each pixel
+    (tmp_path / "a.tif").write_bytes(data)
+    script = "import sys; from pyconv import datasets; datasets.read_image(sys.argv[1])"
+    command = [sys.executable, "-c", script, tmp_path / "a.tif"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "More samples per pixel" not in done.stderr
+    assert "DataError" in done.stderr.splitlines()[-1]

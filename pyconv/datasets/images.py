@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import stat
 import threading
 import warnings
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..descriptors import hushed
 from ..errors import DataError, InputError, shown
 from ..values import integer, sequence
 from ..values import path as as_path
@@ -109,10 +111,15 @@ def _shape(path: Path, shape: Any) -> tuple[int, int, int]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Pillow's warnings about odd files off the terminal; around all threads that decode, not inside them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Keep Pillow's remarks about odd files off the terminal; around all threads that decode, not inside them."""
+    log, handler = logging.getLogger("PIL"), logging.NullHandler()  # else what it logs is printed where nobody listens
+    log.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.removeHandler(handler)
 
 
 def decode(path: Path, shape: tuple[int, ...] | None = None) -> Picture:
@@ -127,7 +134,8 @@ def decode(path: Path, shape: tuple[int, ...] | None = None) -> Picture:
     try:
         with Image.open(path, formats=tuple(FORMATS)) as opened:
             _check(opened, path)
-            with _large if opened.width * opened.height > _LARGE else nullcontext():
+            alone = _large if opened.width * opened.height > _LARGE else nullcontext()
+            with alone, hushed() if opened.format == "TIFF" else nullcontext():  # libtiff prints what it meets
                 return _decoded(opened, shape)
     except DataError:
         raise
@@ -173,7 +181,12 @@ def _decoded(opened: Image.Image, shape: tuple[int, ...] | None) -> Picture:
     inverted = opened.mode.startswith("I;16") and _is_white_zero(opened)
     # How far a gray picture's channels lie apart in formats that store it in colours: in lossy WebP, by rounding.
     apart = {"WEBP": 1}.get(opened.format or "", 0 if opened.mode in _PALETTES else None)
-    image = _bytes(ImageOps.exif_transpose(opened), gray, inverted)
+    opened.load()
+    try:
+        upright = ImageOps.exif_transpose(opened)
+    except Exception:  # the tags beside the picture are damaged, not the picture
+        upright = opened
+    image = _bytes(upright, gray, inverted)
     either = False
     if apart is not None and image.mode == "RGB":
         red, green, blue = np.moveaxis(np.asarray(image, np.int16), -1, 0)
