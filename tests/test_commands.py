@@ -607,7 +607,7 @@ def spoil(path: Path, how: str) -> None:
         ("foreign", "last.safetensors: not a checkpoint of pyconv"),
         ("config", "config.toml: is not valid TOML"),
         ("format", "settings of format 2, this pyconv reads 1"),
-        ("section", "config.toml: lacks optimizer"),
+        ("section", "config.toml: lacks optimizer; put the file back as it was"),
         ("model", "another model"),
         ("arrays", "begun from Python with arrays"),
     ],
@@ -797,7 +797,7 @@ def test_predict_from_a_run_without_a_model_file(
     ("arguments", "message"),
     [
         (["PLACE/none", "PLACE/first.png"], "none"),
-        (["caf\udce9", "PLACE/first.png"], r"'caf\udce9': the name of the model must be UTF-8 text"),
+        (["caf\udce9", "PLACE/first.png"], r"'caf\udce9': the name is not UTF-8 text"),
         (["PLACE", "PLACE/first.png"], "neither model.safetensors nor a checkpoint"),
         (["PLACE/file", "PLACE/first.png"], "file"),
         (["PLACE/run", "PLACE/none.png"], "none.png"),

@@ -169,7 +169,7 @@ def read(path: Path, options: Options) -> Source:
             if damage is not None:
                 raise DataError(f"{path}: not a whole NumPy archive: {damage}; {_AGAIN}")
             opened = np.load(path, allow_pickle=False)
-        except DataError:
+        except (DataError, OSError):
             raise
         except Exception:
             raise DataError(f"{path}: not a whole NumPy archive: corrupt or truncated; {_AGAIN}") from None

@@ -164,11 +164,14 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(
             f"{folder}: no run to continue here, there is no {CONFIG}; give the folder that a run printed at its start"
         )
-    config = read_toml(path)
-    if config.get("format") != CONFIG_FORMAT:
-        raise DataError(f"{path}: settings of format {shown(config.get('format'))}, this pyconv reads {CONFIG_FORMAT}")
-    check_settings(config, str(path))
-    return config
+    try:
+        config = read_toml(path)
+        if config.get("format") == CONFIG_FORMAT:
+            check_settings(config, str(path))
+            return config
+    except DataError as error:
+        raise DataError(f"{error}; put the file back as it was") from None
+    raise DataError(f"{path}: settings of format {shown(config.get('format'))}, this pyconv reads {CONFIG_FORMAT}")
 
 
 def write_test(folder: str | os.PathLike[str], loss: float, accuracy: float, images: int) -> None:
