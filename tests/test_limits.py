@@ -202,6 +202,21 @@ def test_a_real_control_group(small_group: Path) -> None:
     assert "for a test, 400.0 MB of shared memory are needed, and the control group's limit of 300.0 MB" in done.stderr
 
 
+def test_where_memory_runs_out_a_worker_goes_first() -> None:
+    own = Path("/proc/self/oom_score_adj")
+    if not own.exists():
+        pytest.skip("this kernel takes no wishes for whom to end")
+    before, scores = own.read_text(), []
+
+    def look(engine: ParameterServer, count: int) -> None:
+        if count == 2:
+            scores.extend(Path(f"/proc/{pid}/oom_score_adj").read_text() for pid in engine.worker_pids())
+
+    train(job(workers=2, epochs=1), each=look)
+    assert scores == ["1000\n", "1000\n"]
+    assert own.read_text() == before
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [

@@ -6,6 +6,7 @@ It is a thread, so that it also watches while the parent's main thread validates
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -49,6 +50,9 @@ ATTEMPTS = 3  # deaths of a worker that has not finished a mini-batch in between
 
 #: What numerical libraries read when they are loaded, for how many threads they start.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+_starting = threading.Lock()  # one of several runs of this process: they set the variables for all of it
 
 
 @dataclass
@@ -396,6 +400,10 @@ class Supervisor:
     # ---- processes --------------------------------------------------------------------------------
 
     def _start_many(self, indices: list[int], attempts: int = 0) -> None:
+        with _starting:
+            self._start_with_variables(indices, attempts)
+
+    def _start_with_variables(self, indices: list[int], attempts: int) -> None:
         context = multiprocessing.get_context("spawn")
         before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(self._threads)))
@@ -417,6 +425,7 @@ class Supervisor:
                     log.end()
                     raise
                 log.sender.close()
+                _go_first(process.pid)
                 self._members[index] = Member(
                     process, log, time.monotonic(), batches=int(words[s.BATCHES]), attempts=attempts
                 )
@@ -435,6 +444,12 @@ def _stacks(last_words: Segment) -> str:
     """What the interpreter of a killed worker wrote: the stacks of its threads, without the list of its modules."""
     text = last_words.array((LAST_WORDS,), np.uint8).tobytes().partition(b"\0")[0].decode(errors="replace")
     return text.partition("\nExtension modules:")[0].rstrip()
+
+
+def _go_first(pid: int | None) -> None:
+    """Where memory runs out, have the kernel end this process before the parent, who can say what has happened."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("1000")  # whatever the parent holds beside it
 
 
 def _kill(member: Member) -> None:

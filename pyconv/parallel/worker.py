@@ -13,7 +13,6 @@ import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -214,8 +213,6 @@ def main(setup: Setup) -> None:
     atomics.die_with_parent()
     if os.getppid() != setup.parent:  # it died before the kernel was asked
         os._exit(EXIT_FAILED)
-    with contextlib.suppress(OSError):  # where memory runs out a worker goes first, and the parent says so
-        Path("/proc/self/oom_score_adj").write_text("500")
     with contextlib.suppress(OSError, ValueError, AttributeError):
         faulthandler.enable(setup.last_words)  # the parent logs it, with the worker's number
     send_logs(setup.index, setup.log, setup.log_level)
