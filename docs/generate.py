@@ -15,6 +15,7 @@ import numpy as np
 import scipy_tables
 
 import pyconv
+from pyconv.plotting import own_style
 from pyconv.reporting import Picture, Section, Table, experiment_sections, read_results, write
 from pyconv.reporting.page import markdown_table
 
@@ -58,7 +59,8 @@ def _markdown(section: Section, folder: Path, machine: str) -> str:
         if isinstance(block, Table):
             lines += markdown_table(block)
         elif isinstance(block, Picture):
-            block.figure.savefig(folder / f"{block.name}.png", dpi=150)
+            with own_style():
+                block.draw().savefig(folder / f"{block.name}.png", dpi=150)
         else:
             lines += [block, ""]
     return "\n".join([*lines, machine, ""])

@@ -15,6 +15,7 @@ from PIL import Image
 
 from pyconv import nn, train
 from pyconv.errors import Interrupted, PyconvError
+from pyconv.reporting import Picture, Section, drawing
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if not {"_build", "generated"} & set(page.parts))
@@ -212,3 +213,14 @@ def test_tutorials_import_nothing_that_their_downloads_lack(monkeypatch: pytest.
         named = set(re.findall(r"\bmy_\w+\.py\b", script.read_text(encoding="utf-8")))
         assert named <= carried, script.name
     monkeypatch.delitem(sys.modules, "downloads")
+
+
+def test_a_pages_part_has_its_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    import generate
+
+    picture = Picture("bars", lambda: drawing.figure()[0], "Bars.")
+    text = generate._markdown(Section("A part", ["Words.", picture]), tmp_path, "Measured here.")
+    assert text == "Words.\n\nMeasured here.\n"
+    assert Image.open(tmp_path / "bars.png").size[0] > 100
+    monkeypatch.delitem(sys.modules, "generate")
