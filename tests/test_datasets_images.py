@@ -258,11 +258,30 @@ def test_a_damaged_tiff_says_one_line_only(tmp_path: Path, capfd: pytest.Capture
     assert capfd.readouterr().err == "after"
 
 
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
+def test_a_cameras_rotation_tag_is_obeyed(tmp_path: Path, gray: np.ndarray, turn: int, name: str) -> None:
+    image = Image.fromarray(gray)
+    tags = image.getexif()
+    tags[0x0112] = turn
+    image.save(tmp_path / name, exif=tags, **({"lossless": True} if "webp" in name else {}))
+    half = gray[::-1, ::-1]
+    upright = {2: gray[:, ::-1], 3: half, 4: gray[::-1], 5: gray.T, 6: np.rot90(gray, -1), 7: half.T, 8: np.rot90(gray)}
+    np.testing.assert_array_equal(datasets.read_image(tmp_path / name)[..., 0], upright.get(turn, gray))
+
+
 def test_damaged_tags_do_not_keep_a_picture_from_being_read(tmp_path: Path, colour: np.ndarray) -> None:
-    tags = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\xff\xff\xff\xff\0\6"  # cut short
-    Image.fromarray(colour).save(tmp_path / "a.jpg", exif=tags)
-    Image.fromarray(colour).save(tmp_path / "b.jpg")
-    np.testing.assert_array_equal(datasets.read_image(tmp_path / "a.jpg"), datasets.read_image(tmp_path / "b.jpg"))
+    image = Image.fromarray(colour)
+    tags = image.getexif()
+    tags[0x0112] = 6
+    tags[0x010E] = "description"
+    damaged = tags.tobytes().replace(b"\x01\x0e", b"\x01\x02")  # text where a number belongs
+    image.save(tmp_path / "a.jpg", exif=damaged)
+    image.save(tmp_path / "b.jpg")
+    upright = np.rot90(datasets.read_image(tmp_path / "b.jpg"), -1)
+    np.testing.assert_array_equal(datasets.read_image(tmp_path / "a.jpg"), upright)
+    image.save(tmp_path / "c.jpg", exif=damaged[:20])
+    np.testing.assert_array_equal(datasets.read_image(tmp_path / "c.jpg"), datasets.read_image(tmp_path / "b.jpg"))
 
 
 def test_what_pillow_logs_is_not_printed(tmp_path: Path, gray: np.ndarray) -> None:

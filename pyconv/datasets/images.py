@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..descriptors import hushed
 from ..errors import DataError, InputError, shown
@@ -39,6 +39,12 @@ _SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes
 _GRAY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I")
 _PALETTES = ("P", "PA")
 _LARGE = 1 << 24  # such images are decoded one at a time, or as many threads would need as many times the memory
+_ORIENTATION = 0x0112  # tag of EXIF; what brings a picture upright, by its value
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # tags of TIFF
 _large = threading.Lock()
 
@@ -132,7 +138,8 @@ def decode(path: Path, shape: tuple[int, ...] | None = None) -> Picture:
     if not status.st_size:
         raise DataError(f"{path}: the file is empty; remove or replace it")
     try:
-        with Image.open(path, formats=tuple(FORMATS)) as opened:
+        # Not by the path: Pillow would map an uncompressed TIFF with a camera's tag in the wrong width.
+        with path.open("rb") as stream, Image.open(stream, formats=tuple(FORMATS)) as opened:
             _check(opened, path)
             alone = _large if opened.width * opened.height > _LARGE else nullcontext()
             with alone, hushed() if opened.format == "TIFF" else nullcontext():  # libtiff prints what it meets
@@ -182,11 +189,7 @@ def _decoded(opened: Image.Image, shape: tuple[int, ...] | None) -> Picture:
     # How far a gray picture's channels lie apart in formats that store it in colours: in lossy WebP, by rounding.
     apart = {"WEBP": 1}.get(opened.format or "", 0 if opened.mode in _PALETTES else None)
     opened.load()
-    try:
-        upright = ImageOps.exif_transpose(opened)
-    except Exception:  # the tags beside the picture are damaged, not the picture
-        upright = opened
-    image = _bytes(upright, gray, inverted)
+    image = _bytes(_upright(opened), gray, inverted)
     either = False
     if apart is not None and image.mode == "RGB":
         red, green, blue = np.moveaxis(np.asarray(image, np.int16), -1, 0)
@@ -203,6 +206,18 @@ def _decoded(opened: Image.Image, shape: tuple[int, ...] | None) -> Picture:
     pixels = np.asarray(image)
     pixels = np.array(pixels if pixels.ndim == 3 else pixels[..., None], np.uint8, order="C")
     return Picture(pixels, height, width, channels, either, _holds_more(opened))
+
+
+def _upright(opened: Image.Image) -> Image.Image:
+    """Turn a picture as the camera's tag says; of TIFF, Pillow has done so by now.
+
+    ImageOps.exif_transpose raises where any other of the tags is damaged, for it writes them all anew.
+    """
+    try:
+        turn = _TURNS.get(opened.getexif().get(_ORIENTATION, 1))
+    except Exception:  # the tags are damaged, not the picture
+        turn = None
+    return opened if turn is None else opened.transpose(turn)
 
 
 def _is_white_zero(opened: Image.Image) -> bool:
