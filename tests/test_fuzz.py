@@ -31,8 +31,10 @@ def test_the_judge_complains_of_what_is_not_pyconvs() -> None:
 
     assert cases.judge(cases.Case("", lambda: None)) is None
     assert cases.judge(fail(InputError("x must be an integer, not 3.5"))) is None
-    for error in (TypeError("x"), InputError("two\nlines"), InputError("x" * 1000), MemoryError(), SystemExit(3)):
+    for error in (TypeError("x"), InputError("x" * 1000), InputError(""), MemoryError(), SystemExit(3)):
         assert cases.judge(fail(error)) is not None
+    with pytest.raises(cases.Complaint, match="not one line"):
+        cases.check_message("two\nlines")
 
 
 def test_a_child_that_dies_or_hangs_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
