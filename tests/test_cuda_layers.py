@@ -50,6 +50,22 @@ def test_pooling(device: str, case: tuple, seed: int, dtype: str, order: str) ->
 
 
 @on_every_device
+@in_both_dtypes
+def test_the_mean_of_a_large_window(device: str, dtype: str) -> None:
+    x = np.full((1, 900, 1000, 2), 0.1, dtype)  # a running sum in float32 outgrows its terms
+    pg = pool_geometry(x.shape, (900, 1000))
+    with running_on(device):
+        near(BACKEND.avg_pool2d(x, pg), x[:, :1, :1], 0.5)
+        x[...] = 1
+        assert (BACKEND.avg_pool2d(x, pg) == 1).all()
+    overlapping, dy = pool_geometry((1, 90, 90, 1), 60, stride=1), np.full((1, 31, 31, 1), 0.1, dtype)
+    wide = twin.avg_pool2d_input_grad(dy.astype(np.longdouble), overlapping)
+    with running_on(device):
+        found = BACKEND.avg_pool2d_input_grad(dy, overlapping)
+    assert (np.abs(found - wide) <= 4 * np.spacing(wide.astype(dtype))).all()
+
+
+@on_every_device
 def test_nan_wins_a_maximum_and_passes_relu(device: str) -> None:
     x = np.array([[1.0, np.nan], [5.0, 2.0]], np.float32).reshape(1, 2, 2, 1)
     pg = pool_geometry(x.shape, 2)
