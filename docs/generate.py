@@ -43,6 +43,7 @@ def everything(folder: Path) -> None:
     (folder / "peers.inc").write_text(peers(times))
     (folder / "losses.inc").write_text(losses(times))
     (folder / "scipy.inc").write_text(scipy_tables.tables(json.loads((RESULTS / "scipy.json").read_text())))
+    (folder / "subnormals.inc").write_text(subnormals(json.loads((RESULTS / "subnormals.json").read_text())))
     results = read_results(sorted(RESULTS.glob("*.json")))
     found = experiment_sections(results)
     write(folder / "report", "Tables and figures", found)
@@ -119,6 +120,22 @@ def losses(content: dict[str, Any]) -> str:
     caption = f"In {slower} of {count} measurements a peer is faster: the best peer's time over pyconv's"
     rows = [(case, ", ".join(own)) for case, own in found.items()]
     return "\n".join(markdown_table(Table(("layer or task", "passes"), rows, caption, text=True)))
+
+
+def subnormals(content: dict[str, Any]) -> str:
+    """Time of a step over a run, and of operations on tiny numbers beside usual ones."""
+    steps, pairs = [], {}
+    for record in content["records"]:
+        if record.get("x"):
+            share = f"{100 * record['subnormal_share']:.0f} %"
+            steps.append((f"up to {record['x']}", f"{1e3 * record['median_s']:.2f}", f"{record['ratio']:.3f}", share))
+        else:
+            pairs.setdefault((record["case"], record["operation"]), []).append(record["median_s"])
+    rows = [(f"{case}: {what}", *(f"{1e3 * t:.3g}" for t in times)) for (case, what), times in pairs.items()]
+    header = ("steps", "ms a step", "to the median", "subnormal means at the end")
+    lines = markdown_table(Table(header, steps, f"Training steps; {content['machine']['cpu']}, one thread"))
+    lines += markdown_table(Table(("operation", "usual, ms", "tiny, ms"), rows, "Operations"))
+    return "\n".join(lines)
 
 
 def trace(folder: Path) -> None:
