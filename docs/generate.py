@@ -43,6 +43,7 @@ def everything(folder: Path) -> None:
     (folder / "peers.inc").write_text(peers(times))
     (folder / "losses.inc").write_text(losses(times))
     (folder / "scipy.inc").write_text(scipy_tables.tables(json.loads((RESULTS / "scipy.json").read_text())))
+    (folder / "neighbour.inc").write_text(neighbour(json.loads((RESULTS / "neighbour.json").read_text())))
     (folder / "subnormals.inc").write_text(subnormals(json.loads((RESULTS / "subnormals.json").read_text())))
     results = read_results(sorted(RESULTS.glob("*.json")))
     found = experiment_sections(results)
@@ -120,6 +121,18 @@ def losses(content: dict[str, Any]) -> str:
     caption = f"In {slower} of {count} measurements a peer is faster: the best peer's time over pyconv's"
     rows = [(case, ", ".join(own)) for case, own in found.items()]
     return "\n".join(markdown_table(Table(("layer or task", "passes"), rows, caption, text=True)))
+
+
+def neighbour(content: dict[str, Any]) -> str:
+    """Times of each column, alone and beside a busy process, in milliseconds."""
+    by: dict[tuple[str, str], dict[str, float]] = {}
+    for record in content["records"]:
+        by.setdefault((record["case"], record["operation"]), {})[record["column"]] = 1e3 * record["median_s"]
+    columns = list(next(iter(by.values())))
+    rows = [(f"{case}: {what}", *(f"{times[column]:.3g}" for column in columns)) for (case, what), times in by.items()]
+    machine, versions = content["machine"], content["versions"]
+    caption = f"Milliseconds, medians; {machine['cpu']}, {machine['usable_cpus']} CPUs, PyTorch {versions['torch']}"
+    return "\n".join(markdown_table(Table(("", *columns), rows, caption)))
 
 
 def subnormals(content: dict[str, Any]) -> str:

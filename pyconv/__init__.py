@@ -8,6 +8,10 @@ from . import interrupts
 
 interrupts.expect_early_ones()  # before the imports that take time
 
+from . import threads as _threads  # noqa: E402
+
+_threads.load_openmp()  # before any other module does
+
 from .backends import algorithms, backends, warn_if_not_built  # noqa: E402
 from .errors import PyconvError  # noqa: E402
 from .loop import fit  # noqa: E402

@@ -6,6 +6,8 @@ scheduler will give.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import math
 import os
 from pathlib import Path
@@ -21,9 +23,33 @@ OPENMPS = "OMP_NUM_THREADS"
 MOST = max(1024, os.cpu_count() or 1)
 """More threads than this are a slip: starting them would exhaust the system's, not make anything faster."""
 
+SPINS = "300"
+"""How often a thread of OpenMP's looks for its next work before it sleeps: :func:`load_openmp`."""
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+"""Variables by which a user decides that."""
+
 _log = runlog.logger("pyconv")
 _importing_process = os.getpid()
 _warned_of_fork = False
+
+
+def load_openmp() -> None:
+    """Load OpenMP's library, with threads that wait for each other for microseconds before they sleep.
+
+    GNU OpenMP's spin for milliseconds otherwise: beside another busy program they then take the CPU from the thread
+    that they wait for, and two threads are slower than one. The library reads the variable once, when it is loaded; it
+    is set for that moment only, so that child processes and other libraries find what the user has set. Where another
+    package has loaded the library already, or the user has decided, nothing changes. Decision 18 has the measurements.
+    """
+    if any(name in os.environ for name in WAITING):
+        return
+    os.environ["GOMP_SPINCOUNT"] = SPINS
+    try:
+        with contextlib.suppress(ImportError):  # not built: who needs it says so
+            importlib.import_module("pyconv._naive")
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
 
 
 def affinity() -> int:

@@ -44,18 +44,18 @@ def in_turns(
         verify(warmed)
     played: list[tuple[float, dict[str, float]]] = []
     while sum(others < QUIET for others, _ in played) < rounds and len(played) < patience * rounds:
-        busy, began, seconds = _others(), time.perf_counter(), {}
+        busy, began, seconds = others_s(), time.perf_counter(), {}
         for name, call in candidates.items():
             start = time.perf_counter()
             call()
             seconds[name] = time.perf_counter() - start
-        played.append(((_others() - busy) / (time.perf_counter() - began), seconds))
+        played.append(((others_s() - busy) / (time.perf_counter() - began), seconds))
     best = sorted(played, key=lambda each: each[0])[:rounds]
     times = {name: Times(tuple(seconds[name] for _, seconds in best)) for name in candidates}
     return times, sum(others >= QUIET for others, _ in best)
 
 
-def _others() -> float:
+def others_s() -> float:
     """CPU seconds that processes other than this one and its children have used."""
     spent = psutil.cpu_times()
     total = spent.user + spent.nice + spent.system + spent.irq + spent.softirq + spent.steal
