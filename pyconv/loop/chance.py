@@ -46,7 +46,7 @@ def training_accuracy(model: Sequential, x: np.ndarray, labels: np.ndarray) -> t
     return figures[1], labels[some]
 
 
-def warning(what: str, accuracy: float, share: float, steps: int, rate: float) -> str:
+def warning(what: str, accuracy: float, share: float, steps: int, rate: float, usual: float | None) -> str:
     """One line that says that a run has learnt nothing, and what to try.
 
     Parameters
@@ -59,10 +59,15 @@ def warning(what: str, accuracy: float, share: float, steps: int, rate: float) -
         Of the run.
     rate : float
         Its learning rate.
+    usual : float, optional
+        The learning rate that would have been chosen, where that is known.
     """
-    advice = f"a smaller learning rate, such as {rate / 4:.1g}"
-    if steps < FEW_STEPS:
-        advice = f"more epochs or a smaller batch, for it took {steps} steps only, or {advice}"
+    if usual is not None and not usual / 2 <= rate <= 2 * usual:
+        advice = f"lr {usual:g}, which is what this run gets where none is given"
+    elif steps < FEW_STEPS:
+        advice = f"more epochs, or a smaller batch: it took {steps} steps only"
+    else:
+        advice = f"more epochs, or a smaller learning rate, such as {rate / 4:.1g}"
     return (
         f"the run ends at chance: {what} accuracy {100 * accuracy:.2f} % is no better than always guessing the "
         f"commonest class, {100 * share:.2f} %; try {advice}"

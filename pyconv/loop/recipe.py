@@ -13,7 +13,7 @@ from typing import Any
 from .. import optim
 from ..errors import InputError, shown
 from ..optim import Optimizer
-from ..parallel import Needs, Rule, rule_for, smallest_batch
+from ..parallel import Job, Needs, Rule, rule_for, smallest_batch
 from ..threads import counted
 from ..values import integer, mapping
 from . import inputs
@@ -26,8 +26,8 @@ MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 """Of SGD. The learning rate above is for this momentum; another one gets the rate that moves as far."""
 WARMUP, LONG_WARMUP = 0.05, 0.2
 """Shares of the run over which the learning rate rises: usually, and where steps are large or gradients stale."""
-MOST = 4.0
-"""Times the reference's learning rate that a step over a larger batch may take, whatever its size."""
+MOST, MOST_STALE = 4.0, 2.0
+"""Times the reference's learning rate that a larger batch may take at most: averaged, and at stale gradients."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,16 @@ def as_recorded(update: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return set_options(rule_for(update, {**type(rule_for(update)).formerly, **options}))
 
 
+def usual_rate(job: Job) -> float | None:
+    """The learning rate that `job` would have if none had been given; None for an optimizer of the user's own."""
+    given = job.optimizer
+    if type(given) not in optim.OPTIMIZERS.values():
+        return None
+    momentum = {"momentum": given.momentum} if isinstance(given, optim.SGD) else {}
+    choice = _Choice(rule_for(job.update, job.options), job.workers, job.batch_size)
+    return choice.optimizer({"name": given.name, **momentum}).lr
+
+
 @dataclass(frozen=True)
 class _Choice:
     """What a rule with so many workers and such batches gets."""
@@ -189,14 +199,13 @@ class _Choice:
         """Of the reference's learning rate, for an optimizer whose rate goes with this power of the batch.
 
         A step over more images than the reference batch may be larger (Goyal et al., 2017), up to a limit. Where each
-        worker steps by itself on parameters that others change meanwhile, all their steps together go as far as one
-        step would: staleness times step bounds what is stable.
+        worker's gradient steps the shared parameters by itself, all their steps together go as far as one would.
         """
         share = self.together / BATCH
         if share <= 1:
             larger = share**0.5
         else:
-            larger = 1.0 if self.needs.pushes > 1 else min(share, MOST) ** power
+            larger = min(share, MOST if self.needs.pushes == 1 else MOST_STALE) ** power
         return larger / self.needs.pushes**power
 
     def optimizer(self, asked: Optimizer | Mapping[str, Any] | None) -> Optimizer:

@@ -84,6 +84,7 @@ class Training:
         self.changes: list[str] = []
         self.warnings: list[str] = []
         self.said: list[str] = []  # why the settings are what they are, where the user left them to pyconv
+        self.usual_rate = recipe.usual_rate(job)
         self.engine: Engine
         self._is_new = False  # this call has begun the run folder
         self._session_began = self._checkpointed = time.monotonic()
@@ -348,7 +349,7 @@ class Training:
         share = chance.guessing(accuracy, labels)
         if share is not None:
             steps, rate = self.position.total_steps, self.job.optimizer.lr
-            _log.warning(chance.warning(what, accuracy, share, steps, rate))
+            _log.warning(chance.warning(what, accuracy, share, steps, rate, self.usual_rate))
 
     def _announce(self) -> None:
         """Say what runs."""
@@ -405,9 +406,12 @@ class Training:
     def _diverged(self, what: str) -> DivergedError:
         rate = self.job.learning_rate(max(self.position.total_steps, 1), self.engine.steps_per_epoch)
         kept = "" if self.folder is None else f"; the last good checkpoint is kept in {self.folder.path}"
+        advice = f"take a smaller one, such as {self.job.optimizer.lr / 10:.1g}, or a warm-up"
+        if self.usual_rate is not None and self.job.optimizer.lr > 2 * self.usual_rate:
+            advice = f"take lr {self.usual_rate:g}, which is what this run gets where none is given"
         return DivergedError(
             f"training diverged: {what}, in epoch {self.position.epoch + 1}, with learning rate "
-            f"{rate:.3g}; take a smaller one, such as {self.job.optimizer.lr / 10:.1g}, or a warm-up{kept}"
+            f"{rate:.3g}; {advice}{kept}"
         )
 
     # ---- the state
