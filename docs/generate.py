@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import defaults_table
 import numpy as np
 import scipy_tables
 
@@ -45,6 +46,9 @@ def everything(folder: Path) -> None:
     (folder / "scipy.inc").write_text(scipy_tables.tables(json.loads((RESULTS / "scipy.json").read_text())))
     (folder / "neighbour.inc").write_text(neighbour(json.loads((RESULTS / "neighbour.json").read_text())))
     (folder / "subnormals.inc").write_text(subnormals(json.loads((RESULTS / "subnormals.json").read_text())))
+    (folder / "defaults.inc").write_text(
+        defaults_table.tables(json.loads((RESULTS / "rule_defaults.json").read_text()))
+    )
     results = read_results(sorted(RESULTS.glob("*.json")))
     found = experiment_sections(results)
     write(folder / "report", "Tables and figures", found)

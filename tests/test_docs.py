@@ -224,3 +224,20 @@ def test_a_pages_part_has_its_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert text == "Words.\n\nMeasured here.\n"
     assert Image.open(tmp_path / "bars.png").size[0] > 100
     monkeypatch.delitem(sys.modules, "generate")
+
+
+def test_accuracy_with_the_defaults_is_compared_over_the_same_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    import defaults_table
+
+    def ended(column: str, workers: int, seed: int, accuracy: float) -> dict:
+        return {"case": "faces, fer", "column": column, "x": workers, "seed": seed, "accuracy": accuracy}
+
+    records = [ended("one worker", 1, 0, 0.95), ended("one worker", 1, 1, 0.93), ended("sync", 2, 0, 0.95),
+               ended("hogwild", 16, 0, 0.91), ended("hogwild", 16, 1, 0.93)]  # fmt: skip
+    content = {"records": records, "machine": {"cpu": "a CPU", "usable_cpus": 2}, "versions": {"pyconv": "1"}}
+    text = defaults_table.tables(content)
+    assert "| one worker | 1 | 94.00 | 93.00 | +0.00 | 2 |" in text
+    assert "| sync | 2 | 95.00 | 95.00 | +0.00 | 1 |" in text
+    assert "| hogwild | 16 | 92.00 | 91.00 | **-2.00** | 2 |" in text
+    monkeypatch.delitem(sys.modules, "defaults_table")

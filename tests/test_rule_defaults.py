@@ -11,7 +11,7 @@ import pyconv
 from pyconv import nn
 from pyconv.parallel import RULES
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 IMAGES, SIDE, CLASSES, EPOCHS = 2560, 10, 4, 3
 

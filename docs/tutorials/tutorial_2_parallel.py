@@ -82,7 +82,7 @@ if __name__ == "__main__":
 #
 # One run of each would say little: with another seed, that is with other first parameters and another order of the
 # images, the same rule ends elsewhere, and which rule looks best is partly luck. So each rule runs with three seeds, on
-# the same images. Without an optimizer, ``fit`` takes the learning rate that it advises for the rule and the number of
+# the same images. Without an optimizer, ``fit`` takes the learning rate that it chooses for the rule and the number of
 # workers; with one rate for all, the comparison would be of how well that rate suits each rule.
 
 EPOCHS, SEEDS = 6, 3
@@ -134,7 +134,8 @@ if __name__ == "__main__":
 
 # %%
 # Mind how differently the rules step: in an epoch ``sync`` takes half as many steps as ``async`` or ``hogwild``, and
-# ``local`` averages once an epoch unless told to meet more often (``update_options={"sync_every": 10}``). Longer
+# ``local`` averages after each step unless told to meet less often (``update_options={"sync_every": 10}``; 0 is once an
+# epoch, as in the paper). Longer
 # training, more workers or another network can turn the order around: sweep over what you will use. From the command
 # line that is one command, which goes on where it was stopped, and ends with a table and a picture like the above::
 #
