@@ -232,6 +232,9 @@ def _wrong_part(content: Mapping[str, Any]) -> str | None:
     for name in _MODEL_PARTS:
         if name not in content["model"]:
             return f"model.{name}"
+    for name in ("optimizer", "schedule", "update_options"):
+        if not isinstance(content["settings"].get(name, {}), dict):
+            return f"settings.{name}"
     for name, value in content["position"].items():
         if not isinstance(value, (int, float, dict)):
             return f"position.{name}"

@@ -133,6 +133,7 @@ def test_the_results_that_are_kept_are_whole() -> None:
         (lambda c: c.position.update(epoch="1"), "position.epoch is missing or of another kind"),
         (lambda c: c.engine.update(step=np.zeros(3)), "no number of steps"),
         (lambda c: c.engine.update(step=np.array(-1)), "no number of steps"),
+        (lambda c: c.settings.update(update_options=3), "settings.update_options is missing or of another kind"),
         (lambda c: c.model.update(classes=[3, 4]), "classes must be a list of names that are text, not [3, 4]"),
     ],
 )

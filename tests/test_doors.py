@@ -11,7 +11,7 @@ import pytest
 from refusals import refused
 
 import pyconv
-from pyconv import datasets, nn, optim
+from pyconv import costmodel, datasets, nn, optim
 
 MASKED = np.ma.array([1.0, 2.0], mask=[False, True], dtype=np.float32)
 VECTOR = np.ones(2, np.float32)
@@ -295,3 +295,9 @@ def test_augmentation_takes_numpys_numbers_and_no_pixels() -> None:
 )
 def test_data(call: Callable[[], Any], words: str) -> None:
     refused(call, words)
+
+
+def test_the_equations_take_numpys_numbers() -> None:
+    small, python = (costmodel.operations(kind(28), kind(5), kind(3)) for kind in (np.int8, int))
+    assert small == python
+    assert costmodel.simulate(costmodel.Cluster(0.01, 1e6), np.int16(1), seed=np.array(1, np.uint64)).workers == 1

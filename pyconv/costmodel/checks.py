@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from ..errors import InputError, shown
 from ..nn import Sequential
 from ..values import integer, real
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def plain(function: Function) -> Function:
+    """`function` with NumPy's numbers among its arguments as Python's, whose products of integers do not overflow."""
+
+    @functools.wraps(function)
+    def called(*args: Any, **options: Any) -> Any:
+        return function(*map(_plain, args), **{name: _plain(value) for name, value in options.items()})
+
+    return called  # type: ignore[return-value]
+
+
+def _plain(value: Any) -> Any:
+    number = (
+        isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 and not isinstance(value, np.ma.MaskedArray)
+    )
+    return value.item() if number else value
 
 
 def _ordinary(value: Any, name: str) -> Any:

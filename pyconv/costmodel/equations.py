@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import math
 
-from .checks import counts, not_negative, positive
+from .checks import counts, not_negative, plain, positive
 
 
+@plain
 def operations(n: int, m: int, k: int) -> float:
     """Operations of one layer on one image: ``(2 m² + 1) N² K``.
 
@@ -48,6 +49,7 @@ def operations(n: int, m: int, k: int) -> float:
     return float((2 * m * m + 1) * n * n * k)
 
 
+@plain
 def serial_time(n: int, m: int, k: int, *, t_c: float) -> float:
     """T_1: the time of one layer on one process.
 
@@ -67,6 +69,7 @@ def serial_time(n: int, m: int, k: int, *, t_c: float) -> float:
     return t_c * operations(n, m, k)
 
 
+@plain
 def computation_time(p: int, n: int, m: int, k: int, *, t_c: float) -> float:
     """Eq. (5): the time that each of `p` processes computes.
 
@@ -88,6 +91,7 @@ def computation_time(p: int, n: int, m: int, k: int, *, t_c: float) -> float:
     return serial_time(n, m, k, t_c=t_c) / p
 
 
+@plain
 def communication_time(n: int, m: int, k: int, *, t_s: float, t_b: float, s: float = 1) -> float:
     """Eq. (6): the time that each process communicates, the same for every number of them.
 
@@ -112,6 +116,7 @@ def communication_time(n: int, m: int, k: int, *, t_s: float, t_b: float, s: flo
     return 2 * k * (t_s + t_b * s * n * (m - 1) / 2)
 
 
+@plain
 def parallel_time(p: int, n: int, m: int, k: int, *, t_c: float, t_s: float, t_b: float, s: float = 1) -> float:
     """Eq. (7): the time of one layer on `p` processes. On one process nothing is sent.
 
@@ -136,6 +141,7 @@ def parallel_time(p: int, n: int, m: int, k: int, *, t_c: float, t_s: float, t_b
     return alone if p == 1 else alone + sending
 
 
+@plain
 def speedup(p: int, n: int, m: int, *, t_c: float, t_s: float, t_b: float, s: float = 1) -> float:
     """Eq. (8): how many times faster `p` processes are than one; the number of kernels cancels.
 
@@ -171,6 +177,7 @@ def speedup(p: int, n: int, m: int, *, t_c: float, t_s: float, t_b: float, s: fl
     return p / (1 + p * (2 * t_s + t_b * s * n * (m - 1)) / (t_c * operations(n, m, 1)))
 
 
+@plain
 def averaging_time(workers: int, parameter_bytes: float, *, t_s: float, t_b: float) -> float:
     """The time of the average of Algorithm 4: an all-to-one reduction and a broadcast, ``⌈log2 k⌉`` rounds each.
 
@@ -193,6 +200,7 @@ def averaging_time(workers: int, parameter_bytes: float, *, t_s: float, t_b: flo
     return 2 * math.ceil(math.log2(workers)) * (t_s + t_b * parameter_bytes)
 
 
+@plain
 def shuffle_time(workers: int, examples: int, *, t_n: float, cpus: int | None = None) -> float:
     """The time of the shuffle of Algorithm 4, O(k N): each of k workers brings all N examples into their order.
 
@@ -224,6 +232,7 @@ def shuffle_time(workers: int, examples: int, *, t_n: float, cpus: int | None = 
     return workers * examples * t_n / min(workers, cpus or workers)
 
 
+@plain
 def epoch_time(
     workers: int, compute_s: float, parameter_bytes: float, *, t_s: float, t_b: float, shuffle_s: float = 0.0
 ) -> float:

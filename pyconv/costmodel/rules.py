@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..values import choice, integer
-from .checks import at_least_one, counts, not_negative
+from .checks import at_least_one, counts, not_negative, plain
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ RULES: dict[str, Callable[[Work], Cost]] = {
 EVERY = {"local": 1.0, "easgd": 1.0}
 
 
+@plain
 def cost(update: str, *, workers: int, parameters: int, itemsize: int, t_s: float, t_b: float, t_u: float,
          every: float | None = None) -> Cost:  # fmt: skip
     """Seconds of a worker's step under the rule `update`, beside its gradient's computation.

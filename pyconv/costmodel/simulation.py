@@ -22,7 +22,7 @@ import numpy as np
 
 from ..errors import BackendUnavailable, InputError, install_line, shown
 from ..values import choice, flag, integer, real
-from .checks import at_least_one, counts, not_negative, positive
+from .checks import at_least_one, counts, not_negative, plain, positive
 from .rules import EVERY
 
 UPDATES = ("sync", "async", "ssp", "hogwild", "local", "easgd")
@@ -108,6 +108,7 @@ class Simulated:
     every: int
 
 
+@plain
 def simulate(
     cluster: Cluster, workers: int, update: str = "sync", *, steps: int = 30, every: int | None = None,
     epoch: int | None = None, staleness: int = 3, seed: int = 0,

@@ -11,6 +11,8 @@ import struct
 import zipfile
 from typing import BinaryIO
 
+from .files import shown
+
 _ENTRY = struct.Struct("<4s5H3L2H")  # of a member, before its name
 _END = struct.Struct("<4s4H2LH")
 _END_LONGEST = _END.size + 0xFFFF
@@ -46,13 +48,13 @@ def complaint(archive: zipfile.ZipFile, stream: BinaryIO) -> str | None:
         stream.seek(member.header_offset)
         entry = stream.read(_ENTRY.size)
         if len(entry) < _ENTRY.size or entry[:4] != b"PK\3\4":
-            return f"there is no {member.filename!r} where its directory says"
+            return f"there is no {shown(member.filename)} where its directory says"
         _, _, flags, method, _, _, crc, _, _, name_length, extra_length = _ENTRY.unpack(entry)
         name = stream.read(name_length).decode("utf-8" if flags & _UTF8 else "cp437", "replace")
         if name != member.orig_filename:
-            return f"its directory calls {member.orig_filename!r} what the file itself calls {name!r}"
+            return f"its directory calls {shown(member.orig_filename)} what the file itself calls {shown(name)}"
         if method != member.compress_type or not (flags & _DESCRIPTOR or crc == member.CRC):
-            return f"its directory and the file itself describe {name!r} differently"
+            return f"its directory and the file itself describe {shown(name)} differently"
         end = member.header_offset + _ENTRY.size + name_length + extra_length + member.compress_size
     if not 0 <= archive.start_dir - end <= _LONGEST_GAP:
         return "it holds something that its directory does not name"
