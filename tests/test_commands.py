@@ -754,7 +754,7 @@ def test_labels_that_count_from_one(
     assert "1 of 5 classes have no training image: 0; if labels count from 1" in capsys.readouterr().err
     arguments += ["--first-label", "1", "--out", str(tmp_path / "four"), "--model", "3-4-8-4"]
     assert train.main([*arguments, "--epochs", "1"]) == 0
-    assert capsys.readouterr().err == ""
+    assert "training image" not in capsys.readouterr().err
     assert nn.load(tmp_path / "four" / "model.safetensors").classes == ["1", "2", "3", "4"]
     assert train.main(["--resume", str(tmp_path / "four"), "--epochs", "2", "--progress", "off"]) == 0
 

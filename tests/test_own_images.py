@@ -36,5 +36,5 @@ def test_the_networks_loss_falls(tmp_path: Path) -> None:
     assert train.main([*arguments, "--epochs", "4", "--out", str(tmp_path / "run"), "--progress", "off"]) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert max(line["train_loss"] for line in lines) < 1.5
-    assert lines[-1]["train_loss"] < 0.4
+    assert lines[-1]["train_loss"] < 0.6
     assert lines[-1]["val_accuracy"] > 0.8

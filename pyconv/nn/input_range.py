@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -152,3 +154,19 @@ class InputRange:
             if numbers and low <= high:
                 return cls(config["dtype"], float(low), float(high))
         raise InputError(f"an input range has dtype, low and high, not {shown(config)}")
+
+
+def warn_outside(message: str) -> None:
+    """Warn at the line of the program that called pyconv.
+
+    Parameters
+    ----------
+    message : str
+    """
+    depth, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (
+        "pyconv",
+        "contextlib",
+    ):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=depth)

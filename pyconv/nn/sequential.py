@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +22,7 @@ from pyconv.values import flag, float_dtype, integer, sequence
 
 from .architecture import Architecture, Summary
 from .initialisation import fill
-from .input_range import InputRange
+from .input_range import InputRange, warn_outside
 from .layer import Layer, Shape, Step, in_layer
 from .losses import count_correct, cross_entropy, softmax
 from .normalization import Normalization
@@ -362,7 +361,7 @@ class Sequential:
         run = self._run(flag(training, "training"), step, first)
         examples = self._examples(x)
         if not training:
-            self._warn_of_scale(examples, 2)
+            self._warn_of_scale(examples)
         if run.ops.name == "cuda":
             there = self._pushed_to_device()
             if not training:
@@ -533,7 +532,7 @@ class Sequential:
         if len(self.output_shape) != 1:
             raise ShapeError(f"the network's result has shape {self.output_shape}: a classifier ends in a Dense layer")
         examples = self._examples(x, empty=True)
-        self._warn_of_scale(examples, 3)
+        self._warn_of_scale(examples)
         if batch_size is None:
             largest = max(math.prod(shape) for shape in self._architecture.shapes) * self._dtype.itemsize
             batch_size = max(1, min(256, CHUNK_BYTES // largest))
@@ -566,11 +565,11 @@ class Sequential:
             raise ShapeError(f"x holds no examples: got shape {array.shape}")
         return array
 
-    def _warn_of_scale(self, examples: np.ndarray, depth: int) -> None:
-        """Warn once of examples in another scale than training's; the public method was called `depth` calls above."""
+    def _warn_of_scale(self, examples: np.ndarray) -> None:
+        """Warn once of examples in another scale than training's, where the caller is."""
         told = self.other_scale(examples, "x")
         if told is not None:
-            warnings.warn(told, UserWarning, stacklevel=depth + 1)
+            warn_outside(told)
 
     def _run(self, training: bool, step: int, first: int) -> Run:
         """What a pass needs to know."""
