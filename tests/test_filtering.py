@@ -134,6 +134,12 @@ def test_stacks_are_image_by_image(dtype: str, rng: np.random.Generator) -> None
         close(y[i, j], scipy.signal.convolve2d(stack[i, 2 - j, :, ::2], kernel, "same", "wrap"), kernel.size)
 
 
+@pytest.mark.parametrize("dtypes", [("complex64", "bool"), ("bool", "complex128"), ("complex128", "uint8")])
+def test_complex_numbers_meet_any_others(dtypes: tuple[str, str], rng: np.random.Generator) -> None:
+    image, kernel = drawn(rng, (9, 14), dtypes[0]), drawn(rng, (3, 4), dtypes[1])
+    close(pyconv.convolve2d(image, kernel), scipy.signal.convolve2d(image, kernel), kernel.size)
+
+
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_stays_where_it_is(bad: float, boundary: str, rng: np.random.Generator, isa: str) -> None:

@@ -247,13 +247,14 @@ def _sums(
         how = {"constant_values": fill} if boundary == "constant" else {}
         x = np.pad(x, ((0, 0), *padding), boundary, **how)  # type: ignore[call-overload]
         padding = ((0, 0), (0, 0))
+    kernel = kernel.astype(np.result_type(inner, np.complex64) if two else inner)
     weight = np.stack([kernel.real, kernel.imag], axis=-1)[:, :, None] if two else kernel[:, :, None, None]
     if images.dtype.kind == "c":
         weight = np.concatenate([weight, np.stack([-kernel.imag, kernel.real], axis=-1)[:, :, None]], axis=2)
     x = np.ascontiguousarray(x)
     x = x.view(inner).reshape(*x.shape, -1)
     algorithm = "direct" if "direct" in get_backend(backend).algorithms else "auto"
-    y = conv2d(x, weight.astype(inner), padding=padding, algorithm=algorithm, backend=backend, threads=threads)
+    y = conv2d(x, weight, padding=padding, algorithm=algorithm, backend=backend, threads=threads)
     y = y.view(np.result_type(inner, np.complex64)) if two else y
     return y.reshape(*images.shape[:-2], *y.shape[1:3])
 
