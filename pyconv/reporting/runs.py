@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +69,7 @@ class Run:
         model, data = self.config.get("model", {}), self.config.get("data", {})
         network: object = model.get("name")
         with contextlib.suppress(KeyError, ValueError, TypeError, AttributeError):  # a file written by hand
-            network = {name: value for name, value in json.loads(model["config"]).items() if name != "seed"}
+            network = {name: value for name, value in parse_json(model["config"]).items() if name != "seed"}
         return network, data.get("fingerprint", data.get("source"))
 
     def seconds_to(self, accuracy: float) -> float | None:
