@@ -236,7 +236,7 @@ class _Choice:
         lines = []
         if workers > 1:
             shared = asked.batch_size is None and together <= BATCH
-            what = f"about {BATCH} images shared out" if shared else f"{counted(together, 'image')} together"
+            what = f"{counted(together, 'image')} shared out" if shared else f"{counted(together, 'image')} together"
             lines.append(f"batch {self.batch} of each of {workers} workers: {what}")
         if asked.chooses_rate:
             lines.append(f"{self._why()}: {_settings(recipe.optimizer, recipe.schedule)}")
