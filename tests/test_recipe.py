@@ -72,6 +72,8 @@ def test_the_rest_follows_from_what_was_given() -> None:
     assert chosen("sync", 16, batch_size=64).schedule.warmup == 0.2
     assert chosen("sync", 2, batch_size=64, optimizer="adam").optimizer.lr == pytest.approx(2**0.5 * 1e-3, rel=0.01)
     assert chosen("async", 16, optimizer="adam").optimizer.lr == pytest.approx(1e-3 / 4)
+    assert chosen("local", 4, optimizer="adam").optimizer.lr == pytest.approx(2e-3)  # a replica sees more noise
+    assert chosen("easgd", 16, optimizer="adagrad").optimizer.lr == pytest.approx(4e-2)
     assert chosen("hogwild", 16, batch_size=64).optimizer.lr == pytest.approx(2 * 0.02 / 16)
     assert chosen("sync", optimizer={"name": "sgd", "momentum": 0.0}).optimizer.lr == pytest.approx(0.2)
     none = chosen("async", 4, optimizer={"momentum": 0.0}).optimizer

@@ -199,13 +199,17 @@ class _Choice:
         """Of the reference's learning rate, for an optimizer whose rate goes with this power of the batch.
 
         A step over more images than the reference batch may be larger (Goyal et al., 2017), up to a limit. Where each
-        worker's gradient steps the shared parameters by itself, all their steps together go as far as one would.
+        worker's gradient steps the shared parameters by itself, all their steps together go as far as one would. And
+        where workers step replicas, an optimizer that divides by the gradients' root mean square sees the noise of one
+        worker's images, and makes smaller steps for it.
         """
         share = self.together / BATCH
         if share <= 1:
             larger = share**0.5
         else:
             larger = min(share, MOST if self.needs.pushes == 1 else MOST_STALE) ** power
+        if self.workers > 1 and self.needs.pushes == 1 and self.rule.replica_state:
+            larger *= self.workers ** (1 - power)
         return larger / self.needs.pushes**power
 
     def optimizer(self, asked: Optimizer | Mapping[str, Any] | None) -> Optimizer:
