@@ -15,12 +15,14 @@ from .documents import parse_json
 from .errors import DataError, InputError, Interrupted, is_text
 from .errors import shown as shown_value
 from .loop import (
+    READING,
     check_free,
     default_folder,
     evaluate,
     fit,
     folder_named,
     read_config,
+    reading,
     recipe,
     resume_command,
     write_test,
@@ -50,9 +52,6 @@ DEFAULTS: dict[str, Any] = {
 # What may differ when a run is continued: how long, how fast and how visibly, not what is computed.
 WITH_RESUME = {"resume", "data", "epochs", "lr", "backend", "threads_per_worker", "progress", "target_accuracy",
                "checkpoint_every", "on_worker_failure", "trace"}  # fmt: skip
-
-# How the data is read, beside its place: what a run keeps to read it in the same way when it is continued.
-READING = ("size", "first_label")
 
 EXAMPLES = """examples:
   python -m pyconv.train                                      synthetic faces, model fer
@@ -259,8 +258,8 @@ def _new(given: dict[str, Any]) -> dict[str, Any]:
     options = {name: given[name] for name in OPTIONS if name in given}
     out = default_folder() if args.out is None else folder_named(args.out)
     check_free(out)
-    reading = {name: given[name] for name in READING if name in given}
-    data = datasets.load(args.data, limit=args.limit, seed=args.seed, **reading)
+    kept = {name: given[name] for name in READING if name in given}
+    data = datasets.load(args.data, limit=args.limit, seed=args.seed, **kept)
     model = _model(args.model, data, args.seed)
     model.classes = list(data.classes)
     return {
@@ -288,7 +287,7 @@ def _new(given: dict[str, Any]) -> dict[str, Any]:
                 "name": data.name,
                 "limit": args.limit,
                 "seed": args.seed,
-                **reading,
+                **kept,
                 **({"notes": list(data.notes)} if data.notes else {}),
             },
             "model": {"name": args.model, "classes": list(data.classes)},
@@ -344,9 +343,7 @@ def _continued(given: dict[str, Any]) -> dict[str, Any]:
         raise DataError(
             f"{folder / 'config.toml'}: the settings are not those of a run ({error}); put the file back as it was"
         ) from None
-    reading = {name: about[name] for name in READING if name in about}
-    data = datasets.load(source, limit=about.get("limit"), seed=about.get("seed", 0), **reading)
-    return {"data": data, "model": model, **plan}
+    return {"data": datasets.load(source, **reading(about)), "model": model, **plan}
 
 
 def _given(args: Namespace, *names: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data_files import write_image
 
 import pyconv
 from pyconv import datasets, nn, optim, report
@@ -357,6 +358,27 @@ def test_runs_without_their_data_say_so(tmp_path: Path, run_folder: Path) -> Non
     assert run_report(run_folder, "-o", tmp_path / "out") == 0
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "No scores by class" in text and "data.npz" in text
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", ["images of several sizes", "labels from 1"])
+def test_data_are_read_again_as_they_were_for_the_run(tmp_path: Path, rng: np.random.Generator, form: str) -> None:
+    from pyconv import train
+
+    if form == "labels from 1":
+        source, options = tmp_path / "data.npz", ["--first-label", "1"]
+        np.savez(source, x=rng.integers(0, 256, (40, 8, 8, 1)).astype(np.uint8), y=1 + np.arange(40) % 2)
+    else:
+        source, options = tmp_path / "photos", ["--size", "8x8"]
+        for number in range(40):
+            image = rng.integers(0, 256, (8 + number % 3, 9, 3)).astype(np.uint8)
+            write_image(source / "ab"[number % 2] / f"{number}.png", image)
+    out = tmp_path / "run"
+    flags = ["--model", "3-4-8-2", "--epochs", "1", "--progress", "off"]
+    assert train.main(["--data", str(source), *options, *flags, "--out", str(out)]) == 0
+    assert run_report(out, "-o", tmp_path / "out") == 0
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "mean over classes" in text, text
 
 
 @needs_kernels

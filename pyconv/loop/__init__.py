@@ -13,8 +13,10 @@ from .folder import (
     write_test,
 )
 from .progress import Progress
+from .settings import READING, reading
 
 __all__ = [
+    "READING",
     "Progress",
     "RunFolder",
     "check_free",
@@ -24,6 +26,7 @@ __all__ = [
     "folder_named",
     "holds_run",
     "read_config",
+    "reading",
     "resume_command",
     "write_test",
 ]

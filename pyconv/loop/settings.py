@@ -47,6 +47,15 @@ _NEEDED = {
     "schedule": ("name",),
 }
 
+# How a command reads the data, beside their place: what a run keeps to read them in the same way again.
+READING = ("size", "first_label")
+
+
+def reading(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of :func:`pyconv.datasets.load`, from the section "data" of a run's ``config.toml``."""
+    kept = {name: about[name] for name in READING if name in about}
+    return {"limit": about.get("limit"), "seed": about.get("seed", 0), **kept}
+
 
 def check_settings(config: Mapping[str, Any], where: str) -> None:
     """Check what a run's ``config.toml`` holds.

@@ -12,7 +12,7 @@ from typing import Any
 from .. import datasets, nn
 from ..documents import parse_json, read_text
 from ..errors import DataError, InputError, PyconvError
-from ..loop import read_config
+from ..loop import read_config, reading
 from ..loop.folder import METRICS, MODEL
 from ..loop.metrics import check_line
 from ..values import flag
@@ -150,7 +150,7 @@ def _evaluate(folder: Path, config: dict[str, Any]) -> Scores:
     if "source" not in about:
         raise InputError("the run's data were arrays of a program, which the folder does not keep")
     model = nn.load(folder / MODEL)
-    data = datasets.load(about["source"], limit=about.get("limit"), seed=about.get("seed", 0))
+    data = datasets.load(about["source"], **reading(about))
     validation = data.validation
     if not len(validation.y):
         raise InputError("the data have no validation split")
