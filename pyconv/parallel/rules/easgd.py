@@ -10,7 +10,7 @@ import numpy as np
 
 from ...values import real
 from ..kernels import kernel
-from .base import Rule, at_least, option
+from .base import Needs, Rule, at_least, option
 
 if TYPE_CHECKING:
     from ..lane import Action, Lane
@@ -53,6 +53,11 @@ class EASGD(Rule):
         object.__setattr__(self, "moving_rate", rate)
         if self.elastic_rho is not None:
             object.__setattr__(self, "elastic_rho", real(self.elastic_rho, "elastic_rho", above=0))
+
+    def needs(self, workers: int) -> Needs:
+        return Needs(
+            warmup=0.2
+        )  # replicas part most while the learning rate is high and the network has learnt nothing
 
     def step(self, lane: Lane) -> Iterator[Action]:
         yield lane.gradient("replica")
