@@ -41,3 +41,12 @@ def test_a_diverging_run_ends_at_the_same_step_everywhere(backend: str, rng: np.
             model, x, labels, batch_size=64, optimizer=optim.SGD(3.0, weight_decay=1.0), backend=backend, epochs=3,
             progress="off",
         )  # fmt: skip
+
+
+def test_a_run_of_several_workers_that_diverges_is_told_the_usual_rate(rng: np.random.Generator) -> None:
+    """Its workers meet the gradient that is not finite; the rate to take is the run's to know."""
+    x, labels = rng.standard_normal((64, 8, 8, 1), np.float32), np.arange(64) % 3
+    model = nn.Sequential([nn.Flatten(), nn.Dense(32, activation="relu"), nn.Dense(3)], (8, 8, 1))
+    said = r"^training diverged: .* not finite .* in epoch \d, step \d+, and again .*, with learning rate .*; take lr 0"
+    with pytest.raises(DivergedError, match=said):
+        pyconv.fit(model, x, labels, optimizer={"name": "sgd", "lr": 1e20}, workers=2, epochs=3, progress="off")

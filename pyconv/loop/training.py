@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -255,7 +255,7 @@ class Training:
         while not exhausted:
             exhausted = True
             with contextlib.closing(self.engine.epoch(position.epoch, position.step)) as steps:
-                for report in steps:
+                for report in self._finite(steps):
                     self._take(report)
                     if self.signals.received or time.monotonic() - self._checkpointed >= self.every:
                         exhausted = False
@@ -264,6 +264,13 @@ class Training:
                 raise self._interrupted()
             if not exhausted:
                 self._save_checkpoint()
+
+    def _finite(self, steps: Iterator[StepReport]) -> Iterator[StepReport]:
+        """The steps; a divergence that workers met gets the advice that only the whole run can give."""
+        try:
+            yield from steps
+        except DivergedError as error:
+            raise self._diverged(str(error), where="") from None
 
     def _take(self, report: StepReport) -> None:
         """Book a step."""
@@ -403,16 +410,14 @@ class Training:
             self._save_checkpoint()
         return Interrupted(f"{where}; continue with: {resume_command(self.folder.path)}")
 
-    def _diverged(self, what: str) -> DivergedError:
+    def _diverged(self, what: str, where: str | None = None) -> DivergedError:
+        where = f", in epoch {self.position.epoch + 1}" if where is None else where
         rate = self.job.learning_rate(max(self.position.total_steps, 1), self.engine.steps_per_epoch)
         kept = "" if self.folder is None else f"; the last good checkpoint is kept in {self.folder.path}"
         advice = f"take a smaller one, such as {self.job.optimizer.lr / 10:.1g}, or a warm-up"
         if self.usual_rate is not None and self.job.optimizer.lr > 2 * self.usual_rate:
             advice = f"take lr {self.usual_rate:g}, which is what this run gets where none is given"
-        return DivergedError(
-            f"training diverged: {what}, in epoch {self.position.epoch + 1}, with learning rate "
-            f"{rate:.3g}; {advice}{kept}"
-        )
+        return DivergedError(f"training diverged: {what}{where}, with learning rate {rate:.3g}; {advice}{kept}")
 
     # ---- the state
 

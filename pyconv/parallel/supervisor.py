@@ -334,10 +334,7 @@ class Supervisor:
             )
         elif state == s.NOT_FINITE and self._twice_not_finite(unit):
             self._fail(
-                DivergedError(
-                    f"{self._store.message(index)} in {self._where(unit)}, and again when it was repeated: "
-                    "training has diverged; use a lower learning rate"
-                )
+                DivergedError(f"{self._store.message(index)} in {self._where(unit)}, and again when it was repeated")
             )
         elif self._policy == "abort":
             self._fail(WorkerError(f"worker {index} (pid {pid}) {cause}; the run is aborted, as asked"))
