@@ -203,6 +203,17 @@ def test_a_tutorials_downloads_hold_the_modules_that_it_imports(
     monkeypatch.delitem(sys.modules, "downloads")
 
 
+def test_a_downloaded_tutorial_finds_the_benchmarks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It runs anywhere, where pyconv is imported from its source folder."""
+    monkeypatch.syspath_prepend(DOCS / "tutorials")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_benchmarks", raising=False)
+    import my_benchmarks
+
+    assert any((folder / my_benchmarks.HERE).is_file() for folder in my_benchmarks.FOLDERS)
+    monkeypatch.delitem(sys.modules, "my_benchmarks")
+
+
 def test_tutorials_import_nothing_that_their_downloads_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(DOCS)
     import downloads

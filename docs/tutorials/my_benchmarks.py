@@ -6,9 +6,10 @@ import tempfile
 import textwrap
 from pathlib import Path
 
+import pyconv
 from pyconv.reporting import read_results
 
-FOLDERS = (Path.cwd(), *Path.cwd().parents)
+FOLDERS = (Path.cwd(), *Path.cwd().parents, Path(pyconv.__file__).parent.parent)
 HERE = "bench/bench_table1_variants.py"
 
 
