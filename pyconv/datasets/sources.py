@@ -66,7 +66,7 @@ def load(
     ----------
     source : str or path
         ``"faces"`` (synthetic, see :func:`faces`), or the path of a FER2013 ``.csv`` (any of its forms), an ``.npz``
-        with ``x`` and ``y``, a folder of IDX files, or a folder of class folders of PNG or JPEG files. A name wins
+        with ``x`` and ``y``, a folder of IDX files, or a folder of class folders of images. A name wins
         over a path: write ``./faces`` for a folder of that name.
     limit : int, optional
         Keep this many training images, each class in its proportion and with at least one image. The validation split

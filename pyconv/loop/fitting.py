@@ -75,7 +75,8 @@ def fit(
     """Train a model by mini-batch SGD: Algorithm 1 of the paper, on one worker or many.
 
     The model is trained in place. Everything random is a function of the seeds: the same call gives the same bits,
-    and a run that was interrupted continues to the bits of the undisturbed one.
+    and a run that was interrupted continues to the bits of the undisturbed one, with one worker or under "sync" and
+    "local". Under the other rules the order in which several workers step follows from their speed.
 
     Parameters
     ----------
