@@ -392,6 +392,20 @@ def test_without_validation_and_outside_the_main_thread(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "curves.png").exists()
 
 
+class Falling(optim.Schedule):
+    """A class of the user's own, without a name of its own."""
+
+    def __call__(self, step: int, total: int) -> float:
+        return 1 / step
+
+
+def test_a_run_is_not_continued_with_another_class_of_schedule(tmp_path: Path) -> None:
+    pyconv.fit(small(), *data(), out=tmp_path / "run", **{**RECIPE, "schedule": Falling()})
+    assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["schedule"]["name"] == "Falling"
+    with pytest.raises(CheckpointError, match=r"has schedule .*Falling.*, not .*constant"):
+        pyconv.fit(small(), *data(), out=tmp_path / "run", resume=True, **{**RECIPE, "schedule": optim.Schedule()})
+
+
 def test_a_schedule_of_the_users_own(tmp_path: Path) -> None:
     def halving(step: int, total: int) -> float:
         return 0.5 ** (4 * step // total)

@@ -35,8 +35,9 @@ class Schedule:
 
     @property
     def name(self) -> str:
-        """The name by which :func:`schedule` knows it."""
-        return "constant"
+        """The name by which :func:`schedule` knows it, or that of a class of your own."""
+        kind = type(self)
+        return next((name for name, known in SCHEDULES.items() if known is kind), kind.__name__)
 
     def config(self) -> dict[str, Any]:
         """Name and settings as a dict that JSON and TOML can hold.
@@ -120,11 +121,6 @@ class StepSchedule(Schedule):
         object.__setattr__(self, "drops", tuple(real(drop, "drops", minimum=0, below=1) for drop in drops))
         object.__setattr__(self, "gamma", real(self.gamma, "gamma", minimum=0))
 
-    @property
-    def name(self) -> str:
-        """``"step"``."""
-        return "step"
-
     def _after_warmup(self, progress: float) -> float:
         return math.prod(self.gamma for drop in self.drops if progress >= drop)
 
@@ -150,11 +146,6 @@ class CosineSchedule(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "floor", real(self.floor, "floor", minimum=0, below=1))
-
-    @property
-    def name(self) -> str:
-        """``"cosine"``."""
-        return "cosine"
 
     def _after_warmup(self, progress: float) -> float:
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
