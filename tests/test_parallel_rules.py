@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -209,6 +210,7 @@ def test_auto_continues_with_as_many_workers_as_the_run_has(tmp_path):
 
 
 def test_bad_settings_are_refused_before_anything_is_started(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)  # it sends a lambda by value
     x, y = data()
     for settings, error, match in (
         ({"update": "gossip"}, UnknownNameError, "hogwild"),
