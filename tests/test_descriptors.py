@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def test_a_script_with_closed_descriptors(
     run, other = tmp_path / "run", undisturbed / "run"
     assert_same_parameters(run, other)
     said = (run / "log.txt").read_text()
-    assert "OMP" not in said and len(said.splitlines()) == len((other / "log.txt").read_text().splitlines())
+    assert said and all(re.match(r"\d{4}-\d\d-\d\d \d\d:", line) for line in said.splitlines()), "nothing but records"
 
 
 @pytest.fixture(scope="module")
