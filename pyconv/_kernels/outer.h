@@ -4,9 +4,10 @@
 
    for P neighbours l (columns and channels of the kernel, which follow one another in x) and V * LANES
    filters: an outer product for each pixel, with all sums in registers. These begin at zero and are added to
-   those in memory at the end: a sum over a million pixels that went on in one piece would outgrow its terms. P broadcasts and V loads for P V
-   multiply-adds, which leaves load units to spare: with the first pixels, some of the errors that come next
-   are fetched. Among many filters those of one block are short pieces far apart, which no processor foresees.
+   those in memory at the end: a sum over a million pixels that went on in one piece would outgrow its terms.
+   P broadcasts and V loads for P V multiply-adds, which leaves load units to spare: with the first pixels,
+   some of the errors that come next are fetched. Among many filters those of one block are short pieces far
+   apart, which no processor foresees.
  */
 
 typedef struct NAME(outer) {

@@ -43,11 +43,11 @@ typedef REAL NAME(in_memory)
     __attribute__((vector_size(NAME(WIDE) * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 
 INLINE NAME(wide) NAME(load_wide)(const REAL *from) {
-    return __builtin_convertvector((NAME(narrow))*(const NAME(in_memory) *)from, NAME(wide));
+    return __builtin_convertvector((NAME(narrow)) * (const NAME(in_memory) *)from, NAME(wide));
 }
 
 INLINE void NAME(store_wide)(REAL *to, NAME(wide) v) {
-    *(NAME(in_memory) *)to = (NAME(in_memory))__builtin_convertvector(v, NAME(narrow));
+    *(NAME(in_memory) *)to = (NAME(in_memory)) __builtin_convertvector(v, NAME(narrow));
 }
 
 /* Adds to a sum and what it has lost, and gives their sum: T is double or a vector of it. */

@@ -48,7 +48,8 @@ INLINE NAME(sparse) NAME(piece_of)(const NAME(layer) * d, const REAL *factors, p
     return t;
 }
 
-/* Says so if a lane is not zero of the differences between numbers and themselves: NaN or infinity was there. */
+/* Says so if a lane is not zero of the differences between numbers and themselves: NaN or infinity was there.
+ */
 INLINE void NAME(say)(const plan *p, ivec found) {
     INTEGER any = 0;
     UNROLL
