@@ -38,7 +38,8 @@ def figures() -> dict[str, Any]:
         "steps": {words: rates[name] for name, words in STEPS.items()},
         "peak": round(steps["peak"]["gflops"], 1),
         "layer": steps["records"][0]["case"],
-        "where": f"{peers['machine']['cpu']}, {peers['machine']['instruction_set']}, one core, float32",
+        "where": "{cpu}, {instruction_set}".format(**peers["machine"])
+        + f", {peers['peak']['gflops']:.0f} GFLOP/s a thread, one core, float32",
         "torch": peers["versions"]["torch"],
     }
     for network, operation in TRAINED.items():
