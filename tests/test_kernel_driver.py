@@ -27,7 +27,7 @@ from pyconv.shapes import conv_geometry, pool_geometry
 DTYPES = ("float32", "float64")
 CROSS = "aarch64-linux-gnu-gcc"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # the kernels are compiled anew, for minutes with sanitizers
 
 
 def _needs(*programs: str, debian: str) -> None:

@@ -30,6 +30,10 @@ _POOL = ("n", "h", "w", "c", "kh", "kw", "sh", "sw", "pt", "pb", "pl", "pr", "oh
 _LAYOUT = struct.Struct(f"<24s3q{len(_CONV)}q{len(_POOL)}q4qd6q3q")
 
 
+#: Seconds that one file may take to compile: minutes with sanitizers, beside the pages being built.
+COMPILE_S = 900
+
+
 @dataclass(frozen=True)
 class Request:
     """One kernel on one problem.
@@ -88,7 +92,7 @@ def build(program: Path, compiler: Sequence[str], isas: Sequence[str] = ISAS) ->
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-ffp-contract=fast", f"-I{KERNELS}"]
 
     def call(*arguments: object) -> None:
-        done = subprocess.run([*compiler, *map(str, arguments)], capture_output=True, text=True, timeout=280)
+        done = subprocess.run([*compiler, *map(str, arguments)], capture_output=True, text=True, timeout=COMPILE_S)
         assert done.returncode == 0, done.stderr[-4000:]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
