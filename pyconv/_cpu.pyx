@@ -1,11 +1,10 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The backends `serial` and `multicore`: arrays in, plans filled and run. Convolution and pooling are here.
+"""The backends `serial` and `multicore`: each function fills a plan and runs it. Convolution and pooling are here.
 
-Every function has the signature of :mod:`pyconv.reference`. Arguments arrive validated (:mod:`pyconv.ops`, DESIGN
-§8.7): C-contiguous, aligned, of one dtype, fitting the geometry.
+Every function has the signature of :mod:`pyconv.reference`. Its arguments were checked by :mod:`pyconv.ops` (DESIGN
+§8.7): they are C-contiguous, aligned, of one dtype, and fit the geometry.
 """
 
-import dataclasses
 import math
 
 import numpy as np
@@ -20,10 +19,12 @@ from ._plans cimport (
 
 from . import _naive
 from ._dense import dense, dense_input_grad, dense_weight_grad  # no-cython-lint: the rest of the backend
+from ._dense import stack_product  # no-cython-lint
+from ._elementwise import activate, activate_grad, crop2d, pad2d  # no-cython-lint
 from ._plans import _set_cycles_per_thread, algorithms, has_openmp, isa, isas, set_isa  # no-cython-lint
 from ._rows import batch_norm, batch_norm_grad, bias_grad, relu, relu_bias_grad, relu_grad  # no-cython-lint
 from ._rows import scale_shift, softmax_cross_entropy  # no-cython-lint
-from .errors import InputError
+from .errors import InputError, ShapeError
 
 narrow_indices = True       # fused max pooling takes indices of one byte, places in the window
 
@@ -45,8 +46,15 @@ cdef pool _pool(g):
 
 # Convolution --------------------------------------------------------------------------------------------------------
 
+cdef void *_place_for(indices, pg) except? NULL:
+    """Address of `indices`, the array for the positions of the maxima; checks that it has the result's shape."""
+    if indices is not None and indices.shape != pg.output_shape:
+        raise ShapeError(f"indices must have the result's shape {pg.output_shape}, not {indices.shape}")
+    return pointer(indices)
+
+
 cdef int _cheapest(plan *p, int what, const kernels *table, double most) except -1:
-    """Complete `p` with the algorithm of `table` whose estimate is lowest; False if all are above `most` cycles."""
+    """Complete `p` with the algorithm of `table` with the lowest estimate; False if all exceed `most` cycles."""
     cdef const compiled *a = table.algorithms
     cdef plan tried, best
     cdef bint found = False
@@ -63,7 +71,7 @@ cdef int _cheapest(plan *p, int what, const kernels *table, double most) except 
 
 
 cdef void _merge_whole_images(conv *g) noexcept:
-    """A kernel that covers its images gives one result of each: they are pixels of one image, under a 1 x 1 kernel."""
+    """If the kernel is as large as the images, make them the pixels of one image under a 1 x 1 kernel."""
     if g.kh != g.h or g.kw != g.w or g.oh * g.ow != 1 or g.pt or g.pb or g.pl or g.pr or g.groups != 1:
         return
     g.c *= g.h * g.w
@@ -72,9 +80,9 @@ cdef void _merge_whole_images(conv *g) noexcept:
 
 
 cdef int _choose(plan *p, int what, array, str name) except -1:
-    """Complete `p` with algorithm `name`, or with the one whose estimate is lowest for "auto".
+    """Complete `p` with algorithm `name`, or for "auto" with the one that has the lowest estimate.
 
-    Or with that of half as wide vectors, where these leave so many fewer lanes idle that they cost no more.
+    "auto" takes vectors half as wide if so many fewer of their lanes are idle that they cost no more.
     """
     cdef const compiled *a
     cdef const kernels *table = kernels_for(array)
@@ -93,6 +101,18 @@ cdef int _choose(plan *p, int what, array, str name) except -1:
     if a.plan[what] == NULL or not a.plan[what](p):
         raise InputError(f"algorithm {name!r} does not do this convolution; use 'auto' or 'direct'")
     return 0
+
+
+def estimate(int what, g, dtype, str algorithm="auto"):
+    """Cycles that an operation is estimated to take on one thread, by ``_kernels/cost.h``.
+
+    `what` is 0 for the forward pass, 1 for the input's gradient, 2 for the filters'. Literal loops have no estimate.
+    """
+    cdef plan p
+    p.g = _conv(g)
+    p.relu, p.reused = 0, False
+    _choose(&p, what, np.empty(0, dtype), algorithm)
+    return p.cycles
 
 
 def conv2d(x, weight, bias, g, *, activation=None, algorithm="auto", int threads=1, out=None):
@@ -143,7 +163,7 @@ def conv2d_weight_grad(x, grad_out, g, *, algorithm="auto", int threads=1, out=N
 # Convolution, bias, ReLU and max pooling in one -----------------------------------------------------------------------
 
 cdef struct together:
-    plan conv, pool                 # of one batch of images; operands of the first
+    plan conv, pool                 # of one batch of images; their operands are those of the first batch
     ptrdiff_t batches
     size_t conv_in, conv_out, pool_out, indices     # bytes of one batch
 
@@ -175,7 +195,7 @@ cdef int _run_fused(const together *f, int threads) except -1:
     cdef ptrdiff_t batch
     cdef int stage
     with nogil:
-        for stage in range(f.conv.stages - 1):      # the filters, once for all batches
+        for stage in range(f.conv.stages - 1):      # prepares the filters, once for all batches
             run_stage(&f.conv, stage, 1, memory, memory + shared)
         if used == 1:
             for batch in range(f.batches):
@@ -187,11 +207,11 @@ cdef int _run_fused(const together *f, int threads) except -1:
     return 0
 
 
-cdef Py_ssize_t FUSED_BYTES = 1 << 19       # of a batch's convolution: half of a large L2 cache
+cdef Py_ssize_t FUSED_BYTES = 1 << 19       # largest result of a batch's convolution: half of a large L2 cache
 
 
 def _images_together(g, Py_ssize_t itemsize):
-    """Images of a batch: a divisor of N whose convolution stays in the L2 cache."""
+    """Images of a batch: a divisor of N for which the convolution's result stays in the L2 cache."""
     cdef Py_ssize_t each = g.oh * g.ow * g.k * itemsize, n = g.n, images = max(1, min(n, FUSED_BYTES // each))
     while n % images:
         images -= 1
@@ -199,32 +219,32 @@ def _images_together(g, Py_ssize_t itemsize):
 
 
 def conv2d_pool(x, weight, bias, g, pg, *, activation=None, algorithm="auto", int threads=1, out=None, indices=None):
-    """``max_pool2d(conv2d(x, weight, bias))``, ``(N, POH, POW, K)``, without the large array between them.
+    """``max_pool2d(conv2d(x, weight, bias))``, ``(N, POH, POW, K)``; the convolution's result is not written whole.
 
-    `pg` is the pooling's geometry, of the convolution's result. `indices`, int32 or uint8, receives for each number
-    which pixel it is: int32 the flat place in the convolution's image, uint8 the place in the window,
-    ``row * kw + column``. Where a batch is too small to share out, the two operations run one after the other.
+    `pg` is the geometry of the pooling of the convolution's result. `indices`, int32 or uint8, receives which pixel
+    each number is: int32 the flat position in the convolution's image, uint8 the position in the window, ``row * kw +
+    column``. With too few images for the threads, the two operations run one after the other.
     """
     cdef together f
-    cdef Py_ssize_t itemsize = x.dtype.itemsize
+    cdef Py_ssize_t itemsize = x.dtype.itemsize, images
     images = _images_together(g, itemsize)
     if algorithm == "naive" or g.n // images < 8:
         full = conv2d(x, weight, bias, g, activation=activation, algorithm=algorithm, threads=threads)
         return max_pool2d(full, pg, threads=threads, out=out, indices=indices)
     y = result(out, pg.output_shape, x.dtype)
-    one, one_pool = dataclasses.replace(g, n=images), dataclasses.replace(pg, n=images)
-    f.conv.g, f.pool.q = _conv(one), _pool(one_pool)
+    f.batches = g.n // images
+    f.conv.g, f.pool.q = _conv(g), _pool(pg)
+    f.conv.g.n = f.pool.q.n = images
+    f.conv_in = itemsize * images * f.conv.g.h * f.conv.g.w * f.conv.g.c
+    f.conv_out = itemsize * images * f.conv.g.oh * f.conv.g.ow * f.conv.g.k
+    f.pool_out = itemsize * images * f.pool.q.oh * f.pool.q.ow * f.pool.q.c
     f.conv.relu, f.conv.reused = activation == "relu", True
     f.conv.a, f.conv.b, f.conv.bias, f.conv.out = pointer(x), pointer(weight), pointer(bias), NULL
     f.pool.narrow = indices is not None and indices.dtype == np.uint8
-    f.pool.a, f.pool.out, f.pool.out2 = NULL, pointer(y), pointer(indices)
+    f.indices = f.pool_out // itemsize * (1 if f.pool.narrow else 4)
+    f.pool.a, f.pool.out, f.pool.out2 = NULL, pointer(y), _place_for(indices, pg)
     _choose(&f.conv, FORWARD, x, algorithm)
     kernels_for(x).max_pool(&f.pool)
-    f.batches = g.n // images
-    f.conv_in = itemsize * math.prod(one.input_shape)
-    f.conv_out = itemsize * math.prod(one.output_shape)
-    f.pool_out = itemsize * math.prod(one_pool.output_shape)
-    f.indices = (1 if f.pool.narrow else 4) * math.prod(one_pool.output_shape)
     _run_fused(&f, threads)
     return y
 
@@ -232,8 +252,8 @@ def conv2d_pool(x, weight, bias, g, pg, *, activation=None, algorithm="auto", in
 def conv2d_pool_grad(grad_out, indices, y, pg, *, activation=None, int threads=1, out=None):
     """Gradients for the convolution's result, ``(N, OH, OW, K)``, and for its bias, ``(K,)``, in one pass.
 
-    `y` and `indices` are what :func:`conv2d_pool` gave and filled; with ``activation="relu"`` the gradient of ReLU is
-    taken too, from `y`.
+    `y` and `indices` are the results of :func:`conv2d_pool`. With ``activation="relu"`` the gradient of ReLU, which
+    follows from `y`, is included.
     """
     cdef plan p
     gx = result(out, pg.input_shape, grad_out.dtype)
@@ -249,8 +269,8 @@ def conv2d_pool_grad(grad_out, indices, y, pg, *, activation=None, int threads=1
 def conv2d_pool_weight_grad(x, grad_out, indices, y, g, pg, *, activation=None, int threads=1, out=None):
     """Gradients for the filters, ``(kh, kw, C, K)``, and the bias, ``(K,)``, from the pooled errors `grad_out`.
 
-    `y` and `indices` are what :func:`conv2d_pool` gave and filled. None where the kernel does not do this geometry:
-    then use :func:`conv2d_pool_grad` and :func:`conv2d_weight_grad`.
+    `y` and `indices` are the results of :func:`conv2d_pool`. None if the kernel does not do this geometry: then use
+    :func:`conv2d_pool_grad` and :func:`conv2d_weight_grad`.
     """
     cdef plan p
     if indices.dtype != np.uint8:
@@ -270,13 +290,13 @@ def conv2d_pool_weight_grad(x, grad_out, indices, y, g, pg, *, activation=None, 
 def max_pool2d(x, pg, *, int threads=1, out=None, indices=None):
     """Largest pixel of each window, ``(N, OH, OW, C)``.
 
-    `indices`, int32 or uint8, receives which pixel that is: its flat place in the image, or in the window.
+    `indices`, int32 or uint8, receives which pixel that is: its flat position in the image, or in the window.
     """
     cdef plan p
     y = result(out, pg.output_shape, x.dtype)
     p.q = _pool(pg)
     p.narrow = indices is not None and indices.dtype == np.uint8
-    p.a, p.out, p.out2 = pointer(x), pointer(y), pointer(indices)
+    p.a, p.out, p.out2 = pointer(x), pointer(y), _place_for(indices, pg)
     kernels_for(x).max_pool(&p)
     run_plan(&p, threads)
     return y
@@ -306,7 +326,7 @@ def avg_pool2d(x, pg, *, int threads=1, out=None):
 
 
 def avg_pool2d_input_grad(grad_out, pg, *, int threads=1, out=None):
-    """Gradient for the images: each window's error, shared equally by its pixels."""
+    """Gradient for the images: each window's error, divided equally among its pixels."""
     cdef plan p
     gx = result(out, pg.input_shape, grad_out.dtype)
     p.q = _pool(pg)

@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Dense layers of the backends `serial` and `multicore`: SciPy's BLAS, cut into panels, or a kernel that skips zeros.
+"""Dense layers of the backends `serial` and `multicore`: by SciPy's BLAS in panels, or by a kernel that skips zeros.
 
-Decisions 6 and 11 say why.
+Decisions 6 and 11 say why. Products of stacks of complex matrices are here too, for convolution by transforms.
 """
 
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 import threadpoolctl
 
 from cython.parallel cimport prange
-from scipy.linalg.cython_blas cimport dgemm, dgemv, sgemm, sgemv
+from scipy.linalg.cython_blas cimport cgemm, dgemm, dgemv, sgemm, sgemv, zgemm
 
 from ._plans cimport float_control, kernels_for, plan, plan_fn, pointer, pyconv_flush_subnormals, pyconv_set_control
 from ._plans cimport result, run_plan, threads_for
@@ -22,7 +22,7 @@ from .errors import InputError
 
 @functools.cache
 def _cap_blas():
-    """Keep SciPy's BLAS on the calling thread: threads are shared out here, and its own would fight them."""
+    """Keep SciPy's BLAS on the calling thread: pyconv starts the threads, and BLAS's own would compete with them."""
     controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
     own = [lib for lib in controller.lib_controllers if "scipy" in lib.filepath] or controller.lib_controllers
     for lib in own:
@@ -36,16 +36,16 @@ cdef struct product:
     const void *a
     const void *b
     void *c
-    int along_m, panels, panel      # cut along m or n into panels
+    int along_m, panels, panel      # whether it is cut into panels along m (else n); panels; size of one
     bint add
 
 
 cdef enum:
-    SUMMED = 1 << 12        # products that one call of BLAS adds up where it would do so one after the other
+    SUMMED = 1 << 12        # most products that one call of BLAS adds up if BLAS would add them one by one
 
 
 cdef void _panel_part(const product *p, int index, ptrdiff_t from_k, int k, bint add) noexcept nogil:
-    """One panel of c = a b (+ c), of the products from `from_k` on. BLAS is column-major: it computes b' a'."""
+    """One panel of c = a b (+ c), over `k` products from `from_k` on. BLAS is column-major: it computes b' a'."""
     cdef int first = index * p.panel, m = p.m, n = p.n, size = 8 if p.is_double else 4
     cdef int lda = p.m if p.a_transposed else p.k, ldb = p.k if p.b_transposed else p.n, ldc = p.n
     cdef size_t a_step = <size_t> from_k * (lda if p.a_transposed else 1), c_step
@@ -66,7 +66,7 @@ cdef void _panel_part(const product *p, int index, ptrdiff_t from_k, int k, bint
     cdef char *ta = b"T" if p.a_transposed else b"N"
     cdef char *tb = b"T" if p.b_transposed else b"N"
     cdef int rows, one = 1
-    if p.m == 1:        # of one image; a product of matrices would first copy all weights
+    if p.m == 1:        # one image: a product of matrices would first copy all weights
         rows = k if p.b_transposed else n
         k = n if p.b_transposed else k
         if p.is_double:
@@ -81,8 +81,8 @@ cdef void _panel_part(const product *p, int index, ptrdiff_t from_k, int k, bint
 
 
 cdef void _panel(const product *p, int index) noexcept nogil:
-    """A panel with subnormal numbers taken for zero, on whichever thread it runs. Long sums of a few rows or columns,
-    which BLAS makes in one go, are cut.
+    """One panel, with subnormal numbers as zero on the thread that runs it. If there are few rows or columns, BLAS adds
+    up a long sum one by one: then it is cut into several calls.
     """
     cdef float_control before = pyconv_flush_subnormals()
     cdef ptrdiff_t from_k = 0
@@ -94,7 +94,7 @@ cdef void _panel(const product *p, int index) noexcept nogil:
 
 
 cdef _multiply(a, b, bint a_transposed, bint b_transposed, out, bint add, int threads):
-    """``out = a b`` (or ``out += a b``), cut into panels by the shape alone, so that threads do not change the bits."""
+    """``out = a b`` (or ``out += a b``), in panels that depend on the shape alone: threads do not change the bits."""
     _cap_blas()
     cdef product p
     cdef Py_ssize_t m = out.shape[0], n = out.shape[1], k = a.shape[0] if a_transposed else a.shape[1]
@@ -103,7 +103,7 @@ cdef _multiply(a, b, bint a_transposed, bint b_transposed, out, bint add, int th
         raise InputError(f"a dense layer's sizes must be below 2**31, not {max(m, n, k)}")
     if m == 0 or n == 0:
         return out
-    if not add and (k == 0 or m == 1):      # BLAS may leave what it is to multiply by zero
+    if not add and (k == 0 or m == 1):      # BLAS may leave in place what it should multiply by zero
         out[...] = 0
         add = True
     if k == 0:
@@ -131,9 +131,10 @@ cdef _multiply(a, b, bint a_transposed, bint b_transposed, out, bint add, int th
 cdef bint _skip_zeros(
     plan_fn product, weight_shape, sparse, double most, a, b, out, int threads, bias=None, bint rectify=False
 ) except -1:
-    """A product of a dense layer by ``_kernels/sparse_dense.h``, if at `most` that part of `sparse` is not zero:
-    above it BLAS is faster. Some thousand numbers stand for all. False if it is not done: the whole product is to be
-    computed. So it is too where the other factor is not finite everywhere, for zero times NaN is NaN.
+    """Compute a product of a dense layer by ``_kernels/sparse_dense.h``, if at most the part `most` of `sparse` is not
+    zero; above it BLAS is faster. A few thousand numbers are looked at. Returns False if nothing was computed: the
+    caller then computes the whole product. So it is too if the other factor is not finite, because zero times NaN is
+    NaN.
     """
     cdef plan p
     cdef int not_finite = 0
@@ -143,7 +144,7 @@ cdef bint _skip_zeros(
     if not product(&p):
         return False
     some = sparse.reshape(-1)
-    some = some[:: max(some.size // 4096, 1) | 1]       # an odd step meets every unit or channel
+    some = some[:: max(some.size // 4096, 1) | 1]       # an odd step reaches every unit or channel
     if np.count_nonzero(some) > most * some.size:
         return False
     p.a, p.b, p.bias, p.out, p.out2 = pointer(a), pointer(b), pointer(bias), pointer(out), &not_finite
@@ -179,3 +180,74 @@ def dense_weight_grad(x, grad_out, *, int threads=1, out=None):
     if _skip_zeros(kernels_for(gw).sparse_weight_grad, gw.shape, grad_out, 0.7, x, grad_out, gw, threads):
         return gw
     return _multiply(x, grad_out, True, False, gw, False, threads)
+
+
+# Stacks of complex matrices -----------------------------------------------------------------------------------------
+
+ctypedef fused real:
+    float
+    double
+
+
+cdef void _small_products(
+    const real *a, const real *b, real *c, Py_ssize_t count, int m, int n, int k, bint a_turned, bint b_turned
+) noexcept nogil:
+    """Products of matrices too small for a call of BLAS; a complex number is two of `real`."""
+    cdef Py_ssize_t a_row = 1 if a_turned else k, a_step = m if a_turned else 1
+    cdef Py_ssize_t b_column = k if b_turned else 1, b_step = 1 if b_turned else n
+    cdef Py_ssize_t _each, i, j, p, x, y
+    cdef real re, im
+    for _each in range(count):
+        for i in range(m):
+            for j in range(n):
+                re, im = 0, 0
+                for p in range(k):
+                    x, y = 2 * (i * a_row + p * a_step), 2 * (j * b_column + p * b_step)
+                    re = re + a[x] * b[y] - a[x + 1] * b[y + 1]
+                    im = im + a[x] * b[y + 1] + a[x + 1] * b[y]
+                c[0], c[1] = re, im
+                c += 2
+        a += 2 * <Py_ssize_t> m * k
+        b += 2 * <Py_ssize_t> k * n
+
+
+cdef int SMALL = 64         # most products of a small matrix
+
+
+def stack_product(a, b, *, bint a_turned=False, bint b_turned=False):
+    """``a @ b`` of each pair of matrices of two stacks, contiguous (count, rows, columns), complex64 or complex128.
+
+    With `a_turned` the stack `a` holds the transposed matrices, and so with `b_turned`. On the calling thread.
+    """
+    _cap_blas()
+    cdef Py_ssize_t count = a.shape[0], _each
+    cdef int m = a.shape[2] if a_turned else a.shape[1], k = a.shape[1] if a_turned else a.shape[2]
+    cdef int n = b.shape[1] if b_turned else b.shape[2]
+    out = np.empty((count, m, n), a.dtype)
+    cdef bint is_double = a.dtype == np.complex128
+    cdef char *x = <char *> pointer(a)
+    cdef char *y = <char *> pointer(b)
+    cdef char *z = <char *> pointer(out)
+    cdef char *ta = b"T" if a_turned else b"N"
+    cdef char *tb = b"T" if b_turned else b"N"
+    cdef int lda = m if a_turned else k, ldb = k if b_turned else n
+    cdef Py_ssize_t size = 16 if is_double else 8
+    cdef float complex one_f = 1, zero_f = 0
+    cdef double complex one_d = 1, zero_d = 0
+    with nogil:
+        if m * n * k <= SMALL and is_double:
+            _small_products(<double *> x, <double *> y, <double *> z, count, m, n, k, a_turned, b_turned)
+        elif m * n * k <= SMALL:
+            _small_products(<float *> x, <float *> y, <float *> z, count, m, n, k, a_turned, b_turned)
+        else:
+            for _each in range(count):      # BLAS is column-major: it computes b' a'
+                if is_double:
+                    zgemm(tb, ta, &n, &m, &k, &one_d, <double complex *> y, &ldb, <double complex *> x, &lda,
+                          &zero_d, <double complex *> z, &n)
+                else:
+                    cgemm(tb, ta, &n, &m, &k, &one_f, <float complex *> y, &ldb, <float complex *> x, &lda,
+                          &zero_f, <float complex *> z, &n)
+                x += size * m * k
+                y += size * k * n
+                z += size * m * n
+    return out

@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""What the backends `serial` and `multicore` do number by number or channel by channel, and softmax."""
+"""ReLU, scaling, bias gradient, batch normalisation and softmax for the backends `serial` and `multicore`."""
 
 import numpy as np
 

@@ -1,9 +1,9 @@
-/* apart.h: a row of pixels taken apart, each channel to a plane of its own, with zeros around: what kernels
-   want whose lanes are neighbouring pixels. Blocks of LANES pixels by LANES channels are turned round in
-   registers. */
+/* apart.h: copies a row of pixels channel by channel: each channel goes to a plane of its own, with zeros
+   around it. Kernels whose lanes are neighbouring pixels read such planes. Blocks of LANES pixels by LANES
+   channels are transposed in registers. */
 
-/* `count` pixels, `step` numbers apart, of `channels` channels: number s of channel c to to[c plane + s].
-   `end`: behind the array that `from` is in. */
+/* `count` pixels of `channels` channels, `step` numbers apart: number s of channel c goes to to[c plane + s].
+   `end` is the end of the array that `from` points into. */
 static void NAME(take_apart)(const REAL *from, ptrdiff_t step, const REAL *end, ptrdiff_t count,
                              ptrdiff_t channels, REAL *to, ptrdiff_t plane) {
     for (ptrdiff_t block = 0; block < count; block += LANES)
@@ -34,8 +34,8 @@ INLINE double NAME(apart_cycles)(ptrdiff_t channels, ptrdiff_t step) {
     return channels == 1 && step == 1 ? 0.2 : (double)ceil_div(channels, LANES) * 7;
 }
 
-/* Columns x0, x0 + step ... of row y of an image, h by w pixels of `pixel` numbers of which the first
-   `channels` are wanted: `width` numbers for each channel. */
+/* Columns x0, x0 + step ... of row y of an image of h by w pixels, copied channel by channel: `width` numbers
+   for each channel. A pixel has `pixel` numbers, of which the first `channels` are wanted. */
 static void NAME(row_apart)(const REAL *image, const REAL *end, ptrdiff_t h, ptrdiff_t w, ptrdiff_t pixel,
                             ptrdiff_t y, ptrdiff_t x0, ptrdiff_t step, ptrdiff_t width, ptrdiff_t channels,
                             REAL *to, ptrdiff_t plane) {

@@ -1,14 +1,14 @@
-/* axis.h: one axis of a correlation, as positions in its input. Included once per precision; the code is the
-   same.
+/* axis.h: one axis of a correlation, as positions in its input. It is included once per precision, though its
+   code is the same for both.
 
-   The forward pass is the correlation of x with w. The input gradient is one of grad_out with the filters
-   turned about, for each phase a of the stride apart: the pixels a, a + s, a + 2 s ... of the result meet
+   The forward pass is the correlation of x with w. The input gradient is the correlation of grad_out with the
+   flipped filters, one for each phase a of the stride: the pixels a, a + s, a + 2 s ... of the result meet
    only the kernel positions i with (a + p - i d) divisible by s,
 
        dx[a + s r] = sum over those i of dy[r + (a + p - i d) / s] w[i]
 
-   which is a correlation of step 1. Its kernel positions are s / gcd(s, d) apart and are taken from the last
-   to the first, so that the positions in dy ascend, d / gcd(s, d) apart. */
+   This is a correlation of stride 1. Its kernel positions are s / gcd(s, d) apart. They are taken from the
+   last to the first, so that the positions in dy ascend, d / gcd(s, d) apart. */
 
 typedef struct NAME(axis) {
     ptrdiff_t count, out0, out_step; /* result positions out0 + r out_step, r < count */
@@ -43,8 +43,8 @@ static NAME(axis)
     return x;
 }
 
-/* An axis of a whole convolution, down and across: of the forward pass, or of one phase of the input
- * gradient. */
+/* One axis of a whole convolution, down (axis_down) or across: of the forward pass, or of one phase of the
+ * input gradient. */
 INLINE NAME(axis) NAME(axis_down)(const conv *g, ptrdiff_t grad, ptrdiff_t results, ptrdiff_t phase) {
     return grad ? NAME(axis_grad)(results, g->kh, g->sh, g->pt, g->dh, phase)
                 : NAME(axis_forward)(results, g->kh, g->sh, g->pt, g->dh);
@@ -58,7 +58,7 @@ INLINE NAME(axis) NAME(axis_across)(const conv *g, ptrdiff_t grad, ptrdiff_t res
 /* The taps first ... last - 1 that meet the input, for the result position r of a phase. */
 INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t size, ptrdiff_t *first) {
     const ptrdiff_t at = a->in0 + r * a->in_step;
-    if (at >= 0 && at + (a->taps - 1) * a->tap_step < size) { /* and no division */
+    if (at >= 0 && at + (a->taps - 1) * a->tap_step < size) { /* saves a division */
         *first = 0;
         return a->taps;
     }
@@ -68,7 +68,8 @@ INLINE ptrdiff_t NAME(taps_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t 
     return until < a->taps ? until : a->taps;
 }
 
-/* Result r of a phase has all its taps inside, one at least: how many from it on have, up to last - 1. */
+/* Given that all taps of result r of a phase are inside, counts the results from r to last - 1 for which the
+ * same is true: at least one. */
 INLINE ptrdiff_t NAME(rows_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t last, ptrdiff_t size) {
     const ptrdiff_t spare = size - 1 - (a->in0 + r * a->in_step + (a->taps - 1) * a->tap_step);
     const ptrdiff_t rows = spare / a->in_step + 1;
@@ -79,7 +80,7 @@ INLINE ptrdiff_t NAME(rows_inside)(const NAME(axis) * a, ptrdiff_t r, ptrdiff_t 
 INLINE ptrdiff_t NAME(outputs_inside)(ptrdiff_t k, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t dilation,
                                       ptrdiff_t size, ptrdiff_t outputs, ptrdiff_t *first) {
     const ptrdiff_t at = k * dilation - before;
-    if (stride == 1) { /* and no division */
+    if (stride == 1) { /* saves a division */
         *first = at < 0 ? -at : 0;
         return max_of(min_of(size - at, outputs), 0);
     }
@@ -88,7 +89,7 @@ INLINE ptrdiff_t NAME(outputs_inside)(ptrdiff_t k, ptrdiff_t stride, ptrdiff_t b
     return until < outputs ? until : outputs;
 }
 
-/* Kernel positions and outputs of an axis that meet the input. */
+/* How many pairs of a kernel position and an output of an axis meet the input. */
 static ptrdiff_t NAME(pairs_inside)(ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t dilation,
                                     ptrdiff_t size, ptrdiff_t outputs) {
     ptrdiff_t pairs = 0;

@@ -1,4 +1,4 @@
-/* bodies.h: the kernels, and the table of them. */
+/* bodies.h: includes every kernel of one instruction set and precision, and lists them in a table. */
 #include "vector.h"
 #include "winograd_numbers.h" /* how to cut */
 #include "transpose.h"
@@ -31,7 +31,8 @@
 #include "elementwise.h"
 #include "pool.h"
 #include "max_pool.h"
-#include "statistics.h"
+#include "softmax.h"
+#include "batch_norm.h"
 
 static const algorithm NAME(algorithms)[] = {
     {"direct", {NAME(direct_forward), NAME(direct_input_grad), NAME(direct_weight_grad)}},

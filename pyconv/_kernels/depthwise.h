@@ -4,27 +4,28 @@
 
        out[oy, ox, c] = act(b[c] + sum over taps i, j of in[iy + i ti, ix + j tj, c] w[i, j, c])
 
-   vectorised over channels: an item is some rows of the result, a tile is P neighbouring pixels of a row and
-   V vectors of channels after the other: 8 x 1, or 4 x 2 where a vector is half a cache line, so that lines
-   are read and written whole. Nothing is packed or copied: at the borders the sums are over the taps that
-   meet the image. There are few multiply-adds for every vector loaded, one unless the kernel is 3 or 5 wide
-   and its neighbours share what they see: memory sets the pace. Rows are therefore done in strips, row below
-   row: what a strip's kernels see stays in the L1 cache, and comes there once. */
+   vectorised over channels. An item is some rows of the result. A tile is P neighbouring pixels of a row and
+   V vectors of channels: 8 x 1, or 4 x 2 where a vector is half a cache line, so that whole lines are read
+   and written. Nothing is packed or copied: at the borders the sums are over the taps that meet the image.
+   For every vector loaded there are few multiply-adds, one unless the kernel is 3 or 5 wide and neighbouring
+   pixels share what they see, so memory sets the pace. Rows are therefore done in strips, one row below the
+   other: what a strip's kernels see stays in the L1 cache, and is fetched into it once. */
 
 enum { NAME(DEPTHWISE_PIXELS) = 8, NAME(DEPTHWISE_BYTES) = 24 << 10, NAME(DEPTHWISE_ROWS) = 32 };
 
 typedef struct NAME(strip) {
-    const REAL *in, *w, *bias; /* at the first tap; bias: NULL, or one number a channel */
+    const REAL *in, *w, *bias; /* in, w: at the first tap; bias: NULL, or one number a channel */
     REAL *out;
     ptrdiff_t tiles;               /* tiles side by side */
     ptrdiff_t in_step, out_step;   /* from one pixel to the next */
     ptrdiff_t rows, in_row, w_row; /* taps down, and their steps in `in` and w */
     ptrdiff_t columns, in_column, w_column;
     ptrdiff_t channels;
-    int relu, stream; /* stream: out is large and every vector of it is aligned */
+    int relu, stream; /* stream: out is large and every vector of it is aligned: store past the caches */
 } NAME(strip);
 
-/* P pixels through one kernel row of C columns whose pixels follow one another: each pixel is loaded once. */
+/* P pixels through one kernel row of C columns that are neighbours in the input: each pixel is loaded once.
+ */
 INLINE void NAME(strip_row)(const REAL *from, ptrdiff_t step, const REAL *filter, ptrdiff_t w_column,
                             vec sum[][2], const int P, const int V, const int C) {
     const REAL *x[5]; /* every third pixel, as in tile.h */
@@ -49,8 +50,8 @@ INLINE void NAME(strip_row)(const REAL *from, ptrdiff_t step, const REAL *filter
     }
 }
 
-/* V vectors of channels at a time; C: columns of the kernel if it is 3 or 5, and neither stride nor dilation
-   is between them; else 0. */
+/* V vectors of channels at a time. C is the number of kernel columns if it is 3 or 5 and neither a stride nor
+   a dilation lies between them; else 0. */
 INLINE void NAME(strip_body)(const NAME(strip) * t, const int P, const int V, const int C) {
     const ptrdiff_t step = t->in_step, out_step = t->out_step, channels = t->channels;
     const ptrdiff_t in_row = t->in_row, in_column = t->in_column, w_row = t->w_row, w_column = t->w_column;
@@ -139,7 +140,7 @@ typedef struct NAME(depthwise) {
     ptrdiff_t rows, row_blocks; /* result rows of an item; items of an image */
 } NAME(depthwise);
 
-/* Columns s ... end - 1 of a row, all with the taps j0 ... j1 - 1. */
+/* Columns s ... end - 1 of a row; all of them have the taps j0 ... j1 - 1. */
 static void NAME(depthwise_columns)(NAME(strip) * t, const NAME(axis) * x, ptrdiff_t s, ptrdiff_t end,
                                     ptrdiff_t j0, ptrdiff_t j1, const REAL *in, const REAL *w, REAL *out,
                                     ptrdiff_t c) {
@@ -168,7 +169,7 @@ static void NAME(depthwise_columns)(NAME(strip) * t, const NAME(axis) * x, ptrdi
     }
 }
 
-/* Positions first ... end - 1 of a row see the input through all taps. */
+/* Finds the positions first ... end - 1 of a row that see the input through all taps. */
 INLINE ptrdiff_t NAME(all_inside)(const NAME(axis) * a, ptrdiff_t size, ptrdiff_t *first) {
     const ptrdiff_t low = a->in0 < 0 ? (-a->in0 + a->in_step - 1) / a->in_step : 0;
     const ptrdiff_t room = size - 1 - a->in0 - (a->taps - 1) * a->tap_step;
@@ -177,7 +178,7 @@ INLINE ptrdiff_t NAME(all_inside)(const NAME(axis) * a, ptrdiff_t size, ptrdiff_
     return end;
 }
 
-/* Columns s ... end - 1 of one phase, of one row: all_inside is low ... high - 1. */
+/* Columns s ... end - 1 of one row, in one phase; all_inside gives low ... high - 1. */
 static void NAME(depthwise_strip)(const plan *p, ptrdiff_t image, ptrdiff_t row, const NAME(axis) * x,
                                   ptrdiff_t s, ptrdiff_t end, ptrdiff_t low, ptrdiff_t high) {
     const NAME(depthwise) *d = (const void *)p->own;
@@ -224,7 +225,7 @@ static void NAME(depthwise_run)(const plan *p, int stage, ptrdiff_t item, void *
         ptrdiff_t low, wide = NAME(DEPTHWISE_BYTES) / (g->kh * x.in_step * g->c * (ptrdiff_t)sizeof(REAL));
         const ptrdiff_t high = NAME(all_inside)(&x, d->iw, &low);
         wide = wide < NAME(DEPTHWISE_PIXELS) ? NAME(DEPTHWISE_PIXELS) : wide - wide % NAME(DEPTHWISE_PIXELS);
-        if (d->rows < g->kh) wide = x.count; /* too few to share what they see */
+        if (d->rows < g->kh) wide = x.count; /* too few rows to share what they see: no strips */
         for (ptrdiff_t s = 0, end; s < x.count; s = end) {
             end = (s < low ? low : s) + wide; /* whole tiles from `low` on */
             end = end < x.count ? end : x.count;

@@ -1,25 +1,27 @@
 /* depthwise_few.h: depthwise convolution of fewer channels than a vector has lanes, all three passes. The
-   equations are those of depthwise.h and depthwise_weight_grad.h; LANES / C neighbouring pixels share a
-   vector, so that a filter's tap is the same vector for all of them: w[i, j, lane % C].
+   equations are those of depthwise.h and depthwise_weight_grad.h. LANES / C neighbouring pixels share a
+   vector, so one vector of a filter's tap serves all of them: w[i, j, lane % C].
 
-   Input rows are copied first, with their zeros, and with a stride each `step`-th pixel to a line of its own:
-   in a line the neighbours of a result's pixel are neighbours too. A vector's last LANES % C lanes belong to
-   the pixels after it; they are computed, and written over by the next vector or left out of a sum.
+   Input rows are copied first, with their padding. With a stride, each `step`-th pixel goes to a line of its
+   own, so that neighbours in the result read neighbours in a line. The last LANES % C lanes of a vector
+   belong to the pixels after it: they are computed too, and the next vector overwrites them, or the sum
+   leaves them out.
 
    Forward and input gradient: stage 0 repeats the taps and the bias over the lanes, stage 1 does some rows of
-   the result. Weight gradient: stage 0 sums some rows lane by lane, stage 1 adds lanes and parts up; a number
+   the result. Weight gradient: stage 0 sums some rows lane by lane, stage 1 adds up lanes and parts. A number
    that is not finite spreads to taps that do not meet it, as in plane_weight_grad.h. */
 
 enum {
-    NAME(FEW_TILE) = 8, /* vectors side by side */
+    NAME(FEW_TILE) = 8, /* vectors side by side in a tile */
     NAME(FEW_ROWS) = 32,
     NAME(FEW_CHANNEL_BYTES) = 128 << 10 /* copied rows of an item */
 };
 
 typedef struct NAME(few_channels) {
-    ptrdiff_t grad, ih, iw, oh, ow, phases_y, phases_x; /* of what is read, and of the result */
-    ptrdiff_t lanes;                                    /* of a vector that count: LANES / C * C */
-    ptrdiff_t low, step, line; /* first column; pixels from one to the next, and numbers, of a line */
+    ptrdiff_t grad, ih, iw, oh, ow, phases_y,
+        phases_x;              /* size of the input that is read, and of the result */
+    ptrdiff_t lanes;           /* of a vector that count: LANES / C * C */
+    ptrdiff_t low, step, line; /* first column; pixels from one to the next; numbers of a line */
     ptrdiff_t region;          /* input rows that an item sees at most */
     ptrdiff_t padded;          /* numbers of a result's row in whole tiles */
     ptrdiff_t rows, row_blocks, parts;
@@ -35,12 +37,12 @@ INLINE NAME(axis) NAME(few_axis)(const plan *p, int across, ptrdiff_t phase) {
                   : NAME(axis_forward)(g->oh, g->kh, g->sh, g->pt, g->dh);
 }
 
-/* One row of an image, with its zeros, to `step` lines. */
+/* Copies one row of an image, with its padding, to `step` lines. */
 static void NAME(copy_lines)(const plan *p, const REAL *row, REAL *to) {
     const NAME(few_channels) *d = (const void *)p->own;
     const ptrdiff_t c = p->g.c, size = sizeof(REAL);
     for (ptrdiff_t f = 0; f < d->step; f++, to += d->line) {
-        /* Pixels first ... end - 1 of the line are in the image. */
+        /* Pixels first ... end - 1 of the line lie in the image. */
         const ptrdiff_t at = d->low + f, all = d->line / c;
         const ptrdiff_t first = min_of(at < 0 ? ceil_div(-at, d->step) : 0, all);
         const ptrdiff_t end = max_of(min_of(at < d->iw ? (d->iw - 1 - at) / d->step + 1 : 0, all), first);
@@ -51,7 +53,7 @@ static void NAME(copy_lines)(const plan *p, const REAL *row, REAL *to) {
         else
             for (ptrdiff_t s = first; s < end; s++, from += d->step * c) {
                 if (from <= last)
-                    NAME(store)(to + s * c, NAME(load)(from)); /* and what the next one writes over */
+                    NAME(store)(to + s * c, NAME(load)(from)); /* too much: the next store overwrites it */
                 else
                     for (ptrdiff_t i = 0; i < c; i++) to[s * c + i] = from[i];
             }
@@ -59,10 +61,10 @@ static void NAME(copy_lines)(const plan *p, const REAL *row, REAL *to) {
     }
 }
 
-/* Where a tap of a kernel's row is, in numbers of its line and in numbers from the row's start; and what
-   leads to the next. */
+/* Where a tap of a kernel row is: in numbers from its line's start and from the row's start; and how to get
+   to the next tap. */
 typedef struct NAME(few_tap) {
-    ptrdiff_t in_line, line, lines; /* lines: from the first to behind the last */
+    ptrdiff_t in_line, line, lines; /* lines: from the first line to the end of the last */
     ptrdiff_t next_in_line, next_line, c;
 } NAME(few_tap);
 
@@ -76,7 +78,7 @@ static NAME(few_tap) NAME(few_first)(const NAME(few_channels) * d, const NAME(ax
                            .c = c};
 }
 
-/* Numbers from the row's start; and on to the next tap. */
+/* Returns the tap's distance from the row's start, and moves on to the next tap. */
 INLINE ptrdiff_t NAME(few_next)(NAME(few_tap) * tap) {
     const ptrdiff_t at = tap->line + tap->in_line;
     tap->line += tap->next_line, tap->in_line += tap->next_in_line;
@@ -84,8 +86,8 @@ INLINE ptrdiff_t NAME(few_next)(NAME(few_tap) * tap) {
     return at;
 }
 
-/* One row of the result, of one phase across: whole tiles that end before it does to `to`, the rest to
-   `rest`. Returns how many numbers went to `to`. `in`: the row of the first tap, `w`: its filter row. */
+/* One row of the result, of one phase across: the whole tiles go to `to`, the rest to `rest`. Returns how
+   many numbers went to `to`. `in` is the row of the first tap, `w` its filter row. */
 static ptrdiff_t NAME(few_result)(const plan *p, const NAME(axis) * x, const REAL *in, ptrdiff_t rows,
                                   ptrdiff_t in_row, const REAL *w, ptrdiff_t w_row, const REAL *bias,
                                   REAL *to, REAL *rest) {
@@ -131,7 +133,7 @@ static void NAME(few_run)(const plan *p, int stage, ptrdiff_t item, void *shared
     REAL *const result = scratch, *const region = result + d->padded;
     const ptrdiff_t image = item / d->row_blocks, first = item % d->row_blocks * d->rows;
     const ptrdiff_t last = min_of(first + d->rows, d->oh);
-    /* The input rows that these rows see. */
+    /* The input rows that these result rows see. */
     ptrdiff_t low = d->ih, high = -1;
     for (ptrdiff_t row = first; row < last; row++) {
         const NAME(axis) y = NAME(few_axis)(p, 0, row % d->phases_y);
@@ -166,7 +168,7 @@ static void NAME(few_run)(const plan *p, int stage, ptrdiff_t item, void *shared
     }
 }
 
-/* A kernel row's N taps over one row of errors. */
+/* The sums of N taps of one kernel row over one row of errors. */
 INLINE void NAME(few_sums)(const REAL *const *x, const REAL *dy, ptrdiff_t count, ptrdiff_t lanes, REAL *sums,
                            const int N) {
     vec sum[6];
@@ -240,7 +242,7 @@ static void NAME(few_grad_run)(const plan *p, int stage, ptrdiff_t item, void *s
     }
 }
 
-/* Sizes that the passes share. `reach`: the column behind the last that any result sees. */
+/* Sizes that the passes share. `reach` is one more than the last column that any result sees. */
 static void NAME(few_channel_sizes)(plan *p, int grad) {
     const conv *g = &p->g;
     NAME(few_channels) *d = (void *)p->own;

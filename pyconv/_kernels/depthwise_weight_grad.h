@@ -1,15 +1,15 @@
-/* depthwise_weight_grad.h: the weight gradient where every channel has one filter of its own (groups = C =
-   K), of as many as a vector has lanes or more.
+/* depthwise_weight_grad.h: the weight gradient where every channel has one filter of its own (groups = C = K)
+   and there are at least as many channels as a vector has lanes.
 
        dw[i, j, c] = sum over n, r, s of x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, c]
 
-   vectorised over channels. Stage 0, an item: one part of the blocks of rows, whose x and dy stay in the L2
-   cache while the kernel positions pass over them; P of a kernel's row and two vectors of channels are summed
-   in registers. Stage 1 adds the parts up in their order. Sums, per part: [i][j][c]. */
+   vectorised over channels. Stage 0, an item: one part of the blocks of rows. A block's x and dy stay in the
+   L2 cache while the kernel positions pass over them; P positions of a kernel row and two vectors of channels
+   are summed in registers. Stage 1 adds the parts up in their order. Sums, per part: [i][j][c]. */
 
 typedef struct NAME(depthwise_gradient) {
     ptrdiff_t rows, row_blocks; /* output rows of a block, and blocks of one image */
-    ptrdiff_t parts;            /* items that share out the blocks */
+    ptrdiff_t parts;            /* items among which the blocks are divided */
     ptrdiff_t padded;           /* channels, rounded up to whole vectors */
 } NAME(depthwise_gradient);
 
@@ -20,8 +20,8 @@ typedef struct NAME(channelwise) {
     ptrdiff_t x_tap, sum_tap; /* steps from one kernel position to the next */
 } NAME(channelwise);
 
-/* N pixels of a row; the taps of a pixel are those of the one before, one further on, and each is loaded once
-   while its window slides. */
+/* N pixels of a row. The taps of a pixel are those of the pixel before, moved on by one: each input is loaded
+   once while the window slides. */
 INLINE void NAME(sliding_row)(const REAL *x, const REAL *dy, ptrdiff_t x_pixel, ptrdiff_t dy_pixel,
                               ptrdiff_t columns, vec sum[][2], const int P, const int V) {
     vec window[3][2];
@@ -95,7 +95,7 @@ static void (*const NAME(channelwises)[2][6])(const NAME(channelwise) *) = {
 #undef C
 #undef CHANNELWISE
 
-/* Kernel positions (i, j) ... (i, j + taps - 1) over the outputs of rows r0 ... r1 - 1, columns s0 ... s1
+/* Kernel positions (i, j) ... (i, j + taps - 1) over the outputs of rows r0 ... r1 - 1 and columns s0 ... s1
  * - 1. */
 static void NAME(depthwise_taps)(const plan *p, REAL *sums, ptrdiff_t image, ptrdiff_t i, ptrdiff_t j,
                                  ptrdiff_t taps, ptrdiff_t r0, ptrdiff_t r1, ptrdiff_t s0, ptrdiff_t s1) {
@@ -116,9 +116,9 @@ static void NAME(depthwise_taps)(const plan *p, REAL *sums, ptrdiff_t image, ptr
     for (ptrdiff_t from = 0; from < c;) {
         const int vectors = from + 2 * LANES <= c ? 2 : 1;
         const ptrdiff_t tail =
-            from + LANES > c && c > LANES ? c - LANES : from; /* reads back over its neighbour */
-        /* The overlapping vector has sums of its own, behind the others: the neighbour's must not be added
-         * twice. */
+            from + LANES > c && c > LANES ? c - LANES : from; /* the last vector overlaps the one before */
+        /* The overlapping vector has sums of its own, behind the others: those it shares with the vector
+         * before must not be added twice. */
         t.x = x + tail, t.dy = dy + tail, t.sum = sum + from;
         NAME(channelwises)[vectors - 1][taps - 1](&t);
         from += vectors * LANES;
@@ -138,7 +138,7 @@ static void NAME(depthwise_part)(const plan *p, ptrdiff_t part, REAL *sums) {
             r1 = r1 > first + d->rows ? first + d->rows : r1;
             for (ptrdiff_t j = 0; j < g->kw; j += 6) {
                 const ptrdiff_t taps = g->kw - j < 6 ? g->kw - j : 6;
-                /* Columns that all these positions see together, then what each sees beside them. */
+                /* Columns that all these positions see together, then the columns that only some see. */
                 ptrdiff_t low, high, s0, s1;
                 s1 = NAME(outputs_inside)(j, g->sw, g->pl, g->dw, g->w, g->ow, &low);
                 high = NAME(outputs_inside)(j + taps - 1, g->sw, g->pl, g->dw, g->w, g->ow, &s0);

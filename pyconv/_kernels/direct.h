@@ -7,16 +7,16 @@
 
    with (iy, ix) the place of result (oy, ox) in the input and ti, tj the distance of its taps.
 
-   Stage 0 packs the filters (direct_filters.h). Where there are few filters and many channels the tile is
-   that of dot.h. Stage 1, an item: a block of result rows of one image (of all of them as one, where the
-   kernel is one row high) and group, some of the blocks of filters. Input rows are copied to scratch
-   where there is padding at their ends (kernel rows above or below are left out), where not all columns are
-   seen, and in groups for dot.h's sake. There or where they are they stay in the L2 cache while one block of
-   filters after the other passes over them. Tiles go along a row, of short rows one row after the other in
-   one call; where a row has too few results to hide a multiply-add's latency, they go down; where much of
-   what they see is padding, direct_inside.h. */
+   Stage 0 packs the filters (direct_filters.h). With few filters and many channels the tile is that of dot.h.
+   Stage 1, an item: a block of result rows of one image and group, and some of the blocks of filters. If the
+   kernel is one row high, all images count as one. Input rows are copied to scratch where their ends are
+   padded (kernel rows above or below the image are left out), where not all columns are seen, and in groups
+   for dot.h. Copied or not, the rows stay in the L2 cache while one block of filters after the other passes
+   over them. Tiles go along a row; one call does several short rows. Where a row has too few results to hide
+   the latency of a multiply-add, tiles go down the columns. Where much of what tiles see is padding,
+   direct_inside.h takes over. */
 
-enum { NAME(NARROW) = 6 }; /* sums of a tile: fewer do not hide the latency of a multiply-add */
+enum { NAME(NARROW) = 6 }; /* fewer sums in a tile do not hide the latency of a multiply-add */
 
 /* dot.h's part of direct_rows. */
 static void NAME(direct_dots)(const plan *p, const NAME(tile) * like, ptrdiff_t filters, ptrdiff_t count) {
@@ -30,8 +30,8 @@ static void NAME(direct_dots)(const plan *p, const NAME(tile) * like, ptrdiff_t 
     NAME(dot_row)(&t, filters, count);
 }
 
-/* The rows first ... last - 1 of one phase and one block of filters. `in` is the input position (low_y +
-   first step_y, low_x), rows `row` apart and pixels `pixel` apart. */
+/* The rows first ... last - 1 of one phase and one block of filters. `in` points to input position (low_y +
+   first step_y, low_x); rows are `row` numbers apart and pixels `pixel`. */
 static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(axis) * x, ptrdiff_t first,
                               ptrdiff_t last, const REAL *in, ptrdiff_t row, ptrdiff_t pixel,
                               const REAL *filters, ptrdiff_t group, ptrdiff_t block, REAL *out) {
@@ -60,7 +60,7 @@ static void NAME(direct_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     const int narrow = !d->flat && x->count * vectors < NAME(NARROW), empty = !y->taps || !x->taps;
     const int together = !d->flat && !d->dot && cut.tiles <= 2;
     for (ptrdiff_t r = first, rows; r < (d->flat ? first + 1 : last); r += rows) {
-        /* Kernel rows in the padding above or below the image would only add zeros. */
+        /* Kernel rows in the padding above or below the image would only add zeros: they are left out. */
         ptrdiff_t i0;
         const ptrdiff_t i1 = NAME(taps_inside)(y, r, d->ih, &i0);
         t.rows = x->taps && i1 > i0 ? i1 - i0 : 0;
@@ -123,8 +123,8 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
         pixel = channels;
         row = d->iw * channels;
         const ptrdiff_t y = d->low_y + first * d->step_y, inside = max_of(y, 0);
-        /* A tile reads a few numbers of each of several pixels, and a group's items parts of the same rows:
-           from memory, both are slow. The rows are read before, in their order in memory. */
+        /* A tile reads a few numbers of each of several pixels, and a group's items read parts of the same
+           rows. From memory, both are slow: so the rows are read beforehand, in their order in memory. */
         if (d->fetched && group == 0 && split == 0)
             NAME(touch)(in + inside * row, (min_of(y + NAME(region_rows)(d), d->ih) - inside) * row);
         in += y * row + d->low_x * pixel + group * d->from;
@@ -150,9 +150,9 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     if (d->large) NAME(fence)();
 }
 
-/* Packed numbers of one filter; and in *adds the vector multiply-adds for all results of one image and group.
-   dot.h takes about 13 more for adding up the lanes of a sum, and for one filter it waits for loads that
-   cross cache lines; it cannot do runs that are shorter than a vector (adds: infinite). */
+/* Returns the packed numbers of one filter; *adds becomes the vector multiply-adds for all results of one
+   image and group. dot.h takes about 13 more to add up the lanes of a sum, and with one filter it waits for
+   loads that cross cache lines. It cannot do runs shorter than a vector: *adds is then infinite. */
 static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
     const NAME(direct) *d = (const void *)p->own;
     const double loads = d->to == 1 && d->from % LANES ? 1.8 : 1;
@@ -172,12 +172,13 @@ static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
                                                       : (double)(phase * d->vectors));
         }
     }
-    const double images = (double)p->g.n / (double)d->n; /* of which one is made */
+    const double images = (double)p->g.n / (double)d->n; /* images that count as one */
     if (rows) *adds *= images * (double)NAME(row_pairs)(&p->g) / (double)rows;
     return size;
 }
 
-/* The kernel sees one row at a time, without padding above and below: all images are one high image. */
+/* Whether the kernel sees one row at a time, without padding above and below: then all images are one high
+ * image. */
 INLINE int NAME(row_by_row)(const conv *g) {
     return g->kh == 1 && g->sh == 1 && g->pt == 0 && g->pb == 0;
 }
@@ -188,7 +189,7 @@ static void NAME(stack_images)(const conv *g, NAME(direct) * d) {
     d->n = 1;
 }
 
-/* Some kernel column of some result is outside of the input; some kernel row. */
+/* Whether some kernel column of some result lies outside the input; pads_rows: some kernel row. */
 INLINE int NAME(pads_columns)(const NAME(direct) * d) {
     return d->low_x < 0 || d->low_x + NAME(region_columns)(d) > d->iw;
 }
@@ -197,8 +198,8 @@ INLINE int NAME(pads_rows)(const NAME(direct) * d) {
     return d->low_y < 0 || (d->results - 1) * d->step_y + d->high_y >= d->ih;
 }
 
-/* Rows of an item: as many as keep its input, of so many channels, in half of a small L2 cache, fewer where
-   that leaves few items: `parts` share each of the rows. */
+/* Sets the rows of an item: as many as keep its input of `channels` channels in half of a small L2 cache, or
+   fewer where that leaves few items. `parts` items share each of the rows. */
 static void NAME(direct_blocks)(NAME(direct) * d, ptrdiff_t channels, ptrdiff_t parts) {
     const ptrdiff_t line = NAME(region_columns)(d) * channels * (ptrdiff_t)sizeof(REAL);
     const ptrdiff_t fit = ((128 << 10) / line - (d->high_y - d->low_y)) / d->step_y;
@@ -207,7 +208,7 @@ static void NAME(direct_blocks)(NAME(direct) * d, ptrdiff_t channels, ptrdiff_t 
     d->row_blocks = even_blocks(d->results, &d->rows);
 }
 
-/* The first and last input positions that result 0 sees, and the most results of a phase. */
+/* Sets the first and last input positions that result 0 sees, and the most results of a phase. */
 static void NAME(direct_extents)(plan *p) {
     NAME(direct) *d = (void *)p->own;
     int found = 0;
@@ -249,8 +250,7 @@ static void NAME(direct_plan)(plan *p) {
     d->dot = 0;
     NAME(direct_size)(p, &adds);
     d->dot = 1.2 * dot_adds < adds;
-    /* dot.h makes runs of whole vectors: a vector for each column instead of one for several would cost more.
-     */
+    /* dot.h makes runs of whole vectors: one vector for each column would cost more than one for several. */
     d->alone = d->groups > 1 && d->every == 1 && !NAME(pads_columns)(d) &&
                !(d->dot && d->from < 4 * LANES && d->from % LANES);
     d->size = NAME(direct_size)(p, &adds);

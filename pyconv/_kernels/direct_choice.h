@@ -1,6 +1,7 @@
-/* direct_choice.h: forward and input gradient of algorithm "direct", by the kernel that costs least: direct.h
-   for many filters, plane.h for few filters and channels, grouped.h for groups of few, spread.h where few
-   results share a kernel row or the kernel is wider than the image; depthwise convolution has its own. */
+/* direct_choice.h: algorithm "direct", forward and input gradient: chooses the kernel that costs least. These
+   are direct.h for many filters, plane.h for few filters and channels, grouped.h for groups of few, and
+   spread.h where few results share a kernel row or the kernel is wider than the image. Depthwise convolution
+   has its own. */
 
 static int NAME(direct_forward)(plan *p) {
     const conv *g = &p->g;

@@ -1,9 +1,11 @@
-/* direct_filters.h: what the parts of direct.h know of their convolution, and its filters, packed.
+/* direct_filters.h: the sizes that the parts of direct.h share (struct direct), and the packing of its
+   filters.
 
-   They are packed as [group][phase row][phase column][block of 2 LANES filters][i][j][c][2 LANES]: the tile
-   reads them from first to last. Where the number of filters is no multiple of LANES, the last vector begins
-   earlier and overlaps the one before: it computes some filters twice, to the same bits, and no store needs a
-   mask. For dot.h a block is four filters or fewer, packed as [i][j][vector of the run][filters][LANES]. */
+   Filters are packed as [group][phase row][phase column][block of 2 LANES filters][i][j][c][2 LANES]: the
+   tile reads them from first to last. Where the number of filters is no multiple of LANES, the last vector
+   begins earlier and overlaps the one before. It computes some filters twice, to the same bits, and no store
+   needs a mask. For dot.h a block is four filters or fewer, packed as [i][j][vector of the
+   run][filters][LANES]. */
 
 typedef struct NAME(direct) {
     ptrdiff_t grad;         /* the input gradient, not the forward pass */
@@ -17,22 +19,21 @@ typedef struct NAME(direct) {
     ptrdiff_t size;            /* packed numbers of one filter, all phases */
     ptrdiff_t results;         /* result rows of the longest phase */
     ptrdiff_t rows, row_blocks;             /* rows (of a phase) of one item, and how many items that makes */
-    ptrdiff_t splits;                       /* items that share out the blocks of filters */
+    ptrdiff_t splits;                       /* items among which the blocks of filters are divided */
     ptrdiff_t low_y, high_y, low_x, high_x; /* first and last tap of result 0, over all phases */
     ptrdiff_t step_y, step_x;               /* input positions from one result position to the next */
     ptrdiff_t columns;                      /* result columns of the widest phase */
-    ptrdiff_t every;  /* input column is seen: every second if stride and dilation are even, usually all */
-    ptrdiff_t copied; /* input rows, of those columns, go through scratch */
-    ptrdiff_t
-        alone; /* kernel columns of groups that are not copied do not follow one another: one at a time */
+    ptrdiff_t every;  /* every second input column is seen if stride and dilation are even; usually all (1) */
+    ptrdiff_t copied; /* these columns of the input rows go through scratch */
+    ptrdiff_t alone; /* groups that are not copied: kernel columns do not follow one another, one at a time */
     ptrdiff_t in_order; /* dot.h reads the input, which is large, in its order in memory */
-    ptrdiff_t fetched;  /* input rows, most of them needed, are read before, in that order */
+    ptrdiff_t fetched;  /* input rows, most of which are needed, are read beforehand in that order */
     ptrdiff_t inside;   /* direct_inside.h: every kernel column leaves out the results that see padding */
     ptrdiff_t flat;     /* a row's pixels follow those of the row before, in the input and in the result */
     ptrdiff_t large;    /* the result goes past the caches */
 } NAME(direct);
 
-/* Input that an item sees. */
+/* Columns of the input that an item sees. */
 INLINE ptrdiff_t NAME(region_columns)(const NAME(direct) * d) {
     return (d->columns - 1) * d->step_x + d->high_x - d->low_x + 1;
 }
@@ -50,11 +51,11 @@ INLINE NAME(axis) NAME(direct_y)(const plan *p, ptrdiff_t phase) {
     return NAME(axis_down)(&p->g, d->grad, d->oh, phase);
 }
 
-/* Across, steps are of the columns that are seen; in0 and d->iw stay in columns of the input. */
+/* The axis across. Its steps count the columns that are seen; in0 and d->iw count columns of the input. */
 INLINE NAME(axis) NAME(direct_x)(const plan *p, ptrdiff_t phase) {
     const NAME(direct) *d = (const void *)p->own;
     NAME(axis) x = NAME(axis_across)(&p->g, d->grad, d->ow, phase);
-    if (d->every > 1) { /* and no division */
+    if (d->every > 1) { /* saves a division */
         x.in_step /= d->every;
         x.tap_step /= d->every;
     }
@@ -67,7 +68,7 @@ INLINE ptrdiff_t NAME(vector_start)(ptrdiff_t v, ptrdiff_t filters) {
     return v * LANES < last ? v * LANES : last;
 }
 
-/* Packed filters before a block, and those of it. */
+/* How many packed filters come before a block, and how many it has. */
 INLINE ptrdiff_t NAME(block_first)(const NAME(direct) * d, ptrdiff_t block) {
     return d->dot ? block * d->to / d->blocks : block < d->blocks ? 2 * block * LANES : d->width;
 }
@@ -76,12 +77,13 @@ INLINE ptrdiff_t NAME(block_width)(const NAME(direct) * d, ptrdiff_t block) {
     return NAME(block_first)(d, block + 1) - NAME(block_first)(d, block);
 }
 
-/* The columns of the kernel and the channels are one run in the input: they follow one another there. */
+/* Whether the columns of the kernel and the channels are one run in the input: they follow one another there.
+ */
 INLINE int NAME(is_merged)(const NAME(direct) * d, const NAME(axis) * x) {
     return x->tap_step == 1 && !d->alone;
 }
 
-/* Packed numbers of one filter in one row of the kernel, in one phase; in all its rows. */
+/* Packed numbers of one filter in one row of the kernel, in one phase (phase_row); in all its rows. */
 INLINE ptrdiff_t NAME(phase_row)(const NAME(direct) * d, const NAME(axis) * x) {
     if (!d->dot) return x->taps * d->from;
     const int merged = NAME(is_merged)(d, x);
@@ -93,8 +95,8 @@ INLINE ptrdiff_t NAME(phase_size)(const NAME(direct) * d, const NAME(axis) * y, 
     return y->taps * NAME(phase_row)(d, x);
 }
 
-/* The filters of one kernel position, the block's two vectors side by side: [c][vectors LANES]. For the input
-   gradient the weight's filters are the sum's channels, and are turned round on the way. */
+/* The filters of one kernel position, with the block's two vectors side by side: [c][vectors LANES]. For the
+   input gradient the weight's filters are the channels of the sum: they are transposed on the way. */
 static void NAME(pack_position)(const NAME(direct) * d, const REAL *w, ptrdiff_t next, ptrdiff_t inner,
                                 ptrdiff_t block, REAL *to) {
     const ptrdiff_t width = NAME(block_width)(d, block), lanes = d->to < LANES ? d->to : LANES;
@@ -113,7 +115,7 @@ static void NAME(pack_position)(const NAME(direct) * d, const REAL *w, ptrdiff_t
     }
 }
 
-/* The same for dot.h: channels c of kernel position j of a run, into [vector][F filters][LANES]. */
+/* The same for dot.h: channels c of kernel position j of a run, to [vector][F filters][LANES]. */
 INLINE void NAME(pack_lanes)(const NAME(direct) * d, const REAL *w, ptrdiff_t next, ptrdiff_t inner,
                              ptrdiff_t j, ptrdiff_t run, REAL *to, const int F) {
     for (ptrdiff_t c = 0, count; c < d->from; c += count) {
@@ -139,7 +141,7 @@ static void NAME(pack_run)(const NAME(direct) * d, const REAL *w, ptrdiff_t next
 }
 
 /* Stage 0: the filters of one block, for all phases. The part of a phase begins where the taps of the phases
-   before it end: every kernel position belongs to one phase. */
+   before it end, since every kernel position belongs to one phase. */
 static void NAME(pack_filters)(const plan *p, ptrdiff_t item, REAL *packed) {
     const NAME(direct) *d = (const void *)p->own;
     const ptrdiff_t group = item / d->blocks, block = item % d->blocks, width = NAME(block_width)(d, block);

@@ -1,16 +1,17 @@
-/* direct_inside.h: rows of direct.h that do not multiply the padding beside the image.
+/* direct_inside.h: rows of direct.h, without multiplying the padding beside the image.
 
-   A tile has all its results see the same kernel columns, and those at the ends of a row see zeros through
-   some: of a 5x5 kernel with dilation 2 over 8x8 pixels, through 12 of 40. Here one kernel column follows the
-   other, each with the results that see the image through it; their sums are in `scratch` meanwhile. A step
-   of a tile, of all kernel rows and channels, is long enough to load and store them. */
+   All results of a tile see the same kernel columns, and through some columns the results at the ends of a
+   row see zeros: with a 5x5 kernel of dilation 2 over 8x8 pixels, through 12 of 40. Here the kernel columns
+   are done one after the other, each for the results that see the image through it. The sums wait in
+   `scratch` in between. A step of a tile, of all kernel rows and channels, is long enough to pay for loading
+   and storing them. */
 
-/* The results first ... last - 1 of a row that see the input through kernel column j. */
+/* Finds the results first ... last - 1 of a row that see the input through kernel column j. */
 INLINE ptrdiff_t NAME(results_inside)(const NAME(axis) * x, ptrdiff_t j, ptrdiff_t size, ptrdiff_t *first) {
     return NAME(outputs_inside)(j, x->in_step, -x->in0, x->tap_step, size, x->count, first);
 }
 
-/* As direct_rows, in direct.h; `sums` are of one row and block of filters. */
+/* As direct_rows in direct.h; `sums` are those of one row and one block of filters. */
 static void NAME(inside_rows)(const plan *p, const NAME(axis) * y, const NAME(axis) * x, ptrdiff_t first,
                               ptrdiff_t last, const REAL *in, ptrdiff_t row, ptrdiff_t pixel,
                               const REAL *filters, ptrdiff_t group, ptrdiff_t block, REAL *out, REAL *sums) {
@@ -52,7 +53,7 @@ static void NAME(inside_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
         }
         REAL *const to = out + ((y->out0 + r * y->out_step) * d->ow + x->out0) * channels + group * d->to;
         for (ptrdiff_t s = 0; s < x->count; s++)
-            for (ptrdiff_t v = 0; v < vectors; v++) { /* of a pixel together: they share cache lines */
+            for (ptrdiff_t v = 0; v < vectors; v++) { /* a pixel's vectors together: they share cache lines */
                 vec sum = *(const vec *)(sums + s * width + v * LANES) + start[v];
                 if (p->relu) sum = NAME(positive)(sum);
                 REAL *const result = to + s * x->out_step * channels + k[v];
@@ -64,7 +65,7 @@ static void NAME(inside_rows)(const plan *p, const NAME(axis) * y, const NAME(ax
     }
 }
 
-/* Cycles of the tiles for a row of results of every phase, `inside` or all of it. */
+/* Cycles of the tiles for one row of results of every phase; `inside`: without the padding. */
 static double NAME(columns_cycles)(const plan *p, int inside) {
     const NAME(direct) *d = (const void *)p->own;
     const ptrdiff_t wide = min_of(d->vectors, 2), most = NAME(tile_pixels)(wide);

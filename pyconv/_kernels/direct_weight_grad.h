@@ -2,33 +2,35 @@
 
        dw[i, j, c, k] = sum over n, r, s of x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, k]
 
-   The pixels are cut into blocks of rows (of several images, where these are small) whose errors fit in the
-   L1 cache and whose input, copied with its padding, fits in L2; the tiles of one block fetch the errors of
-   the next from memory. Under a dilation D every D-th column of few channels is copied to a region of its
-   own, where the kernel's columns are neighbours again, with a stride S (a divisor of D) D / S regions; a
-   region's errors are every D / S-th. Of small images each kernel column is for itself, without the results
-   that see padding through it, and nothing is copied; of groups also, where copying would cost more. Stage 0,
-   an item: one part of the blocks, one group, one block of 2 LANES filters. Its sums, [i][j][c][2 LANES], are
-   its own part of `shared`; every tile of them visits every block. Stage 1 adds the parts up in their order,
-   and stores. How many parts there are depends on the shape alone. */
+   The pixels are cut into blocks of rows (of several images, where these are small). A block's errors fit in
+   the L1 cache, and its input, copied with its padding, fits in L2. While the tiles work on one block, they
+   fetch the next block's errors from memory. With a dilation D and few channels, every D-th column is copied
+   to a region of its own, in which the kernel's columns are neighbours again. With a stride S too (a divisor
+   of D) there are D / S regions, and a region's errors are every D / S-th. For small images, and for groups
+   whose input would cost more to copy, each kernel column is done by itself: it leaves out the results that
+   see padding through it, and nothing is copied. Stage 0, an item: one part of the blocks, one group, one
+   block of 2 LANES filters. Its sums, [i][j][c][2 LANES], are its own part of `shared`; every tile of them
+   visits every block. Stage 1 adds the parts up in their order, and stores the result. How many parts there
+   are depends on the shape alone. */
 
 typedef struct NAME(gradient) {
     ptrdiff_t from, to;                 /* channels and filters of one group */
     ptrdiff_t vectors, blocks;          /* of filters of one group; a block is two vectors or the last one */
     ptrdiff_t rows, images;             /* output rows and images of one block of pixels */
     ptrdiff_t row_blocks, pixel_blocks; /* blocks of one image's rows; blocks in all */
-    ptrdiff_t parts;                    /* items that share out the blocks of pixels */
+    ptrdiff_t parts;                    /* items among which the blocks of pixels are divided */
     ptrdiff_t region_rows, region_columns; /* input that a block's rows see */
     ptrdiff_t copied;                      /* the input goes through scratch */
-    ptrdiff_t packed;                      /* so do the errors; if not, only where reads_behind */
-    ptrdiff_t touched;                     /* input and errors are read before, in their order in memory */
-    ptrdiff_t phases, every; /* parts of the columns, each as if there were no dilation D: every D-th */
-    ptrdiff_t merged;        /* the kernel's columns and channels are one run */
-    ptrdiff_t inside;        /* each of the kernel's columns for itself, without outputs that see padding */
+    ptrdiff_t packed;                      /* the errors are copied too; if not, only where reads_behind */
+    ptrdiff_t touched; /* input and errors are read beforehand, in their order in memory */
+    ptrdiff_t phases,
+        every;        /* regions of the columns; each takes every D-th, as if there were no dilation D */
+    ptrdiff_t merged; /* the kernel's columns and channels are one run */
+    ptrdiff_t inside; /* each kernel column by itself, without the outputs that see padding */
 } NAME(gradient);
 
-/* Errors of one block of filters, (pixels, width), LANES wide at least: of fewer filters, the lanes behind
-   them hold what follows in memory, and their sums are left out in the end. */
+/* Copies the errors of one block of filters as (pixels, width), at least LANES wide. With fewer filters, the
+   lanes after them hold what follows in memory, and their sums are left out in the end. */
 static void NAME(pack_errors)(REAL *to, const REAL *dy, const REAL *end, ptrdiff_t pixels, ptrdiff_t k,
                               ptrdiff_t vectors, ptrdiff_t second, ptrdiff_t lanes) {
     for (ptrdiff_t i = 0; i < pixels; i++, dy += k)
@@ -37,7 +39,7 @@ static void NAME(pack_errors)(REAL *to, const REAL *dy, const REAL *end, ptrdiff
                                                              : NAME(load_some)(dy, lanes);
 }
 
-/* Block b of the pixels, as an item needs it: its first image and output row, and the item's errors. */
+/* For block b of the pixels, as an item needs it: its first image and output row, and the item's errors. */
 INLINE const REAL *NAME(errors_of)(const plan *p, ptrdiff_t item, ptrdiff_t b, ptrdiff_t *image,
                                    ptrdiff_t *first) {
     const NAME(gradient) *d = (const void *)p->own;
@@ -48,7 +50,8 @@ INLINE const REAL *NAME(errors_of)(const plan *p, ptrdiff_t item, ptrdiff_t b, p
            item / d->blocks % g->groups * d->to + NAME(vector_start)(item % d->blocks * 2, d->to);
 }
 
-/* The errors after those of block b of the pixels: of the next block or the next item; b's own after all. */
+/* The errors that come after block b of the pixels: the next block's or the next item's; after the last, b's
+ * own. */
 INLINE const REAL *NAME(errors_after)(const plan *p, ptrdiff_t item, ptrdiff_t b) {
     const NAME(gradient) *d = (const void *)p->own;
     const ptrdiff_t per_part = d->blocks * p->g.groups, part = item / per_part;
@@ -60,14 +63,14 @@ INLINE const REAL *NAME(errors_after)(const plan *p, ptrdiff_t item, ptrdiff_t b
     return NAME(errors_of)(p, item, b, &image, &first);
 }
 
-/* A vector of errors that begins here, a block's last, would end behind all errors: of few filters only. */
+/* Whether a vector of errors at `last`, a block's last, would end after the array: only with few filters. */
 INLINE int NAME(reads_behind)(const plan *p, const REAL *last) {
     const conv *g = &p->g;
     const REAL *const end = (const REAL *)p->b + g->n * g->oh * g->ow * g->k;
     return end - last < LANES;
 }
 
-/* Reads the input and the errors of a block of pixels. */
+/* Reads the input and the errors of a block of pixels, so that they are in the cache. */
 static void NAME(touch_block)(const plan *p, ptrdiff_t image, ptrdiff_t images, ptrdiff_t first,
                               ptrdiff_t rows) {
     const conv *g = &p->g;
@@ -159,7 +162,8 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
                           s0 * t.x_pixel + l;
                     t.dy = dy + r0 * t.dy_row + (s0 + phase) * dy_pixel;
                     t.dy_pixel = d->phases * dy_pixel;
-                    /* Once, in the kernel position that sees the least padding, a share with each tile. */
+                    /* Fetch once, in the kernel position that sees the least padding: a share with each tile.
+                     */
                     const ptrdiff_t pixels = j == taps / 2 && i == g->kh / 2 ? t.images * t.rows * g->ow : 0;
                     t.next = next + even_cut(pixels, d->phases * tiles, piece) * g->k;
                     t.fetch = even_cut(pixels, d->phases * tiles, piece + 1) -
@@ -174,7 +178,7 @@ static void NAME(gradient_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL 
     }
 }
 
-/* One kernel position and group: the parts' sums in order, to where they belong. */
+/* One kernel position and group: adds the parts' sums up in order, and stores them where they belong. */
 static void NAME(gradient_sum)(const plan *p, ptrdiff_t item, const REAL *shared) {
     const NAME(gradient) *d = (const void *)p->own;
     const conv *g = &p->g;
@@ -209,7 +213,8 @@ static void NAME(gradient_run)(const plan *p, int stage, ptrdiff_t item, void *s
     NAME(gradient_part)(p, item, (REAL *)shared + (before * d->vectors + 2 * block) * size, scratch);
 }
 
-/* Cycles with a tile's run over the kernel's columns, or without and none of them where they see padding. */
+/* Cycles, if a tile runs over the kernel's columns (`merged`) or does each by itself, without padding
+ * (`inside`). */
 static double NAME(gradient_cycles)(const plan *p, int merged, int inside) {
     const NAME(gradient) *d = (const void *)p->own;
     const conv *g = &p->g;

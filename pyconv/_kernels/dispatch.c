@@ -1,4 +1,4 @@
-/* dispatch.c: which compiled instruction set this processor runs, and its kernels. */
+/* dispatch.c: finds out which compiled instruction sets this processor runs, and gives the kernels of one. */
 #include "plan.h"
 
 #include <string.h>
@@ -15,7 +15,7 @@ const char *pyconv_isa_name(int isa) {
     return names[isa];
 }
 
-/* Every feature that the pragma of the isa_*.c names; libgcc's check includes the operating system's support.
+/* Every feature that the pragma of the isa_*.c names. libgcc's check includes the operating system's support.
  */
 int pyconv_isa_available(int isa) {
 #if defined(__x86_64__)
@@ -29,7 +29,7 @@ int pyconv_isa_available(int isa) {
     return isa == ISA_BASELINE;
 }
 
-/* Zen 4: of AMD's family 25, the part with AVX-512. */
+/* Whether this is Zen 4: AMD's family 25 with AVX-512. */
 int pyconv_halves_vectors(void) {
 #if defined(__x86_64__) &&                                                                                   \
     ((defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && __GNUC__ >= 11))

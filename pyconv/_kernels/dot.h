@@ -4,16 +4,16 @@
 
    as in tile.h, but vectorised over the sum: a vector holds LANES neighbours l (the kernel's columns and
    channels), and the lanes of each of the P F sums are added up at the end. The gradient of a first layer's
-   images is such a convolution: 3 channels would leave 13 of 16 lanes idle. A run that is no multiple of
-   LANES ends with a vector that overlaps the one before, with filters of zero in the lanes that have already
-   been counted. */
+   images is such a convolution: in tile.h, its 3 channels would leave 13 of 16 lanes idle. If a run is no
+   multiple of LANES, its last vector overlaps the one before, with filters of zero in the lanes that have
+   already been counted. */
 
 typedef struct NAME(dot) {
     const REAL *x, *w, *bias; /* w: [i][j][vector of l][F][LANES]; bias: NULL, or the first filter's */
     REAL *y;
     ptrdiff_t tiles, x_step, y_step;
     ptrdiff_t rows, row, columns, column, run; /* i, j and their steps in x; l */
-    int relu, in_order;                        /* in_order: pixel after pixel */
+    int relu, in_order;                        /* in_order: one pixel after the other */
 } NAME(dot);
 
 INLINE void NAME(dot_body)(const NAME(dot) * t, const int P, const int F) {
@@ -83,8 +83,8 @@ DOT(1, 1) DOT(1, 2) DOT(1, 3) DOT(1, 4)
 };
 #undef D
 
-/* `count` neighbouring pixels, in tiles of 8, 4, 2 and 1. From memory one or two filters wait for the pixels,
-   which come fastest in order. */
+/* `count` neighbouring pixels, in tiles of 8, 4, 2 and 1. With one or two filters the pixels are waited for;
+   from memory they come fastest in order. */
 static void NAME(dot_row)(NAME(dot) * t, ptrdiff_t filters, ptrdiff_t count) {
     int size = filters == 1 ? 3 : REGISTERS == 32 ? (filters < 4 ? 3 : 2) : filters < 4 ? 2 : 1;
     if (t->in_order) size = 0;

@@ -1,15 +1,14 @@
-/* elementwise.h: operations on numbers one by one, and the sum over pixels. The arrays are matrices (rows,
+/* elementwise.h: operations on each number by itself, and the sum over pixels. The arrays are matrices (rows,
    channels).
 
        relu          out = max(0, a), NaN stays NaN
        relu_grad     out = a where b > 0, else 0              (a: grad_out, b: the result of relu)
-       scale_shift   out = a * b + c, b and c per channel
-       bias_grad     out[channel] = sum over rows of a; with `relu`, of a where b > 0, else 0:
-                     out2 receives those numbers (it may be a)
+       bias_grad     out[channel] = sum over rows of a; with `relu`, of a where b > 0, else 0, and
+                     out2 receives those numbers (out2 may be a)
 
-   The compiler vectorises these loops: they are bound by memory. */
+   The compiler vectorises these loops; memory bounds their speed. */
 
-/* Numbers, or rows, that one item handles: large enough to hide its start, small enough to share out. */
+/* Numbers that one item handles: enough to hide its start, few enough to divide the work among threads. */
 enum { NAME(CHUNK) = 1 << 14 };
 
 INLINE ptrdiff_t NAME(chunk_rows)(const plan *p) {
@@ -71,8 +70,8 @@ static int NAME(scale_shift)(plan *p) {
     return NAME(by_chunks)(p, NAME(scale_shift_run));
 }
 
-/* Stage 0: a sum for each chunk, in `shared`; stage 1: their sum, in order. In float64: the rounding of a sum
-   of millions would otherwise show in the gradient. */
+/* Stage 0: a sum for each chunk, in `shared`. Stage 1: the sum of those, in order. They are in float64: the
+   rounding of a float32 sum of millions would show in the gradient. */
 static void NAME(bias_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     ptrdiff_t n = p->channels;
     double *sums = shared;

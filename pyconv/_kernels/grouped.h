@@ -2,15 +2,15 @@
 
        y[p, k] = b[k] + sum over i, j, t of x[i row + j column + p step + at(k) + t] w[i, j, t, k]
 
-   where at(k) is the first channel of the group of filter k: a vector of input holds the channels of M
-   groups, and for each channel t of a group it is permuted so that every lane has its own group's. direct.h
-   has one group in the lanes, and most of them idle. A permutation for each multiply-add, and no lane of
-   either is lost where M groups fill a vector of filters.
+   where at(k) is the first channel of the group of filter k. A vector of input holds the channels of M
+   groups; for each channel t of a group it is permuted, so that every lane has its own group's channel.
+   direct.h has one group in the lanes, and most of them idle. Here there is one permutation for each
+   multiply-add, and no lane is idle where M groups fill a vector of filters.
 
    Stage 0 packs the filters as [phase down][phase across][block of M groups][i][j][t][LANES]. Stage 1, an
-   item: a block of result rows of one image, all groups; the last block of groups begins earlier and
-   overlaps the one before. The input rows with their padding are copied to scratch, unless nothing is padded
-   and no vector ends behind the array. */
+   item: a block of result rows of one image, all groups; the last block of groups begins earlier and overlaps
+   the one before. The input rows with their padding are copied to scratch, unless nothing is padded and no
+   vector ends after the array. */
 
 enum { NAME(GROUPED_PIXELS) = 8 };
 
@@ -128,7 +128,7 @@ static void NAME(grouped_run)(const plan *p, int stage, ptrdiff_t item, void *sh
     const ptrdiff_t columns = NAME(region_columns)(d), rows = NAME(region_rows)(d);
     const REAL *in = (const REAL *)p->a + image * d->ih * d->iw * pixel;
     REAL *const out = (REAL *)p->out + image * d->oh * d->ow * d->groups * d->to;
-    /* A vector may end behind its pixel, and behind the array where little follows. */
+    /* A vector may end after its pixel, and so after the array if little follows. */
     const ptrdiff_t after = ((d->n - image) * d->ih - low_y - rows) * d->iw * pixel;
     const int copied = d->copied || after < LANES;
     if (copied) {
@@ -170,7 +170,7 @@ static void NAME(grouped_run)(const plan *p, int stage, ptrdiff_t item, void *sh
     }
 }
 
-/* Completes the plan, which is direct.h's, if this costs less than its present estimate. */
+/* Replaces the plan, which is direct.h's, if this costs less than the plan's present estimate. */
 static void NAME(grouped_plan)(plan *p) {
     plan tried = *p;
     NAME(direct) *d = (void *)tried.own;

@@ -27,7 +27,7 @@
 #define PASTE(a, b, c)  PASTE3(a, b, c)
 #define NAME(f)         PASTE(f, ISA, PRECISION)
 #define INLINE          static inline __attribute__((always_inline))
-/* SHUFFLE: the numbered lanes of a and b, which count on from a's. */
+/* SHUFFLE: picks lanes of a and b by number; the lanes of b are counted on from those of a. */
 #if defined(__clang__)
 #define UNROLL             _Pragma("unroll")
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -36,10 +36,10 @@
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
 #endif
 
-#define LARGE   (8 << 20) /* bytes of a result that a core's share of the caches does not hold */
-#define FETCHED (2 << 20) /* and of an input that is fetched before it is read */
+#define LARGE   (8 << 20) /* a result of so many bytes does not fit in a core's share of the caches */
+#define FETCHED (2 << 20) /* an input of so many bytes is fetched before it is read */
 #define APART(pointer)                                                                                       \
-    __asm__("" : "+r"(pointer)) /* no instruction: a value of unknown origin for the compiler */
+    __asm__("" : "+r"(pointer)) /* no instruction: the compiler no longer knows where the value came from */
 
 /* No instruction either: the compiler must have the vector in a register here. */
 #if defined(__x86_64__)

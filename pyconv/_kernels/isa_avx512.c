@@ -4,7 +4,7 @@
 #define VECTOR_BYTES 64
 #define REGISTERS    32
 #define MASKS        1
-#include <immintrin.h> /* loads and stores under a mask, for which the vector extensions have no words */
+#include <immintrin.h> /* masked loads and stores, which the vector extensions cannot express */
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"))),         \
                              apply_to = function)

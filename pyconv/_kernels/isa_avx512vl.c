@@ -1,4 +1,4 @@
-/* isa_avx512vl.c: AVX-512 with vectors of 256 bits, for narrow arrays (decision 13): 32 registers of them. */
+/* isa_avx512vl.c: AVX-512 with 32 registers of 256 bits, for arrays too narrow for 512 (decision 13). */
 #if defined(__x86_64__)
 #define ISA          avx512vl
 #define VECTOR_BYTES 32

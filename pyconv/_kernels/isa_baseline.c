@@ -1,4 +1,5 @@
-/* isa_baseline.c: what every processor of the architecture has: SSE2 on x86-64, NEON on 64-bit ARM. */
+/* isa_baseline.c: the vectors that every processor of an architecture has: SSE2 on x86-64, NEON on 64-bit
+ * ARM. */
 #define ISA          baseline
 #define VECTOR_BYTES 16
 #if defined(__aarch64__)

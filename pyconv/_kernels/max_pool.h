@@ -10,8 +10,9 @@
                            c[n, oy, ox, c] > 0, else 0 (c: max_pool's out)
                        out2[c] = sum of g, the gradient of a bias before the pooling;  out2 may be NULL
 
-   ReLU and max pooling change places freely, so convolution, bias, ReLU and pooling have this one gradient:
-   the mask is read from the pooled numbers. NaN counts as larger than any number, and the first NaN stays. */
+   ReLU and max pooling can change places, so convolution, bias, ReLU and pooling together have this one
+   gradient, and the ReLU's mask is read from the pooled numbers. NaN counts as larger than any number, and
+   the first NaN stays. */
 
 /* The number that `out2` holds for pixel (iy, ix) of the window that begins at (top, left). */
 INLINE ptrdiff_t NAME(place)(const pool *q, ptrdiff_t iy, ptrdiff_t ix, ptrdiff_t top, ptrdiff_t left,
@@ -19,8 +20,8 @@ INLINE ptrdiff_t NAME(place)(const pool *q, ptrdiff_t iy, ptrdiff_t ix, ptrdiff_
     return narrow ? (iy - top) * q->kw + ix - left : iy * q->w + ix;
 }
 
-/* LANES channels of one window, from pixel x of an image with rows of `line` numbers on; `here` is the number
-   of that pixel, `down` what a row adds to it. */
+/* LANES channels of one window that begins at pixel x of an image with rows of `line` numbers. `here` is the
+   number of that pixel; one row further down adds `down` to it. */
 INLINE void NAME(max_pool_window)(const REAL *x, ptrdiff_t line, ptrdiff_t c, ptrdiff_t rows,
                                   ptrdiff_t columns, INTEGER here, INTEGER down, vec *best, ivec *where) {
     vec most = NAME(load)(x);
@@ -50,8 +51,8 @@ INLINE void NAME(max_pool_row)(const plan *p, ptrdiff_t item, const int indexed,
         const INTEGER start = (INTEGER)NAME(place)(q, y0, x0, top, left, narrow);
         const INTEGER down = (INTEGER)(narrow ? q->kw : w);
         const ptrdiff_t at = (item * q->ow + ox) * c;
-        /* Fewer channels than lanes: the other lanes read the pixels after the window's, and write to results
-           that come after this one and are still to be done. */
+        /* With fewer channels than lanes, the other lanes read the pixels after the window's and write to
+           results that come after this one and are still to be done. */
         const int few =
             c < LANES && ox * c + LANES <= q->ow * c && ((y1 - 1) * w + x1 - 1) * c + LANES <= q->h * w * c;
         for (ptrdiff_t next = 0; (c >= LANES || few) && next < c; next += LANES) {
@@ -101,7 +102,7 @@ static int NAME(max_pool)(plan *p) {
     return NAME(by_rows)(p, p->q.oh, NAME(max_pool_run));
 }
 
-/* The gradient, gathered: each pixel adds up the windows that see it, in order. One row of the result. */
+/* One row of the gradient, gathered: each pixel adds up the windows that see it, in order. */
 INLINE void NAME(max_pool_grad_row)(const plan *p, ptrdiff_t item, const int narrow) {
     const pool *q = &p->q;
     const ptrdiff_t image = item / q->h, iy = item % q->h, c = q->c;
@@ -146,8 +147,8 @@ INLINE void NAME(max_pool_grad_row)(const plan *p, ptrdiff_t item, const int nar
 /* Rows of pooled errors that one item adds up for the bias. */
 enum { NAME(BIAS_ROWS) = 16 };
 
-/* Stage 0: the rows of the result. Stage 1: sums of errors, in `shared`, a block of rows each; stage 2: their
- * sum. */
+/* Stage 0: the rows of the result. Stage 1: sums of errors, in `shared`, one for each block of rows. Stage 2:
+   the sum of those. */
 static void NAME(max_pool_grad_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const pool *q = &p->q;
     const ptrdiff_t c = q->c, rows = q->n * q->oh;

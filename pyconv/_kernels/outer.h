@@ -3,12 +3,11 @@
        sum[l, k] += sum over r, s of x[r row + s pixel + l] dy[r, s, k]
 
    for P neighbours l (columns and channels of the kernel, which follow one another in x) and V * LANES
-   filters: an outer product for each pixel, with all sums in registers. These begin at zero and are added to
-   those in memory at the end: a sum over a million pixels that went on in one piece would outgrow its terms.
-   P broadcasts and V loads for P V multiply-adds, which leaves load units to spare: with the first pixels,
-   some of the errors that come next are fetched. Among many filters those of one block are short pieces far
-   apart, which no processor foresees.
- */
+   filters: an outer product for each pixel, with all sums in registers. The sums begin at zero and are added
+   to those in memory at the end, because one sum over a million pixels would grow too large beside its terms.
+   There are P broadcasts and V loads for P V multiply-adds, so load units are idle: with the first pixels,
+   they fetch some of the next errors. Where there are many filters, the errors of one block of filters are
+   short pieces far apart in memory, and no hardware prefetcher foresees those. */
 
 typedef struct NAME(outer) {
     const REAL *x, *dy;
@@ -16,9 +15,9 @@ typedef struct NAME(outer) {
     ptrdiff_t images, x_image, dy_image; /* steps in x and dy */
     ptrdiff_t rows, x_row, dy_row;
     ptrdiff_t columns, x_pixel, dy_pixel;
-    ptrdiff_t second; /* where the second vector's filters are, from the first's */
-    ptrdiff_t fresh;  /* sum holds garbage: nothing to add to */
-    const REAL *next; /* errors of `fetch` pixels to fetch into the L2 cache */
+    ptrdiff_t second; /* distance from the first vector's filters to the second's */
+    ptrdiff_t fresh;  /* sum holds garbage: do not add to it */
+    const REAL *next; /* the errors of the next `fetch` pixels, to fetch into the L2 cache */
     ptrdiff_t fetch, next_pixel;
 } NAME(outer);
 
@@ -45,7 +44,7 @@ INLINE void NAME(outer_body)(const NAME(outer) * t, const int P, const int V) {
                     UNROLL
                     for (int v = 0; v < V; v++)
                         if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(next + v * LANES, 0, 2);
-                    __builtin_prefetch(next + V * LANES - 1, 0, 2); /* they may begin amid a cache line */
+                    __builtin_prefetch(next + V * LANES - 1, 0, 2); /* they may begin inside a cache line */
                     next += next_pixel;
                 }
                 UNROLL
@@ -103,9 +102,10 @@ static void (*const NAME(outers)[2][14])(const NAME(outer) *) = {
 /* clang-format on */
 #undef O
 
-/* Parts of the sum over pixels, each for `items` groups and blocks of filters and with sums of `bytes`: 32
-   items for the threads, and so many that groups and blocks find a part's pixels in the L2 cache, where the
-   sums take little memory; as long as adding the parts up is little work beside making them. */
+/* Parts of the sum over pixels. Each part has sums of `bytes`, for `items` groups and blocks of filters.
+   There are 32 items or more for the threads. Where the sums take little memory, there are so many that
+   groups and blocks find a part's pixels in the L2 cache. Adding the parts up must be little work beside
+   making them. */
 static ptrdiff_t NAME(gradient_parts)(const conv *g, ptrdiff_t items, ptrdiff_t pixel_blocks,
                                       ptrdiff_t bytes) {
     const ptrdiff_t worth = g->n * g->oh * g->ow / 512;
@@ -114,9 +114,9 @@ static ptrdiff_t NAME(gradient_parts)(const conv *g, ptrdiff_t items, ptrdiff_t 
     return max_of(min_of(min_of(max_of(ceil_div(32, items), cached), worth), pixel_blocks), 1);
 }
 
-/* Every group reads a part of each pixel: from memory, that is slow. Where a part is a cache line or more, or
+/* Every group reads a part of each pixel, which is slow from memory. Where a part is a cache line or more, or
    is read for several kernel columns, the first of the items that share a block of pixels reads all its input
-   and errors before, in their order in memory. */
+   and errors beforehand, in their order in memory. */
 INLINE int NAME(is_touched)(const conv *g) {
     const ptrdiff_t size = sizeof(REAL);
     return g->groups > 1 && (g->c / g->groups * size >= 64 || g->kw > 1) && g->sh <= g->kh &&

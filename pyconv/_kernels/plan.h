@@ -3,19 +3,20 @@
    An algorithm is a plan: a few stages, each a number of independent items.
 
        fill the operands and the geometry of a plan p
-       if (algorithm->forward(&p))                        it can: stages, items and memory are now known
+       if (algorithm->forward(&p))                        1: it can; stages, items and memory are now known
            for stage = 0 .. p.stages - 1                  one after the other
                for item = 0 .. p.items[stage] - 1         in any order, on any thread
                    p.run(&p, stage, item, shared, scratch)
 
-   `shared` (p.shared_bytes, one for all) carries data from stage to stage; `scratch` (p.scratch_bytes)
-   belongs to the thread; both are aligned to a vector and hold garbage at first. Items of one stage never
-   write the same memory, but for vectors of filters that overlap, to the same bits (direct.h). There is no
-   other threading: _plans.pyx runs the items under prange, and the serial backend is the same loop on one
-   thread. How the work is cut depends on the shapes only, never on the number of threads, and so do the bits
-   of the result.
+   `shared` (p.shared_bytes, one for all items) carries data from stage to stage; `scratch` (p.scratch_bytes)
+   belongs to the thread. Both are aligned to a vector and hold garbage at first. Items of one stage never
+   write the same memory, except vectors of filters that overlap, which write the same bits
+   (direct_filters.h). Nothing else runs in threads: _plans.pyx runs the items under prange, and the serial
+   backend is the same loop on one thread. How the work is divided depends on the shapes only, never on the
+   number of threads; so the bits of the result do not depend on the threads either.
 
-   Arrays are C-contiguous, NHWC; filters are (kh, kw, C / groups, K). `conv` is shapes.ConvGeometry.
+   Arrays are C-contiguous, NHWC; filters are (kh, kw, C / groups, K). `conv` has the fields of
+   shapes.ConvGeometry.
 */
 #ifndef PYCONV_PLAN_H
 #define PYCONV_PLAN_H
@@ -43,14 +44,14 @@ typedef struct plan plan;
 typedef void (*run_fn)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch);
 
 struct plan {
-    /* Filled by the caller before the plan function is called; each operation looks at its own. */
+    /* Filled by the caller before the plan function is called; each operation reads those it needs. */
     conv g;
     pool q;
-    ptrdiff_t rows, channels; /* what is not an image: a matrix */
+    ptrdiff_t rows, channels; /* the size of a matrix, for operations that are not on images */
     double eps;
-    int relu;   /* forward: apply max(0, .) after the bias; max_pool_grad, bias_grad: and its gradient */
-    int reused; /* the last stage runs for other images too: those before it look at the filters only */
-    int narrow; /* max pooling: indices are bytes, places in the window, not int32, places in the image */
+    int relu;   /* forward: apply max(0, .) after the bias; max_pool_grad, bias_grad: apply its gradient */
+    int reused; /* the last stage runs for other images too, so the stages before it read the filters only */
+    int narrow; /* max pooling: indices are bytes (places in the window), not int32 (places in the image) */
 
     /* Filled by the plan function. */
     int stages;
@@ -65,12 +66,12 @@ struct plan {
        forward        x           weight      or NULL      y
        input grad     grad_out    weight      NULL         grad of x
        weight grad    x           grad_out    NULL         grad of weight
-       and the other operations say in their files what they use. */
+       The other operations say in their files what they use. */
     const void *a, *b, *bias, *c, *d, *e;
     void *out, *out2, *out3;
 };
 
-/* Returns 1 and completes the plan, or 0 when the algorithm does not do this geometry. It must not look at
+/* Returns 1 and completes the plan, or 0 if the algorithm does not do this geometry. It must not read the
  * operands. */
 typedef int (*plan_fn)(plan *p);
 
@@ -86,7 +87,7 @@ typedef struct kernels {
     const algorithm *algorithms;                                   /* of convolution; ends with a NULL name */
     plan_fn max_pool, max_pool_grad, avg_pool, avg_pool_grad;      /* pool.h */
     plan_fn relu, relu_grad, scale_shift, bias_grad;               /* elementwise.h */
-    plan_fn softmax, batch_norm, batch_norm_grad;                  /* statistics.h */
+    plan_fn softmax, batch_norm, batch_norm_grad;                  /* softmax.h, batch_norm.h */
     plan_fn pooled_weight_grad;                                    /* pooled_weight_grad.h */
     plan_fn sparse_forward, sparse_input_grad, sparse_weight_grad; /* sparse_dense.h */
 } kernels;
@@ -94,9 +95,9 @@ typedef struct kernels {
 /* dispatch.c */
 enum { ISA_BASELINE, ISA_AVX2, ISA_AVX512VL, ISA_AVX512, ISA_COUNT };
 const char *pyconv_isa_name(int isa);
-int pyconv_isa_available(int isa); /* compiled in, and this processor has every feature of it */
+int pyconv_isa_available(int isa); /* compiled, and this processor has every feature that it needs */
 int pyconv_isa_best(void);
-int pyconv_halves_vectors(void); /* 512-bit operations take this processor two cycles */
+int pyconv_halves_vectors(void); /* this processor takes two cycles for an operation of 512 bits */
 const kernels *pyconv_kernels(int isa, int is_double);
 const algorithm *pyconv_algorithm(const kernels *table, const char *name);
 

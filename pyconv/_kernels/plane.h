@@ -3,21 +3,21 @@
        out[oy, ox, k] = act(b[k] + sum over taps i, j and channels c of in[oy + i, ox + j tj, c] w[i, j, c,
    k])
 
-   as in direct.h, but lanes are neighbouring pixels of a row: one 7x7 filter over one gray image would leave
-   15 of 16 lanes idle there. The channels are copied apart first, each to a plane with its padding. A
-   register tile is R rows x 2 vectors of the result for one filter: a vector of input, at some shift j, is
-   loaded once for all the rows that see it through one of their kernel rows, and a weight once for both
-   vectors:
+   as in direct.h, but the lanes are neighbouring pixels of a row: in direct.h one 7x7 filter over one gray
+   image would leave 15 of 16 lanes idle. The channels are copied apart first, each to a plane with its
+   padding (apart.h). A register tile is R rows x 2 vectors of the result for one filter. A vector of input at
+   some shift j is loaded once for all the rows that see it through one of their kernel rows, and a weight is
+   loaded once for both vectors:
 
        input row r meets kernel row r - p of the tile's row p, where there is one:  0 <= r - p < taps
 
-   so per shift there are 2 loads of input and R of weights for 2 R multiply-adds.
+   so for each shift there are 2 loads of input and R of weights for 2 R multiply-adds.
 
    Stage 0 copies the weights as [k][c][i][j]. Stage 1, an item: a block of rows of one image. */
 
 enum {
     NAME(PLANE_ROWS) = 6,
-    NAME(PLANE_BYTES) = 256 << 10 /* of the planes of an item: part of an L2 cache */
+    NAME(PLANE_BYTES) = 256 << 10 /* the planes of an item: part of an L2 cache */
 };
 
 typedef struct NAME(plane) {
@@ -26,11 +26,11 @@ typedef struct NAME(plane) {
     ptrdiff_t oh, ow, to;   /* result size and filters */
     ptrdiff_t tile_rows;    /* R */
     ptrdiff_t rows, row_blocks;
-    ptrdiff_t region_rows, width; /* of a plane */
+    ptrdiff_t region_rows, width; /* the size of a plane */
 } NAME(plane);
 
 typedef struct NAME(plane_tile) {
-    const REAL *x, *w; /* the planes at the tile's first pixel and tap; the filter */
+    const REAL *x, *w; /* x: the planes, at the tile's first pixel and tap; w: the filter */
     REAL *sums;        /* (R, 2 LANES) */
     ptrdiff_t planes, plane, row, taps, columns, column;
 } NAME(plane_tile);
@@ -39,12 +39,11 @@ typedef struct NAME(plane_tile) {
 INLINE void NAME(plane_row)(const NAME(plane_tile) * t, const REAL *x, const REAL *filter, vec sum[][2],
                             const int first, const int end, const int C) {
     const ptrdiff_t columns = C ? C : t->columns, column = t->column;
-    APART(
-        filter); /* weights are loaded anew for every row: kept from row to row they would go to the stack */
+    APART(filter); /* weights are loaded anew for every row: if they were kept, they would go to the stack */
     UNROLL
     for (ptrdiff_t j = 0; j < columns; j++, x += column) {
         vec left = NAME(load)(x), right = NAME(load)(x + LANES);
-        IN_REGISTER(left); /* loads that cross a cache line cost two: do not repeat them */
+        IN_REGISTER(left); /* a load that crosses a cache line costs as much as two: do not repeat it */
         IN_REGISTER(right);
         UNROLL
         for (int p = first; p < end; p++) {
@@ -55,7 +54,7 @@ INLINE void NAME(plane_row)(const NAME(plane_tile) * t, const REAL *x, const REA
     }
 }
 
-/* R rows, of which the kernel has at least as many; C columns, or any number if C is 0. */
+/* R rows, and a kernel of at least R rows. C columns, or any number if C is 0. */
 INLINE void NAME(plane_body)(const NAME(plane_tile) * t, const int R, const int C) {
     const ptrdiff_t row = t->row, columns = C ? C : t->columns, taps = t->taps;
     vec sum[NAME(PLANE_ROWS)][2];
@@ -91,7 +90,7 @@ PLANE(2, 1) PLANE(4, 1) PLANE(6, 1)
 PLANE(2, 2) PLANE(4, 2) PLANE(6, 2)
 PLANE(2, 3) PLANE(4, 5) PLANE(6, 3) PLANE(6, 7)
 
-/* By rows / 2 and columns; 0: any number of them. */
+/* By rows / 2 and columns; columns 0: any number of them. */
 static void (*const NAME(plane_tiles)[4][8])(const NAME(plane_tile) *) = {
     {P(1, 0)},
     {P(2, 0), P(2, 1), P(2, 2), P(2, 3)},
@@ -113,8 +112,8 @@ INLINE NAME(axis) NAME(plane_axis)(const plan *p, int across) {
     return across ? NAME(axis_across)(&p->g, d->grad, d->ow, 0) : NAME(axis_down)(&p->g, d->grad, d->oh, 0);
 }
 
-/* Stage 0: [k][c][i][j]. The gradient's filters are the weight's channels, and it runs over the kernel
- * backwards. */
+/* Stage 0: the weights as [k][c][i][j]. The gradient's filters are the weight's channels, and its kernel is
+ * flipped. */
 static void NAME(plane_filters)(const plan *p, REAL *to) {
     const NAME(plane) *d = (const void *)p->own;
     const NAME(axis) y = NAME(plane_axis)(p, 0), x = NAME(plane_axis)(p, 1);
@@ -129,7 +128,7 @@ static void NAME(plane_filters)(const plan *p, REAL *to) {
                 }
 }
 
-/* `count` sums, with bias and ReLU, to pixels `step` numbers apart. */
+/* Writes `count` sums, with bias and ReLU, to pixels `step` numbers apart. */
 INLINE void NAME(write_pixels)(REAL *sums, REAL bias, int relu, ptrdiff_t count, REAL *to, ptrdiff_t step) {
     for (int v = 0; v < 2; v++) {
         vec *const sum = (vec *)(sums + v * LANES);
@@ -178,7 +177,7 @@ static void NAME(plane_run)(const plan *p, int stage, ptrdiff_t item, void *shar
             }
 }
 
-/* Sizes but the planes' own; 0 where it cannot be done so. */
+/* Sets all sizes but those of the planes; returns 0 where this file cannot do the convolution. */
 static int NAME(plane_sizes)(const conv *g, NAME(plane) * d, int grad) {
     if (g->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1) return 0;
     *d = (NAME(plane)){.grad = grad};
@@ -188,7 +187,7 @@ static int NAME(plane_sizes)(const conv *g, NAME(plane) * d, int grad) {
     return 1;
 }
 
-/* Rows of an item: as many as keep its planes, `row_bytes` a row, in part of an L2 cache. */
+/* Sets the rows of an item: as many as keep its planes, `row_bytes` a row, in part of an L2 cache. */
 static void NAME(plane_rows)(const conv *g, NAME(plane) * d, ptrdiff_t row_bytes) {
     const ptrdiff_t rows = min_of(NAME(PLANE_BYTES) / row_bytes - g->kh, ceil_div(d->oh * g->n, 16));
     d->rows = min_of(round_up(max_of(rows, 1), d->tile_rows), round_up(d->oh, d->tile_rows));
@@ -196,7 +195,7 @@ static void NAME(plane_rows)(const conv *g, NAME(plane) * d, ptrdiff_t row_bytes
     d->region_rows = d->rows + g->kh - 1;
 }
 
-/* Completes the plan if this costs less than its present estimate. */
+/* Replaces the plan if this costs less than the plan's present estimate. */
 static int NAME(plane_plan)(plan *p, int grad) {
     const conv *g = &p->g;
     plan tried = *p;
@@ -205,7 +204,8 @@ static int NAME(plane_plan)(plan *p, int grad) {
     if (!NAME(plane_sizes)(g, d, grad)) return 0;
     d->width = round_up(round_up(d->ow, 2 * LANES) + (g->kw - 1) * g->dw, LANES);
     NAME(plane_rows)(g, d, d->from * d->width * size);
-    /* Per two vectors and filter: multiply-adds, and the scattered write-out; and the copy to planes. */
+    /* For two vectors and one filter: multiply-adds and the scattered write-out; besides, the copy to planes.
+     */
     const double taps = (double)(g->kh * g->kw * d->from);
     const double pairs = (double)(g->n * d->oh * ceil_div(d->ow, 2 * LANES));
     const double copied = (double)(g->n * d->row_blocks * d->region_rows * d->width);

@@ -1,25 +1,26 @@
-/* plane_weight_grad.h: the weight gradient for few filters and few channels: pixels in the lanes (shifted.h).
+/* plane_weight_grad.h: the weight gradient for few filters and few channels; the lanes are pixels
+   (shifted.h).
 
-   Channels and errors are copied apart, each to a plane, and all planes have rows of one length: behind a row
-   of errors there are zeros, as many as the kernel reaches over the edge of the input's row. So all rows of a
-   block are one long row, and an element of the kernel is a distance in it:
+   Channels and errors are copied apart, each to a plane, and the rows of all planes have one length: after
+   each row of errors come as many zeros as the kernel reaches beyond the end of the input's row. So all rows
+   of a block are one long row, and an element of the kernel is a distance in it:
 
        dw[i, j, c, k] = sum over q of x[c][q + i dh width + j dw] dy[k][q]
 
-   With a stride the input has a plane for each of its phases, and the distance is in the phase's plane. A
-   number that is not finite spreads to kernel elements that do not meet it, as in Winograd's algorithm. Stage
-   0, an item: one part of the blocks of rows (of several images, where these are small) and one group; its
-   sums, lane by lane, are its part of `shared`. Stage 1 adds lanes and parts up in their order. */
+   With a stride, the input has a plane for each phase, and the distance is measured in the phase's plane. A
+   number that is not finite spreads to kernel elements that do not meet it, as in Winograd's algorithm.
+   Stage 0, an item: one part of the blocks of rows (of several images, where these are small) and one group.
+   Its sums, lane by lane, are its part of `shared`. Stage 1 adds up lanes and parts in their order. */
 
 enum {
-    NAME(PLANE_GRAD_BYTES) = 24 << 10, /* of the planes of a block, in the L1 cache */
-    NAME(PLANE_GRAD_LEAST) = 64        /* vectors of a block at least: what loading the sums is worth */
+    NAME(PLANE_GRAD_BYTES) = 24 << 10, /* the planes of a block, in the L1 cache */
+    NAME(PLANE_GRAD_LEAST) = 64        /* fewer vectors in a block would not pay for loading the sums */
 };
 
 typedef struct NAME(planes) {
     ptrdiff_t from, to;             /* channels and filters of one group */
-    ptrdiff_t phases_y, phases_x;   /* of the stride that the kernel meets */
-    ptrdiff_t halo_y, halo_x;       /* rows and columns of a plane behind the last result's first */
+    ptrdiff_t phases_y, phases_x;   /* those phases of the stride that the kernel meets */
+    ptrdiff_t halo_y, halo_x;       /* rows and columns that a plane has after the last result's first */
     ptrdiff_t width;                /* of a plane's rows */
     ptrdiff_t rows, images, blocks; /* result rows and images of a block */
     ptrdiff_t row_blocks;           /* blocks of an image's rows */
@@ -28,7 +29,7 @@ typedef struct NAME(planes) {
     ptrdiff_t parts;
 } NAME(planes);
 
-/* The planes of the images' rows that result rows first ... first + rows - 1 see. */
+/* Makes the planes of the image rows that the result rows first ... first + rows - 1 see. */
 static void NAME(make_planes)(const plan *p, ptrdiff_t image, ptrdiff_t images, ptrdiff_t first,
                               ptrdiff_t rows, ptrdiff_t group, REAL *to) {
     const NAME(planes) *d = (const void *)p->own;
@@ -48,7 +49,7 @@ static void NAME(make_planes)(const plan *p, ptrdiff_t image, ptrdiff_t images, 
         }
 }
 
-/* The errors of the same rows, with zeros between them. */
+/* Makes the planes of the errors of the same rows, with zeros between them. */
 static void NAME(make_error_planes)(const plan *p, ptrdiff_t image, ptrdiff_t images, ptrdiff_t first,
                                     ptrdiff_t rows, ptrdiff_t group, REAL *to) {
     const NAME(planes) *d = (const void *)p->own;
@@ -61,7 +62,7 @@ static void NAME(make_error_planes)(const plan *p, ptrdiff_t image, ptrdiff_t im
     for (ptrdiff_t k = 0; k < d->to; k++) memset(to + k * d->plane, 0, (size_t)LANES * sizeof(REAL));
 }
 
-/* Where each kernel element of each channel is in the planes. */
+/* Finds where each kernel element of each channel is in the planes. */
 static void NAME(places_in_planes)(const plan *p, ptrdiff_t *at) {
     const NAME(planes) *d = (const void *)p->own;
     const conv *g = &p->g;
@@ -105,7 +106,7 @@ static void NAME(planes_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     }
 }
 
-/* Completes the plan if this costs less than its present estimate. */
+/* Replaces the plan if this costs less than the plan's present estimate. */
 static void NAME(planes_weight_grad)(plan *p) {
     const conv *g = &p->g;
     plan tried = *p;

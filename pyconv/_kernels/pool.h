@@ -1,4 +1,4 @@
-/* pool.h: average pooling with its gradient, and the windows that max pooling (max_pool.h) shares.
+/* pool.h: average pooling and its gradient, and the windows, which max_pool.h uses too.
 
        avg_pool        out[n, oy, ox, c] = mean over the window's pixels inside the image
        avg_pool_grad   out[n, iy, ix, c] = sum over the windows that see it of
@@ -7,7 +7,7 @@
    The gradient gathers: every pixel of the result adds up its windows in a fixed order, so rows are
    independent. */
 
-/* The pixels first ... last - 1 of an axis that window `o` sees. */
+/* Finds the pixels first ... last - 1 of an axis that window `o` sees. */
 INLINE ptrdiff_t NAME(window)(ptrdiff_t o, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t kernel,
                               ptrdiff_t size, ptrdiff_t *first) {
     ptrdiff_t from = o * stride - before, to = from + kernel;
@@ -15,7 +15,7 @@ INLINE ptrdiff_t NAME(window)(ptrdiff_t o, ptrdiff_t stride, ptrdiff_t before, p
     return to < size ? to : size;
 }
 
-/* The windows first ... last - 1 of an axis that see pixel `i`. */
+/* Finds the windows first ... last - 1 of an axis that see pixel `i`. */
 INLINE ptrdiff_t NAME(windows)(ptrdiff_t i, ptrdiff_t stride, ptrdiff_t before, ptrdiff_t kernel,
                                ptrdiff_t outputs, ptrdiff_t *first) {
     ptrdiff_t at = i + before, from = at - kernel + 1, last = at / stride + 1;
@@ -33,9 +33,9 @@ INLINE int NAME(by_rows)(plan *p, ptrdiff_t rows, run_fn run) {
     return 1;
 }
 
-/* Sums of windows are in float64, however large the windows are; of float64 numbers the rounding of each
-   addition is kept too (Knuth, The Art of Computer Programming, volume 2, 4.2.2, theorem B) and added at the
-   end. Lanes are channels: as many as a vector of float64 has. */
+/* Sums of windows are in float64, however large the windows are. With float64 numbers the rounding error of
+   each addition is kept too (Knuth, The Art of Computer Programming, volume 2, 4.2.2, theorem B), and added
+   at the end. Lanes are channels: as many as a vector of float64 has. */
 enum { NAME(WIDE) = VECTOR_BYTES / 8 };
 typedef double NAME(wide) __attribute__((vector_size(VECTOR_BYTES)));
 typedef REAL NAME(narrow) __attribute__((vector_size(NAME(WIDE) * sizeof(REAL))));
@@ -50,7 +50,7 @@ INLINE void NAME(store_wide)(REAL *to, NAME(wide) v) {
     *(NAME(in_memory) *)to = (NAME(in_memory)) __builtin_convertvector(v, NAME(narrow));
 }
 
-/* Adds to a sum and what it has lost, and gives their sum: T is double or a vector of it. */
+/* Adds `summand` to `sum`, and the addition's rounding error to `lost`. T is double or a vector of it. */
 #define ADD(T, sum, lost, summand)                                                                           \
     do {                                                                                                     \
         const T number = (summand), before = (sum), after = before + number;                                 \
@@ -61,7 +61,7 @@ INLINE void NAME(store_wide)(REAL *to, NAME(wide) v) {
         }                                                                                                    \
     } while (0)
 
-/* A sum that is infinite has lost nothing that is a number. */
+/* The sum with what it has lost. An infinite sum has lost nothing that is a number. */
 INLINE double NAME(whole)(double sum, double lost) {
     return sizeof(REAL) == sizeof(double) && sum - sum == 0 ? sum + lost : sum;
 }
@@ -72,8 +72,8 @@ INLINE NAME(wide) NAME(whole_wide)(NAME(wide) sum, NAME(wide) lost) {
     return sum;
 }
 
-/* The mean of a window that begins at x, of V vectors of channels. The quotient of float64 numbers is exact
-   to its last place; for float32 the product with the reciprocal is exact enough. */
+/* The mean of a window that begins at x, for V vectors of channels. float64 numbers are divided, exactly to
+   the last place; for float32 a product with the reciprocal is exact enough. */
 INLINE void NAME(mean_of)(const REAL *x, ptrdiff_t line, ptrdiff_t c, ptrdiff_t rows, ptrdiff_t columns,
                           REAL *y, const int V) {
     const double pixels = (double)(rows * columns), share = 1 / pixels;
@@ -124,7 +124,7 @@ static int NAME(avg_pool)(plan *p) {
     return NAME(by_rows)(p, p->q.oh, NAME(avg_pool_run));
 }
 
-/* One over the pixels of window (oy, ox). */
+/* 1 / (number of pixels of window (oy, ox)). */
 INLINE double NAME(share_of)(const pool *q, ptrdiff_t oy, ptrdiff_t ox) {
     ptrdiff_t y0, x0;
     const ptrdiff_t rows = NAME(window)(oy, q->sh, q->pt, q->kh, q->h, &y0) - y0;

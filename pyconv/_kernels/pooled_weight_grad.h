@@ -4,19 +4,19 @@
        dw[i, j, c, k] = sum over pooled pixels q of x[at(q, k) + (i, j), c] e[q, k]
        db[k]          = sum over pooled pixels q of e[q, k]
 
-   where at(q, k) is the pixel of window q that was filter k's maximum, and e the pooled error, with ReLU:
-   zero where the pooled result is not positive. The errors of the convolution's own pixels, most of them zero
-   (three of four after 2x2 pooling), are never written, and nothing is multiplied by them: a quarter of the
-   multiply-adds. In a first layer, whose images need no gradient, this is the whole backward pass.
+   where at(q, k) is the pixel of window q that was filter k's maximum. e is the pooled error; with ReLU it is
+   zero where the pooled result is not positive. Most errors of the convolution's own pixels are zero (three
+   of four after 2x2 pooling). They are never written, and nothing is multiplied by them: a quarter of the
+   multiply-adds remains. In a first layer, whose images need no gradient, this is the whole backward pass.
 
-   Lanes are filters, and each has its own pixel of the window. All the pixels that a lane may want for
+   Lanes are filters, and each lane has its own pixel of the window. All the pixels that a lane may want for
    neighbours l of a kernel row (columns and channels follow one another) lie in one vector, the table: LANES
-   / ph numbers from each of the window's ph rows. A permutation of the table by lane takes each its own: one
-   permutation and one multiply-add for a tap.
+   / ph numbers from each of the window's ph rows. A permutation of the table gives each lane its own pixel:
+   one permutation and one multiply-add for a tap.
 
        table    [ row r: l, l + 1, ... | row r + 1: l, l + 1, ... ]            (ph = 2)
 
-   Stage 0, an item: some of the images; sums [i][l][filters] and, behind them, [filters] for the bias, in its
+   Stage 0, an item: some of the images. Its sums, [i][l][filters] and then [filters] for the bias, are in its
    own part of `shared`. Stage 1 adds the parts up in their order. */
 
 enum {
@@ -25,24 +25,24 @@ enum {
 };
 
 typedef struct NAME(pooled) {
-    ptrdiff_t part;               /* numbers of a table from one row of the window */
+    ptrdiff_t part;               /* numbers of a table that come from one row of the window */
     ptrdiff_t chunk;              /* taps of a kernel row that one table serves */
     ptrdiff_t run;                /* columns of the kernel and channels */
-    ptrdiff_t rows, row_blocks;   /* pooled rows of which the tables are made at a time */
+    ptrdiff_t rows, row_blocks;   /* pooled rows whose tables are made at a time */
     ptrdiff_t region_rows, width; /* input rows and numbers of a row that a block of them sees */
-    ptrdiff_t vectors, parts;     /* of filters; items that share out the images */
+    ptrdiff_t vectors, parts;     /* vectors of filters; items among which the images are divided */
     ptrdiff_t size;               /* numbers of one part's sums */
 } NAME(pooled);
 
 typedef struct NAME(scatter) {
-    const REAL *tables, *errors, *y; /* y: NULL, or the pooled result, whose ReLU is to be taken back */
+    const REAL *tables, *errors, *y; /* y: NULL, or the pooled result, for the gradient of its ReLU */
     const unsigned char *places;
     REAL *sums, *bias; /* bias: NULL, or sums of the errors */
     ptrdiff_t rows, columns;
     ptrdiff_t table_row,
         pooled_row;            /* steps from kernel row to kernel row, and from pooled row to pooled row */
     ptrdiff_t k, tap, tap_row; /* steps: errors, sums of neighbouring taps, sums of kernel rows */
-    vec in_table[1];           /* by place in the window: where in the table tap 0 is, as whole numbers */
+    vec in_table[1];           /* for each place in the window: where in the table tap 0 is, as integers */
 } NAME(scatter);
 
 /* I kernel rows of L taps. */
@@ -105,12 +105,12 @@ SCATTER(5, 1) SCATTER(5, 2) SCATTER(5, 3) SCATTER(5, 4) SCATTER(5, 5)
 #undef S
 /* clang-format on */
 
-/* Kernel rows at once whose sums fit in the registers, beside seven that work. */
+/* The most kernel rows at once whose sums fit in the registers beside seven registers for the work. */
 INLINE ptrdiff_t NAME(scatter_rows)(ptrdiff_t taps) {
     return min_of((REGISTERS - 7) / taps, 5);
 }
 
-/* Tables of the input rows that a block of pooled rows sees, for taps l on: [input row][pooled
+/* Makes the tables of the input rows that a block of pooled rows sees, from tap l on: [input row][pooled
  * column][LANES]. */
 static void NAME(make_tables)(const plan *p, const REAL *region, ptrdiff_t l, REAL *to) {
     const NAME(pooled) *d = (const void *)p->own;
@@ -122,7 +122,7 @@ static void NAME(make_tables)(const plan *p, const REAL *region, ptrdiff_t l, RE
                 memcpy(to, region + (r + a) * d->width + s * step + l, (size_t)d->part * sizeof(REAL));
 }
 
-/* The sums of one block of pooled rows of an image. */
+/* Adds up the sums of one block of pooled rows of an image. */
 static void NAME(scatter_rows_of)(const plan *p, ptrdiff_t image, ptrdiff_t first, REAL *sums,
                                   REAL *scratch) {
     const NAME(pooled) *d = (const void *)p->own;
@@ -160,7 +160,7 @@ static void NAME(scatter_rows_of)(const plan *p, ptrdiff_t image, ptrdiff_t firs
     }
 }
 
-/* Item: a tap, or the bias behind them; its sums of all parts, in order. */
+/* Item: one tap, or (after the taps) the bias. Adds up its sums of all parts, in order. */
 static void NAME(pooled_sum)(const plan *p, ptrdiff_t item, const REAL *shared) {
     const NAME(pooled) *d = (const void *)p->own;
     REAL *out = item < p->g.kh * d->run ? (REAL *)p->out + item * p->g.k : p->out2;
@@ -185,8 +185,8 @@ static void NAME(pooled_run)(const plan *p, int stage, ptrdiff_t item, void *sha
             NAME(scatter_rows_of)(p, n, block * d->rows, sums, scratch);
 }
 
-/* p->g: the convolution; p->q: the pooling of its result, indices narrow. a: x, b: pooled errors, c: the
-   pooled result (with relu), d: indices; out, out2: the gradients of filters and bias. */
+/* p->g is the convolution, p->q the pooling of its result with narrow indices. a: x, b: pooled errors, c: the
+   pooled result (if relu), d: indices; out, out2: the gradients of filters and bias. */
 static int NAME(pooled_weight_grad)(plan *p) {
     const conv *g = &p->g;
     const pool *q = &p->q;

@@ -1,8 +1,8 @@
-/* region.h: a rectangle of an image with its zero padding, copied into scratch. Everything after it is free
-   of borders, and a group's channels follow one another. */
+/* region.h: copies a rectangle of an image with its zero padding into scratch. Code that reads the copy meets
+   no borders, and a group's channels follow one another in it. */
 
-/* `count` channels of `pixels` pixels, in pieces of U numbers, a power of two: what is too much is written
-   over by the next pixel, and of the last ones the channels go one by one where an array ends before U. */
+/* `count` channels of `pixels` pixels, in pieces of U numbers, a power of two. What is too much in a piece is
+   overwritten by the next pixel. Where an array would end before U, the last channels go one by one. */
 INLINE void NAME(copy_pieces)(REAL *to, const REAL *to_end, const REAL *from, const REAL *from_end,
                               ptrdiff_t pixels, ptrdiff_t step, ptrdiff_t count, const int U) {
     const ptrdiff_t whole = round_up(count, U);
@@ -32,8 +32,8 @@ static void NAME(copy_channels)(REAL *to, const REAL *to_end, const REAL *from, 
 #undef PIECES
 }
 
-/* Rows y0 ... y0 + rows - 1 and the columns x0, x0 + every ... of an (h, w, c) image, channels c0 ... c0 +
-   count - 1, to (rows, columns, count); what lies outside the image is zero. */
+/* Copies rows y0 ... y0 + rows - 1 and columns x0, x0 + every ... of an (h, w, c) image, channels c0 ... c0 +
+   count - 1, as (rows, columns, count); what lies outside the image is zero. */
 static void NAME(copy_columns)(REAL *to, const REAL *image, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c,
                                ptrdiff_t y0, ptrdiff_t rows, ptrdiff_t x0, ptrdiff_t every, ptrdiff_t columns,
                                ptrdiff_t c0, ptrdiff_t count) {
@@ -60,7 +60,7 @@ static void NAME(copy_columns)(REAL *to, const REAL *image, ptrdiff_t h, ptrdiff
     }
 }
 
-/* The same of neighbouring columns. */
+/* The same for neighbouring columns. */
 INLINE void NAME(copy_region)(REAL *to, const REAL *image, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c,
                               ptrdiff_t y0, ptrdiff_t rows, ptrdiff_t x0, ptrdiff_t columns, ptrdiff_t c0,
                               ptrdiff_t count) {

@@ -1,22 +1,21 @@
-/* run_weight_grad.h: the weight gradient for few filters and many channels: the input's run of columns and
-   channels in the lanes (shifted.h), where outer.h has the filters.
+/* run_weight_grad.h: the weight gradient for few filters and many channels. The lanes are a run of the
+   input's columns and channels (shifted.h), where outer.h has the filters.
 
        dw[i, l, k] = sum over pixels q of x[q + i row + l] dy[q, k]
 
-   for neighbours l of a kernel row, LANES at a time; a run that is no multiple of LANES ends with a vector
-   that overlaps the one before. The pixels are cut into blocks of rows, whose input is copied with its
-   padding. Stage 0, an item: one part of the blocks and one group; stage 1 adds the parts up in their order.
- */
+   for neighbours l of a kernel row, LANES at a time. If a run is no multiple of LANES, its last vector
+   overlaps the one before. The pixels are cut into blocks of rows, whose input is copied with its padding.
+   Stage 0, an item: one part of the blocks and one group. Stage 1 adds the parts up in their order. */
 
-enum { NAME(RUN_PIXELS) = 192 }; /* of a block */
+enum { NAME(RUN_PIXELS) = 192 }; /* pixels of a block */
 
 typedef struct NAME(runs) {
     ptrdiff_t from, to; /* channels and filters of one group */
-    ptrdiff_t n, h, oh; /* of the images; of a kernel one row high all images are one */
+    ptrdiff_t n, h, oh; /* of the images; if a kernel is one row high, all images are one */
     ptrdiff_t taps, run, vectors,
-        places; /* of a kernel row: runs, their length and vectors; vectors in all */
+        places; /* of a kernel row: its runs, their length and vectors; places: vectors in all */
     ptrdiff_t rows, row_blocks, parts;
-    ptrdiff_t touched; /* input and errors are read before, in their order in memory */
+    ptrdiff_t touched; /* input and errors are read beforehand, in their order in memory */
     ptrdiff_t copied, region_rows, region_columns;
 } NAME(runs);
 
@@ -59,7 +58,7 @@ static void NAME(run_part)(const plan *p, ptrdiff_t item, REAL *sums, REAL *scra
     }
 }
 
-/* One run: the sums of all parts, turned round to where they belong. */
+/* One run: adds up the sums of all parts, and transposes them to where they belong. */
 static void NAME(run_sum)(const plan *p, ptrdiff_t item, const REAL *shared) {
     const NAME(runs) *d = (const void *)p->own;
     const ptrdiff_t runs = p->g.kh * d->taps, group = item / runs, size = d->places * d->to * LANES;
@@ -84,7 +83,7 @@ static void NAME(run_grad_run)(const plan *p, int stage, ptrdiff_t item, void *s
         NAME(run_part)(p, item, (REAL *)shared + item * d->places * d->to * LANES, scratch);
 }
 
-/* Completes the plan if this costs less than its present estimate. */
+/* Replaces the plan if this costs less than the plan's present estimate. */
 static void NAME(run_weight_grad)(plan *p) {
     const conv *g = &p->g;
     plan tried = *p;

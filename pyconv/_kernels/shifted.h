@@ -1,26 +1,26 @@
-/* shifted.h: the other register tile of the weight gradient, with the input in the lanes.
+/* shifted.h: the other register tile of the weight gradient; its lanes are the input.
 
        sum[t, k] += sum over pixels q of x[at[t] + q step] dy[q, k]
 
-   for T places in the input, a vector at each, and K filters. In outer.h lanes are filters, and of few most
-   would be idle. Here they are
+   for T places in the input, a vector at each, and K filters. In outer.h the lanes are filters, and with few
+   filters most lanes would be idle. Here the lanes are
 
-       neighbours in a pixel's run of columns and channels, with one error broadcast to all of them; the
-       lanes of a sum belong to as many kernel elements (run_weight_grad.h)
+       neighbours in a pixel's run of columns and channels, with one error broadcast to all of them; each lane
+       of a sum belongs to another kernel element (run_weight_grad.h), or
 
-       neighbouring pixels of one channel, with as many errors of one filter; the lanes of a sum are to be
-       added up (plane_weight_grad.h)
+       neighbouring pixels of one channel, with as many errors of one filter; the lanes of a sum are added up
+       at the end (plane_weight_grad.h).
 
-   T loads of input and K of errors for T K multiply-adds. As in outer.h sums begin at zero. */
+   There are T loads of input and K of errors for T K multiply-adds. As in outer.h, sums begin at zero. */
 
 typedef struct NAME(shifted) {
     const REAL *x, *dy;
     const ptrdiff_t *at; /* places of the T vectors */
     REAL *sum;           /* [place][filter][LANES] */
-    ptrdiff_t place;     /* from place to place in sum */
+    ptrdiff_t place;     /* distance from place to place in sum */
     ptrdiff_t rows, x_row, dy_row;
     ptrdiff_t columns, x_step, dy_step;
-    ptrdiff_t dy_next; /* from filter to filter in dy */
+    ptrdiff_t dy_next; /* distance from filter to filter in dy */
 } NAME(shifted);
 
 INLINE void NAME(shifted_body)(const NAME(shifted) * t, const int T, const int K, const int BROADCAST) {
@@ -49,7 +49,7 @@ INLINE void NAME(shifted_body)(const NAME(shifted) * t, const int T, const int K
             UNROLL
             for (int i = 0; i < T; i++) {
                 vec pixels = NAME(load)(x[i] + here);
-                if (K > 1) IN_REGISTER(pixels); /* it may cross a cache line: one load, not K */
+                if (K > 1) IN_REGISTER(pixels); /* it may cross a cache line: load it once, not K times */
                 UNROLL
                 for (int k = 0; k < K; k++) sum[i][k] += pixels * error[k];
             }
@@ -96,7 +96,7 @@ static void (*const NAME(shifted_tiles)[4][8][2])(const NAME(shifted) *) = {
 #undef S
 #undef SHIFTED
 
-/* Filters and places of a tile: as many as the registers hold sums of, shared out evenly. */
+/* Filters and places of a tile: as many as the registers hold sums of, divided evenly. */
 INLINE ptrdiff_t NAME(filter_cuts)(ptrdiff_t filters) {
     return ceil_div(filters, REGISTERS == 32 ? 4 : 3);
 }
@@ -113,7 +113,7 @@ static double NAME(shifted_cycles)(ptrdiff_t places, ptrdiff_t filters, double s
     return (double)(cuts * chunks) * (steps * step + starts * 20) + starts * (double)(places * filters) * 2;
 }
 
-/* All `places` by `filters` sums, [place][filter][LANES], over the pixels of t, whose x and dy are those of
+/* All `places` by `filters` sums, [place][filter][LANES], over the pixels of t; t's x and dy are those of
    place 0 and filter 0. Errors are broadcast where dy_next is 1. */
 static void NAME(shifted_sums)(NAME(shifted) * t, const ptrdiff_t *at, ptrdiff_t places, ptrdiff_t filters,
                                REAL *sums) {
@@ -136,7 +136,7 @@ static void NAME(shifted_sums)(NAME(shifted) * t, const ptrdiff_t *at, ptrdiff_t
     t->dy = dy;
 }
 
-/* One of the sums over all parts, in their order; `part`: from part to part. */
+/* One sum, added up over all parts in their order; `part` is the distance between parts. */
 INLINE vec NAME(sum_of_parts)(const REAL *sums, ptrdiff_t part, ptrdiff_t parts) {
     vec sum = {0};
     for (ptrdiff_t i = 0; i < parts; i++) sum += *(const vec *)(sums + i * part);

@@ -1,44 +1,45 @@
-/* sparse_dense.h: a fully connected layer behind and before a ReLU, whose zeros are skipped. In training, a
-   third of its inputs are left after a convolution's ReLU, and a tenth of the errors that come back through
-   its own.
+/* sparse_dense.h: a fully connected layer between ReLUs, which skips their zeros. In training, a third of its
+   inputs are not zero after a convolution's ReLU, and a tenth of the errors that come back through its own
+   ReLU.
 
        forward       y[n, k]  = sum over c of x[n, c] w[c, k]       x has zeros
        input grad    dx[n, c] = sum over k of e[n, k] w[c, k]       e has zeros
        weight grad   dw[c, k] = sum over n of e[n, k] x[n, c]       e has zeros
 
-   BLAS has no such product, and a dense one does all the work. Lanes are units k in the forward pass, inputs
-   c in the gradients. Panels are copies: rows of the filters, filters turned round, and images.
+   BLAS has no such product, and a dense product does all the work. Lanes are units k in the forward pass and
+   inputs c in the gradients. Panels are copies: rows of the filters, transposed filters, and images.
 
-   With vectors of four numbers BLAS is faster at the whole product than this at half of it.
+   With vectors of four numbers BLAS does the whole product faster than this file does half of it.
 
-   Zero times NaN or infinity is NaN, and skipping it would hide that a network has diverged. So the panels
-   are looked through while they are in the cache: where a number in them is not finite, out2 (an int, or
-   NULL) is set to 1, and the caller computes the whole product instead. */
+   Zero times NaN or infinity is NaN; to skip it would hide that a network has diverged. So the panels are
+   searched while they are in the cache: if a number in them is not finite, out2 (an int, or NULL) is set to
+   1, and the caller computes the whole product instead. */
 
 enum {
     NAME(BLOCK_VECTORS) = VECTOR_BYTES == 64 ? 6
-                                             : 8, /* as many sums as a multiply-add takes cycles, or more */
+                                             : 8, /* at least as many sums as a multiply-add takes cycles */
     NAME(BLOCK) = NAME(BLOCK_VECTORS) * LANES,    /* inputs that the gradients do at a time */
-    NAME(TILE_ROWS) = 128, /* of the weight gradient, which are turned round together */
+    NAME(TILE_ROWS) = 128, /* rows of the weight gradient that are transposed together */
     NAME(FORWARD_PARTS) = 16,
     NAME(PARTS_BYTES) = 8 << 20
 };
 
 typedef struct NAME(layer) {
-    ptrdiff_t inner, pieces, longest; /* numbers behind each sum, cut so that a panel stays in the cache */
-    ptrdiff_t rows, row_step, step;   /* of the factors; their rows are lists */
-    ptrdiff_t list_bytes;             /* of a piece */
-    ptrdiff_t vectors, blocks, parts; /* forward: vectors of units in a block; cut of the pieces */
+    ptrdiff_t inner, pieces,
+        longest; /* terms of each sum, cut into pieces so that a panel stays in the cache */
+    ptrdiff_t rows, row_step, step;   /* of the factors; each row becomes a list */
+    ptrdiff_t list_bytes;             /* the lists of a piece */
+    ptrdiff_t vectors, blocks, parts; /* forward: vectors of units in a block, blocks, parts of the pieces */
 } NAME(layer);
 
-/* Where the numbers of a piece begin and how many there are. */
+/* Where the terms of a piece begin, and how many there are. */
 INLINE ptrdiff_t NAME(piece)(const NAME(layer) * d, ptrdiff_t piece, ptrdiff_t *count) {
     const ptrdiff_t from = even_cut(d->inner, d->pieces, piece);
     *count = even_cut(d->inner, d->pieces, piece + 1) - from;
     return from;
 }
 
-/* Of those numbers, from `from` on: the factors, and their lists in `memory`. */
+/* The factors of a piece, whose terms begin at `from`, with their lists in `memory`. */
 INLINE NAME(sparse) NAME(piece_of)(const NAME(layer) * d, const REAL *factors, ptrdiff_t from, void *memory) {
     NAME(sparse) t;
     t.factors = (NAME(factors)){factors + from * d->step, d->rows, d->row_step, d->step};
@@ -48,8 +49,8 @@ INLINE NAME(sparse) NAME(piece_of)(const NAME(layer) * d, const REAL *factors, p
     return t;
 }
 
-/* Says so if a lane is not zero of the differences between numbers and themselves: NaN or infinity was there.
- */
+/* Sets out2 to 1 if a lane of `found` is not zero. `found` holds differences between numbers and themselves:
+   for NaN and infinity they are not zero. */
 INLINE void NAME(say)(const plan *p, ivec found) {
     INTEGER any = 0;
     UNROLL
@@ -57,7 +58,7 @@ INLINE void NAME(say)(const plan *p, ivec found) {
     if (any && p->out2) __atomic_store_n((int *)p->out2, 1, __ATOMIC_RELAXED);
 }
 
-/* Looks through a panel of whole vectors, four apart so that none waits for the other. */
+/* Searches a panel of whole vectors, four sums apart so that none waits for the other. */
 static void NAME(look_through)(const plan *p, const REAL *panel, ptrdiff_t count) {
     ivec found[4] = {{0}, {0}, {0}, {0}};
     ptrdiff_t i = 0;
@@ -75,7 +76,7 @@ static void NAME(look_through)(const plan *p, const REAL *panel, ptrdiff_t count
     NAME(say)(p, found[0] | found[1] | found[2] | found[3]);
 }
 
-/* rows[count][width] to panel[count][padded], and looks through them on the way. */
+/* Copies rows[count][width] to panel[count][padded], and searches them on the way. */
 static void NAME(copy_panel)(const plan *p, const REAL *rows, ptrdiff_t step, ptrdiff_t count,
                              ptrdiff_t width, ptrdiff_t padded, REAL *panel) {
     ivec found = {0};
@@ -90,7 +91,7 @@ static void NAME(copy_panel)(const plan *p, const REAL *rows, ptrdiff_t step, pt
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
 
-/* Item: some of the pieces; their sums to its own part of `shared`, [block][example][vectors of units]. */
+/* Item: some of the pieces. Their sums go to its own part of `shared`, [block][example][vectors of units]. */
 static void NAME(sparse_part)(const plan *p, ptrdiff_t part, REAL *sums, void *scratch) {
     const NAME(layer) *d = (const void *)p->own;
     const ptrdiff_t k = p->g.k, width = d->vectors * LANES;
@@ -119,7 +120,7 @@ static void NAME(sparse_part)(const plan *p, ptrdiff_t part, REAL *sums, void *s
     }
 }
 
-/* Item: a block of units; the parts' sums in order, then bias and ReLU. */
+/* Item: a block of units. Adds up the parts' sums in order, then bias and ReLU. */
 static void NAME(sparse_sum)(const plan *p, ptrdiff_t block, REAL *shared) {
     const NAME(layer) *d = (const void *)p->own;
     const ptrdiff_t k = p->g.k, width = d->vectors * LANES, size = d->blocks * d->rows * width;
@@ -146,7 +147,7 @@ static void NAME(sparse_forward_run)(const plan *p, int stage, ptrdiff_t item, v
 
 /* ---- gradients ----------------------------------------------------------------------------------------- */
 
-/* Stage 0, an item: the lists of one piece of the errors. */
+/* Stage 0, an item: makes the lists of one piece of the errors. */
 static void NAME(list_errors)(const plan *p, const REAL *errors, ptrdiff_t piece, void *shared) {
     const NAME(layer) *d = (const void *)p->own;
     ptrdiff_t count;
@@ -155,7 +156,7 @@ static void NAME(list_errors)(const plan *p, const REAL *errors, ptrdiff_t piece
     NAME(make_lists)(&t.lists, &t.factors, count);
 }
 
-/* Stage 1, an item: a block of inputs. */
+/* Stage 1, an item: the result for a block of inputs. */
 static void NAME(sparse_input_block)(const plan *p, ptrdiff_t item, void *shared, REAL *scratch) {
     const NAME(layer) *d = (const void *)p->own;
     const ptrdiff_t c = p->g.c, k = p->g.k, first = item * NAME(BLOCK),
@@ -230,7 +231,7 @@ static void NAME(sparse_weight_grad_run)(const plan *p, int stage, ptrdiff_t ite
 
 /* ---- plans --------------------------------------------------------------------------------------------- */
 
-/* `inner` numbers `step` apart behind each sum; `rows` lists. */
+/* Each sum has `inner` terms, `step` apart; there are `rows` lists. */
 INLINE int NAME(plan_sparse)(plan *p, ptrdiff_t inner, ptrdiff_t step, ptrdiff_t rows, ptrdiff_t row_step,
                              ptrdiff_t width, run_fn run) {
     NAME(layer) *d = (void *)p->own;
@@ -254,7 +255,7 @@ INLINE int NAME(plan_sparse_grad)(plan *p, ptrdiff_t tile_rows) {
     return 1;
 }
 
-/* Of p->g only n (examples), c (inputs) and k (units) are looked at. */
+/* Of p->g only n (examples), c (inputs) and k (units) are read. */
 
 /* a: images (n, c), b: filters (c, k), bias: (k,) or NULL, out: (n, k); with relu. */
 static int NAME(sparse_forward)(plan *p) {

@@ -3,13 +3,13 @@
        out[row][...] += sum over i with factors[row, i] not zero of factors[row, i] panel[i][...]
 
    Each row has a list of its factors that are not zero. For each of them there is one broadcast and, for
-   every vector of the panel's width, a load and a multiply-add, with the row's sums in registers; the panel
-   lies in the first-level cache. */
+   every vector of the panel's width, a load and a multiply-add; the row's sums are in registers, and the
+   panel is in the L1 cache. */
 
 enum {
     NAME(PANEL_BYTES) = 40 << 10,
-    NAME(SHORTEST) = 32, /* of sums, and */
-    NAME(FEWEST) = 8     /* of rows: the lists and the panel must serve many multiply-adds */
+    NAME(SHORTEST) = 32, /* fewer terms in a sum, or */
+    NAME(FEWEST) = 8     /* fewer rows: too few multiply-adds to pay for the lists and the panel */
 };
 
 typedef struct NAME(factors) {
@@ -24,7 +24,7 @@ typedef struct NAME(lists) {
 
 /* Bytes of `rows` lists of up to `inner` numbers. */
 INLINE ptrdiff_t NAME(list_bytes)(ptrdiff_t rows, ptrdiff_t inner) {
-    /* One more than there can be: a zero at the very end is written, and not counted. */
+    /* One more than there can be: a zero at the very end is written to the list, but not counted. */
     const ptrdiff_t places = (rows * inner + 1) * (ptrdiff_t)sizeof(unsigned short);
     return round_up((rows + 1) * (ptrdiff_t)sizeof(ptrdiff_t) + places, 64);
 }
@@ -34,8 +34,8 @@ INLINE NAME(lists) NAME(lists_in)(void *memory, ptrdiff_t rows) {
     return (NAME(lists)){start, (void *)(start + rows + 1)};
 }
 
-/* Where the first `inner` factors of each row are not zero; whole numbers are compared faster, and a zero has
-   no bit but its sign. */
+/* Lists where the first `inner` factors of each row are not zero. They are compared as integers, which is
+   faster: a zero has no bit set but its sign. */
 static void NAME(make_lists)(const NAME(lists) * to, const NAME(factors) * f, ptrdiff_t inner) {
     typedef unsigned INTEGER bits __attribute__((may_alias));
     unsigned short *const at = to->at;
@@ -43,7 +43,7 @@ static void NAME(make_lists)(const NAME(lists) * to, const NAME(factors) * f, pt
     for (ptrdiff_t row = 0; row < f->rows; row++) {
         const bits *const from = (const bits *)(f->from + row * f->row_step);
         to->start[row] = used;
-        for (ptrdiff_t i = 0; i < inner; i++) { /* without a branch: which are zero cannot be predicted */
+        for (ptrdiff_t i = 0; i < inner; i++) { /* without a branch, which could not be predicted */
             at[used] = (unsigned short)i;
             used += from[i * f->step] << 1 != 0;
         }
@@ -51,9 +51,9 @@ static void NAME(make_lists)(const NAME(lists) * to, const NAME(factors) * f, pt
     to->start[f->rows] = used;
 }
 
-/* Rows of a matrix that are wanted next. Those of a large layer lie in memory or in a cache that neighbours
-   use too; they are brought nearer during the multiply-adds, a share with each row, as no prefetcher foresees
-   them. */
+/* Rows of a matrix that are needed next. Those of a large layer lie in memory, or in a cache that neighbours
+   share. No hardware prefetcher foresees them: so they are fetched during the multiply-adds, a share with
+   each row. */
 typedef struct NAME(ahead) {
     const REAL *from;
     ptrdiff_t rows, width, step;

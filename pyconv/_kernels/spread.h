@@ -1,27 +1,27 @@
-/* spread.h: direct convolution with a kernel row's columns and results in the lanes: each input pixel's
-   products with a whole kernel row are added to the results that they belong to (what is called col2im where
-   the products are one matrix).
+/* spread.h: direct convolution that spreads instead of gathering: each input pixel's products with a whole
+   kernel row are added to the results that they belong to (called col2im where the products are one matrix).
+   The lanes are the kernel row's columns and results.
 
        sums[s, j, k] = sum over i, c of in[y + i, s, c] w[i, j, c, k]
        out[y, s S + j D - L, k] = act(b[k] + sum over s, j of sums[s, j, k])
 
-   The input gradient is of this form, with S the stride, D the dilation and L the padding across; so is the
-   forward pass of stride 1, with the kernel's columns turned about. direct.h goes the other way: it gathers
-   for each result what it needs. Gathering leaves lanes idle where there are few results k, of a group or
-   of a first layer's images, and multiplies zeros around an input that is narrower than the kernel; a kernel
+   The input gradient has this form, with S the stride, D the dilation and L the padding across; so has the
+   forward pass of stride 1, with the kernel's columns flipped. direct.h goes the other way: for each result
+   it gathers what it needs. That leaves lanes idle where there are few results k, of a group or of a first
+   layer's images, and it multiplies zeros around an input that is narrower than the kernel. Here a kernel
    row's j and k together fill the lanes, and no product is of a zero beside the input.
 
-   The products are those of tile.h, some columns and two vectors of (j, k) at a time, into a buffer. They are
-   then added to a line of results, with a dilation D lines of every D-th column: there a pixel's products
-   follow one another. Neighbours overlap, and a load that overlaps two stores waits for both: columns are
-   taken so far apart that they do not.
+   The products are those of tile.h, some columns and two vectors of (j, k) at a time, into a buffer. Then
+   they are added to a line of results (with a dilation D, to D lines of every D-th column), in which a
+   pixel's products follow one another. Neighbours overlap, and a load that overlaps two stores waits for
+   both. So columns are taken far enough apart that they do not overlap.
 
    Stage 0 packs the filters as [group][phase of the stride down][block of two vectors][i][c][2 LANES].
    Stage 1, an item: some result rows of one image and group. */
 
 enum {
-    NAME(SPREAD_COLUMNS) = 56,    /* of the buffer: a few tiles */
-    NAME(SPREAD_BYTES) = 48 << 10 /* lines of an item */
+    NAME(SPREAD_COLUMNS) = 56,    /* columns of the buffer: a few tiles */
+    NAME(SPREAD_BYTES) = 48 << 10 /* the lines of an item */
 };
 
 typedef struct NAME(spread) {
@@ -30,9 +30,9 @@ typedef struct NAME(spread) {
     ptrdiff_t oh, ow, to;             /* result size, and its channels of one group */
     ptrdiff_t stride, dilation, left; /* S, D and L */
     ptrdiff_t phases;                 /* of the stride down */
-    ptrdiff_t run, vectors;           /* columns times results of a kernel row; vectors of them */
-    ptrdiff_t span, part, line;       /* columns of all lines, numbers of one, numbers of all */
-    ptrdiff_t apart;                  /* columns that do not overlap are so far apart */
+    ptrdiff_t run, vectors;           /* columns times results of a kernel row; the same in vectors */
+    ptrdiff_t span, part, line;       /* columns of all lines, numbers of one line, numbers of all */
+    ptrdiff_t apart;                  /* columns at this distance do not overlap */
     ptrdiff_t rows, row_blocks;
     ptrdiff_t filters; /* packed numbers of one group */
 } NAME(spread);
@@ -50,7 +50,7 @@ static void NAME(spread_filters)(const plan *p, ptrdiff_t group, REAL *to) {
             for (ptrdiff_t i = 0; i < y.taps; i++, to += d->from * width) {
                 const REAL *const row = w + (y.kernel0 + i * y.kernel_step) * kernel_row;
                 if (lanes < width) memset(to, 0, (size_t)(d->from * width) * sizeof(REAL));
-                if (d->grad) { /* columns and channels of the kernel are one run of rows */
+                if (d->grad) { /* the kernel's columns and channels are one run of rows */
                     NAME(transpose_matrix)(row + first * k, k, lanes, d->from, to, width);
                     continue;
                 }
@@ -72,11 +72,11 @@ INLINE ptrdiff_t NAME(spread_place)(const NAME(spread) * d, ptrdiff_t s) {
                             : s * d->stride % d->dilation * d->part + s * d->stride / d->dilation * d->to;
 }
 
-/* The products of columns s ... s + count - 1, `width` lanes each of which `lanes` are filters, to the line.
-   The others are zero unless the input is not finite, and would then spread too far. */
+/* Adds the products of columns s ... s + count - 1 to the line. Each has `width` lanes, of which `lanes` are
+   filters. The other lanes are zero unless the input is not finite; they would then spread too far. */
 static void NAME(spread_columns)(const NAME(spread) * d, const REAL *sums, ptrdiff_t width, ptrdiff_t lanes,
                                  ptrdiff_t s, ptrdiff_t count, REAL *line) {
-    ivec keep = {0}; /* in the last vector */
+    ivec keep = {0}; /* lanes of the last vector that are filters */
     for (int l = 0; l < LANES; l++) keep[l] = width - LANES + l < lanes ? -1 : 0;
     for (ptrdiff_t turn = 0; turn < min_of(d->apart, count); turn++)
         for (ptrdiff_t i = turn; i < count; i += d->apart) {
@@ -89,7 +89,7 @@ static void NAME(spread_columns)(const NAME(spread) * d, const REAL *sums, ptrdi
         }
 }
 
-/* A line to a row of results. */
+/* Writes a line to a row of results. */
 static void NAME(spread_out)(const plan *p, const REAL *line, ptrdiff_t group, REAL *out) {
     const NAME(spread) *d = (const void *)p->own;
     const ptrdiff_t pixel = p->g.groups * d->to, from = max_of(-d->left, 0);
@@ -159,8 +159,8 @@ static void NAME(spread_run)(const plan *p, int stage, ptrdiff_t item, void *sha
                          (REAL *)p->out + (image * d->oh + r) * d->ow * p->g.groups * d->to);
 }
 
-/* Cycles for the products of one step of i, c in a row of the input: tiles of two sizes that differ by one.
- */
+/* Cycles of the products for one step of i, c over a row of the input, in tiles of two sizes that differ by
+   one. */
 INLINE double NAME(spread_step)(ptrdiff_t columns, ptrdiff_t vectors) {
     double cycles = 0;
     for (ptrdiff_t v = 0; v < vectors; v += 2) {
@@ -170,7 +170,7 @@ INLINE double NAME(spread_step)(ptrdiff_t columns, ptrdiff_t vectors) {
     return cycles;
 }
 
-/* Completes the plan if this costs less than its present estimate. */
+/* Replaces the plan if this costs less than the plan's present estimate. */
 static void NAME(spread_plan)(plan *p, int grad) {
     const conv *g = &p->g;
     plan tried = *p;
@@ -190,7 +190,7 @@ static void NAME(spread_plan)(plan *p, int grad) {
     d->line = min_of(d->dilation, d->span) * d->part;
     d->apart = d->stride % d->dilation == 0
                    ? ceil_div(min_of(d->vectors, 2) * LANES, d->stride / d->dilation * d->to)
-                   : 1; /* neighbours are in different lines */
+                   : 1; /* neighbours lie in different lines */
     d->filters = g->kh * d->from * d->vectors * LANES;
     d->rows = min_of(NAME(SPREAD_BYTES) / (d->line * size), g->n * g->groups * d->oh / 32);
     d->rows = min_of(max_of(d->rows, 1), d->oh);

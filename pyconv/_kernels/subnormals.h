@@ -1,15 +1,16 @@
-/* subnormals.h: numbers nearer to zero than the least normal one (1.2e-38 in float32, 2.2e-308 in float64)
-   count as zero, as operands and as results.
+/* subnormals.h: makes numbers nearer to zero than the least normal one (1.2e-38 in float32, 2.2e-308 in
+   float64) count as zero, as operands and as results.
 
-   Processors compute with subnormal numbers in microcode, up to a hundred times slower. The control word is
-   the calling thread's own: it is set around every piece of work, on whichever thread that runs, and put back
-   as it was, with the flags of exceptions in it. What other libraries compute stays as it is. */
+   Processors compute with subnormal numbers in microcode, up to a hundred times slower. The control word
+   belongs to the calling thread. It is set before every piece of work, on whichever thread that runs, and put
+   back after it, exception flags included. So nothing changes for other libraries. */
 #ifndef PYCONV_SUBNORMALS_H
 #define PYCONV_SUBNORMALS_H
 
 typedef unsigned long long float_control;
 
-/* The memory clobbers keep loads and stores, and so what is computed between them, on their side. */
+/* The memory clobbers keep loads and stores, and what is computed between them, on their side of this call.
+ */
 #if defined(__x86_64__)
 static inline void pyconv_set_control(float_control control) {
     const unsigned word = (unsigned)control;
@@ -33,7 +34,7 @@ static inline float_control pyconv_flush_subnormals(void) {
     pyconv_set_control(before | 1ull << 24); /* FZ: operands and results */
     return before;
 }
-#else /* a processor whose control word is not known here keeps them */
+#else /* the control word of this processor is not known here: subnormal numbers are kept */
 static inline void pyconv_set_control(float_control control) {
     (void)control;
 }

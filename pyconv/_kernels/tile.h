@@ -2,15 +2,15 @@
 
        y[p, k] = b[k] + sum over i, j, l of x[i row + j column + p step + l] w[i, j, l, k]
 
-   for P pixels of one output row (or column) and V * LANES filters, all sums in registers. Per step of l: V
-   loads of filters, P broadcasts of a pixel's channel, P V multiply-adds. With 32 registers 14 x 2 sums keep
-   both multiply-add units busy (latency 4, two units: 8 sums at least) at 16 loads for 28 multiply-adds, half
-   of what the load units could do. Where the kernel's columns follow one another in memory (no dilation, no
-   groups that are not copied), i is the kernel's row and l runs over its columns and channels together: a
-   first layer's l then has some length too.
+   for P pixels of one output row (or column) and V * LANES filters, with all sums in registers. Each step of
+   l takes V loads of filters, P broadcasts of a pixel's channel and P V multiply-adds. With 32 registers, 14
+   x 2 sums keep both multiply-add units busy (latency 4, two units: at least 8 sums), at 16 loads for 28
+   multiply-adds, half of what the load units could do. Where the kernel's columns follow one another in
+   memory (no dilation, and no groups unless they are copied), i is the kernel's row, and l runs over its
+   columns and channels together: so l is long enough in a first layer too.
 
-   P addresses would take more registers than the processor has: a pointer to every third pixel and one step,
-   which the address modes double, reach all of them. APART keeps the compiler from deriving one pointer from
+   P addresses would take more registers than the processor has. Pointers to every third pixel reach them all,
+   with one step, which the address modes can double. APART keeps the compiler from computing one pointer from
    another again. */
 
 typedef struct NAME(tile) {
@@ -22,15 +22,15 @@ typedef struct NAME(tile) {
     ptrdiff_t rows, row;       /* i, and its step in x */
     ptrdiff_t columns, column; /* j, and its step in x */
     ptrdiff_t run;             /* l */
-    ptrdiff_t second;          /* where the second vector's filters are, from the first's */
+    ptrdiff_t second;          /* distance from the first vector's filters to the second's */
     ptrdiff_t lanes;           /* filters of a vector that exist: LANES or fewer */
-    ptrdiff_t w_row;           /* filters that are left out between a row i and the next */
+    ptrdiff_t w_row;           /* filters that are skipped between a row i and the next */
     int relu, stream;          /* stream: y is large and every vector of it is aligned */
-    int add;                   /* to what is in y, whole vectors, instead of the bias */
+    int add;                   /* add to what is in y, in whole vectors, instead of to the bias */
 } NAME(tile);
 
 INLINE void NAME(tile_body)(const NAME(tile) * t, const int P, const int V) {
-    /* In locals: the compiler must take a store to y for a change of *t. */
+    /* In locals: as far as the compiler knows, a store to y may change *t. */
     const ptrdiff_t step = t->x_step, y_step = t->y_step, second = t->second, lanes = t->lanes;
     const ptrdiff_t rows = t->rows, row = t->row, columns = t->columns, column = t->column, run = t->run;
     const REAL *const filters = t->w, *bias = t->bias, *x0 = t->x;
@@ -142,7 +142,7 @@ INLINE NAME(cut) NAME(cut_row)(ptrdiff_t vectors, ptrdiff_t count) {
     return (NAME(cut)){tiles, tiles ? count / tiles : 0, tiles ? count % tiles : 0};
 }
 
-/* The pixels of one row. */
+/* Does the pixels of one row. */
 INLINE void NAME(tile_row)(NAME(tile) * t, ptrdiff_t vectors, NAME(cut) row) {
     for (int wide = 1; wide >= 0; wide--) {
         const ptrdiff_t pixels = row.pixels + wide;
@@ -156,8 +156,8 @@ INLINE void NAME(tile_row)(NAME(tile) * t, ptrdiff_t vectors, NAME(cut) row) {
     }
 }
 
-/* Those of several rows, x_next and y_next apart: of short ones, for which a call each would take as long as
-   their sums, one tile of each row after the other. */
+/* Does several rows, x_next and y_next apart. If rows are short, a call for each would take as long as its
+   sums: then one tile of each row is done after the other. */
 INLINE void NAME(tile_rows)(NAME(tile) * t, ptrdiff_t vectors, NAME(cut) row, ptrdiff_t rows) {
     t->tiles = rows;
     for (ptrdiff_t i = 0; i < row.tiles; i++) {

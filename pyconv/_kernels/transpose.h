@@ -1,7 +1,7 @@
-/* transpose.h: a matrix of `count` vectors turned round in registers.
+/* transpose.h: transposes a matrix of `count` vectors in registers.
 
-   A zip of vectors i and i + count / 2 turns the bits of a number's place by one; as many zips as `count`
-   has bits turn rows into columns. */
+   A zip of vectors i and i + count / 2 rotates the bits of a number's position by one. As many zips as
+   `count` has bits turn rows into columns. */
 #undef ZIP_LOW
 #undef ZIP_HIGH
 #if LANES == 16
@@ -33,7 +33,7 @@ INLINE void NAME(transpose)(vec *v, const int count) {
     }
 }
 
-/* from[rows][columns] to to[columns][rows], with steps from row to row. */
+/* from[rows][columns] to to[columns][rows]; rows are from_step and to_step apart. */
 static void NAME(transpose_matrix)(const REAL *from, ptrdiff_t from_step, ptrdiff_t rows, ptrdiff_t columns,
                                    REAL *to, ptrdiff_t to_step) {
     if (rows < LANES || columns < LANES) {

@@ -2,12 +2,12 @@
 typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES)));
 typedef INTEGER NAME(ivec) __attribute__((vector_size(VECTOR_BYTES)));
 typedef REAL NAME(uvec) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
-#define vec  NAME(vec) /* undefined again at the end of bodies.h */
+#define vec  NAME(vec) /* undefined at the end of bodies.h */
 #define ivec NAME(ivec)
-#define uvec NAME(uvec) /* in memory, aligned to one element only */
+#define uvec NAME(uvec) /* a vector in memory, aligned to one element only */
 
-/* The arguments and results are pointers or scalars, or the function is inlined: no vector crosses a call,
-   whose convention would depend on the instruction set. */
+/* Arguments and results are pointers or scalars, or the function is inlined: a vector in a call would be
+   passed in a way that depends on the instruction set. */
 
 INLINE vec NAME(load)(const REAL *from) {
     return *(const uvec *)from;
@@ -17,8 +17,8 @@ INLINE void NAME(store)(REAL *to, vec v) {
     *(uvec *)to = v;
 }
 
-/* Stores past the caches, to an address that is a multiple of the vector's size: a result larger than the
-   caches then does not first have to be read. fence() before another thread reads it. */
+/* Stores past the caches, to an address that is a multiple of the vector's size. A result larger than the
+   caches then need not be read first. Call fence() before another thread reads it. */
 INLINE void NAME(stream)(REAL *to, vec v) {
 #if defined(__x86_64__) && VECTOR_BYTES == 16
     __asm__("movntps %1, %0" : "=m"(*(uvec *)to) : "x"(v));
@@ -29,10 +29,11 @@ INLINE void NAME(stream)(REAL *to, vec v) {
 #endif
 }
 
-/* Whether a result of so many pixels is stored so: it is larger than the caches, it is made of whole vectors,
-   and cache lines fill up at once, because the `vectors` of a pixel that are stored at about the same time
-   are lines, or all of a pixel whose neighbour (`adjacent`) is stored next. Parts of lines would go to memory
-   one by one, and take several times as long as usual stores. It begins with a line: `begins_a_line`. */
+/* Whether a result of so many pixels is stored past the caches. It must be larger than the caches and made of
+   whole vectors, and cache lines must fill up at once: the `vectors` of a pixel that are stored at about the
+   same time are whole lines, or are all of a pixel whose neighbour (`adjacent`) is stored next. Parts of
+   lines would go to memory one by one, and take several times as long as usual stores. The result must also
+   begin with a line: `begins_a_line`. */
 INLINE int NAME(is_streamed)(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t vectors, int adjacent) {
     const ptrdiff_t pixel = channels * (ptrdiff_t)sizeof(REAL), together = vectors * VECTOR_BYTES;
     return pixels * pixel >= LARGE && channels % LANES == 0 &&
@@ -43,7 +44,7 @@ INLINE int NAME(begins_a_line)(const void *array) {
     return ((uintptr_t)array & 63) == 0;
 }
 
-/* Brings `count` numbers to the second-level cache, to be read or written. */
+/* Fetches `count` numbers into the L2 cache, to be read or written. */
 INLINE void NAME(fetch)(const REAL *from, ptrdiff_t count, const int write) {
     for (ptrdiff_t i = 0; i < count; i += 64 / (ptrdiff_t)sizeof(REAL))
         if (write)
@@ -52,8 +53,8 @@ INLINE void NAME(fetch)(const REAL *from, ptrdiff_t count, const int write) {
             __builtin_prefetch(from + i, 0, 2);
 }
 
-/* The same by reading them: the thread waits, but memory comes twice as fast, for processors foresee reads
-   and not prefetches. */
+/* The same by reading them. The thread waits, but memory comes twice as fast, since processors foresee reads
+   and do not foresee prefetches. */
 INLINE void NAME(touch)(const REAL *from, ptrdiff_t count) {
     for (ptrdiff_t i = 0; i < count; i += 64 / (ptrdiff_t)sizeof(REAL)) {
         int read;
@@ -68,7 +69,8 @@ INLINE void NAME(fence)(void) {
 #endif
 }
 
-/* `count` numbers, fewer than LANES: two pieces that overlap, instead of one number after the other. */
+/* Copies `count` numbers, fewer than LANES: two pieces that overlap, instead of one number after the other.
+ */
 INLINE void NAME(copy_some)(REAL *to, const REAL *from, ptrdiff_t count) {
 #define PIECES(n)                                                                                            \
     if (LANES > (n) && count >= (n)) {                                                                       \
@@ -85,7 +87,7 @@ INLINE void NAME(copy_some)(REAL *to, const REAL *from, ptrdiff_t count) {
     if (count > 0) to[0] = from[0];
 }
 
-/* The first `count` lanes, 0 or more, from memory, zeros in the others. AVX-512 has masks; elsewhere they go
+/* Loads the first `count` lanes, 0 or more; the others are zero. AVX-512 has masks. Elsewhere the numbers go
    through the stack, in pieces which all processors forward to the load. */
 INLINE vec NAME(load_some)(const REAL *from, ptrdiff_t count) {
     if (count >= LANES) return NAME(load)(from);
@@ -125,7 +127,7 @@ INLINE void NAME(store_some)(REAL *to, vec v, ptrdiff_t count) {
 #endif
 }
 
-/* The sum of the lanes: each half onto the other, then quarters, and so on. */
+/* The sum of the lanes: one half is added to the other, then quarters, and so on. */
 INLINE REAL NAME(total)(vec v) {
 #if LANES == 16
     v += SHUFFLE(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
@@ -150,7 +152,7 @@ INLINE vec NAME(select)(ivec take, vec a, vec b) {
     return (vec)((take & (ivec)a) | (~take & (ivec)b));
 }
 
-/* Whole numbers in memory, one or four bytes each, from and to lanes. */
+/* Converts integers in memory, of one or four bytes each, from and to lanes. */
 typedef unsigned char NAME(bytes) __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef int NAME(words) __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 

@@ -24,9 +24,9 @@
 
        dg = G' [ sum over tiles (B' d B) o (A dy A') ] G                                                  (4)
 
-   Three sizes of tile are compiled, m = 2, 3, 4: 4 x fewer multiplications with 4, 3.24 x with 3, 2.25 x with
-   2; which is least work depends on how they cover the image (6x6 outputs: four tiles of 3 x 3 = 100
-   products, or four of 4 x 4, partly empty, = 144).
+   Three sizes of tile are compiled. m = 4 needs 4 times fewer multiplications, m = 3 3.24 times, m = 2 2.25
+   times. Which of them is least work depends on how the tiles cover the image: for 6x6 outputs, four tiles of
+   3 x 3 take 100 products, and four of 4 x 4, partly empty, 144.
 
        winograd_points.h        the points and the one-dimensional transforms
        winograd_numbers.h       how a problem is cut, and the cost that decides m
@@ -78,7 +78,7 @@
 
 #include "winograd_1d.h"
 
-/* Algorithm "winograd": the size of tile that is estimated to cost least; tiles of one row too. */
+/* Algorithm "winograd": the tile size that is estimated to cost least; tiles of one row are among them. */
 static int NAME(winograd_least)(plan *p, const plan_fn *sizes) {
     plan best = *p;
     int found = 0;

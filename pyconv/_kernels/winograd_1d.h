@@ -1,21 +1,21 @@
 /* winograd_1d.h: fewer multiplications along the rows of an image only, stride 1, kernels 3 wide or wider
    (Toom-Cook, or Winograd in one dimension).
 
-   Equation (1) of winograd.h with eight points, for any width r of the kernel: m = 9 - r neighbouring outputs
-   of a row from 8 inputs take 8 multiplications instead of m r. Kernel rows and channels are added up before
-   the transform back:
+   This is equation (1) of winograd.h with eight points, for any width r of the kernel: m = 9 - r neighbouring
+   outputs of a row, from 8 inputs, take 8 multiplications instead of m r. Kernel rows and channels are added
+   up before the transform back:
 
        y = A' sum over i, c  (G w[i, c]) o (B' x[row + i, c])                                             (5)
 
-   so per channel, kernel row and output there are 8 / m multiplications instead of r: 2.5 x fewer for widths
-   4 and 5, 2.25 x for 3 and 6. A wider kernel is cut into pieces of 2 to 7 columns, and a channel is to each
-   of them a channel of its own, a few columns further on: `from` channels are added up, pieces x channels of
-   the input (7 = 4 + 3: 2.2 x fewer; 11 = 4 + 4 + 3: 2.3 x). Two dimensions save more, but their transforms
-   of the outputs cost as much for one channel as for a hundred; these cost 20 operations on m outputs, which
-   a first layer has to spare.
+   So each channel, kernel row and output takes 8 / m multiplications instead of r: 2.5 times fewer for widths
+   4 and 5, 2.25 times for 3 and 6. A wider kernel is cut into pieces of 2 to 7 columns. Each piece sees its
+   own copy of every channel, a few columns further on: `from`, the number of channels added up, is pieces x
+   channels of the input (7 = 4 + 3: 2.2 times fewer; 11 = 4 + 4 + 3: 2.3 times). Two dimensions save more,
+   but there the transforms of the outputs cost as much for one channel as for a hundred. Here they cost 20
+   operations for m outputs, which a first layer can spare.
 
-   Points are 0, +-1, +-2, +-1/2, inf. B' depends on the points only, not on m. The weight gradient follows
-   from (5) as (4) from (2). Transforms over lanes of tiles (inputs) and of filters (the others):
+   The points are 0, +-1, +-2, +-1/2, inf. B' depends on the points only, not on m. The weight gradient
+   follows from (5) as (4) from (2). Lanes of the transforms are tiles (inputs) or filters (the others):
 
        inputs      B' x, the eight points as one vector, to [row][tile][channel][point], or in lanes of
                    channels, to [point][row][tile][channel]
@@ -23,11 +23,11 @@
        outputs     A' of the sums
        errors      A dy
 
-   Of few pairs (i, c), as a first layer has, storing the points of outputs or errors would cost more than
-   their products: those are done in registers (winograd_1d_few_conv.h, winograd_1d_few_grad.h). All eight
-   points' sums together would leave too few registers, and a load for each multiply-add: there the points are
-   worked on four or two at a time. Of many pairs, each point is a product of matrices as in equation (3)
-   (winograd_1d_many_conv.h, winograd_1d_weight_grad.h). Of few filters, tiles are in the lanes
+   With few pairs (i, c), as in a first layer, storing the points of outputs or errors would cost more than
+   their products, so those are done in registers (winograd_1d_few_conv.h, winograd_1d_few_grad.h). The sums
+   of all eight points together would leave too few registers and need a load for each multiply-add, so the
+   points are done four or two at a time. With many pairs, each point is a product of matrices as in equation
+   (3) (winograd_1d_many_conv.h, winograd_1d_weight_grad.h). With few filters, the lanes are tiles
    (winograd_1d_planes.h). */
 
 typedef struct NAME(rowwise) {
@@ -36,23 +36,23 @@ typedef struct NAME(rowwise) {
     ptrdiff_t kw, pieces, taps; /* the kernel's columns, their pieces, columns of the widest piece */
     ptrdiff_t from;             /* pieces x channels */
     ptrdiff_t oh, ow, to;       /* result size and filters */
-    ptrdiff_t top, left;        /* zeros around the input; negative: so many pixels are skipped */
+    ptrdiff_t top, left;        /* zeros around the input; if negative, so many pixels are skipped */
     ptrdiff_t m, across, reach; /* outputs of a tile, tiles of a row, input columns of those */
     ptrdiff_t rows, row_blocks; /* result rows of an item; items of an image */
     ptrdiff_t vectors;          /* of filters */
     ptrdiff_t tile_row;         /* transformed numbers of an input row */
-    ptrdiff_t line;             /* numbers of padded input rows, one for each piece */
-    ptrdiff_t inputs;           /* numbers of scratch for all that */
+    ptrdiff_t line;             /* numbers of padded input rows, one row for each piece */
+    ptrdiff_t inputs;           /* numbers of scratch for both */
     ptrdiff_t large;            /* the result goes past the caches */
     ptrdiff_t few;              /* weight gradient: few pairs, not many */
-    ptrdiff_t splits; /* forward, input gradient of many: items that share out the panels of filters */
+    ptrdiff_t splits; /* forward, input gradient, many pairs: items among which the panels are divided */
     ptrdiff_t slices; /* weight gradient: parts of the sum over rows */
     ptrdiff_t c_cuts, k_cuts;            /* blocks of channels, of filters */
     ptrdiff_t v_point, w_point, s_point; /* numbers of one point of V, W (or M) and S */
 } NAME(rowwise);
 
 enum {
-    NAME(ROWWISE_BYTES) = 24 << 10, /* transformed inputs of an item, in the L1 cache */
+    NAME(ROWWISE_BYTES) = 24 << 10, /* the transformed inputs of an item, in the L1 cache */
     NAME(ROWWISE_TILES) = 3         /* tiles of a register block */
 };
 
@@ -61,7 +61,7 @@ INLINE ptrdiff_t NAME(piece_start)(const NAME(rowwise) * d, ptrdiff_t piece) {
     return even_cut(d->kw, d->pieces, piece);
 }
 
-/* B', by columns: what one pixel adds to the eight points. */
+/* The columns of B': what one pixel adds to the eight points. */
 typedef REAL NAME(points) __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 static const REAL NAME(rowwise_columns)[8][8] = {
     {-1, 0, 0, 0, 0, 0, 0, 0},
@@ -74,7 +74,7 @@ static const REAL NAME(rowwise_columns)[8][8] = {
     {0, 0, 0, 1, 0, 0, 0, 0},
 };
 
-/* Input rows y0 ... y0 + rows - 1 of an image to x, [row][tile][channel][point]; through `line`. */
+/* Transforms input rows y0 ... y0 + rows - 1 of an image to x, [row][tile][channel][point]; uses `line`. */
 static void NAME(rowwise_inputs)(const NAME(rowwise) * d, const REAL *image, ptrdiff_t y0, ptrdiff_t rows,
                                  REAL *x, REAL *line) {
     const ptrdiff_t c = d->channels;
@@ -108,7 +108,7 @@ static void NAME(cut_rows)(NAME(rowwise) * d, ptrdiff_t kh, ptrdiff_t rows) {
     d->inputs = (d->rows + kh - 1) * d->tile_row + d->line;
 }
 
-/* Pieces of a kernel that is kw wide, so that a row takes fewest multiplications. */
+/* Into how many pieces to cut a kernel that is kw wide, so that a row takes fewest multiplications. */
 INLINE ptrdiff_t NAME(pieces_of)(ptrdiff_t kw, ptrdiff_t columns) {
     ptrdiff_t best = 0, least = PTRDIFF_MAX;
     for (ptrdiff_t pieces = ceil_div(kw, 7); ceil_div(kw, pieces) >= 3; pieces++) {
@@ -118,7 +118,8 @@ INLINE ptrdiff_t NAME(pieces_of)(ptrdiff_t kw, ptrdiff_t columns) {
     return best;
 }
 
-/* Sizes that the passes share; 0 where they cannot be done so. Lanes are filters: too few would be idle. */
+/* Sets the sizes that the passes share; returns 0 where this cannot be done. Lanes are filters: with too few,
+   most would be idle. */
 static int NAME(rowwise_sizes)(const conv *g, NAME(rowwise) * d, int grad) {
     if (g->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1 || g->dw != 1) return 0;
     if (g->kw < 3 || (grad ? g->c : g->k) < LANES) return 0;
@@ -138,7 +139,7 @@ static int NAME(rowwise_sizes)(const conv *g, NAME(rowwise) * d, int grad) {
     return 1;
 }
 
-/* Rows of an item of few pairs: as many as stay in the L1 cache, and enough to share the kernel's rows. */
+/* Sets the rows of an item of few pairs: as many as stay in the L1 cache, and enough to share kernel rows. */
 static void NAME(few_rows)(const conv *g, NAME(rowwise) * d) {
     const ptrdiff_t size = sizeof(REAL), fit = NAME(ROWWISE_BYTES) / (d->tile_row * size) - g->kh + 1;
     NAME(cut_rows)(d, g->kh, max_of(min_of(fit, ceil_div(g->n * d->oh, 16)), 2 * g->kh));

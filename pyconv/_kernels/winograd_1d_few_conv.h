@@ -1,11 +1,11 @@
-/* winograd_1d_few_conv.h: equation (5), forward and input gradient, of few pairs (i, c).
+/* winograd_1d_few_conv.h: equation (5), forward and input gradient, for few pairs (i, c).
 
    Stage 0, an item: the filters of one vector, as [block of 2 vectors][half][i][c][point][vector][LANES].
-   Stage 1, an item: a block of result rows of one image. Its tiles are counted through from row to row, which
-   [row][tile][channel][point] allows: the taps of tile q in kernel row i are those of q + i across. A
-   register block is 3 tiles x 2 vectors x 4 points, 20 loads for 24 multiply-adds. The first half's share of
-   the outputs waits in memory for the second's, as four vectors of a tile: first output, even, odd, last
-   output. */
+   Stage 1, an item: a block of result rows of one image. Its tiles are numbered through from row to row,
+   which [row][tile][channel][point] allows: the taps of tile q in kernel row i are those of tile q + i
+   across. A register block is 3 tiles x 2 vectors x 4 points, 20 loads for 24 multiply-adds. The first half
+   of the points is transformed to the outputs and waits in memory for the second half, as four vectors of a
+   tile: first output, even, odd, last output. */
 
 #define ROWWISE_VECTORS (REGISTERS == 32 ? 2 : 1)
 
@@ -16,13 +16,13 @@ typedef struct NAME(row_tiles) {
     ptrdiff_t rows, row;   /* kernel rows, and their step in x */
     ptrdiff_t channels;
     ptrdiff_t column, columns; /* result column of the first tile; columns */
-    ptrdiff_t pixel, second;   /* in y: from pixel to pixel, from vector to vector */
+    ptrdiff_t pixel, second;   /* distances in y: from pixel to pixel, from vector to vector */
     int relu, stream;
 } NAME(row_tiles);
 
-/* No instruction: from here on the compiler has four sums in registers and every store before in memory, and
-   moves nothing across. Left to itself it begins the transforms of all tiles together and runs out of
-   registers. */
+/* No instruction: at this point the compiler has these four sums in registers and every earlier store in
+   memory, and moves nothing across. Otherwise it would begin the transforms of all tiles together and run out
+   of registers. */
 #undef SETTLE
 #if defined(__x86_64__)
 #define SETTLE(s) __asm__ volatile("" : "+v"((s)[0]), "+v"((s)[1]), "+v"((s)[2]), "+v"((s)[3])::"memory")
@@ -32,7 +32,7 @@ typedef struct NAME(row_tiles) {
 #define SETTLE(s)
 #endif
 
-/* The sums of one half, four points on from x0; `start` is where point 1 begins. */
+/* The sums of one half of the points; `start` is where point 1 begins. */
 INLINE void NAME(row_half)(const NAME(row_tiles) * t, const REAL *x0, const REAL *w, const vec *start,
                            vec sum[][2][4], const int T, const int V) {
     const ptrdiff_t channels = t->channels;
@@ -63,7 +63,7 @@ INLINE void NAME(row_half)(const NAME(row_tiles) * t, const REAL *x0, const REAL
                 UNROLL
                 for (int i = 0; i < T; i++) {
                     vec input = x[i][p] - (vec){0};
-                    IN_REGISTER(input); /* every load costs as much as a multiply-add: do not repeat it */
+                    IN_REGISTER(input); /* a load costs as much as a multiply-add: do not repeat it */
                     UNROLL
                     for (int v = 0; v < V; v++) sum[i][v][p] += input * filter[v];
                 }
@@ -74,7 +74,7 @@ INLINE void NAME(row_half)(const NAME(row_tiles) * t, const REAL *x0, const REAL
     }
 }
 
-/* A' of four points: first output, even, odd, last output of a tile of M. */
+/* A' of the first four points: first output, even, odd, last output of a tile of M. */
 INLINE void NAME(first_half)(const vec *s, vec *part, const int M) {
     const vec even = s[1] + s[2], odd = s[1] - s[2];
     part[0] = s[0] + even;
@@ -83,7 +83,7 @@ INLINE void NAME(first_half)(const vec *s, vec *part, const int M) {
     part[3] = (M % 2 ? even : odd) + s[3];
 }
 
-/* And of the other four points: the outputs. */
+/* Adds A' of the other four points: the outputs. */
 INLINE void NAME(last_half)(const vec *part, const vec *s, vec *out, const int M) {
     const vec even_2 = s[0] + s[1], odd_2 = s[0] - s[1];
     const vec even_half = s[2] + s[3], odd_half = s[2] - s[3];
@@ -110,8 +110,8 @@ INLINE void NAME(rowwise_body)(const NAME(row_tiles) * t, const int T, const int
         vec start[2] = {{0}, {0}};
         UNROLL
         for (int v = 0; v < V; v++) {
-            /* In point 1 a polynomial is the sum of its coefficients: what is added there reaches all
-               outputs. */
+            /* At point 1 a polynomial is the sum of its coefficients: what is added there reaches all
+               outputs. So the bias is added there. */
             if (t->bias) start[v] = NAME(load)(t->bias + v * second);
         }
         NAME(row_half)(t, x, t->w, start, sum, T, V);
@@ -170,7 +170,7 @@ ROWS(1, 2, 2) ROWS(1, 2, 3) ROWS(1, 2, 4) ROWS(1, 2, 5) ROWS(1, 2, 6)
 ROWS(3, 2, 2) ROWS(3, 2, 3) ROWS(3, 2, 4) ROWS(3, 2, 5) ROWS(3, 2, 6)
 #endif
 
-/* By vectors, whether three tiles or one, and outputs of a tile. */
+/* By vectors, one tile or three, and outputs of a tile. */
 static void (*const NAME(rowwise_blocks)[2][2][5])(const NAME(row_tiles) *) = {
     {{R(1, 1, 2), R(1, 1, 3), R(1, 1, 4), R(1, 1, 5), R(1, 1, 6)},
      {R(3, 1, 2), R(3, 1, 3), R(3, 1, 4), R(3, 1, 5), R(3, 1, 6)}},
@@ -183,7 +183,7 @@ static void (*const NAME(rowwise_blocks)[2][2][5])(const NAME(row_tiles) *) = {
 #undef R
 #undef ROWS
 
-/* Vectors of the block that vector v belongs to. */
+/* How many vectors the block has that vector v belongs to. */
 INLINE ptrdiff_t NAME(rowwise_width)(const NAME(rowwise) * d, ptrdiff_t v) {
     return min_of(ROWWISE_VECTORS, d->vectors - v / ROWWISE_VECTORS * ROWWISE_VECTORS);
 }

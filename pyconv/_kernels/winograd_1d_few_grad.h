@@ -1,21 +1,21 @@
-/* winograd_1d_few_grad.h: the weight gradient along rows of few pairs (i, c) of kernel row and channel, as in
-   a network's first layer: each error is used so little that storing its eight points would cost more than
-   their products.
+/* winograd_1d_few_grad.h: the weight gradient along rows for few pairs (i, c) of kernel row and channel, as
+   in a network's first layer. Each error is used so little that storing its eight points would cost more than
+   its products.
 
-   A register block holds the sums of up to 6 pairs and 2 vectors of filters in two points; the m errors of a
-   tile are loaded and transformed in registers, and a pair's point is broadcast once for both vectors. The
-   errors of a block of rows come from memory in the first of the four passes over them; each pass of the last
-   pairs fetches every fourth of the next block's, so that memory is never idle. */
+   A register block holds the sums of up to 6 pairs and 2 vectors of filters at two points. The m errors of a
+   tile are loaded and transformed in registers, and a pair's point is broadcast once for both vectors. There
+   are four passes over a block of rows; the first one reads its errors from memory. Each pass over the last
+   pairs fetches a quarter of the next block's errors, so that memory is never idle. */
 
 #define FEW_PAIRS   (REGISTERS == 32 ? 6 : 5)
 #define FEW_VECTORS (REGISTERS == 32 ? 2 : 1)
 
-enum { NAME(FEW_BYTES) = 32 << 10 }; /* errors of a block of rows, in the L1 cache or near it */
+enum { NAME(FEW_BYTES) = 32 << 10 }; /* errors of a block of rows, in or near the L1 cache */
 
 typedef struct NAME(few_pairs) {
     const REAL *x[6];      /* the first tile of each pair */
-    const REAL *dy, *next; /* errors of the first vector; NULL, or the first ones to fetch */
-    REAL *sums;            /* S, of the first pair and vector */
+    const REAL *dy, *next; /* dy: errors of the first vector; next: NULL, or the first errors to fetch */
+    REAL *sums;            /* S, at the first pair and vector */
     ptrdiff_t rows, columns;
     ptrdiff_t tile;        /* in x: from tile to tile; rows follow one another */
     ptrdiff_t pixel;       /* in dy: from pixel to pixel */
@@ -23,8 +23,8 @@ typedef struct NAME(few_pairs) {
     ptrdiff_t point, pair; /* in S: from point to point, from pair to pair; vectors follow one another */
 } NAME(few_pairs);
 
-/* A y in two points, 0 and inf, 1 and -1, 2 and -2 or 1/2 and -1/2; of M errors there are `count`. Pointers
-   to every third, as in tile.h: an address for each would not fit in the registers. */
+/* A y at two points: 0 and inf, 1 and -1, 2 and -2, or 1/2 and -1/2. There are `count` of the M errors.
+   Pointers go to every third error, as in tile.h: an address for each would not fit in the registers. */
 INLINE void NAME(errors_in_two)(const REAL *first, ptrdiff_t pixel, ptrdiff_t count, vec *w, const int M,
                                 const int two) {
     const REAL *y[2] = {first, first + 3 * pixel};
@@ -49,7 +49,7 @@ INLINE void NAME(errors_in_two)(const REAL *first, ptrdiff_t pixel, ptrdiff_t co
 #undef Y
 }
 
-/* The sums of N pairs, V vectors and two points over some rows. */
+/* Adds up N pairs, V vectors and two points over some rows. */
 INLINE void NAME(few_pass)(const NAME(few_pairs) * t, const int N, const int V, const int M, const int two) {
     static const int places[4][2] = {{0, 3}, {1, 2}, {4, 5}, {6, 7}};
     const int *const place = places[two];
@@ -138,9 +138,9 @@ static void (*const NAME(few_blocks)[2][6][5])(const NAME(few_pairs) *) = {
 #undef EACH_M
 #undef F
 
-/* Adds result rows `row` ... `row + rows - 1` of an image to all sums S. x holds the transformed inputs, of
-   the block of rows before this one if this is not a `fresh` one. The next block's errors follow this one's
-   in memory, and `more` says that they are wanted. */
+/* Adds result rows `row` ... `row + rows - 1` of an image to all sums S. Unless the block of rows is `fresh`,
+   x holds the transformed inputs of the block before it. The next block's errors follow this one's in memory;
+   with `more` they are fetched. */
 static void NAME(add_few)(const plan *p, ptrdiff_t image, ptrdiff_t row, ptrdiff_t rows, int fresh, int more,
                           REAL *x, REAL *s) {
     const NAME(rowwise) *d = (const void *)p->own;
@@ -154,7 +154,7 @@ static void NAME(add_few)(const plan *p, ptrdiff_t image, ptrdiff_t row, ptrdiff
     NAME(few_pairs)
     t = {.rows = rows, .tile = d->from * 8, .pixel = d->to};
     t.point = d->s_point, t.pair = d->vectors * LANES;
-    const ptrdiff_t span = rows == 1 ? SUM_TILES * d->m : d->ow; /* of a long row, one sum in registers */
+    const ptrdiff_t span = rows == 1 ? SUM_TILES * d->m : d->ow; /* columns of one sum in registers */
     for (ptrdiff_t v = 0; v < d->vectors; v += FEW_VECTORS) {
         const ptrdiff_t width = min_of(FEW_VECTORS, d->vectors - v), k = NAME(vector_start)(v, d->to);
         t.second = NAME(vector_start)(v + 1, d->to) - k;

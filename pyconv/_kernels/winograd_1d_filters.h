@@ -1,11 +1,10 @@
-/* winograd_1d_filters.h: G w, one vector of filters in the eight points. */
+/* winograd_1d_filters.h: G w, one vector of filters at the eight points. */
 
-/* 1 / N_p of a point and its negative, by which filters are divided: 0, 1, 2, 1/2. */
+/* 1 / N_p of a point and its negative, for the points 0, 1, 2 and 1/2: factors of the filters. */
 static const REAL NAME(rowwise_norms)[4] = {-1, (REAL)(-2. / 9), (REAL)(1. / 90), (REAL)(32. / 45)};
 
-/* Of kernel row i and channel c of all pieces' channels. The gradient's filters are the weight's channels,
-   and it runs over the kernel backwards. A piece of fewer columns than the widest has zeros for the others.
- */
+/* For kernel row i and channel c, counted over all pieces. The gradient's filters are the weight's channels,
+   and its kernel is flipped. If a piece has fewer columns than the widest, the missing ones are zero. */
 INLINE void NAME(filter_points)(const plan *p, ptrdiff_t v, ptrdiff_t i, ptrdiff_t c, vec *points) {
     const NAME(rowwise) *d = (const void *)p->own;
     const conv *g = &p->g;

@@ -1,15 +1,15 @@
-/* winograd_1d_many.h: V, the transformed inputs of many pairs, as [point][row][tile][channel].
+/* winograd_1d_many.h: V, the transformed inputs for many pairs (i, c), as [point][row][tile][channel].
 
-   Tiles are counted through from row to row, and those of kernel row i are the same, i rows further on. */
+   Tiles are numbered through from row to row; those of kernel row i are the same tiles, i rows further on. */
 
-/* Some result rows of an image, some of all pieces' channels, some vectors of filters. */
+/* Some result rows of an image, some channels (counted over all pieces), some vectors of filters. */
 typedef struct NAME(row_block) {
     ptrdiff_t image, row, rows;
     ptrdiff_t c, channels;
     ptrdiff_t vector, vectors;
 } NAME(row_block);
 
-/* B': row p is the polynomial that vanishes in every other point; even and odd parts are shared by +-p. */
+/* B': row p is the polynomial that is zero at every other point; +p and -p share its even and odd part. */
 INLINE void NAME(inputs_in_lanes)(const vec *d, vec *v) {
     const vec even_1 = (d[6] - (REAL)4.25 * d[4]) + d[2], odd_1 = (d[5] - (REAL)4.25 * d[3]) + d[1];
     const vec even_2 = (d[6] - (REAL)1.25 * d[4]) + (REAL)0.25 * d[2];
@@ -26,8 +26,8 @@ INLINE void NAME(inputs_in_lanes)(const vec *d, vec *v) {
     v[7] = even_half - (REAL)0.5 * odd_half;
 }
 
-/* V of a block, and of the kh - 1 rows that follow it. The channels of one piece are a part of a tile; lanes
-   past its end are the next part's, or the next tile's, to mend. */
+/* V of a block, and of the kh - 1 rows that follow it. The channels of one piece are a part of a tile. Lanes
+   after the part's end belong to the next part or the next tile, which overwrites them. */
 static void NAME(many_inputs)(const NAME(rowwise) * d, const NAME(row_block) * b, const REAL *x, ptrdiff_t kh,
                               REAL *v, REAL *line) {
     const ptrdiff_t c = b->channels, row = d->across * c, point = d->v_point;

@@ -1,16 +1,16 @@
-/* winograd_1d_many_conv.h: equation (5), forward and input gradient, of many pairs (i, c): for each point a
+/* winograd_1d_many_conv.h: equation (5), forward and input gradient, for many pairs (i, c): at each point a
    product of matrices.
 
        M[point][tile][filter] = sum over i, c  V[point][tile + i * across][c] U[point][i, c][filter] (7)
 
    Stage 0, an item: U of one vector of filters and kernel row, as [panel][point][i][c][filters of the panel].
-   Stage 1, an item: a block of result rows of one image and some of the panels; V and M stay in the L2 cache
-   unless rows are long or the kernel is tall. Sums are made in parts: a part of U stays in the L1 cache while
-   the tiles pass, and (5) magnifies the rounding of a sum by about six. */
+   Stage 1, an item: a block of result rows of one image and some of the panels. V and M stay in the L2 cache
+   unless rows are long or the kernel is tall. Sums are made in parts, for two reasons: a part of U stays in
+   the L1 cache while the tiles pass, and (5) magnifies the rounding of a sum about sixfold. */
 
-enum { NAME(MANY_CONV_BYTES) = 384 << 10 }; /* V and M of an item, of two rows of products at least */
+enum { NAME(MANY_CONV_BYTES) = 384 << 10 }; /* V and M of an item, but at least two rows of products */
 
-/* First vector of a panel; numbers of U before it, and of a point of it. */
+/* First vector of a panel (panel_start); numbers of U before the panel, and of the panel at one point. */
 INLINE ptrdiff_t NAME(panel_start)(const NAME(rowwise) * d, ptrdiff_t panel) {
     return even_cut(d->vectors, NAME(panels_of)(d->vectors), panel);
 }
@@ -37,7 +37,7 @@ static void NAME(many_filters)(const plan *p, ptrdiff_t v, ptrdiff_t i, REAL *sh
     }
 }
 
-/* M in one point, of one panel: tiles x width vectors. */
+/* M at one point, for one panel: tiles x width vectors. */
 static void NAME(many_products)(const plan *p, ptrdiff_t tiles, ptrdiff_t width, const REAL *v, const REAL *u,
                                 REAL *m) {
     const NAME(rowwise) *d = (const void *)p->own;
@@ -61,7 +61,7 @@ static void NAME(many_products)(const plan *p, ptrdiff_t tiles, ptrdiff_t width,
         }
 }
 
-/* A' of M, with bias and ReLU, to `rows` result rows at y; its filters begin with vector `start`. */
+/* A' M, with bias and ReLU, to `rows` result rows at y; vector `start` is the first of its filters. */
 INLINE void NAME(tile_outputs)(const plan *p, const REAL *m, ptrdiff_t point, ptrdiff_t rows, ptrdiff_t start,
                                ptrdiff_t width, REAL *y, int stream, const int M) {
     const NAME(rowwise) *d = (const void *)p->own;
@@ -161,7 +161,7 @@ static void NAME(many_conv_plan)(plan *p) {
     p->run = NAME(many_conv_run);
 }
 
-/* Few pairs, many, or planes, whichever is estimated to cost least. */
+/* Few pairs, many pairs, or planes: whichever is estimated to cost least. */
 static int NAME(rowwise_plan)(plan *p, int grad) {
     const conv *g = &p->g;
     NAME(rowwise) *d = (void *)p->own;
@@ -170,7 +170,7 @@ static int NAME(rowwise_plan)(plan *p, int grad) {
     if (NAME(rowwise_sizes)(g, d, grad)) {
         plan few = *p;
         NAME(many_conv_plan)(p);
-        if (g->kh * d->from <= SUM_CHANNELS) { /* more in one sum in registers would round too much */
+        if (g->kh * d->from <= SUM_CHANNELS) { /* a longer sum in registers would round too much */
             NAME(few_conv_plan)(&few);
             if (few.cycles < p->cycles) *p = few;
         }

@@ -1,16 +1,17 @@
-/* winograd_1d_planes.h: equation (5), forward and input gradient, of few filters and few channels, with
-   neighbouring tiles of a row in the lanes (as plane.h has neighbouring pixels): one 7x7 filter over one gray
-   image would leave 15 of 16 lanes of filters idle.
+/* winograd_1d_planes.h: equation (5), forward and input gradient, for few filters and few channels. The lanes
+   are neighbouring tiles of a row (as plane.h has neighbouring pixels): with filters in the lanes, one 7x7
+   filter over one gray image would leave 15 of 16 idle.
 
-   Tiles are 4 outputs wide. The pixels of a row go to four planes, columns 4 t + p to plane p, so that a
-   vector of each holds the same pixel of LANES tiles, and the transforms are those of winograd_1d_many.h and
-   winograd_1d_few_conv.h. A kernel is cut into pieces that begin every fourth column: the eight points of a
-   piece are then those of the first, one tile further on, and no tile is transformed twice. In each point,
+   Tiles are 4 outputs wide. The pixels of a row go to four planes, columns 4 t + p to plane p. So a vector of
+   each plane holds the same pixel of LANES tiles, and the transforms are those of winograd_1d_many.h and
+   winograd_1d_few_conv.h. A kernel is cut into pieces that begin at every fourth column: the eight points of
+   a piece are then those of the first piece, some tiles further on, and no tile is transformed twice. At each
+   point,
 
        M[row][tile] = sum over c, i, pieces b   V[c][row + i][tile + b] U[c][i][b]
 
-   which is direct convolution with a kernel as wide as there are pieces, and plane.h's register tiles do it:
-   a 7x7 filter takes 28 multiply-adds an output instead of 49.
+   This is direct convolution with a kernel as wide as there are pieces, and plane.h's register tiles do it. A
+   7x7 filter takes 28 multiply-adds an output instead of 49.
 
    Stage 0 makes U, as [k][point][c][i][b]. Stage 1, an item: a block of rows of one image; V is [point][c]
    [row][tile]. */
@@ -18,9 +19,9 @@
 enum { NAME(TILE_COLUMNS) = 4, NAME(TILE_TAPS) = 5 };
 
 typedef struct NAME(tile_planes) {
-    NAME(plane) plane; /* its width counts tiles */
+    NAME(plane) plane; /* the width counts tiles */
     ptrdiff_t pieces;
-    ptrdiff_t point; /* numbers of V in one point */
+    ptrdiff_t point; /* numbers of V at one point */
     ptrdiff_t line;  /* numbers of a padded row of one channel */
 } NAME(tile_planes);
 
@@ -45,7 +46,7 @@ typedef struct NAME(tile_planes) {
 #define NEXT_LANES 1, 2
 #endif
 
-/* 4 LANES pixels of a row, apart: v[p] holds pixels p, p + 4, p + 8 ... */
+/* Separates 4 LANES pixels of a row: v[p] gets pixels p, p + 4, p + 8 ... */
 INLINE void NAME(four_apart)(const REAL *from, vec *v) {
     vec even[2], odd[2];
     UNROLL
@@ -60,7 +61,7 @@ INLINE void NAME(four_apart)(const REAL *from, vec *v) {
     v[3] = SHUFFLE(odd[0], odd[1], ODD_LANES);
 }
 
-/* V of one row of one channel, from that row with its zeros. */
+/* V of one row of one channel, from that row with its padding. */
 static void NAME(tile_planes_inputs)(const REAL *line, ptrdiff_t tiles, ptrdiff_t point, REAL *to) {
     vec in[8], next[4], out[8];
     NAME(four_apart)(line, in);
@@ -77,7 +78,7 @@ static void NAME(tile_planes_inputs)(const REAL *line, ptrdiff_t tiles, ptrdiff_
     }
 }
 
-/* Stage 0: U, one number after the other. */
+/* Stage 0: U, computed number by number. */
 static void NAME(tile_planes_filters)(const plan *p, REAL *to) {
     const NAME(tile_planes) *d = (const void *)p->own;
     const ptrdiff_t from = d->plane.from, pairs = p->g.kh * d->pieces;
@@ -101,7 +102,7 @@ static void NAME(tile_planes_filters)(const plan *p, REAL *to) {
                 }
 }
 
-/* A' of a register tile's row for one filter, to `count` pixels of a row. */
+/* A' of one row of a register tile, for one filter, to `count` pixels of a row. */
 static void NAME(tile_planes_outputs)(const REAL *m, ptrdiff_t point, REAL bias, int relu, ptrdiff_t count,
                                       REAL *y, ptrdiff_t step) {
     const vec least = (relu ? 0 : -(REAL)INFINITY) - (vec){0};
@@ -136,7 +137,7 @@ static void NAME(tile_planes_run)(const plan *p, int stage, ptrdiff_t item, void
     const NAME(axis) y = NAME(plane_axis)(p, 0), x = NAME(plane_axis)(p, 1);
     const ptrdiff_t image = item / plane->row_blocks, first = item % plane->row_blocks * plane->rows;
     const ptrdiff_t last = min_of(first + plane->rows, plane->oh);
-    const ptrdiff_t R = plane->tile_rows, point = 2 * R * LANES; /* numbers of M in one point */
+    const ptrdiff_t R = plane->tile_rows, point = 2 * R * LANES; /* numbers of M at one point */
     REAL *const v = scratch, *const m = v + 8 * d->point, *const line = m + 8 * point;
     const ptrdiff_t size = plane->ih * plane->iw * plane->from;
     const REAL *const in = (const REAL *)p->a + image * size, *const end = (const REAL *)p->a + p->g.n * size;
@@ -144,7 +145,7 @@ static void NAME(tile_planes_run)(const plan *p, int stage, ptrdiff_t item, void
     NAME(plane_tile)
     t = {.planes = plane->from, .plane = plane->region_rows * plane->width, .row = plane->width};
     t.taps = y.taps, t.columns = d->pieces, t.column = 1;
-    const ptrdiff_t filter = plane->from * y.taps * d->pieces; /* numbers of U in one point */
+    const ptrdiff_t filter = plane->from * y.taps * d->pieces; /* numbers of U at one point */
     for (ptrdiff_t row = 0; row < plane->region_rows; row++) {
         NAME(row_apart)(in, end, plane->ih, plane->iw, plane->from, first + y.in0 + row, x.in0, 1, d->line,
                         plane->from, line, d->line);
@@ -172,7 +173,7 @@ static void NAME(tile_planes_run)(const plan *p, int stage, ptrdiff_t item, void
             }
 }
 
-/* Completes the plan if this costs less than its present estimate. */
+/* Replaces the plan if this costs less than the plan's present estimate. */
 static int NAME(tile_planes_plan)(plan *p, int grad) {
     const conv *g = &p->g;
     plan tried = *p;

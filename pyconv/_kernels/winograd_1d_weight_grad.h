@@ -3,15 +3,15 @@
        dw[i, c] = G' sum over rows r and tiles  (B' x[r + i, c]) o (A dy[r])                               (6)
 
    One item owns a block of channels x filters and the rows of one slice, as in winograd_weight_grad.h, and
-   takes a few rows of an image at a time. Few pairs (i, c) are done in winograd_1d_few_grad.h. Of many,
-   inputs and errors are transformed to memory; then the sum is, for each point, a product of matrices. Tiles
-   are counted through from row to row, and those of kernel row i are the same, i rows further on:
+   takes a few rows of an image at a time. winograd_1d_few_grad.h does few pairs (i, c). For many pairs,
+   inputs and errors are transformed to memory; then the sum is a product of matrices at each point. Tiles are
+   numbered through from row to row; those of kernel row i are the same tiles, i rows further on:
 
        S[point][i, c][filter] += sum over q  V[point][q + i * across][c] W[point][q][filter] */
 
 enum {
     NAME(MANY_BYTES) = 192 << 10, /* V and W of an item, in the L2 cache */
-    NAME(MANY_SUMS) = 256 << 10,  /* and S */
+    NAME(MANY_SUMS) = 256 << 10,  /* S of an item, there too */
     NAME(MANY_FILTERS) = 256      /* bytes of a pixel's errors in an item: the widest product */
 };
 
@@ -70,7 +70,7 @@ static void NAME(many_errors)(const NAME(rowwise) * d, const NAME(row_block) * b
     if (d->m == 6) NAME(tile_errors)(d, b, dy, w, 6);
 }
 
-/* Adds V' W in one point to S. */
+/* Adds V' W at one point to S. */
 static void NAME(add_product)(const NAME(rowwise) * d, const NAME(row_block) * b, ptrdiff_t kh, const REAL *v,
                               const REAL *w, REAL *s) {
     const ptrdiff_t c = b->channels, pairs = kh * c;
@@ -97,7 +97,7 @@ static void NAME(add_product)(const NAME(rowwise) * d, const NAME(row_block) * b
     }
 }
 
-/* G' of one pair's and vector's sums: the first `count` of its taps, `tap` numbers apart. */
+/* G' of the sums of one pair and vector: the first `count` of its taps, `tap` numbers apart. */
 INLINE void NAME(rowwise_taps)(const REAL *s, ptrdiff_t point, ptrdiff_t taps, ptrdiff_t count, REAL *to,
                                ptrdiff_t tap) {
     const REAL *const norms = NAME(rowwise_norms);
@@ -117,7 +117,7 @@ INLINE void NAME(rowwise_taps)(const REAL *s, ptrdiff_t point, ptrdiff_t taps, p
     }
 }
 
-/* The rows of one slice, to `to`: the gradient, or the slice's share of it. */
+/* Does the rows of one slice; `to` is the gradient, or the slice's share of it. */
 static void NAME(rowwise_slice)(const plan *p, ptrdiff_t item, REAL *to, REAL *scratch) {
     const NAME(rowwise) *d = (const void *)p->own;
     const conv *g = &p->g;
@@ -168,7 +168,7 @@ static void NAME(rowwise_weight_grad_run)(const plan *p, int stage, ptrdiff_t it
                          even_cut(all, p->items[1], item + 1), p->out);
 }
 
-/* The sizes of few pairs, or of many; returns the estimate of the work. */
+/* Sets the sizes for few pairs (few_sizes), or for many; returns the estimate of the work. */
 static double NAME(few_sizes)(NAME(rowwise) * d, const conv *g) {
     const ptrdiff_t pairs = g->kh * d->from, lines = max_of(FEW_VECTORS * VECTOR_BYTES, 64);
     d->few = d->c_cuts = d->k_cuts = 1;

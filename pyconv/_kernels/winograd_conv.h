@@ -1,7 +1,7 @@
 /* winograd_conv.h: forward and input gradient in two stages; included once per TILE.
 
-   Tiles are worked on in blocks, so that V and M of a block stay in the second-level cache between transform
-   and product. Two orders, by what is larger:
+   Tiles are done in blocks, so that V and M of a block stay in the L2 cache between transform and product.
+   There are two orders; the larger of the two arrays decides:
 
        U shared    stage 0: U of all filters
                    stage 1, an item is a block of tiles: V, then for each panel M and Y
@@ -9,18 +9,18 @@
                    stage 1, an item is a panel of filters: U, then for each block M and Y
 
    The second is for many channels over few pixels, where U (4 times the weights) would be the largest array
-   of all and go to memory and back. There it stays in the cache of the core that made it; of few tiles some
-   channels of it at a time, and M beside it.
+   of all and go to memory and back. Here it stays in the cache of the core that made it. If there are few
+   tiles, only some channels of U are made at a time, so that M stays beside it.
 
    U[panel][point][c][filters of the panel];  V[block][point][tile][c];  M[point][tile][filters of the panel]
 
-   with PAD numbers between points: a transform touches all points at once, and without it they would often be
-   a power of two apart, all in one set of the cache.
+   There are PAD numbers between points. A transform touches all points at once; without PAD they would often
+   be a power of two apart, and so all in one set of the cache.
 */
 
 typedef struct TILED(panel) {
     ptrdiff_t group, start, width; /* its first vector of output channels, and how many */
-    ptrdiff_t offset, u_point;     /* in U: where it begins, and from point to point */
+    ptrdiff_t offset, u_point;     /* in U: where the panel begins, and the distance between points */
 } TILED(panel);
 
 INLINE TILED(panel) TILED(panel_of)(const winograd_conv *w, ptrdiff_t group, ptrdiff_t panel) {
@@ -31,8 +31,8 @@ INLINE TILED(panel) TILED(panel_of)(const winograd_conv *w, ptrdiff_t group, ptr
                           w->c * width * LANES + PAD};
 }
 
-/* V of `count` tiles from `first` on. While one is transformed, the next one's pixels are on their way from
-   memory: tiles read short runs of several rows, which no hardware prefetcher foresees. */
+/* V of `count` tiles from tile `first` on. While one tile is transformed, the next one's pixels are
+   prefetched: tiles read short runs of several rows, which no hardware prefetcher foresees. */
 static void TILED(make_inputs)(const plan *p, ptrdiff_t group, ptrdiff_t first, ptrdiff_t count, REAL *v,
                                const REAL *zeros) {
     const winograd_conv *w = (const winograd_conv *)p->own;
@@ -51,7 +51,7 @@ static void TILED(make_inputs)(const plan *p, ptrdiff_t group, ptrdiff_t first, 
     }
 }
 
-/* U of a panel, for the input channels c0 ... end - 1, the first of which goes to u. */
+/* U of a panel, for input channels c0 ... end - 1; the first of them goes to u. */
 static void TILED(make_filters)(const plan *p, TILED(panel) panel, ptrdiff_t c0, ptrdiff_t end, REAL *u) {
     const winograd_conv *w = (const winograd_conv *)p->own;
     const ptrdiff_t row = panel.width * LANES;
@@ -77,7 +77,7 @@ INLINE TILED(target) TILED(target_of)(const plan *p, ptrdiff_t tile, ptrdiff_t c
                            min_of(TILE, t->oh - y), min_of(TILE, t->ow - x)};
 }
 
-/* From M back to pixels of a block of tiles and a panel of filters, with bias and ReLU. The next tile's
+/* Transforms M to pixels, for a block of tiles and a panel of filters, with bias and ReLU. The next tile's
    pixels are prefetched: a store that misses the caches waits for its line as a load does, and stores wait
    for one another. */
 static void TILED(write_outputs)(const plan *p, TILED(panel) panel, ptrdiff_t first, ptrdiff_t count,
@@ -111,8 +111,8 @@ static void TILED(write_outputs)(const plan *p, TILED(panel) panel, ptrdiff_t fi
     }
 }
 
-/* M of one block of `count` tiles and one panel of filters: the share of `channels` input channels, of which
-   V and U are given; `add` it to what M holds. */
+/* M of one block of `count` tiles and one panel of filters: the share of `channels` input channels, whose V
+   and U are given. With `add` it is added to what M holds. */
 static void TILED(multiply)(const plan *p, TILED(panel) panel, ptrdiff_t count, ptrdiff_t channels,
                             const REAL *v, const REAL *u, int add, REAL *m) {
     const winograd_conv *w = (const winograd_conv *)p->own;
@@ -157,7 +157,7 @@ static void TILED(run_inputs_shared)(const plan *p, int stage, ptrdiff_t item, v
     const REAL *v = (const REAL *)shared + panel.group * w->blocks * v_block;
     REAL *u = scratch, *m = u + points * (w->u_channels * PRODUCT_VECTORS * LANES + PAD);
     panel.u_point = w->u_channels * panel.width * LANES + PAD;
-    for (ptrdiff_t c = 0; c < w->c; c += w->u_channels) { /* once, unless the tiles are few */
+    for (ptrdiff_t c = 0; c < w->c; c += w->u_channels) { /* one pass, unless there are few tiles */
         const ptrdiff_t end = min_of(c + w->u_channels, w->c);
         TILED(make_filters)(p, panel, c, end, u);
         for (ptrdiff_t block = 0; block < w->blocks; block++) {

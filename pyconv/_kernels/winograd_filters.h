@@ -1,9 +1,9 @@
-/* winograd_filters.h: nine taps of LANES x LANES (input channel, output channel) pairs, output channels in
-   the lanes.
+/* winograd_filters.h: collects the nine taps of LANES x LANES pairs of input and output channel, with output
+   channels in the lanes, for the transform.
 
-   Forward, output channels are the filters, contiguous in memory. For the input gradient they are the
-   weight's input channels and the filters run over the sum: blocks are transposed on the way, and the kernel
-   is turned.
+   In the forward pass, output channels are the filters, contiguous in memory. In the input gradient they are
+   the weight's input channels, and the filters are summed over: blocks are transposed on the way, and the
+   kernel is flipped.
 */
 
 /* taps[i][t] for up to LANES input channels i from `in` and LANES output channels from `to` of one group. */

@@ -1,4 +1,4 @@
-/* winograd_numbers.h: how a problem is cut into blocks. */
+/* winograd_numbers.h: how a problem is cut into blocks: the sizes, and the limits that decide them. */
 #ifndef PYCONV_WINOGRAD_NUMBERS_H
 #define PYCONV_WINOGRAD_NUMBERS_H
 
@@ -17,7 +17,7 @@ static inline ptrdiff_t round_up(ptrdiff_t a, ptrdiff_t b) {
     return ceil_div(a, b) * b;
 }
 
-/* Cuts `size` evenly into blocks of at most *each, which becomes what they hold; how many blocks. */
+/* Cuts `size` evenly into blocks of at most *each; *each becomes their size. Returns how many blocks. */
 static inline ptrdiff_t even_blocks(ptrdiff_t size, ptrdiff_t *each) {
     *each = ceil_div(size, ceil_div(size, *each));
     return ceil_div(size, *each);
@@ -28,24 +28,24 @@ static inline ptrdiff_t even_cut(ptrdiff_t size, ptrdiff_t n, ptrdiff_t i) {
     return size * i / n;
 }
 
-/* Images in tiles: the same for the images of a convolution and of a weight gradient. */
+/* Images in tiles, for a convolution or for a weight gradient. */
 typedef struct winograd_tiling {
     ptrdiff_t n, h, w, channels;    /* of the images that are read; channels of all groups */
-    ptrdiff_t top, left;            /* zeros around them; negative: so many pixels are skipped */
+    ptrdiff_t top, left;            /* zeros around them; if negative, so many pixels are skipped */
     ptrdiff_t oh, ow, out_channels; /* of the images that are written (or whose gradient is read) */
     ptrdiff_t down, across, tiles;  /* tiles of one image down and across; of all images */
 } winograd_tiling;
 
-/* Forward and input gradient; laid over plan.own. "In" and "out" are the convolution's own, so for the input
-   gradient the images that are read are grad_out and c counts filters. */
+/* Forward and input gradient; lies over plan.own. "In" and "out" are those of this convolution: in the input
+   gradient the images that are read are grad_out, and c counts filters. */
 typedef struct winograd_conv {
     winograd_tiling t;
     ptrdiff_t c, k;            /* channels read and written, of one group */
     ptrdiff_t turned;          /* input gradient: the filters are turned and transposed */
-    ptrdiff_t block, blocks;   /* tiles in a block (but the last), blocks */
-    ptrdiff_t v_row, v_point;  /* elements of V from tile to tile, from point to point */
+    ptrdiff_t block, blocks;   /* tiles in a block (the last may have fewer), blocks */
+    ptrdiff_t v_row, v_point;  /* distances in V: from tile to tile, from point to point */
     ptrdiff_t vectors, panels; /* output channels in vectors, and panels of those */
-    ptrdiff_t chunk, chunks;   /* U shared: input channels in one item of the filters' transform */
+    ptrdiff_t chunk, chunks;   /* U shared: input channels in one item of the filters' transform; items */
     ptrdiff_t u_channels;      /* V shared: input channels of U at a time */
 } winograd_conv;
 
@@ -57,20 +57,20 @@ typedef struct winograd_weight_grad {
     ptrdiff_t slices, block;  /* parts of the sum over tiles; tiles transformed at a time */
 } winograd_weight_grad;
 
-/* Rules of thumb in bytes and counts; measured. */
+/* Rules of thumb in bytes and counts, from measurements. */
 enum {
     CACHE_BYTES = 256 * 1024,          /* V and M of a block of tiles */
-    FILTERS_SHARED_BYTES = 512 * 1024, /* U of at most this is shared, however few the pixels are */
+    FILTERS_SHARED_BYTES = 512 * 1024, /* a U of at most this size is shared, however few the pixels are */
     FILTERS_CHUNK = 64,                /* input channels in one item of the filters' transform */
-    FEW_TILES = 48,                    /* V shared: M of so many stays in the cache, */
-    FILTERS_AT_ONCE = 32,              /* so that U may be made for so many input channels at a time */
-    SUM_CHANNELS = 128,                /* terms of one sum in registers: longer ones round more */
-    SUM_TILES = 128,                   /* and of one over tiles */
+    FEW_TILES = 48,                    /* V shared: M of at most so many tiles stays in the cache, */
+    FILTERS_AT_ONCE = 32,              /* and U is then made for so many input channels at a time */
+    SUM_CHANNELS = 128,                /* most terms of one sum in registers: longer sums round more */
+    SUM_TILES = 128,                   /* the same for a sum over tiles */
     MIN_BLOCKS = 16,                   /* pieces to cut into, so that threads share them evenly */
     GRAD_CHANNEL_BYTES = 256,
     GRAD_FILTER_BYTES = 256, /* block of S: 64 x 64 floats */
     GRAD_TILES = 48,
-    SUM_ELEMENTS = 8192 /* of the gradient, in one item of the sum over slices */
+    SUM_ELEMENTS = 8192 /* elements of the gradient in one item of the sum over slices */
 };
 
 static inline int winograd_fits(const conv *g) {
@@ -93,7 +93,7 @@ static inline ptrdiff_t winograd_block(ptrdiff_t bytes_per_tile, ptrdiff_t tiles
     return min_of(round_up(min_of(fit, max_of(fair, rows)), rows), tiles);
 }
 
-/* An array of images: the first pixel's first channel of a group, and the end of the array. */
+/* An array of images: the first channel of a group in the first pixel, and the end of the array. */
 typedef struct winograd_images {
     const void *first, *end;
 } winograd_images;

@@ -1,24 +1,25 @@
 /* winograd_points.h: the points of interpolation and the one-dimensional transforms; included once per TILE =
    m.
 
-   The points decide the rounding error. Searched over small fractions for the least error of the worst pixel
-   at 512 channels, forward and weight gradient (the customary 0, +-1, +-2 for m = 4 err 2.2 times as much):
+   The points decide the rounding error. These were found by a search over small fractions for the least error
+   of the worst pixel at 512 channels, forward and weight gradient. (The customary points for m = 4, 0, +-1,
+   +-2, err 2.2 times as much.)
 
        m = 2     0, +-1, inf             relative error (rms) 0.7e-6 in float32
        m = 3     +-1/2, +-5/4, inf                            1.1e-6
        m = 4     0, +-5/8, +-3/2, inf                         1.9e-6
 
-   Every constant below is exact in float32. A pair +-a shares its even and odd parts, which is what makes a
-   transform cheap: m = 4 takes 12 multiply-adds from 6 values to 6. In the notation of winograd.h, with P = m
-   + 2 points:
+   Every constant below is exact in float32. A pair +-a shares its even and odd parts, which makes a transform
+   cheap: m = 4 takes 12 multiply-adds from 6 values to 6. In the notation of winograd.h, with P = m + 2
+   points:
 
        inputs    P -> P    B'
        filters   3 -> P    G         and its transpose, for (4):    P -> 3    G'
        outputs   P -> m    A'        and its transpose, for (4):    m -> P    A
 
-   Row p of B' is the polynomial that vanishes in every other point; the number N_p that makes it 1 in p
-   divides row p of G, which is computed least often. For m = 3 the rows of -a are negated in B' and in G, so
-   that the pair shares N.
+   Row p of B' is the polynomial that is zero at every other point. The number N_p that would make it 1 at p
+   divides row p of G instead, which is computed least often. For m = 3 the rows of -a are negated in B' and
+   in G, so that the pair shares N.
 */
 #undef POINTS
 #define POINTS (TILE + 2)

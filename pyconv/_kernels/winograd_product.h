@@ -1,16 +1,16 @@
-/* winograd_product.h: the products of matrices in the middle, PRODUCT_ROWS x PRODUCT_VECTORS vectors of
-   results at a time.
+/* winograd_product.h: the products of matrices between the transforms, PRODUCT_ROWS x PRODUCT_VECTORS vectors
+   of results at a time.
 
-   The results stay in registers while the sum runs; per step the kernel loads PRODUCT_VECTORS vectors and
-   broadcasts PRODUCT_ROWS scalars, so that multiply-adds (rows x vectors) outnumber loads (rows + vectors)
-   two to one or better:
+   The results stay in registers while the sum runs. In each step the kernel loads PRODUCT_VECTORS vectors and
+   broadcasts PRODUCT_ROWS scalars, so that there are two multiply-adds (rows x vectors) or more for each load
+   (rows + vectors):
 
        32 registers      6 x 4 = 24 results + 4 + 1
        16 registers      6 x 2 = 12 results + 2 + 1
 
-   Fewer rows or vectors at an edge are compiled too, so that nothing is computed for padding; long edges are
-   cut evenly (16 rows as 6 + 5 + 5 and not 6 + 6 + 4: few results at once do not hide the latency of a
-   multiply-add).
+   Fewer rows or vectors, for an edge, are compiled too, so that nothing is computed for padding. Long edges
+   are cut evenly (16 rows as 6 + 5 + 5, not as 6 + 6 + 4), because few results at once do not hide the
+   latency of a multiply-add.
 */
 #undef PRODUCT_ROWS
 #undef PRODUCT_VECTORS
@@ -28,15 +28,15 @@ INLINE void NAME(store_lanes)(REAL *to, vec v, ptrdiff_t lanes) {
         NAME(store_some)(to, v, lanes);
 }
 
-/* to[r][:] (+)= sum over i < length of scalars[scalar_row[r] + i * scalar_step] * vectors[i * vector_row],
-   and as many runs more, each of which goes on in vectors where the one before ends, and `skip` further on in
-   scalars */
+/* to[r][:] (+)= sum over i < length of scalars[scalar_row[r] + i * scalar_step] * vectors[i * vector_row].
+   More such runs may follow: each goes on in `vectors` where the one before ended, and `skip` further on in
+   `scalars`. */
 typedef struct NAME(product) {
     ptrdiff_t length, more_runs, skip;
     const REAL *scalars, *vectors;
     REAL *to;
     ptrdiff_t scalar_row[PRODUCT_ROWS], scalar_step, vector_row, to_row;
-    int add; /* to what `to` holds */
+    int add; /* add to what `to` holds */
 } NAME(product);
 
 INLINE void NAME(product_tile)(const NAME(product) * p, const int rows, const int width) {
@@ -105,15 +105,15 @@ static void (*const NAME(products)[PRODUCT_VECTORS][PRODUCT_ROWS])(const NAME(pr
 #undef PRODUCTS
 #undef BY_ROWS
 
-/* A panel is a group of up to PRODUCT_VECTORS vectors of filters; `vectors` of them are cut evenly into
-   panels. */
+/* A panel is a group of up to PRODUCT_VECTORS vectors of filters. Returns how many panels `vectors` are cut
+   into; the cut is even. */
 INLINE ptrdiff_t NAME(panels_of)(ptrdiff_t vectors) {
     return ceil_div(vectors, PRODUCT_VECTORS);
 }
 
-/* M[tiles][width] = V[tiles][channels] U[channels][width], `width` in vectors of a panel; `add`: to M.
-   The sum over channels is taken in parts: a part of U stays in the first-level cache while the tiles pass,
-   and many short sums round less than one long one does. */
+/* M[tiles][width] = V[tiles][channels] U[channels][width]; `width` counts the vectors of a panel; with `add`
+   it is added to M. The sum over channels is taken in parts: a part of U stays in the L1 cache while the
+   tiles pass, and several short sums round less than one long one. */
 static void NAME(multiply_point)(ptrdiff_t tiles, ptrdiff_t channels, ptrdiff_t width, const REAL *v,
                                  ptrdiff_t v_row, const REAL *u, int add, REAL *m) {
     const ptrdiff_t cuts = ceil_div(tiles, PRODUCT_ROWS), row = width * LANES;

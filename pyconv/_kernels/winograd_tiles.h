@@ -1,13 +1,13 @@
-/* winograd_tiles.h: the two-dimensional transforms; lanes are channels. Included once per TILE. */
+/* winograd_tiles.h: the two-dimensional transforms; the lanes are channels. Included once per TILE. */
 
-/* The pixels of one tile, row by row; outside the image they point to zeros. */
+/* The pixels of one tile, row by row; pixels outside the image point to zeros. */
 typedef struct TILED(patch) {
     const REAL *pixel[POINTS * POINTS];
-    ptrdiff_t safe; /* channels that may be read from each of them without leaving memory */
+    ptrdiff_t safe; /* channels that may be read from each pixel without leaving the array */
 } TILED(patch);
 
-/* `size` x `size` pixels from (top, left) of an image, which `rest` numbers follow in memory from its first
- * on. */
+/* Finds the `size` x `size` pixels from (top, left) of an image. From the image's first number on, `rest`
+   numbers follow in memory. */
 INLINE void TILED(locate)(TILED(patch) * patch, const int size, const REAL *image, ptrdiff_t rest,
                           ptrdiff_t h, ptrdiff_t w, ptrdiff_t channels, ptrdiff_t top, ptrdiff_t left,
                           const REAL *zeros) {
@@ -46,9 +46,9 @@ INLINE void TILED(prefetch)(const TILED(patch) * patch, const int size, ptrdiff_
         for (int i = 0; i < size * size; i++) __builtin_prefetch(patch->pixel[i] + c);
 }
 
-/* V = B' d B for LANES channels from c on; V's points lie `point` elements apart. In the lanes past the last
-   channel are other pixels' channels; they reach no result. V's lines are prefetched: the stores would wait
-   for each in turn. */
+/* V = B' d B for LANES channels from c on; V's points lie `point` elements apart. Lanes after the last
+   channel hold other pixels' channels; they reach no result. V's lines are prefetched, since each store would
+   otherwise wait for its line. */
 INLINE void TILED(transform_inputs)(const TILED(patch) * patch, ptrdiff_t c, REAL *v, ptrdiff_t point) {
     vec rows[POINTS][POINTS];
     ROLLED

@@ -1,15 +1,15 @@
 /* winograd_weight_grad.h: equation (4), in one stage or two; included once per TILE.
 
    One item owns a block of channels x filters and the tiles of one slice. Tiles are transformed a few at a
-   time (both V and W stay in cache) and their products added to S, which stays in cache too; at the end S
-   becomes the gradient of the nine taps. Items of the same tiles transform them again: that costs less than V
-   and W of all tiles would in memory. How many slices there are depends on the shape only, and the second
-   stage adds them in order.
+   time, so that V and W stay in the cache, and their products are added to S, which stays in the cache too.
+   At the end S becomes the gradient of the nine taps. Items with the same tiles transform them again: that
+   costs less than keeping V and W of all tiles in memory. How many slices there are depends on the shape
+   only, and the second stage adds them in order.
 
    V[point][tile][c];  W[point][tile][filter];  S[point][c][filter]
 */
 
-/* Channels (or filters) from `first` to `end` of a group's `size`, one of `cuts` pieces that begin at full
+/* Channels (or filters) `first` ... `end` - 1 of a group's `size`, one of `cuts` pieces that begin at whole
  * vectors. */
 typedef struct TILED(range) {
     ptrdiff_t first, end, row; /* row: their number, rounded up to vectors */
@@ -22,7 +22,7 @@ INLINE TILED(range) TILED(range_of)(ptrdiff_t size, ptrdiff_t cuts, ptrdiff_t cu
     return (TILED(range)){first, min_of(size, end), end - first};
 }
 
-/* Where an item's numbers lie in its thread's scratch. */
+/* Where an item's arrays lie in its thread's scratch. */
 typedef struct TILED(grad_space) {
     REAL *zeros, *v, *w, *s;
     ptrdiff_t v_point, w_point, s_point;
