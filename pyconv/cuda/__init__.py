@@ -1,6 +1,6 @@
 """The GPU backend, through PyCUDA: the paper's convolution variants and everything else that training needs.
 
-Importing this needs neither PyCUDA nor a GPU: the device is made at the first operation.
+Importing it needs neither PyCUDA nor a GPU: the device is made at the first operation.
 """
 
 from .array import DeviceArray

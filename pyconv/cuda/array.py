@@ -1,4 +1,4 @@
-"""Arrays in device memory."""
+"""DeviceArray: an array in the GPU's memory, and how arrays get there and back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DeviceArray:
     address : int
         Of the first element, on the device.
     owner : object
-        Kept while the array is: it holds the memory.
+        Holds the memory; it is kept as long as the array is.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ class DeviceArray:
         Parameters
         ----------
         *shape : int, or one tuple of int
-            One size may be -1: what is left.
+            One size may be -1: it is worked out from the others.
 
         Returns
         -------
@@ -157,7 +157,7 @@ class DeviceArray:
         Raises
         ------
         ShapeError
-            If the sizes do not multiply to this array's.
+            If the product of the sizes is not this array's size.
         """
         sizes: list[Any] = list(shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
         if -1 in sizes:
@@ -223,12 +223,12 @@ def to_device(host: np.ndarray) -> DeviceArray:
 
 
 def on_device(value: Any) -> bool:
-    """Whether `value` is in device memory.
+    """Whether `value` is an array in device memory.
 
     Raises
     ------
     InputError
-        If its library does not share it: PyTorch does not where it records a gradient.
+        If its library does not share it, as PyTorch does not share an array that records a gradient.
     """
     try:
         return isinstance(value, DeviceArray) or hasattr(value, "__cuda_array_interface__")
@@ -237,14 +237,14 @@ def on_device(value: Any) -> bool:
 
 
 def adopt(value: Any, name: str) -> DeviceArray:
-    """Another library's array on the device as ours, without a copy.
+    """Another library's device array as a DeviceArray, without a copy.
 
     Raises
     ------
     InputError
-        If it is not C-contiguous, or in another GPU's memory; `name` is the argument's in the message.
+        If it is not C-contiguous, or is in another GPU's memory. `name` is what the message calls the argument.
     DtypeError
-        If it is of no dtype that pyconv computes in.
+        If pyconv does not compute in its dtype.
     """
     if isinstance(value, DeviceArray):
         return value

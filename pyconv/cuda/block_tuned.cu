@@ -5,8 +5,8 @@
 // A block computes TILE_K filters for TILE_N images x TILE_H rows x TILE_W columns. A thread computes OUT_P
 // pixels of a row, THREADS_W apart, times OUT_K filters, and keeps the OUT_P x OUT_K sums in registers. For
 // each kernel position and channel it reads OUT_P inputs and OUT_K weights from shared memory and does OUT_P
-// x OUT_K multiply-adds: with 8 x 8, 4 of them for each number read instead of one half. That is what makes
-// it fast; the other refinements only prepare it.
+// x OUT_K multiply-adds: with 8 x 8 that is 4 for each number read, where one output a thread has one half.
+// This makes the kernel fast; the other refinements only prepare it.
 //
 // Shared memory holds the input tile for TILE_C channels and the weights of one kernel row. STEP_C channels
 // (4, or 1 where there are few) are read at once, and filters four at a time: 16 bytes is the widest read.
@@ -18,11 +18,11 @@
 #define THREADS   (THREADS_K * THREADS_W * TILE_H * TILE_N)
 #define PACKS     (OUT_K / 4)
 
-// One block a multiprocessor will do: without the 1, nvcc spills to make room for two.
+// One block a multiprocessor is enough: without the 1, nvcc spills registers to make room for two.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     convolve(const REAL *__restrict__ x, const REAL *__restrict__ w, const REAL *__restrict__ bias,
              REAL *__restrict__ y, int relu, Shape shape) {
-    DYNAMIC_SHARED(REAL, weights);                     // [KERNEL_W][TILE_C][TILE_K], and behind it
+    DYNAMIC_SHARED(REAL, weights);                     // [KERNEL_W][TILE_C][TILE_K], and after it
     REAL *tile = weights + KERNEL_W * TILE_C * TILE_K; // [TILE_N][SPAN_H][SPAN_W][TILE_C]
 
     int tiles_w = (OUT_W + TILE_W - 1) / TILE_W, tiles_h = (OUT_H + TILE_H - 1) / TILE_H;
@@ -42,7 +42,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int k = 0; k < OUT_K; k++) sum[p][k] = 0;
 
     for (int c0 = 0; c0 < GROUP_CHANNELS; c0 += TILE_C) {
-        __syncthreads(); // all have read the tile before
+        __syncthreads(); // all threads have read the last tile
         for (int e = thread; e < TILE_N * SPAN_H * SPAN_W * TILE_C; e += THREADS) {
             int c = c0 + e % TILE_C, column = e / TILE_C % SPAN_W, row = e / TILE_C / SPAN_W % SPAN_H;
             int n = n0 + e / TILE_C / SPAN_W / SPAN_H;
@@ -52,20 +52,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             tile[e] = there ? x[PIXEL(n, row, column) + group * GROUP_CHANNELS + c] : REAL(0);
         }
         for (int i = 0; i < KERNEL_H; i++) {
-            if (i) __syncthreads(); // all have read the weights of the row before
+            if (i) __syncthreads(); // all threads have read the weights of the last kernel row
             for (int e = thread; e < KERNEL_W * TILE_C * TILE_K; e += THREADS) {
                 int k = k0 + e % TILE_K, c = c0 + e / TILE_K % TILE_C, j = e / TILE_K / TILE_C;
                 bool there = k < GROUP_FILTERS && c < GROUP_CHANNELS;
                 long long row = (long long)(i * KERNEL_W + j) * GROUP_CHANNELS + c;
                 weights[e] = there ? w[row * FILTERS + group * GROUP_FILTERS + k] : REAL(0);
             }
-            __syncthreads(); // tile and weights are whole
+            __syncthreads(); // tile and weights are complete
             const REAL *row =
                 tile + ((tn * SPAN_H + th * STRIDE_H + i * DILATION_H) * SPAN_W + tw * STRIDE_W) * TILE_C;
             for (int j = 0; j < KERNEL_W; j++) {
                 const REAL *in = row + j * DILATION_W * TILE_C,
                            *weight = weights + j * TILE_C * TILE_K + tk * 4;
-#pragma unroll 1 // a step is long enough; more of them at once would take registers that the sums need
+#pragma unroll 1 // a step is long enough; unrolling would take registers that the sums need
                 for (int c = 0; c < TILE_C; c += STEP_C) {
                     Pack<STEP_C> a[OUT_P];
 #pragma unroll
@@ -104,15 +104,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
 }
 
-// Weights of one kernel position (blockIdx.z) for GRAD_C channels and GRAD_K filters, 4 x 4 of them a thread;
-// blockIdx.x shares out the pixels, GRAD_P of which are in shared memory at a time. sum_partials adds the
-// shares in order.
+// Weights of one kernel position (blockIdx.z) for GRAD_C channels and GRAD_K filters, 4 x 4 of them a thread.
+// The pixels are divided among blockIdx.x; GRAD_P of them at a time are in shared memory. sum_partials adds
+// the parts in order.
 #define GRAD_THREADS (GRAD_C / 4 * (GRAD_K / 4))
 
 extern "C" __global__ void __launch_bounds__(GRAD_THREADS)
     weight_grad(const REAL *__restrict__ x, const REAL *__restrict__ dy, REAL *__restrict__ partial,
                 long long pixels_per_share, Shape shape) {
-    DYNAMIC_SHARED(REAL, inputs);            // [GRAD_P][GRAD_C], and behind it
+    DYNAMIC_SHARED(REAL, inputs);            // [GRAD_P][GRAD_C], and after it
     REAL *errors = inputs + GRAD_P * GRAD_C; // [GRAD_P][GRAD_K]
 
     int blocks_k = (GROUP_FILTERS + GRAD_K - 1) / GRAD_K, blocks_c = (GROUP_CHANNELS + GRAD_C - 1) / GRAD_C;
@@ -130,7 +130,7 @@ extern "C" __global__ void __launch_bounds__(GRAD_THREADS)
         for (int k = 0; k < 4; k++) sum[c][k] = 0;
 
     for (long long p0 = begin; p0 < end; p0 += GRAD_P) {
-        __syncthreads(); // all have used the pixels before
+        __syncthreads(); // all threads have used the last pixels
         for (int e = thread; e < GRAD_P * GRAD_C; e += GRAD_THREADS) {
             long long p = p0 + e / GRAD_C;
             int c = c0 + e % GRAD_C;
@@ -146,7 +146,7 @@ extern "C" __global__ void __launch_bounds__(GRAD_THREADS)
             int k = k0 + e % GRAD_K;
             errors[e] = p < end && k < GROUP_FILTERS ? dy[p * FILTERS + group * GROUP_FILTERS + k] : REAL(0);
         }
-        __syncthreads(); // they are whole
+        __syncthreads(); // the pixels are complete
 #pragma unroll 4
         for (int p = 0; p < GRAD_P; p++) {
             Pack<4> a = load<4>(inputs + p * GRAD_C + tc * 4), b = load<4>(errors + p * GRAD_K + tk * 4);

@@ -1,4 +1,4 @@
-"""The paper's "advanced block setting": which tile and block shapes a layer gets, and how it is launched with them."""
+"""The paper's "advanced block setting": chooses the tile and block shapes for a layer, and launches block_tuned.cu."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 from . import device as door
 from .array import empty
 from .problem import Problem, compiled, cut, grid, refuse, shares, sum_partials
+from .tile_file import found as in_file
 from .traffic import Traffic
 from .variants import Variant, input_tiles, span
 
 
 @dataclass(frozen=True)
 class Tile:
-    """The macros of block_tuned.cu: what a block computes, and what a thread does of it."""
+    """The macros of block_tuned.cu: what a block computes, and which part of it a thread does."""
 
     tile_n: int
     tile_h: int
@@ -40,20 +41,21 @@ class Tile:
         return (self.tile_n * high * wide + p.kernel_w * self.tile_k) * self.tile_c * itemsize
 
     def grid(self, p: Problem) -> tuple[int, int]:
-        """Blocks: pixels, filters."""
+        """Blocks of the grid: along pixels, along filters."""
         tiles = cut(p.out_h, self.tile_h) * cut(p.out_w, self.tile_w) * cut(p.images, self.tile_n)
         return tiles, p.groups * cut(p.group_filters, self.tile_k)
 
     def macros(self) -> dict[str, int | str]:
-        """For the compiler."""
+        """The tile as macros for the compiler."""
         return {name.upper(): value for name, value in asdict(self).items()}
 
     def cost(self, p: Problem, itemsize: int, multiprocessors: int) -> float:
-        """Estimated clock cycles of the whole convolution: what a multiprocessor does, times the blocks it gets.
+        """Estimated clock cycles of the whole convolution: a block's cycles times the blocks that a multiprocessor
+        gets.
 
-        Per block: the multiply-adds, at 128 a cycle; the shared-memory reads for them, a warp's 16 bytes a thread in
-        about two cycles; and the copying into shared memory, at some 12 instructions a number. A GPU that is not full,
-        or whose last round of blocks is not, waits for the fullest multiprocessor.
+        For each block: the multiply-adds, at 128 a cycle; the shared-memory reads for them, about two cycles when a
+        warp reads 16 bytes a thread; and copying to shared memory, about 12 instructions a number. If the blocks do not
+        fill the GPU, or the last round of them does not, the fullest multiprocessor decides.
         """
         depth = p.taps * cut(p.group_channels, self.tile_c) * self.tile_c
         flops = self.threads * self.out_p * self.out_k * depth / 128
@@ -71,7 +73,7 @@ class Tile:
 
 
 def candidates(p: Problem, dtype: Any) -> Iterator[Tile]:
-    """Every tile that is worth a try for `p` and fits the device, the best in the estimate first."""
+    """Every tile that fits the device and may be fast for `p`, the best estimate first."""
     device, itemsize = door.current(), np.dtype(dtype).itemsize
     found = {tile for tile in _all(p, itemsize) if tile.shared(p, itemsize) <= device.shared_bytes}
     yield from sorted(found, key=lambda tile: (tile.cost(p, itemsize, device.multiprocessors), tile.macros().items()))
@@ -101,6 +103,17 @@ def _all(p: Problem, itemsize: int) -> Iterator[Tile]:
                                     yield tile
 
 
+def _tuned(algorithm: str, p: Problem, dtype: Any) -> Tile | None:
+    """The tile that tuning found for `p` on this device, or None."""
+    settings = in_file(algorithm, p, dtype)
+    try:
+        tile = None if settings is None else Tile(**settings)
+    except TypeError:
+        return None
+    # The kernel does not check its tile: any other one would read past its arrays, or leave numbers out.
+    return None if tile is None else next((known for known in candidates(p, dtype) if known == tile), None)
+
+
 class BlockTuned(Variant):
     """Tile and block shapes chosen for each layer, several outputs a thread."""
 
@@ -110,13 +123,11 @@ class BlockTuned(Variant):
         self._known: dict[Any, Tile] = {}
 
     def choice(self, p: Problem, dtype: Any) -> Tile:
-        """The tuned tile where there is one, else the best in the estimate."""
-        from .tuning import tuned
-
+        """The tuned tile if there is one, else the one with the best estimate."""
         device = door.current()
         key = (device.name, device.multiprocessors, p, np.dtype(dtype).char)
         if key not in self._known:
-            tile = tuned(self.name, p, dtype) or next(candidates(p, dtype), None)
+            tile = _tuned(self.name, p, dtype) or next(candidates(p, dtype), None)
             if tile is None:
                 raise refuse(
                     self.name,
@@ -127,14 +138,14 @@ class BlockTuned(Variant):
         return self._known[key]
 
     def forget(self) -> None:
-        """Look the tiles up again: they were tuned."""
+        """Look the tiles up again, because they were tuned."""
         self._known.clear()
 
     def convolve(self, p, x, weight, bias, y, relu):
         self.convolve_with(self.choice(p, x.dtype), p, x, weight, bias, y, relu)
 
     def convolve_with(self, tile: Tile, p, x, weight, bias, y, relu) -> None:
-        """The convolution with a tile of the caller's choice."""
+        """The convolution with a given tile."""
         program = compiled("block_tuned.cu", p, x.dtype, {**tile.macros(), **_GRAD})
         program.launch(
             "convolve", grid(self.name, *tile.grid(p)), (tile.threads,), x, weight, bias, y, np.int32(relu), p.struct(),
@@ -142,7 +153,7 @@ class BlockTuned(Variant):
         )  # fmt: skip
 
     def traffic(self, p, dtype):
-        """Tiles and weights once for each block; out_p + out_k shared numbers for out_p × out_k products."""
+        """Each block reads tiles and weights once; out_p + out_k shared numbers serve out_p × out_k products."""
         tile = self.choice(p, dtype)
         pixels, tiles = input_tiles(p, tile.tile_h, tile.tile_w)
         across, rounds = cut(p.group_filters, tile.tile_k), cut(p.group_channels, tile.tile_c)
@@ -173,6 +184,6 @@ class BlockTuned(Variant):
             sum_partials(partial, None, dw, count)
 
 
-# Both kernels of the file are compiled together; the one that is not wanted gets any valid sizes.
+# Both kernels of the file are compiled together; the one that is not used gets any valid sizes.
 _GRAD = {"GRAD_C": 4, "GRAD_K": 4, "GRAD_P": 8}
 _ANY_TILE = Tile(1, 1, 1, 4, 4, 1, 4, 4).macros()

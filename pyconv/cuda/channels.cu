@@ -1,27 +1,26 @@
 #include "common.cuh"
-// Sums over all but the last axis, and what batch normalisation makes of them (Ioffe and Szegedy 2015).
+// Sums over all but the last axis: the bias's gradient, and batch normalisation (Ioffe and Szegedy 2015).
 //
-// A block of LANES x ROWS threads adds up LANES channels over its share of the rows, in double; combine adds
-// the shares in order. Sums, and sums of squares about a first guess of the mean, keep their digits for any
-// mean.
+// A block of LANES x ROWS threads adds up LANES channels over its part of the rows, in double; combine adds
+// the parts in order. The variance comes from sums and sums of squares about a first guess of the mean, so a
+// large mean costs no digits.
 #define LANES 32
 #define ROWS  8
 
-// Adds `value` up over the ROWS threads of each lane; the first of them gets the sum.
+// Adds `value` up over the ROWS threads of each lane; the first of these threads gets the sum.
 __device__ __forceinline__ double over_rows(double value, double *shared) {
-    __syncthreads(); // shared is free
+    __syncthreads(); // nobody reads `shared` any more
     shared[threadIdx.y * LANES + threadIdx.x] = value;
-    __syncthreads(); // all have written
+    __syncthreads(); // all threads have written
     for (int step = ROWS / 2; step > 0; step /= 2) {
         if (threadIdx.y < step)
             shared[threadIdx.y * LANES + threadIdx.x] += shared[(threadIdx.y + step) * LANES + threadIdx.x];
-        __syncthreads(); // this level is whole
+        __syncthreads(); // this level of the sum is complete
     }
     return shared[threadIdx.x];
 }
 
-// partial[share, 0, c] = sum of a, partial[share, 1, c] = sum of b, over the share's rows; a and b are, by
-// MODE:
+// partial[part, 0, c] = sum of a, partial[part, 1, c] = sum of b, over the part's rows; a and b are, by MODE:
 //   0: x, 0                       the bias's gradient
 //   1: x - guess, (x - guess)^2   mean and variance; guess is the first row
 //   2: dy, dy (x - mean) inv_std  the gradients of beta and gamma
@@ -56,8 +55,8 @@ extern "C" __global__ void sums(const REAL *__restrict__ x, const REAL *__restri
     }
 }
 
-// One thread a channel adds the shares in order: result = first sum (mode 0); mean and 1 / sqrt(variance +
-// eps) (mode 1); the gradients of beta and gamma (mode 2).
+// One thread for each channel adds the parts in order. The result is the first sum (mode 0); the mean and
+// 1 / sqrt(variance + eps) (mode 1); the gradients of beta and gamma (mode 2).
 extern "C" __global__ void combine(const double *__restrict__ partial, const REAL *__restrict__ x,
                                    REAL *__restrict__ result, REAL *__restrict__ other, long long rows,
                                    double eps, int shares, int channels, int mode) {
@@ -115,7 +114,7 @@ extern "C" __global__ void batch_norm_inference(const REAL *x, const REAL *__res
     y[e] = x[e] * scale + (beta[c] - running_mean[c] * scale);
 }
 
-// running = (1 - momentum) running + momentum batch; the variance made unbiased: times rows / (rows - 1).
+// running = (1 - momentum) running + momentum batch; the variance is made unbiased: times rows / (rows - 1).
 extern "C" __global__ void running_statistics(REAL *__restrict__ running_mean, REAL *__restrict__ running_var,
                                               const REAL *__restrict__ mean, const REAL *__restrict__ inv_std,
                                               double eps, double momentum, double unbias, int channels) {

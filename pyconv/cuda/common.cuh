@@ -1,12 +1,12 @@
 #pragma once
-// What every kernel file shares. REAL, float or double, comes from the compiler's command line.
+// What every kernel file uses. REAL, float or double, comes from the compiler's command line.
 
-// Dynamic shared memory: 16 bytes at a time are read from it, whatever the type.
+// Dynamic shared memory, aligned to 16 bytes, because that many are read from it at once.
 #ifndef DYNAMIC_SHARED
 #define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
 #endif
 
-// Several consecutive numbers that are read or written at once: 16 bytes is the widest access of a thread.
+// Several consecutive numbers that are read or written at once, up to 16 bytes: a thread's widest access.
 template <int COUNT> struct __align__(COUNT * sizeof(REAL) < 16 ? COUNT * sizeof(REAL) : 16) Pack {
     REAL v[COUNT];
 };
@@ -19,7 +19,7 @@ template <int COUNT> __device__ __forceinline__ void store(REAL *to, const Pack<
     *(Pack<COUNT> *)to = pack;
 }
 
-// max(x, 0) that lets NaN through, as the reference does.
+// max(x, 0); NaN stays NaN, as in the reference.
 __device__ __forceinline__ REAL relu_of(REAL x) {
     return x < 0 ? REAL(0) : x;
 }

@@ -3,9 +3,9 @@
 // The shape of a convolution, NHWC, filters (kernel height, kernel width, channels per group, filters).
 //
 // One description serves the forward pass and the input gradient, which is a convolution too: of the output's
-// gradient, with filters that are turned by 180 degrees and transposed, and, where the forward pass had a
-// stride, with its pixels spread apart by zeros. UP says how far: input position p holds pixel p / UP if UP
-// divides p, else zero.
+// gradient, with filters that are turned by 180 degrees and transposed. If the forward pass had a stride,
+// zeros are put between the pixels of that gradient. UP says how many: input position p holds pixel p / UP if
+// UP divides p, else zero.
 //
 // With SPECIALISED every size but the number of images is a constant for the compiler, which then unrolls the
 // loops over the kernel and divides by multiplying; without it the same code reads the sizes from the struct.
@@ -38,8 +38,8 @@ struct Shape {
 #define GROUP_CHANNELS (CHANNELS / GROUPS)
 #define GROUP_FILTERS  (FILTERS / GROUPS)
 
-// The pixel at a position, counted from the first pixel, or -1 if there is none: padding, or a spread-in
-// zero.
+// The pixel at a position, counted from the first pixel, or -1 if there is none: padding, or a zero put
+// between pixels.
 __device__ __forceinline__ int pixel_at(int position, int up, int size) {
     if (position < 0 || position % up != 0) return -1;
     int pixel = position / up;
@@ -48,5 +48,5 @@ __device__ __forceinline__ int pixel_at(int position, int up, int size) {
 
 // Where the numbers of input pixel (row, column) of an image begin.
 #define PIXEL(image, row, column) ((((long long)(image) * HEIGHT + (row)) * WIDTH + (column)) * CHANNELS)
-// Where those of output pixel (row, column) begin.
+// Where the numbers of output pixel (row, column) begin.
 #define OUT_PIXEL(image, row, column) ((((long long)(image) * OUT_H + (row)) * OUT_W + (column)) * FILTERS)

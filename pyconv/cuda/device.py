@@ -1,8 +1,8 @@
-"""The one door to the GPU: allocate, copy, compile, launch, time, synchronise.
+"""Device: the one interface to the GPU: allocate, copy, compile, launch, time, synchronise.
 
 Everything above this module (tile shapes, grids, operations, training) talks to a :class:`Device` and to nothing else.
-There are two: :class:`pyconv.cuda.driver.DriverDevice`, a GPU through PyCUDA, and the tests' device, which runs the
-same kernels on the CPU. The GPU's is made at the first use, never at import and never before a fork.
+There are two devices: :class:`pyconv.cuda.driver.DriverDevice`, a GPU through PyCUDA, and the tests' own, which runs
+the same kernels on the CPU. The device is made at its first use, never at import and never before a fork.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .source import Macros
 
 
 class Memory(Protocol):
-    """A piece of device memory; it is given back when the last reference to it goes."""
+    """A piece of device memory; it is freed when the last reference to it goes."""
 
     address: int
     nbytes: int
@@ -88,7 +88,7 @@ class Device(Protocol):
         Returns
         -------
         Memory
-            Given back when the last reference to it goes.
+            Freed when the last reference to it goes.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Device(Protocol):
             On the device.
         nbytes : int
         stream : int or None
-            What its owner computes on, as in the CUDA array interface: waited for where that is not ours.
+            The stream that its owner computes on, as in the CUDA array interface. If it is not ours, it is waited for.
         """
 
     def copy_in(self, address: int, host: np.ndarray) -> None:
@@ -134,13 +134,13 @@ class Device(Protocol):
         """
 
     def copy_in_async(self, address: int, host: np.ndarray) -> object:
-        """Copy to the device beside the computation.
+        """Copy to the device while it computes.
 
         Parameters
         ----------
         address : int
             On the device.
-            Nothing that was started before may still use the memory there: take two buffers in turn.
+            Nothing that was started before may still use the memory there: use two buffers in turn.
         host : ndarray, C-contiguous, page-locked
             Not to be changed until the copy is done.
 
@@ -151,9 +151,9 @@ class Device(Protocol):
         """
 
     def copy_out_async(self, host: np.ndarray, address: int) -> object:
-        """Copy from the device, after everything started before and beside what is started from here on.
+        """Copy from the device, after everything started before, while it computes what is started from here on.
 
-        Nothing that is started before the ticket has been waited for with :meth:`after` may write to the memory.
+        Until :meth:`after` has waited for the ticket, nothing may be started that writes to the memory.
 
         Parameters
         ----------
@@ -169,7 +169,7 @@ class Device(Protocol):
         """
 
     def after(self, ticket: object) -> None:
-        """Wait for a copy: what is started from here on finds it done, and so does the host.
+        """Wait for a copy: from here on it is done, for the host and for what is started on the device.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class Device(Protocol):
         """
 
     def page_locked(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-        """Host memory that copies can run beside the computation from.
+        """Host memory from which copies can run while the device computes.
 
         Parameters
         ----------
@@ -255,12 +255,12 @@ class Device(Protocol):
         """
 
     def hold(self, milliseconds: float) -> None:
-        """Keep the device busy: what is started meanwhile queues up behind.
+        """Keep the device busy, so that what is started in the meantime queues up.
 
         Parameters
         ----------
         milliseconds : float
-            For about so long.
+            About how long.
         """
 
     def memory(self) -> tuple[int, int]:
@@ -273,7 +273,7 @@ class Device(Protocol):
         """
 
     def limit_memory(self, nbytes: int | None) -> None:
-        """Take no more from the device from here on: the share of one of several workers.
+        """Limit what this process takes from the device from here on, as one of several workers.
 
         Parameters
         ----------
@@ -298,8 +298,8 @@ def current() -> Device:
     Raises
     ------
     BackendUnavailable
-        If there is none; the message says why. Also in a process forked from one that used the GPU: a CUDA context does
-        not survive a fork.
+        If there is none; the message says why. Also if this process was forked from one that used the GPU: a CUDA
+        context does not survive a fork.
     """
     global _made, _made_in
     if _chosen is not None:
@@ -317,7 +317,7 @@ def current() -> Device:
 
 
 def _make() -> Device:
-    """The GPU; or, where ``PYCONV_CUDA_DEVICE`` names a class as ``module:name``, that door to another device."""
+    """The GPU; or, if ``PYCONV_CUDA_DEVICE`` names a class as ``module:name``, that device instead."""
     named = os.environ.get("PYCONV_CUDA_DEVICE")
     if named:
         module, _, name = named.partition(":")
@@ -344,7 +344,7 @@ def gpus() -> tuple[int, ...]:
 
 
 def ordinal() -> int:
-    """Number of the GPU of this process among the visible ones: workers are dealt out to the GPUs in turn."""
+    """Number of this process's GPU among the visible ones; workers take the GPUs in turn."""
     numbers = gpus()
     return numbers[_worker % len(numbers)]
 
@@ -352,13 +352,13 @@ def ordinal() -> int:
 def join(worker: int, workers: int) -> Device:
     """Make this process one of several that share the GPUs, before it first uses one.
 
-    Each GPU's memory is shared out evenly to its workers, so that a worker that needs more than its part gets an error
-    with a name instead of starving another.
+    Each GPU's memory is divided evenly among its workers. A worker that needs more than its part gets an error that
+    says so, instead of taking memory from another worker.
 
     Parameters
     ----------
     worker : int
-        Its number, from 0 on: workers are dealt out to the GPUs in turn.
+        Its number, from 0 on; workers take the GPUs in turn.
     workers : int
         How many there are.
 
@@ -382,13 +382,13 @@ def join(worker: int, workers: int) -> Device:
     return device
 
 
-#: What a process's context takes of the device's memory beside its arrays, roughly.
+#: About how much device memory a process's context takes beside its arrays.
 CONTEXT_BYTES = 512 << 20
 
 
 @contextlib.contextmanager
 def use(device: Device) -> Iterator[Device]:
-    """Let another device be that of this process for the length of a ``with`` block.
+    """Use another device in this process for the length of a ``with`` block.
 
     Parameters
     ----------
@@ -408,7 +408,7 @@ def use(device: Device) -> Iterator[Device]:
 
 
 def unavailable() -> str | None:
-    """Why the GPU cannot be used here. Asking makes no context and compiles nothing.
+    """Why the GPU cannot be used here. Asking creates no context and compiles nothing.
 
     Returns
     -------
@@ -419,4 +419,4 @@ def unavailable() -> str | None:
         return None
     from . import driver
 
-    return driver.unavailable()
+    return driver.unavailable(gpus, ordinal)

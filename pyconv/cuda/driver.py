@@ -1,7 +1,7 @@
 """The GPU through PyCUDA: the device of :mod:`pyconv.cuda.device` on a machine that has one.
 
-The device's *primary* context is used, the one that CUDA's runtime gives PyTorch and CuPy too, so that their arrays and
-ours live together; and the legacy default stream, with which theirs synchronise.
+It uses the device's *primary* context, which CUDA's runtime gives PyTorch and CuPy too, so that their arrays and ours
+can be used together; and the legacy default stream, with which their streams synchronise.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..errors import BackendUnavailable, RunError, install_line
 from .errors import CompileError, DeviceLostError, DeviceMemoryError
 from .source import Macros, defines, text
 
-#: The oldest GPUs that the kernels are compiled for and tested on: Turing.
+#: The oldest compute capability that the kernels are compiled for and tested on: Turing.
 OLDEST = (7, 5)
 
 FORKED = (
@@ -39,7 +39,7 @@ _initialised_in: int | None = None
 
 
 def _pycuda() -> Any:
-    """PyCUDA's driver module, initialised, or a `BackendUnavailable` that says what is missing."""
+    """PyCUDA's driver module, initialised; raises `BackendUnavailable`, which says what is missing."""
     try:
         import pycuda.driver as drv
     except ModuleNotFoundError as error:
@@ -71,10 +71,14 @@ def _pycuda() -> Any:
     return drv
 
 
-def unavailable() -> str | None:
-    """Why no GPU can be used here, in one line, or None."""
-    from .device import gpus, ordinal
+def unavailable(gpus: Callable[[], tuple[int, ...]], ordinal: Callable[[], int]) -> str | None:
+    """Why no GPU can be used here, in one line, or None.
 
+    Parameters
+    ----------
+    gpus, ordinal : callable
+        Give the numbers of the GPUs to use and that of this process's; asked for once PyCUDA is there.
+    """
     try:
         drv = _pycuda()
         beyond = [number for number in gpus() if number >= drv.Device.count()]  # any worker's
@@ -133,7 +137,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _keep_for_ever(thing: Any) -> None:
-    """Let PyCUDA's destructor never run: of a GPU that is lost it can give nothing back, and says so each time."""
+    """Never run PyCUDA's destructor: on a lost GPU it cannot free anything, and complains each time."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
@@ -154,7 +158,7 @@ class DriverMemory:
 
 
 class _Event:
-    """A moment on a stream, by default the default one."""
+    """A recorded event on a stream, usually the default stream."""
 
     event: Any = None
 
@@ -168,7 +172,7 @@ class _Event:
 
 
 class _Pushed:
-    """A context that is current in a thread for as long as this lives: PyCUDA aborts if a thread ends with one."""
+    """Makes a context current in a thread while this object lives: PyCUDA aborts if a thread ends with a context."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
@@ -213,7 +217,7 @@ class DriverDevice:
             self._entered = threading.local()
             self._enter()
             self._pool = pycuda.tools.DeviceMemoryPool()
-            self._copies = drv.Stream(1)  # CU_STREAM_NON_BLOCKING: the default stream does not wait for it
+            self._copies = drv.Stream(1)  # CU_STREAM_NON_BLOCKING: it and the default stream do not wait for each other
         except drv.Error as error:
             raise self._translated(error, "its context cannot be made") from None
         self._taken = 0
@@ -222,7 +226,7 @@ class DriverDevice:
         atexit.register(self._leave)
 
     def _enter(self) -> None:
-        """Make the context current in this thread: each has its own, and ``cudaSetDevice`` elsewhere changes it."""
+        """Make the context current in this thread: each thread has its own, and ``cudaSetDevice`` may change it."""
         if not hasattr(self._entered, "context") or not self._is_current():
             self._entered.context = _Pushed(self._context)
 
@@ -233,7 +237,7 @@ class DriverDevice:
             return False
 
     def _leave(self) -> None:
-        """At exit, while PyCUDA is still whole: give the pool's memory back and let go of the context."""
+        """At exit, while PyCUDA is still usable: free the pool's memory and detach the context."""
         if self.lost:
             return
         with contextlib.suppress(self._drv.Error):
@@ -241,7 +245,7 @@ class DriverDevice:
             gc.collect()
             self._pool.stop_holding()
             self._entered.__dict__.clear()
-            self._context.detach()  # left to its destructor, PyCUDA would treat the primary context as its own
+            self._context.detach()  # its destructor would destroy the primary context as if it were PyCUDA's own
 
     def _translated(self, error: BaseException, doing: str) -> Exception:
         """PyCUDA's `error` as one of pyconv's, in one line."""
@@ -259,7 +263,7 @@ class DriverDevice:
         )
 
     def _lose(self) -> None:
-        """Leave what there is of PyCUDA's to the end of the process."""
+        """Leave all of PyCUDA's objects to the end of the process, because the GPU is lost."""
         if not self.lost:
             self.lost = True
             modules = [program._module for program in self._programs.values()]
@@ -283,7 +287,7 @@ class DriverDevice:
             self._within(self._taken + size)
         try:
             allocation = self._take(size)
-            # The pool keeps what was given back, for arrays of that size only: make room where it has grown too far.
+            # The pool keeps freed memory for arrays of the same size only: make room where it has grown too far.
             if self._pool.managed_bytes > self._limit:
                 allocation.free()
                 self._tidy()
@@ -300,16 +304,16 @@ class DriverDevice:
         return DriverMemory(allocation, size, self)
 
     def _take(self, size: int) -> Any:
-        """From the pool; with ``PYCONV_CUDA_POOL=0`` each on its own, so that compute-sanitizer sees where it ends."""
+        """Memory from the pool; ``PYCONV_CUDA_POOL=0``: memory of its own, so that compute-sanitizer sees its end."""
         return self._pool.allocate(size) if self._pooled else self._drv.mem_alloc(size)
 
     def _tidy(self) -> None:
-        """Let the pool give the device what it holds for later."""
+        """Let the pool free what it keeps for later."""
         gc.collect()
         self._pool.free_held()
 
     def _within(self, needed: int) -> None:
-        """Refuse to take `needed` bytes in all where this worker's share is smaller."""
+        """Refuse to take `needed` bytes in all if this worker's part of the memory is smaller."""
         if needed > self._limit:
             raise DeviceMemoryError(
                 f"{self.name}: this worker's share of {int(self._limit) >> 20} MiB does not suffice, "
@@ -324,7 +328,7 @@ class DriverDevice:
         return self._free_and_total()
 
     def owner(self, address: int) -> int | None:
-        # PyCUDA does not offer this question: it is asked of the driver that it has loaded.
+        # PyCUDA has no function for this; the driver library that it has loaded is asked directly.
         number, ordinal = ctypes.c_int(), 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
         self._enter()
         failed = ctypes.CDLL("libcuda.so.1").cuPointerGetAttribute(
@@ -334,7 +338,7 @@ class DriverDevice:
 
     def wrap(self, address: int, nbytes: int, stream: int | None) -> None:
         self._enter()
-        # None: nothing to wait for. 1: the legacy default stream, which is ours. Any other may still be writing.
+        # None: nothing to wait for. 1: the legacy default stream, which we use. Any other may still be writing.
         if stream not in (None, 1):
             self._call(self._context.synchronize, doing="waiting for another library's stream")
 
@@ -376,7 +380,7 @@ class DriverDevice:
             raise self._translated(error, "copying from it") from None
 
     def after(self, ticket: Any) -> None:
-        # PyCUDA cannot make the default stream wait for an event. The copy ran beside the step before and is done.
+        # PyCUDA cannot make the default stream wait for an event. The copy ran beside the last step and is done by now.
         self._call(ticket.event.synchronize, doing="copying to it")
 
     def copy_out(self, host: np.ndarray, address: int) -> None:
@@ -406,8 +410,8 @@ class DriverDevice:
     def _module(self, name: str, options: list[str]) -> Any:
         """Compile with PyCUDA, which keeps the result in the cache folder.
 
-        Its cache is not safe for several processes at once, so each program has a folder with a lock, which lets one
-        write while the others wait; and a result that does not load (its writer was killed) is made anew.
+        That cache is not safe for several processes at once. So each program has a folder with a lock, which lets one
+        process write while the others wait. A result that does not load (its writer was killed) is compiled again.
         """
         source = text(name)
         digest = hashlib.sha256(repr((source, options, self.capability)).encode()).hexdigest()[:24]
@@ -440,7 +444,7 @@ class DriverDevice:
                     ) from None
                 raise self._translated(error, f"loading {name}") from None
             except OSError as error:
-                if error.errno is None:  # PyCUDA's, of a command
+                if error.errno is None:  # PyCUDA raises it so when a command fails
                     raise CompileError(f"nvcc cannot be run: {_line(error)}; put the CUDA toolkit on PATH") from None
                 raise RunError(f"{name} cannot be compiled: {error}; make room there, or set TMPDIR") from None
 
@@ -464,7 +468,7 @@ class DriverDevice:
 
 
 class DriverProgram:
-    """A module on the GPU and its kernels."""
+    """A compiled module on the GPU, and its kernels."""
 
     def __init__(self, device: DriverDevice, name: str, module: Any) -> None:
         self._device, self._name, self._module = device, name, module

@@ -1,8 +1,8 @@
 #include "common.cuh"
-// Dropout whose mask is a function of (seed, step, layer, example) only, the same as on the CPU, bit for bit:
+// Dropout. Its mask is a function of (seed, step, layer, example) only, the same as on the CPU, bit for bit:
 // NumPy's Philox 4x64 with 10 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011),
-// its counter set for each example. One count gives four 64-bit numbers, that is 16 of 16 bits, one for each
-// number of the layer.
+// whose counter is set for each example. One count gives four 64-bit numbers, that is sixteen 16-bit numbers,
+// one for each number of the layer.
 struct Four {
     unsigned long long v[4];
 };
@@ -26,7 +26,7 @@ extern "C" __global__ void dropout(const REAL *x, REAL *y, REAL *__restrict__ fa
                                    int examples, int threshold, REAL scale) {
     long long counts = (size + 15) / 16, e = element();
     if (e >= counts * examples) return;
-    // NumPy counts up before it draws.
+    // NumPy increments the counter before it draws.
     Four counter = {{first_count + e + 1, 0, layer, step}};
     if (counter.v[0] == 0) counter.v[1] = 1;
     Four drawn = philox(counter, seed, stream);

@@ -1,5 +1,5 @@
 #include "common.cuh"
-// One thread for each number.
+// Operations on each number by itself: one thread for each number.
 
 // y = max(x, 0); NaN stays NaN. y may be x.
 extern "C" __global__ void relu(const REAL *x, REAL *y, long long size) {
@@ -32,7 +32,23 @@ extern "C" __global__ void multiply(const REAL *a, const REAL *x, REAL *y, long 
     if (e < size) y[e] = a[e] * x[e];
 }
 
-// Images of 8 bits at the network's door: y = (x - mean[c]) inverse[c].
+// y = a + x, number by number. y may be either.
+extern "C" __global__ void add(const REAL *a, const REAL *x, REAL *y, long long size) {
+    long long e = element();
+    if (e < size) y[e] = a[e] + x[e];
+}
+
+// y[r, start + c] = x[r, first + c] for c < channels: rows of x_channels to rows of y_channels numbers.
+extern "C" __global__ void copy_channels(const REAL *__restrict__ x, REAL *__restrict__ y, long long size,
+                                         int channels, int x_channels, int first, int y_channels, int start) {
+    long long e = element();
+    if (e >= size) return;
+    long long row = e / channels;
+    long long c = e % channels;
+    y[row * y_channels + start + c] = x[row * x_channels + first + c];
+}
+
+// Normalises images of bytes, as they enter the network: y = (x - mean[c]) inverse[c].
 extern "C" __global__ void normalise_bytes(const unsigned char *__restrict__ x, const REAL *__restrict__ mean,
                                            const REAL *__restrict__ inverse, REAL *__restrict__ y,
                                            long long size, int channels) {
@@ -40,7 +56,7 @@ extern "C" __global__ void normalise_bytes(const unsigned char *__restrict__ x, 
     if (e < size) y[e] = (REAL(x[e]) - mean[e % channels]) * inverse[e % channels];
 }
 
-// The same for images of numbers. y may be x.
+// The same for images of REAL. y may be x.
 extern "C" __global__ void normalise(const REAL *x, const REAL *__restrict__ mean,
                                      const REAL *__restrict__ inverse, REAL *y, long long size,
                                      int channels) {

@@ -1,4 +1,4 @@
-"""The errors that only a GPU has."""
+"""The errors that only a GPU raises."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from ..errors import RunError
 
 
 class DeviceMemoryError(RunError, MemoryError):
-    """The GPU's memory, or this worker's share of it, does not suffice."""
+    """The GPU's memory, or this worker's part of it, is too small."""
 
 
 class DeviceLostError(RunError):
-    """The GPU stopped working in mid-run; nothing more can be done with it in this process."""
+    """The GPU stopped working during a run; this process can no longer use it."""
 
 
 class CompileError(RunError):

@@ -1,13 +1,13 @@
 #include "conv.cuh"
-// The first layer in one go: convolution, bias, ReLU and max pooling, for images of few channels.
+// The first layer in one kernel: convolution, bias, ReLU and max pooling, for images of few channels.
 //
 //   y[n, r, s, k] = max over the window's (a, b) of relu(b[k] + sum over i, j, c of x[...] w[i, j, c, k])
 //
-// With one or three channels a convolution does little work for each number that it writes, and memory is
-// what takes the time. Of the convolution's result only the largest of each window is wanted: so a thread
-// computes all POOL_H x POOL_W points of a window for OUT_K filters in registers, and writes one number of
-// each, with its position for the backward pass. The convolution's result is never in memory. With a window
-// of one pixel this is a plain convolution.
+// With one or three channels a convolution computes little for each number that it writes, so memory takes
+// most of the time. Only the largest number of each pooling window is needed. So a thread computes all POOL_H
+// x POOL_W points of a window for OUT_K filters in registers, and writes one number for each filter, with its
+// position for the backward pass. The convolution's result is never in memory. With a window of one pixel
+// this is a plain convolution.
 //
 // A block computes TILE_H x TILE_W windows for TILE_K filters; their input tile (all channels of the group)
 // and the filters are in shared memory. Windows do not overlap and have no padding; rows and columns that
@@ -47,7 +47,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         bool there = row >= 0 && column >= 0;
         tile[e] = there ? x[PIXEL(n, row, column) + group * GROUP_CHANNELS + c] : REAL(0);
     }
-    __syncthreads(); // tile and weights are whole
+    __syncthreads(); // tile and weights are complete
 
     REAL sum[POOL_H][POOL_W][OUT_K];
 #pragma unroll
@@ -96,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             for (int b = 0; b < POOL_W; b++) {
                 REAL value = sum[a][b][q] + add;
                 if (relu) value = relu_of(value);
-                // The first of equals wins, and NaN beats every number.
+                // The first of equal numbers wins, and NaN beats every number.
                 if ((a == 0 && b == 0) || value > best || (value != value && best == best)) {
                     best = value;
                     where = (r * POOL_H + a) * OUT_W + s * POOL_W + b;
@@ -107,13 +107,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// The filters' gradient from the pooled errors, without the convolution's gradient in memory, which is zero
-// but for one point of each window:
+// The filters' gradient from the pooled errors. The convolution's own gradient is not written to memory: it
+// is zero except at one point of each window.
 //
 //   dw[i, j, c, k] = sum over windows of dy[window, k] x[pixel of indices[window, k] moved by (i, j), c]
 //
-// Thread (k, t) does filter k and every GRAD_T-th of the kernel's positions and channels, GRAD_D of them;
-// blockIdx.x shares out the windows. Without indices, y is the convolution's own result.
+// Thread (k, t) does filter k and every GRAD_T-th of the kernel's positions and channels, GRAD_D of them. The
+// windows are divided among blockIdx.x. Without indices, y is the convolution's own result.
 extern "C" __global__ void __launch_bounds__(GRAD_K *GRAD_T)
     weight_grad(const REAL *__restrict__ x, const REAL *__restrict__ dy, const int *__restrict__ indices,
                 REAL *__restrict__ partial, long long windows_per_share, Shape shape) {
@@ -130,7 +130,7 @@ extern "C" __global__ void __launch_bounds__(GRAD_K *GRAD_T)
 #pragma unroll
     for (int t = 0; t < GRAD_D; t++) {
         int d = d0 + t * GRAD_T, c = d % GROUP_CHANNELS, tap = d / GROUP_CHANNELS;
-        down[t] = d < depth ? tap / KERNEL_W * DILATION_H - PAD_TOP : -(1 << 30); // nowhere
+        down[t] = d < depth ? tap / KERNEL_W * DILATION_H - PAD_TOP : -(1 << 30); // outside every image
         across[t] = tap % KERNEL_W * DILATION_W - PAD_LEFT;
         offset[t] = d < depth ? (down[t] * WIDTH + across[t]) * CHANNELS + c : 0;
         sum[t] = 0;

@@ -18,7 +18,7 @@ _REGISTERS = 64
 
 
 class FirstLayer(Variant):
-    """Made for one to four channels; takes any whose input tile and filters fit into shared memory."""
+    """For one to four channels; also takes more, if input tile and filters fit into shared memory."""
 
     name = "first_layer"
 
@@ -30,7 +30,7 @@ class FirstLayer(Variant):
 
     @staticmethod
     def fuses(g: ConvGeometry, pg: PoolGeometry) -> bool:
-        """Whether it can do the pooling `pg` of the convolution `g` too: windows side by side, small, not padded."""
+        """Whether it can also do the pooling `pg` of the convolution `g`: small windows, no overlap, no padding."""
         return (
             (pg.sh, pg.sw) == (pg.kh, pg.kw)
             and (pg.pt, pg.pl) == (0, 0)
@@ -97,7 +97,7 @@ class FirstLayer(Variant):
         program = compiled("first_layer.cu", p, x.dtype, {**_ANY_TILE, "POOL_H": pool[0], "POOL_W": pool[1], **grad})
         windows = p.images * (p.out_h // pool[0]) * (p.out_w // pool[1])
         across, steps = p.groups * cut(p.group_filters, grad_k), cut(depth, grad_t * grad_d)
-        # Threads wait for memory one by one here: eight times as many blocks as elsewhere keep it busy.
+        # Each thread waits for memory often: eight times as many blocks as in the other variants keep it busy.
         count, each = shares(windows, 8, cut(across * steps, 8), p.weights, x.dtype.itemsize)
         where = grid(self.name, count, across, steps)
         partial = dw if count == 1 else empty((count, *dw.shape), dw.dtype)
@@ -110,7 +110,7 @@ class FirstLayer(Variant):
 
 
 def _tile(p: Problem, pool: tuple[int, int], itemsize: int) -> dict[str, int] | None:
-    """Macros with which the tile fits into shared memory, the largest first, or None."""
+    """Macros of the largest tile that fits into shared memory, or None."""
     window = pool[0] * pool[1]
     out_k = 8 if window * 8 * itemsize <= _REGISTERS * 4 and p.group_filters >= 8 else 4
     filters = 1 << (p.group_filters - 1).bit_length()
@@ -133,6 +133,6 @@ def _shared(p: Problem, tile: dict[str, Any], itemsize: int) -> int:
     return (high * wide + p.taps * tile["TILE_K"]) * p.group_channels * itemsize
 
 
-# Both kernels of the file are compiled together; the one that is not wanted gets any valid sizes.
+# Both kernels of the file are compiled together; the one that is not used gets any valid sizes.
 _GRAD = {"GRAD_K": 1, "GRAD_T": 1, "GRAD_D": 1}
 _ANY_TILE = {"TILE_H": 1, "TILE_W": 1, "TILE_K": 4, "OUT_K": 4}

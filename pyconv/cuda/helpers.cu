@@ -1,13 +1,13 @@
 #include "conv.cuh"
-// What the convolutions need around them.
+// What the convolutions need besides themselves: turned filters, sums of parts, reordered axes.
 
 // Filters for the input gradient: turned by 180 degrees, and channels and filters exchanged within each
 // group.
 //
 //   turned[t, k, g C/G + c] = w[taps[t], c, g K/G + k]
 //
-// `taps` names the kernel position that each row of positions comes from: all of them backwards, or the part
-// that a phase of a strided convolution needs.
+// `taps` names the kernel position that each row of the result comes from: all positions backwards, or those
+// that one phase of a strided convolution needs.
 extern "C" __global__ void turn_filters(const REAL *__restrict__ w, REAL *__restrict__ turned,
                                         const int *__restrict__ taps, int kernel, int channels, int filters,
                                         int groups) {
@@ -20,7 +20,7 @@ extern "C" __global__ void turn_filters(const REAL *__restrict__ w, REAL *__rest
     turned[e] = w[((long long)taps[t] * group_channels + c) * filters + group * group_filters + k];
 }
 
-// result[e] = sum over shares of partial[share, e], in order, so that it is the same in every run; then bias
+// result[e] = sum over parts of partial[part, e], in order, so that every run gives the same bits; then bias
 // and ReLU.
 extern "C" __global__ void sum_partials(const REAL *__restrict__ partial, const REAL *__restrict__ bias,
                                         REAL *__restrict__ result, long long size, int shares, int filters,

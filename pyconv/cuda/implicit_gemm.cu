@@ -1,22 +1,22 @@
 #include "conv.cuh"
-// Convolution as a product of matrices, without ever writing the large one down.
+// Convolution as a product of matrices, whose large left matrix is never written to memory.
 //
 //   y[pixel, k] = sum over d of A[pixel, d] w[d, k],      d = (i, j, c),      A[pixel, d] = x[pixel moved by
 //   (i, j), c]
 //
-// A block computes TILE_M pixels x TILE_N filters, a thread PER_M x PER_N of them in registers. DEPTH rows of
-// the sum at a time are in shared memory, twice: while the threads work on one half, the next rows are
-// already on their way from global memory through registers into the other, so that one barrier a slice is
-// enough and its wait is short.
+// A block computes TILE_M pixels x TILE_N filters; a thread computes PER_M x PER_N of them in registers.
+// DEPTH rows of the sum at a time (a slice) are in shared memory, which has room for two slices: while the
+// threads work on one, the next is fetched from global memory through registers into the other. So one
+// barrier a slice is enough, and its wait is short.
 //
-// What would cost a division for each number, splitting d into (i, j, c), is looked up in a table (Tap),
-// which the host makes. So the same kernel computes any stride, padding and dilation; and the input gradient
-// of a strided convolution, phase by phase: the pixels (FIRST_H + a STEP_H, FIRST_W + b STEP_W) need the same
-// part of the kernel, and a phase is a convolution over them with that part. VECTOR_X numbers along c, and
-// VECTOR_W along k, are read at once.
+// Splitting d into (i, j, c) would cost a division for each number. Instead it is looked up in a table (Tap)
+// that the host makes. So the same kernel computes any stride, padding and dilation. It also computes the
+// input gradient of a strided convolution, phase by phase: the pixels (FIRST_H + a STEP_H, FIRST_W + b
+// STEP_W) need the same part of the kernel, and a phase is a convolution over them with that part. VECTOR_X
+// numbers along c, and VECTOR_W along k, are read at once.
 //
-// Where there are too few tiles to fill the GPU, blockIdx.z shares out the sum as well (split-K): each share
-// writes its own result, and sum_partials adds them in order.
+// If there are too few tiles to fill the GPU, the sum is divided among blockIdx.z as well (split-K): each
+// part writes its own result, and sum_partials adds the parts in order.
 
 #define THREADS  ((TILE_M / PER_M) * (TILE_N / PER_N))
 #define PAD      4
@@ -24,13 +24,13 @@
 #define STRIDE_B (TILE_N + PAD)
 
 struct __align__(16) Tap {
-    int offset, row, column, unused; // from a pixel's first input: in memory, down, across
+    int offset, row, column, unused; // distances from a pixel's first input: in memory, down, across
 };
 
-// Where the output pixels of this launch lie in y, and the share of the sum that a block takes.
+// Where the output pixels of this launch lie in y, and which part of the sum a block computes.
 struct Place {
     int rows, columns, step_h, step_w, first_h, first_w; // pixels computed; where they lie in the output
-    int depth, depth_per_share, weight_row, shares;      // rows of the sum; first row of w; shares
+    int depth, depth_per_share, weight_row, shares; // rows of the sum; rows of a part; first row of w; parts
 };
 
 // Multiplies one slice in shared memory into the sums of this thread.
@@ -39,7 +39,7 @@ __device__ __forceinline__ void multiply(const REAL *a, const REAL *b, int tm, i
 #pragma unroll
     for (int d = 0; d < DEPTH; d++) {
         REAL left[PER_M], right[PER_N];
-        // Groups of four, far apart: neighbouring threads then read neighbouring 16 bytes.
+        // Groups of four, far apart, so that neighbouring threads read neighbouring 16 bytes.
 #pragma unroll
         for (int q = 0; q < PER_M / 4; q++) {
             Pack<4> pack = load<4>(a + d * STRIDE_A + q * (TILE_M / (PER_M / 4)) + tm * 4);
@@ -59,11 +59,11 @@ __device__ __forceinline__ void multiply(const REAL *a, const REAL *b, int tm, i
     }
 }
 
-// The row or column of the tile that a thread's m-th or n-th sum belongs to.
+// The row or column of the tile that belongs to a thread's m-th or n-th sum.
 #define ROW_OF(tm, m)    ((m) / 4 * (TILE_M / (PER_M / 4)) + (tm) * 4 + (m) % 4)
 #define COLUMN_OF(tn, n) ((n) / 4 * (TILE_N / (PER_N / 4)) + (tn) * 4 + (n) % 4)
 
-// Writes a thread's sums of one row, with bias and ReLU where this is the whole sum.
+// Writes a thread's sums of one row, with bias and ReLU if the sum is not divided.
 __device__ __forceinline__ void write_row(REAL *out, const REAL (&sum)[PER_N], const REAL *bias, int relu,
                                           int k0, int tn, int filters) {
 #pragma unroll
@@ -100,7 +100,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     int pixels = IMAGES * place.rows * place.columns;
     w += (long long)place.weight_row * FILTERS + group * GROUP_FILTERS;
 
-    // Each thread reads the same place of a slice, for LOADS_A pixels, all along the sum.
+    // Each thread reads the same place of every slice, for LOADS_A pixels.
     const REAL *from[LOADS_A];
     int row[LOADS_A], column[LOADS_A];
 #pragma unroll
@@ -108,7 +108,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         int unit = thread + l * THREADS, m = m0 + unit / PACKS_D;
         bool there = unit < UNITS_A && m < pixels;
         int n = m / (place.rows * place.columns), r = m / place.columns % place.rows, s = m % place.columns;
-        row[l] = there ? r * STRIDE_H : -(1 << 30); // so far out that no tap leads back in
+        row[l] = there ? r * STRIDE_H : -(1 << 30); // so far outside that no tap reaches the image
         column[l] = s * STRIDE_W;
         from[l] = x + (there ? PIXEL(n, r * STRIDE_H, s * STRIDE_W) + group * GROUP_CHANNELS : 0);
     }
@@ -121,8 +121,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll
         for (int n = 0; n < PER_N; n++) sum[m][n] = 0;
 
-    // Slice `d0` from global memory into registers. The table is as long as the sum, rounded up to a whole
-    // slice.
+    // Reads slice `d0` from global memory into registers. The table is as long as the sum, rounded up to a
+    // whole slice.
     auto fetch = [&](int d0) {
 #pragma unroll
         for (int l = 0; l < LOADS_A; l++) {
@@ -147,8 +147,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                 for (int e = 0; e < VECTOR_W; e++) next_b[l].v[e] = 0;
         }
     };
-    // From registers into one half of shared memory; the pixels' numbers are turned, so that pixels lie side
-    // by side.
+    // Writes registers to one half of shared memory; the pixels' numbers are transposed, so that pixels are
+    // neighbours.
     auto keep = [&](int half) {
 #pragma unroll
         for (int l = 0; l < LOADS_A; l++) {
@@ -193,12 +193,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// The weight gradient is the product the other way round:
+// The weight gradient is the product with the other matrix transposed:
 //
 //   dw[d, k] = sum over pixels of A[pixel, d] dy[pixel, k]
 //
-// with few rows and columns and a very long sum, so blockIdx.z always shares that out. The rows that a thread
-// reads stay the same, and with them their tap; the pixels go by.
+// It has few rows and columns and a very long sum, so the sum is always divided among blockIdx.z. The rows
+// that a thread reads stay the same, and so does their tap; only the pixels change.
 #define ROW_PACKS (TILE_M / VECTOR_X)
 
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -1,4 +1,4 @@
-"""Convolution as a product of matrices: tiles, tables and launches of implicit_gemm.cu."""
+"""The variant implicit_gemm, convolution as a product of matrices: tiles, tables and launches of its kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEPTH = 8
 
 @dataclass(frozen=True)
 class GemmTile:
-    """What a block computes, pixels × filters, and a thread of it; `efficiency`: share of the FMA peak when full."""
+    """Pixels × filters of a block and of a thread; `efficiency` is the share of the FMA peak on a full GPU."""
 
     m: int
     n: int
@@ -36,7 +36,7 @@ class GemmTile:
         return self.m // self.per_m * (self.n // self.per_n)
 
     def macros(self, vector_x: int, vector_w: int) -> dict[str, int | str]:
-        """For the compiler."""
+        """The tile as macros for the compiler."""
         return {
             "TILE_M": self.m,
             "TILE_N": self.n,
@@ -48,7 +48,7 @@ class GemmTile:
         }
 
 
-# The efficiencies are estimates: shared-memory reads for each multiply-add, and threads to hide waiting with.
+# The efficiencies are estimates from shared-memory reads per multiply-add, and threads that hide waiting.
 _LARGE = (
     GemmTile(128, 128, 8, 8, 0.85),
     GemmTile(128, 64, 8, 8, 0.80),
@@ -69,9 +69,10 @@ _SMALL = (
 def choose(
     m: int, n: int, depth: int, groups: int, itemsize: int, multiprocessors: int, split: bool
 ) -> tuple[GemmTile, int]:
-    """The tile, and the shares of the sum, with the least estimated time for an m × n result of `depth` products.
+    """The tile, and the number of parts of the sum, with the least estimated time for an m × n result of `depth`
+    products.
 
-    A multiprocessor does 128 multiply-adds a cycle; the last round of blocks takes as long as a full one. Shares cost
+    A multiprocessor does 128 multiply-adds a cycle; the last round of blocks takes as long as a full one. Parts cost
     the writing and reading of their results, and the start of another kernel.
     """
     best: tuple[float, GemmTile, int] | None = None
@@ -95,7 +96,7 @@ def choose(
 
 @dataclass(frozen=True)
 class Phase:
-    """Output pixels ``first + a step`` of each axis, and the kernel positions and moves that they need."""
+    """Output pixels ``first + a step`` on each axis, and the kernel positions that they need, each with its shift."""
 
     first_h: int
     first_w: int
@@ -106,14 +107,14 @@ class Phase:
 
 @functools.lru_cache(maxsize=1024)
 def forward_phase(g: ConvGeometry) -> Phase:
-    """All pixels at once."""
+    """All output pixels in one phase."""
     taps = tuple((i * g.kw + j, i * g.dh - g.pt, j * g.dw - g.pl) for i in range(g.kh) for j in range(g.kw))
     return Phase(0, 0, g.oh, g.ow, taps)
 
 
 @functools.lru_cache(maxsize=1024)
 def input_phases(g: ConvGeometry) -> tuple[Phase, ...]:
-    """The input pixels by their place in the stride: those of one phase meet the same kernel positions."""
+    """Phases of the input gradient: the pixels at one place in the stride meet the same kernel positions."""
 
     def axis(size: int, kernel: int, stride: int, dilation: int, pad: int) -> list[tuple[int, int, list]]:
         found = []
@@ -134,7 +135,7 @@ def input_phases(g: ConvGeometry) -> tuple[Phase, ...]:
 
 
 def tap_table(p: Problem, taps: tuple[tuple[int, int, int], ...], vector: int) -> DeviceArray:
-    """The kernel's table: for each row of the sum (`vector` rows a step), where its input lies from a pixel's first."""
+    """For each row of the sum (`vector` rows a step), the distance of its input from a pixel's first input."""
     key = ("moves", p.width, p.channels, p.group_channels, taps, vector)
 
     def rows() -> np.ndarray:
@@ -152,7 +153,7 @@ def tap_table(p: Problem, taps: tuple[tuple[int, int, int], ...], vector: int) -
 
 
 def vectors(p: Problem, left: DeviceArray, *others: DeviceArray) -> tuple[int, int]:
-    """Numbers read at once along channels and along filters: 4 or 2 where sizes and addresses are multiples of it."""
+    """Numbers read at once along channels and filters: 4 or 2 if sizes and addresses are multiples of it, else 1."""
     return _wide(p.group_channels, left), _wide(p.group_filters, *others)
 
 
@@ -182,7 +183,7 @@ class ImplicitGemm(Variant):
 
     def _check(self, *arrays: DeviceArray) -> None:
         for array in arrays:
-            if array.size > (1 << 31) - 1024:  # the last tile counts beyond the end
+            if array.size > (1 << 31) - 1024:  # the last tile counts past the array's end
                 raise refuse(self.name, f"counts with 32 bits: an array of shape {array.shape} is too large for it")
 
     def convolve(self, p, x, weight, bias, y, relu):
@@ -192,13 +193,13 @@ class ImplicitGemm(Variant):
     def input_grad(self, g, dy, weight, dx):
         phases = input_phases(g)
         order = tuple(tap for phase in phases for tap, _, _ in phase.taps)
-        # A stride beyond the kernel's reach leaves no position at all to some phases: their pixels get zeros.
+        # With a stride larger than the kernel, some phases have no kernel position at all: their pixels are zero.
         filters = turned(weight, g, order) if order else weight
         plan = self._plan("input_grad", Problem.input_grad(g), dy, filters, dx, lambda: phases)
         self._launch(plan, dy, filters, None, dx, False)
 
     def traffic(self, p, dtype):
-        """Filters once for each row of tiles, images for each column; per_m + per_n for per_m × per_n products."""
+        """Filters once for each row of tiles, images for each column; per_m + per_n numbers for per_m × per_n."""
         depth = p.taps * p.group_channels
         tile, count = choose(
             p.pixels, p.group_filters, depth, p.groups, dtype.itemsize, door.current().multiprocessors, True
@@ -214,14 +215,14 @@ class ImplicitGemm(Variant):
         read = blocks_of_all * slices * DEPTH * tile.threads * (tile.per_m + tile.per_n)
         written = blocks_of_all * slices * DEPTH * (tile.m + tile.n)
         results = p.pixels * p.filters
-        summing = 0 if count == 1 else count * results  # sum_partials reads the shares, and writes the result
+        summing = 0 if count == 1 else count * results  # sum_partials reads the parts, and writes the result
         return Traffic(inputs + weights + summing, results + summing, read, written, p.multiply_adds)
 
     def _plan(
         self, way: str, p: Problem, x: DeviceArray, weight: DeviceArray, y: DeviceArray,
         phases: Callable[[], tuple[Phase, ...]],
     ) -> _Plan:  # fmt: skip
-        """What is launched for a problem, worked out once: the host should not hold the device up."""
+        """What is launched for a problem. It is worked out once, so that the device need not wait for the host."""
         wide = vectors(p, x, weight, y)
 
         def make() -> _Plan:
@@ -296,7 +297,7 @@ class ImplicitGemm(Variant):
 
 @functools.lru_cache(maxsize=1024)
 def _geometry(p: Problem) -> ConvGeometry:
-    """A forward problem as the geometry that it came from, but for the padding at the far ends."""
+    """The geometry that a forward problem came from, except the padding at the bottom and the right."""
     return ConvGeometry(
         p.images, p.height, p.width, p.channels, p.filters, p.kernel_h, p.kernel_w, p.stride_h, p.stride_w,
         p.pad_top, 0, p.pad_left, 0, p.dilation_h, p.dilation_w, p.groups, p.out_h, p.out_w,

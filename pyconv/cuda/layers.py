@@ -1,4 +1,4 @@
-"""Pooling, ReLU, normalisation, dropout, softmax: everything but convolution, on device arrays."""
+"""Pooling, ReLU, normalisation, dropout, softmax: all kernels but the convolutions and the activations, launched."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .problem import BLOCK, REAL, blocks, cut, keep
 
 
 def program(file: str, dtype: Any) -> Any:
-    """A file of kernels for a dtype, compiled once."""
+    """A file of kernels, compiled once for each dtype."""
     char = np.dtype(dtype).char
     return keep((file, char), lambda: door.current().compile(file, {"REAL": REAL[char]}))
 
@@ -29,7 +29,7 @@ def max_pool(x: DeviceArray, pg: PoolGeometry, y: DeviceArray, indices: DeviceAr
 
 
 def max_pool_grad(dy: DeviceArray, indices: DeviceArray, pg: PoolGeometry, dx: DeviceArray) -> None:
-    """Each window's error to the pixel that was its largest."""
+    """Each window's error goes to the pixel that was its largest."""
     program("pooling.cu", dy.dtype).launch("max_pool_grad", blocks(dx.size), (BLOCK,), dy, indices, dx, _pool(pg))
 
 
@@ -39,12 +39,12 @@ def avg_pool(x: DeviceArray, pg: PoolGeometry, y: DeviceArray) -> None:
 
 
 def avg_pool_grad(dy: DeviceArray, pg: PoolGeometry, dx: DeviceArray) -> None:
-    """Each window's error shared by its pixels."""
+    """Each window's error, divided equally among its pixels."""
     program("pooling.cu", dy.dtype).launch("avg_pool_grad", blocks(dx.size), (BLOCK,), dy, dx, _pool(pg))
 
 
 def _each(kernel: str, result: DeviceArray, *args: Any) -> None:
-    """A kernel of elementwise.cu with a thread for each number of `result`."""
+    """Run a kernel of elementwise.cu with one thread for each number of `result`."""
     if result.size:
         program("elementwise.cu", result.dtype).launch(kernel, blocks(result.size), (BLOCK,), *args)
 
@@ -72,6 +72,21 @@ def scale(x: DeviceArray, factor: float, y: DeviceArray) -> None:
 def multiply(a: DeviceArray, x: DeviceArray, y: DeviceArray) -> None:
     """``a x``, number by number."""
     _each("multiply", y, a, x, y, np.int64(y.size))
+
+
+def add(a: DeviceArray, x: DeviceArray, y: DeviceArray) -> None:
+    """``a + x``, number by number."""
+    _each("add", y, a, x, y, np.int64(y.size))
+
+
+def copy_channels(x: DeviceArray, first: int, y: DeviceArray, start: int, channels: int) -> None:
+    """Copy channels of `x` from `first` on to the channels of `y` from `start` on."""
+    size = y.size // y.shape[-1] * channels
+    if size:
+        program("elementwise.cu", y.dtype).launch(
+            "copy_channels", blocks(size), (BLOCK,), x, y, np.int64(size), np.int32(channels), np.int32(x.shape[-1]),
+            np.int32(first), np.int32(y.shape[-1]), np.int32(start),
+        )  # fmt: skip
 
 
 def normalise(x: DeviceArray, mean: DeviceArray, inverse: DeviceArray, y: DeviceArray) -> None:
@@ -183,10 +198,11 @@ def dropout(
 
 
 def softmax_cross_entropy(
-    logits: DeviceArray, labels: DeviceArray, losses: DeviceArray, gradient: DeviceArray, scale: float = 1.0
-) -> None:
-    """Each example's loss, and `scale` times its gradient."""
+    logits: DeviceArray, labels: DeviceArray, losses: DeviceArray, gradient: DeviceArray, scale: float = 1.0,
+    counts: DeviceArray | None = None,
+) -> None:  # fmt: skip
+    """Each example's loss, and `scale` times its gradient; `counts` gives both their weights: see softmax.cu."""
     program("softmax.cu", logits.dtype).launch(
         "softmax_cross_entropy", (logits.shape[0],), (32,), logits, labels, losses, gradient,
-        np.int32(logits.shape[1]), logits.dtype.type(scale),
+        np.int32(logits.shape[1]), logits.dtype.type(scale), counts,
     )  # fmt: skip

@@ -39,8 +39,8 @@ extern "C" __global__ void convolve(const REAL *__restrict__ x, const REAL *__re
 //
 //   dw[i, j, c, k] = sum over n, r, s of x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, k]
 //
-// There are few weights and many pixels, so this leaves most of a GPU idle; the other variants share out the
-// pixels too.
+// There are few weights and many pixels, so this leaves most of a GPU idle; the other variants also divide
+// the pixels among threads.
 extern "C" __global__ void weight_grad(const REAL *__restrict__ x, const REAL *__restrict__ dy,
                                        REAL *__restrict__ dw, Shape shape) {
     long long point = element();
@@ -51,7 +51,7 @@ extern "C" __global__ void weight_grad(const REAL *__restrict__ x, const REAL *_
     int i = tap / KERNEL_W, j = tap % KERNEL_W;
     int channel = k / GROUP_FILTERS * GROUP_CHANNELS + c;
 
-    double sum = 0; // of rows
+    double sum = 0; // of the rows' sums
     for (int n = 0; n < IMAGES; n++)
         for (int r = 0; r < OUT_H; r++) {
             int row = r * STRIDE_H + i * DILATION_H - PAD_TOP;

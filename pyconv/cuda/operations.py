@@ -1,8 +1,8 @@
-"""The backend ``cuda``: the operations of :mod:`pyconv.reference`'s signature on the GPU.
+"""The backend ``cuda``: the operations of :mod:`pyconv.reference`, with the same signatures, on the GPU.
 
-Arrays may be NumPy's, which are copied there and back, or on the device already, which are not copied (a
-:class:`DeviceArray`, or anything with ``__cuda_array_interface__``); if any is, so is the result. `threads` means
-nothing here.
+Arrays may be NumPy's, which are copied to the device and back, or on the device already (a :class:`DeviceArray`, or
+anything with ``__cuda_array_interface__``), which are not copied. If any argument is on the device, so is the result.
+`threads` means nothing here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from ..errors import DtypeError, ShapeError
 from ..shapes import ConvGeometry, PoolGeometry
-from . import layers, problem
-from .array import DeviceArray, adopt, empty, on_device, to_device
+from . import activations, layers, problem
+from .array import DeviceArray, adopt, empty, on_device, to_device, zeros
 from .choice import TABLE, pick
 from .first_layer import FirstLayer
 from .problem import Problem
@@ -47,7 +47,7 @@ def permute(array: Any, axes: tuple[int, ...]) -> Any:
 
 
 class _Call:
-    """One operation: its arrays on the way to the device, and its results on the way back."""
+    """One operation: takes its arrays to the device, and its results back."""
 
     def __init__(self, *arrays: Any, out: Any = None) -> None:
         given = [array for array in (*arrays, out) if array is not None]
@@ -63,11 +63,13 @@ class _Call:
     def result(self, shape: tuple[int, ...], dtype: Any, out: Any = None) -> DeviceArray:
         """Where to write a result: in `out` if that is on the device."""
         if isinstance(out, DeviceArray):
+            if out.shape != tuple(shape):
+                raise ShapeError(f"out must have shape {tuple(shape)}, not {out.shape}")
             return out
         return empty(shape, dtype)
 
     def give(self, array: DeviceArray, out: Any = None) -> Any:
-        """The result as the caller wants it."""
+        """The result where the caller expects it: on the device, or in main memory."""
         if isinstance(out, np.ndarray):
             if out.flags.c_contiguous:
                 return array.get(out)
@@ -96,14 +98,14 @@ def conv2d_weight_grad(x, grad_out, g: ConvGeometry, *, algorithm="auto", thread
     """Gradient of the filters."""
     call = _Call(x, grad_out, out=out)
     p, dw = Problem.forward(g), call.result(g.weight_shape, x.dtype, out)
-    # For one channel or three a product of matrices has few rows, but it still reads the images less often.
+    # With one or three channels the product of matrices has few rows, but it still reads the images less often.
     variant = TABLE["implicit_gemm"] if algorithm == "auto" else pick(algorithm, p)
     variant.weight_grad(p, call(x), call(grad_out), dw)
     return call.give(dw, out)
 
 
 def fuses_pool(g: ConvGeometry, pg: PoolGeometry) -> bool:
-    """Whether :func:`conv2d_pool` takes this convolution and pooling in one kernel."""
+    """Whether :func:`conv2d_pool` does this convolution and pooling in one kernel."""
     return FirstLayer.fuses(g, pg)
 
 
@@ -111,7 +113,7 @@ def conv2d_pool(
     x, weight, bias, g: ConvGeometry, pg: PoolGeometry, *, activation=None, algorithm="auto", threads=1, out=None,
     indices=None,
 ):  # fmt: skip
-    """Convolution, bias, ReLU and max pooling: in one kernel where that is made for it, else one after the other."""
+    """Convolution, bias, ReLU and max pooling, in one kernel if :func:`fuses_pool`, else one after the other."""
     if not (algorithm in ("auto", "first_layer") and fuses_pool(g, pg)):
         full = conv2d(
             to_device(x) if isinstance(x, np.ndarray) else x,
@@ -138,11 +140,13 @@ def conv2d_pool(
 
 
 def _where(call: _Call, indices: Any, pg: PoolGeometry) -> DeviceArray | None:
-    """Where to write the positions of the maxima, if they are wanted."""
+    """The array for the positions of the maxima, or None."""
     if indices is None:
         return None
-    if indices.dtype != np.int32:  # the kernel would write past the end of anything narrower
+    if indices.dtype != np.int32:  # the kernel would write past the end of an array of smaller numbers
         raise DtypeError(f"indices must be int32, not {indices.dtype}")
+    if indices.shape != pg.output_shape:
+        raise ShapeError(f"indices must have the result's shape {pg.output_shape}, not {indices.shape}")
     return call.result(pg.output_shape, np.int32, indices)
 
 
@@ -151,7 +155,7 @@ def conv2d_pool_weight_grad(
 ):
     """Gradients of filters and bias from the errors of :func:`conv2d_pool`'s result `y`.
 
-    None where :func:`fuses_pool` does not hold. `grad_out` may be written over.
+    None unless :func:`fuses_pool`. `grad_out` may be overwritten.
     """
     if not fuses_pool(g, pg):
         return None
@@ -174,7 +178,7 @@ def max_pool2d(x, pg: PoolGeometry, *, threads=1, out=None, indices=None):
 
 
 def max_pool2d_input_grad(grad_out, indices, pg: PoolGeometry, *, threads=1, out=None):
-    """Each window's error to its largest pixel."""
+    """Each window's error goes to its largest pixel."""
     call = _Call(grad_out, out=out)
     dx = call.result(pg.input_shape, grad_out.dtype, out)
     layers.max_pool_grad(call(grad_out), call(indices), pg, dx)
@@ -190,7 +194,7 @@ def avg_pool2d(x, pg: PoolGeometry, *, threads=1, out=None):
 
 
 def avg_pool2d_input_grad(grad_out, pg: PoolGeometry, *, threads=1, out=None):
-    """Each window's error shared by its pixels inside the image."""
+    """Each window's error, divided equally among its pixels inside the image."""
     call = _Call(grad_out, out=out)
     dx = call.result(pg.input_shape, grad_out.dtype, out)
     layers.avg_pool_grad(call(grad_out), pg, dx)
@@ -214,13 +218,82 @@ def relu_grad(grad_out, y, *, threads=1, out=None):
     return _elementwise(layers.relu_grad, grad_out, y, out=out)
 
 
+def activate(x, kind, first=0.0, second=0.0, *, threads=1, out=None):
+    """The activation `kind` of each number."""
+    call = _Call(x, out=out)
+    y = call.result(x.shape, x.dtype, out)
+    activations.activate(call(x), kind, first, second, y)
+    return call.give(y, out)
+
+
+def activate_grad(grad_out, y, kind, first=0.0, second=0.0, *, threads=1, out=None):
+    """The gradient of the activation's input, from its result `y`."""
+    call = _Call(grad_out, y, out=out)
+    dx = call.result(y.shape, y.dtype, out)
+    activations.activate_grad(call(grad_out), call(y), kind, first, second, dx)
+    return call.give(dx, out)
+
+
+def _move(x, sign, padding, out):
+    """`x` with `padding` around it, or without it if `sign` is -1."""
+    (top, bottom), (left, right) = padding
+    n, h, w, c = x.shape
+    call = _Call(x, out=out)
+    y = call.result((n, h + sign * (top + bottom), w + sign * (left + right), c), x.dtype, out)
+    activations.move(call(x), y, sign * top, sign * left)
+    return call.give(y, out)
+
+
+def pad2d(x, padding, *, threads=1, out=None):
+    """Images with zeros around them."""
+    return _move(x, 1, padding, out)
+
+
+def crop2d(x, padding, *, threads=1, out=None):
+    """Images without so many pixels around them: the gradient of :func:`pad2d`."""
+    return _move(x, -1, padding, out)
+
+
 def multiply(x, factor, *, threads=1, out=None):
     """``x factor``, number by number."""
     return _elementwise(layers.multiply, x, factor, out=out)
 
 
+def add(x, y, *, threads=1, out=None):
+    """``x + y``, number by number."""
+    return _elementwise(layers.add, x, y, out=out)
+
+
+def copy(x, *, out):
+    """The numbers of `x` in `out`."""
+    call = _Call(x, out=out)
+    there = call(x)
+    if isinstance(out, DeviceArray):
+        out.set(there)
+        return out
+    return call.give(there, out)
+
+
+def concatenate(parts, *, threads=1, out):
+    """Arrays beside each other along the last axis."""
+    call = _Call(*parts, out=out)
+    y, start = call.result(out.shape, out.dtype, out), 0
+    for part in parts:
+        layers.copy_channels(call(part), 0, y, start, part.shape[-1])
+        start += part.shape[-1]
+    return call.give(y, out)
+
+
+def channels(x, start, *, threads=1, out):
+    """The channels of `x` from `start` on, as many as `out` has."""
+    call = _Call(x, out=out)
+    y = call.result(out.shape, out.dtype, out)
+    layers.copy_channels(call(x), start, y, 0, out.shape[-1])
+    return call.give(y, out)
+
+
 def dropout(x, factor, *, seed, stream, step, layer, first, threshold, scale, threads=1, out=None):
-    """Drop numbers of `x` by the masks of :func:`pyconv.nn.dropout.mask`; `factor` gets what each was multiplied by."""
+    """Drop numbers by the masks of :func:`pyconv.backends.dropout_mask`; `factor` gets the factor of each number."""
     call = _Call(x, out=out)
     y, factors = call.result(x.shape, x.dtype, out), call.result(x.shape, x.dtype, factor)
     how = {"seed": seed, "stream": stream, "step": step, "layer": layer, "first": first}
@@ -244,7 +317,7 @@ def bias_grad(grad_out, *, threads=1, out=None):
 
 
 def _matrix(rows: int, inputs: int, units: int) -> ConvGeometry:
-    """A matrix product as a convolution: each row an image of one pixel, 1×1 filters."""
+    """A matrix product as a convolution: each row is an image of one pixel, and the filters are 1×1."""
     return ConvGeometry(rows, 1, 1, inputs, units, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1)
 
 
@@ -273,15 +346,23 @@ def dense_weight_grad(x, grad_out, *, threads=1, out=None):
 
 
 def softmax_cross_entropy(logits, labels, *, threads=1):
-    """Each example's loss and gradient. The losses of device arrays are NumPy's all the same: they are few."""
+    """Each example's loss and gradient. The losses are always in NumPy arrays: they are few."""
     call = _Call(logits)
     losses, gradient = empty((logits.shape[0],), logits.dtype), empty(logits.shape, logits.dtype)
     layers.softmax_cross_entropy(call(logits), call(labels), losses, gradient)
     return losses.get(), call.give(gradient)
 
 
+def mean_cross_entropy(logits, labels, *, threads=1, counts=None):
+    """Each example's loss, and the gradient of their mean; with `counts`, of a weighted mean: see softmax.cu."""
+    call = _Call(logits)
+    losses, gradient = empty((logits.shape[0],), logits.dtype), empty(logits.shape, logits.dtype)
+    layers.softmax_cross_entropy(call(logits), call(labels), losses, gradient, 1 / logits.shape[0], counts)
+    return call.give(losses), call.give(gradient)
+
+
 def batch_norm(x, gamma, beta, eps, *, threads=1, out=None):
-    """Normalised by the batch's statistics; also those, mean and 1 / √(variance + eps)."""
+    """`x` normalised by the batch's statistics, and these: mean and 1 / √(variance + eps)."""
     call = _Call(x, gamma, beta, out=out)
     y, mean, inv_std = call.result(x.shape, x.dtype, out), empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
     layers.batch_norm(call(x), call(gamma), call(beta), eps, y, mean, inv_std)
@@ -303,6 +384,14 @@ def batch_norm_inference(x, gamma, beta, running_mean, running_var, eps, *, thre
     y = call.result(x.shape, x.dtype, out)
     layers.batch_norm_inference(call(x), call(gamma), call(beta), call(running_mean), call(running_var), eps, y)
     return call.give(y, out)
+
+
+def batch_norm_inference_grad(grad_out, gamma, running_var, eps, *, threads=1, out=None):
+    """The input's gradient of :func:`batch_norm_inference`: the same scale, with nothing added."""
+    call = _Call(grad_out, out=out)
+    dx, none = call.result(grad_out.shape, grad_out.dtype, out), zeros(gamma.shape, grad_out.dtype)
+    layers.batch_norm_inference(call(grad_out), call(gamma), none, none, call(running_var), eps, dx)
+    return call.give(dx, out)
 
 
 def move_running_statistics(running_mean, running_var, mean, inv_std, eps, momentum, numbers):

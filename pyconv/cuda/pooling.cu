@@ -6,8 +6,8 @@ struct Pool {
         out_w;
 };
 
-// Output number `e` of a pooled image: its channel, and its window inside the image, rows [top, bottom) and
-// so on.
+// For output number `e` of a pooled image: its channel, and its window inside the image, rows [top, bottom)
+// and columns [left, right).
 struct Window {
     int image, channel, top, bottom, left, right;
 };
@@ -24,8 +24,8 @@ __device__ __forceinline__ Window window_of(long long e, const Pool &p) {
     return window;
 }
 
-// y = the largest pixel of each window; where: its position, row * width + column. The first of equals; NaN
-// beats all.
+// y = the largest pixel of each window; where: its position, row * width + column. The first of equal numbers
+// counts; NaN beats every number.
 extern "C" __global__ void max_pool(const REAL *__restrict__ x, REAL *__restrict__ y, int *__restrict__ where,
                                     Pool p) {
     long long e = element();
@@ -43,8 +43,8 @@ extern "C" __global__ void max_pool(const REAL *__restrict__ x, REAL *__restrict
     if (where) where[e] = at;
 }
 
-// dx: each pixel gathers from the windows that it lies in, in order, so that windows may overlap without
-// atomics.
+// dx: each pixel gathers from the windows that it lies in, in order. So windows may overlap, and no atomics
+// are needed.
 extern "C" __global__ void max_pool_grad(const REAL *__restrict__ dy, const int *__restrict__ where,
                                          REAL *__restrict__ dx, Pool p) {
     long long e = element();
@@ -70,8 +70,8 @@ __device__ __forceinline__ double pixels_of(const Window &window) {
     return (double)(window.bottom - window.top) * (window.right - window.left);
 }
 
-// Sums of windows are in double, however large the windows are; of doubles the rounding of each addition is
-// kept too, and added at the end (Knuth's TwoSum).
+// Sums of windows are in double, however large the windows are. If the numbers are doubles themselves, the
+// rounding error of each addition is kept too, and added at the end (Knuth's TwoSum).
 struct Sum {
     double sum = 0, lost = 0;
 
@@ -85,7 +85,7 @@ struct Sum {
     }
 
     __device__ __forceinline__ double value() const {
-        return sum - sum == 0 ? sum + lost : sum; // what is infinite has lost nothing that is a number
+        return sum - sum == 0 ? sum + lost : sum; // an infinite sum has lost nothing that is a number
     }
 };
 
@@ -102,7 +102,8 @@ extern "C" __global__ void avg_pool(const REAL *__restrict__ x, REAL *__restrict
     y[e] = (REAL)(sum.value() / pixels_of(window));
 }
 
-// dx: each window's error is shared equally by its pixels; a pixel gathers from the windows that it lies in.
+// dx: each window's error is divided equally among its pixels; a pixel gathers from the windows that it lies
+// in.
 extern "C" __global__ void avg_pool_grad(const REAL *__restrict__ dy, REAL *__restrict__ dx, Pool p) {
     long long e = element();
     if (e >= (long long)p.images * p.height * p.width * p.channels) return;

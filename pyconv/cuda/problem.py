@@ -1,4 +1,4 @@
-"""A convolution as the kernels see it, and how they are compiled and started for it."""
+"""Problem: a convolution as the CUDA kernels see it, and the compiling and launching that all variants share."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .source import Macros
 
 REAL = {"f": "float", "d": "double"}
 
-#: Threads of a block where each computes one element on its own.
+#: Threads of a block in kernels whose threads each compute one element.
 BLOCK = 256
 
 
 def specialise() -> bool:
-    """Whether shapes are compiled in: faster, one compilation for each shape. ``PYCONV_CUDA_SPECIALISE=0``: no."""
+    """Whether sizes are compiled in: faster, but each shape is compiled anew. ``PYCONV_CUDA_SPECIALISE=0`` says no."""
     return os.environ.get("PYCONV_CUDA_SPECIALISE", "1") != "0"
 
 
@@ -62,13 +62,13 @@ class Problem:
     @classmethod
     @functools.lru_cache(maxsize=1024)
     def forward(cls, g: ConvGeometry) -> Problem:
-        """The forward pass of `g`; also what a weight gradient goes by."""
+        """The problem of the forward pass of `g`; its weight gradient uses it too."""
         return cls(g.n, g.h, g.w, g.c, g.k, g.kh, g.kw, g.sh, g.sw, g.pt, g.pl, g.dh, g.dw, 1, 1, g.groups, g.oh, g.ow)
 
     @classmethod
     @functools.lru_cache(maxsize=1024)
     def input_grad(cls, g: ConvGeometry) -> Problem:
-        """The input gradient of `g`, a convolution of the output's gradient with turned filters."""
+        """The problem of the input gradient of `g`: a convolution of the output's gradient with turned filters."""
         top, left = (g.kh - 1) * g.dh - g.pt, (g.kw - 1) * g.dw - g.pl
         return cls(g.n, g.oh, g.ow, g.k, g.c, g.kh, g.kw, 1, 1, top, left, g.dh, g.dw, g.sh, g.sw, g.groups, g.h, g.w)
 
@@ -99,21 +99,21 @@ class Problem:
 
     @property
     def multiply_adds(self) -> int:
-        """Products that are added up in all."""
+        """Multiply-adds of the whole convolution."""
         return self.pixels * self.filters * self.taps * self.group_channels
 
     @functools.cached_property
     def _sizes(self) -> Problem:
-        """The same without images: what is compiled in."""
+        """The same problem without the number of images: the sizes that are compiled in."""
         return self.with_images(0)
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019 (problems are small and few)
     def struct(self) -> np.ndarray:
-        """As the kernels' argument."""
+        """The problem as an argument of the kernels."""
         return np.array(astuple(self), np.int32)
 
     def macros(self, dtype: Any) -> dict[str, int | str]:
-        """For the compiler: the type and, specialised, every size but the number of images."""
+        """Macros for the compiler: the type and, if specialised, every size but the number of images."""
         macros: dict[str, int | str] = {"REAL": REAL[np.dtype(dtype).char]}
         if specialise():
             macros["SPECIALISED"] = 1
@@ -123,26 +123,26 @@ class Problem:
         return macros
 
     def key(self) -> str:
-        """A name for tuned tile shapes: all sizes."""
+        """The problem's name in the file of tuned tiles: all sizes."""
         return "-".join(map(str, astuple(self)))
 
     def with_images(self, images: int) -> Problem:
-        """The same with another number of images."""
+        """The same problem with another number of images."""
         return replace(self, images=images)
 
 
 def refuse(algorithm: str, why: str) -> InputError:
-    """The error of a variant for a shape that it does not take."""
+    """The error for a shape that a variant does not take."""
     others = " or ".join(repr(name) for name in ("naive", "implicit_gemm") if name != algorithm)
     return InputError(f"algorithm {algorithm!r} of backend cuda {why}; use {others}")
 
 
-#: What CUDA allows of a grid, in blocks.
+#: The most blocks that CUDA allows in a grid.
 GRID = (2**31 - 1, 65535, 65535)
 
 
 def grid(algorithm: str, *sizes: int) -> tuple[int, ...]:
-    """`sizes` as the grid of a launch, if CUDA allows so many blocks."""
+    """`sizes` as the grid of a launch; raises an InputError if CUDA does not allow so many blocks."""
     if any(size > most for size, most in zip(sizes, GRID)):
         needed, most = ("×".join(map(str, numbers)) for numbers in (sizes, GRID[: len(sizes)]))
         raise refuse(algorithm, f"needs a grid of {needed} blocks for this shape, and CUDA allows {most}")
@@ -160,10 +160,10 @@ def cut(size: int, tile: int) -> int:
 
 
 def shares(pixels: int, step: int, parallel: int, weights: int, itemsize: int) -> tuple[int, int]:
-    """How a weight gradient's sum over pixels is shared out: shares, and pixels in each, a multiple of `step`.
+    """How a weight gradient's sum over pixels is divided: number of parts, and pixels in each, a multiple of `step`.
 
-    Enough shares for four blocks a multiprocessor, where `parallel` blocks work on each share; no more than 64 MiB of
-    partial sums. The shares depend on the shape and the GPU only, and so do the result's bits.
+    There are enough parts for four blocks a multiprocessor, where `parallel` blocks work on each part, but at most
+    64 MiB of partial sums. The parts depend on the shape and the GPU only, and so do the bits of the result.
     """
     wanted = cut(4 * door.current().multiprocessors, max(parallel, 1))
     room = max(1, (64 << 20) // (weights * itemsize))
@@ -176,7 +176,7 @@ _kept: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionar
 
 
 def keep(key: Any, make: Callable[[], Any]) -> Any:
-    """What `make` gives, made once for each device and `key`: constant tables, compiled programs."""
+    """The result of `make`, which is called once for each device and `key`: constant tables, compiled programs."""
     known = _kept_here()
     found = known.get(key)
     if found is None:
@@ -185,7 +185,7 @@ def keep(key: Any, make: Callable[[], Any]) -> Any:
 
 
 def forget() -> None:
-    """Make anew what was kept for this device: its tiles are chosen otherwise now."""
+    """Forget what was kept for this device, because its tiles are now chosen differently."""
     _kept_here().clear()
 
 
@@ -193,7 +193,7 @@ _latest: tuple[Callable[[], Any], dict[Any, Any]] = (lambda: None, {})
 
 
 def _kept_here() -> dict[Any, Any]:
-    """What is kept for the current device; the latest one is found at once, as it is mostly the only one."""
+    """What is kept for the current device; the last device is found at once, as it is usually the only one."""
     global _latest
     device = door.current()
     if _latest[0]() is not device:
@@ -207,13 +207,13 @@ def table(key: Any, values: Callable[[], Sequence[int] | np.ndarray]) -> DeviceA
 
 
 def helper(dtype: Any) -> Any:
-    """The program with what the convolutions need around them."""
+    """The program of helpers.cu: turned filters, sums of parts, reordered axes."""
     char = np.dtype(dtype).char
     return keep(("helpers.cu", char), lambda: door.current().compile("helpers.cu", {"REAL": REAL[char]}))
 
 
 def turned(weight: DeviceArray, g: ConvGeometry, taps: Sequence[int]) -> DeviceArray:
-    """The filters for an input gradient: the kernel positions `taps` in order, channels and filters exchanged."""
+    """The filters for an input gradient: kernel positions in the order `taps`, channels and filters exchanged."""
     result = empty((len(taps), g.k // g.groups, g.c), weight.dtype)
     helper(weight.dtype).launch(
         "turn_filters", blocks(result.size), (BLOCK,), weight, result, table(("taps", tuple(taps)), lambda: taps),
@@ -225,7 +225,7 @@ def turned(weight: DeviceArray, g: ConvGeometry, taps: Sequence[int]) -> DeviceA
 def sum_partials(
     partial: DeviceArray, bias: DeviceArray | None, result: DeviceArray, count: int, *, relu: bool = False
 ) -> None:
-    """Add up `count` shares in order, then bias and ReLU."""
+    """Add up `count` parts in order, then bias and ReLU."""
     helper(result.dtype).launch(
         "sum_partials", blocks(result.size), (BLOCK,), partial, bias, result, np.int64(result.size), np.int32(count),
         np.int32(result.shape[-1]), np.int32(relu),

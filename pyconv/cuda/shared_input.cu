@@ -8,9 +8,9 @@
 //     rows    (TILE_H - 1) sh + (KERNEL_H - 1) dh + 1
 //     columns (TILE_W - 1) sw + (KERNEL_W - 1) dw + 1
 //
-// and then reads each of its numbers up to KERNEL_H x KERNEL_W x TILE_K times from there. The weights still
-// come from global memory. Padding and spread-in zeros are stored as zeros, so the inner loop has no
-// conditions.
+// Then it reads each of these numbers up to KERNEL_H x KERNEL_W x TILE_K times from there. The weights still
+// come from global memory. Padding, and the zeros between pixels, are stored as zeros, so the inner loop has
+// no conditions.
 
 #define SPAN_H  ((TILE_H - 1) * STRIDE_H + (KERNEL_H - 1) * DILATION_H + 1)
 #define SPAN_W  ((TILE_W - 1) * STRIDE_W + (KERNEL_W - 1) * DILATION_W + 1)
@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
     REAL sum = 0;
     for (int c0 = 0; c0 < GROUP_CHANNELS; c0 += TILE_C) {
-        __syncthreads(); // all have read the tile before
+        __syncthreads(); // all threads have read the last tile
         for (int e = thread; e < SPAN_H * SPAN_W * TILE_C; e += THREADS) {
             int c = c0 + e % TILE_C, column = e / TILE_C % SPAN_W, row = e / TILE_C / SPAN_W;
             row = pixel_at(r0 * STRIDE_H - PAD_TOP + row, UP_H, HEIGHT);
@@ -41,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             bool there = row >= 0 && column >= 0 && c < GROUP_CHANNELS;
             tile[e] = there ? x[PIXEL(n, row, column) + group * GROUP_CHANNELS + c] : REAL(0);
         }
-        __syncthreads(); // the tile is whole
+        __syncthreads(); // the tile is complete
         if (!inside) continue;
         int channels = min(TILE_C, GROUP_CHANNELS - c0);
         for (int i = 0; i < KERNEL_H; i++)
@@ -58,12 +58,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     y[OUT_PIXEL(n, r, s) + k] = relu ? relu_of(sum) : sum;
 }
 
-// One thread for each weight of one kernel position (blockIdx.z), TILE_C channels and TILE_K filters;
-// blockIdx.x shares out the pixels. The inputs of TILE_P pixels at a time are in shared memory, where the
-// TILE_K filters all read them.
+// One thread for each weight of one kernel position (blockIdx.z), TILE_C channels and TILE_K filters. The
+// pixels are divided among blockIdx.x. The inputs of TILE_P pixels at a time are in shared memory, from which
+// all TILE_K filters read them.
 //
-// Each share writes its own sum, and sum_partials adds those in order, so that the result is the same in
-// every run.
+// Each part writes its own sum, and sum_partials adds the parts in order, so that every run gives the same
+// bits.
 extern "C" __global__ void __launch_bounds__(TILE_C *TILE_K)
     weight_grad(const REAL *__restrict__ x, const REAL *__restrict__ dy, REAL *__restrict__ partial,
                 long long pixels_per_share, Shape shape) {

@@ -1,10 +1,10 @@
 #include "conv.cuh"
 // The paper's second refinement: the input tile and the filters in shared memory.
 //
-// As shared_input.cu, and the weights of the TILE_K filters for the TILE_C channels are copied to shared
-// memory too, where all TILE_H x TILE_W pixels of the block read them. What is gained is small where the
-// cache already serves the weights, and what it costs is room: the more shared memory a block takes, the
-// fewer blocks a multiprocessor holds.
+// As in shared_input.cu; but the weights of the TILE_K filters for the TILE_C channels are copied to shared
+// memory too, from which all TILE_H x TILE_W pixels of the block read them. The gain is small where the cache
+// already serves the weights. The cost is room: the more shared memory a block takes, the fewer blocks a
+// multiprocessor holds.
 
 #define SPAN_H  ((TILE_H - 1) * STRIDE_H + (KERNEL_H - 1) * DILATION_H + 1)
 #define SPAN_W  ((TILE_W - 1) * STRIDE_W + (KERNEL_W - 1) * DILATION_W + 1)
@@ -13,7 +13,7 @@
 extern "C" __global__ void __launch_bounds__(THREADS)
     convolve(const REAL *__restrict__ x, const REAL *__restrict__ w, const REAL *__restrict__ bias,
              REAL *__restrict__ y, int relu, Shape shape) {
-    DYNAMIC_SHARED(REAL, tile);                      // [SPAN_H][SPAN_W][TILE_C], and behind it
+    DYNAMIC_SHARED(REAL, tile);                      // [SPAN_H][SPAN_W][TILE_C], and after it
     REAL *weights = tile + SPAN_H * SPAN_W * TILE_C; // [KERNEL_H][KERNEL_W][TILE_C][TILE_K]
 
     int tiles_w = (OUT_W + TILE_W - 1) / TILE_W, tiles_h = (OUT_H + TILE_H - 1) / TILE_H;
@@ -28,7 +28,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
     REAL sum = 0;
     for (int c0 = 0; c0 < GROUP_CHANNELS; c0 += TILE_C) {
-        __syncthreads(); // all have read the tile before
+        __syncthreads(); // all threads have read the last tile
         for (int e = thread; e < SPAN_H * SPAN_W * TILE_C; e += THREADS) {
             int c = c0 + e % TILE_C, column = e / TILE_C % SPAN_W, row = e / TILE_C / SPAN_W;
             row = pixel_at(r0 * STRIDE_H - PAD_TOP + row, UP_H, HEIGHT);
@@ -43,7 +43,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                              ? w[((long long)tap * GROUP_CHANNELS + c) * FILTERS + group * GROUP_FILTERS + kk]
                              : REAL(0);
         }
-        __syncthreads(); // tile and weights are whole
+        __syncthreads(); // tile and weights are complete
         for (int i = 0; i < KERNEL_H; i++)
             for (int j = 0; j < KERNEL_W; j++) {
                 int row = threadIdx.z * STRIDE_H + i * DILATION_H,
@@ -58,12 +58,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     y[OUT_PIXEL(n, r, s) + k] = relu ? relu_of(sum) : sum;
 }
 
-// As in shared_input.cu; the errors of the TILE_P pixels, which play the filters' part, are in shared memory
-// as well.
+// As in shared_input.cu; the errors of the TILE_P pixels, which take the place of the filters, are in shared
+// memory as well.
 extern "C" __global__ void __launch_bounds__(TILE_C *TILE_K)
     weight_grad(const REAL *__restrict__ x, const REAL *__restrict__ dy, REAL *__restrict__ partial,
                 long long pixels_per_share, Shape shape) {
-    DYNAMIC_SHARED(REAL, inputs);            // [TILE_P][TILE_C], and behind it
+    DYNAMIC_SHARED(REAL, inputs);            // [TILE_P][TILE_C], and after it
     REAL *errors = inputs + TILE_P * TILE_C; // [TILE_P][TILE_K]
 
     int blocks_k = (GROUP_FILTERS + TILE_K - 1) / TILE_K, blocks_c = (GROUP_CHANNELS + TILE_C - 1) / TILE_C;

@@ -1,4 +1,4 @@
-"""The text of the .cu files: their headers put in, and macros for the compiler."""
+"""The text of the .cu files, with their headers included, and the macros for the compiler."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Macros = Mapping[str, int | str]
 
 @functools.cache
 def text(name: str) -> str:
-    """The file `name` with the files that it includes in their place.
+    """The text of the file `name`, with the files that it includes in their place.
 
-    PyCUDA runs the preprocessor before it can look up a text with ``#include`` in its cache; this one it finds at once.
+    With an ``#include`` in the text, PyCUDA would run the preprocessor before it looks the text up in its cache.
     """
 
     def included(match: re.Match[str]) -> str:
@@ -29,5 +29,5 @@ def text(name: str) -> str:
 
 
 def defines(macros: Macros) -> list[str]:
-    """`macros` as compiler options, in one order."""
+    """`macros` as compiler options, always in the same order."""
     return [f"-D{name}={value}" for name, value in sorted(macros.items())]

@@ -1,4 +1,4 @@
-"""Times by events on the device, as the paper reports them: kernels alone, or with the copies of a whole call."""
+"""Times by events on the device, as the paper reports them: of kernels alone, or of whole calls with their copies."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 
 from . import device as door
 
-#: Calls that are queued at once at most: a driver's queue holds about a thousand launches.
+#: The most calls that are queued at once: a driver's queue holds about a thousand launches.
 MOST_CALLS = 64
 
 
 def kernels(run: Callable[[], Any], calls: int = 1) -> float:
-    """Mean seconds that the device takes for what `run` starts there.
+    """Mean seconds that the device takes for the work that `run` starts.
 
     Parameters
     ----------
     run : callable
-        Starts work on arrays that are on the device already, and does not wait for it. It is called once more than
-        `calls` says; compile what it needs first.
+        Starts work on arrays that are on the device already, and does not wait for it. It is called ``calls + 1``
+        times; compile what it needs first.
     calls : int
         Calls that are timed as one, no more than :data:`MOST_CALLS`.
 
     Returns
     -------
     float
-        Seconds of a call. The device is held up until all calls are queued, so that gaps between launches, in which it
-        would wait for the host, are not in it.
+        Seconds of a call. The device is kept busy until all calls are queued, so gaps between launches, in which it
+        would wait for the host, are not counted.
     """
     device = door.current()
     device.synchronise()
@@ -42,7 +42,7 @@ def kernels(run: Callable[[], Any], calls: int = 1) -> float:
 
 
 def whole(run: Callable[[], Any], calls: int = 1) -> float:
-    """Mean seconds from the start of a call to its end on the device, copies and waiting for the host included."""
+    """Mean seconds from the start of a call to its end on the device, with copies and waiting for the host."""
     device = door.current()
     device.synchronise()
     with device.timer() as timer:

@@ -1,17 +1,14 @@
-"""How many numbers a variant moves: what its threads ask of global and of shared memory, counted, not measured.
+"""Traffic: what a convolution kernel reads and writes in global and in shared memory, and helpers that count it.
 
-These are the figures that the variants differ by. Caches answer part of what is asked of global memory, so the time
-does not follow from them alone; but a number that is asked for once cannot come late twice.
+The numbers are counted, not measured. The variants of a kernel differ by them. The time does not follow from them
+alone, because caches answer a part of the reads from global memory.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-
-from ..shapes import ConvGeometry
 
 
 @dataclass(frozen=True)
@@ -35,32 +32,8 @@ class Traffic:
     multiply_adds: int
 
 
-def forward(algorithm: str, g: ConvGeometry, dtype: Any = np.float32) -> Traffic:
-    """The traffic of a forward pass without a bias.
-
-    Parameters
-    ----------
-    algorithm : str
-        Of ``pyconv.algorithms("cuda")``.
-    g : ConvGeometry
-    dtype : float32 or float64
-        Larger numbers leave room for smaller tiles.
-
-    Raises
-    ------
-    InputError
-        If the variant refuses the shape.
-    BackendUnavailable
-        If there is no GPU: the tiles depend on it.
-    """
-    from .choice import TABLE
-    from .problem import Problem
-
-    return TABLE[algorithm].traffic(Problem.forward(g), np.dtype(dtype))
-
-
 def taps_inside(out: int, kernel: int, stride: int, dilation: int, pad: int, up: int, size: int) -> int:
-    """Along one axis: how many of all outputs' kernel positions meet a pixel."""
+    """Along one axis: how many pairs of an output and a kernel position meet a pixel."""
     at = np.arange(out)[:, None] * stride + np.arange(kernel) * dilation - pad
     return int(_meets(at, up, size).sum())
 

@@ -1,84 +1,28 @@
-"""The autotuner of `block_tuned`: times the likely tiles on the device, and remembers the fastest in a file."""
+"""The autotuner of `block_tuned`: times the most promising tiles on the device, and keeps the fastest in a file."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
 from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..errors import RunError
-from ..files import write_atomically
 from ..shapes import ConvGeometry
-from . import device as door
 from . import timing
 from .array import DeviceArray, empty
+from .block_tuned import Tile, candidates
+from .choice import TABLE
 from .problem import Problem
+from .tile_file import remember
 
-if TYPE_CHECKING:
-    from .block_tuned import Tile
-
-#: Tiles that are timed, the likeliest first in the estimate.
+#: How many tiles are timed; those with the best estimate come first.
 TRIES = 24
-
-_VERSION = 1
-
-
-def path() -> Path:
-    """The file with the tuned tiles."""
-    from .driver import cache_folder
-
-    return cache_folder() / "tuned.json"
-
-
-def _key(algorithm: str, p: Problem, dtype: Any) -> str:
-    device = door.current()
-    return f"{algorithm} {np.dtype(dtype).name} {p.key()} {device.name} {device.multiprocessors}"
-
-
-@functools.cache
-def _read(file: Path) -> dict[str, dict[str, int]]:
-    """What the file holds; nothing if it is missing, damaged or of another version: it can be made anew."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if content["version"] == _VERSION:
-            return dict(content["tiles"])
-    return {}
-
-
-def tuned(algorithm: str, p: Problem, dtype: Any) -> Any:
-    """The tile that tuning found for `p` on this device, or None."""
-    from .block_tuned import Tile, candidates
-
-    found = _read(path()).get(_key(algorithm, p, dtype))
-    try:
-        tile = None if found is None else Tile(**found)
-    except TypeError:
-        return None
-    # Any other tile would read past its arrays, or leave numbers out: the kernel does not check.
-    return None if tile is None else next((known for known in candidates(p, dtype) if known == tile), None)
-
-
-def remember(algorithm: str, p: Problem, dtype: Any, tile: Any) -> None:
-    """Write a tile to the file, whole or not at all; tuning in several processes at once may lose some, no more."""
-    file = path()
-    _read.cache_clear()
-    tiles = {**_read(file), _key(algorithm, p, dtype): asdict(tile)}
-    try:
-        write_atomically(file, json.dumps({"version": _VERSION, "tiles": tiles}, indent=1).encode())
-    except OSError as error:
-        raise RunError(f"{file}: the tuned tiles cannot be written: {error.strerror}") from None
-    _read.cache_clear()
 
 
 def milliseconds(run: Callable[[], None], *, repeats: int = 5) -> float:
-    """The least of several times of `run`, by events, after one run that does not count."""
+    """The least of several times of `run`, by events, after one run that is not counted."""
     run()
     return 1e3 * min(timing.kernels(run, 2) for _ in range(repeats))
 
@@ -104,8 +48,6 @@ def tune(g: ConvGeometry, dtype: DTypeLike = np.float32, *, tries: int = TRIES) 
     BackendUnavailable
         If there is no GPU.
     """
-    from .choice import TABLE
-
     variant: Any = TABLE["block_tuned"]
     results = {}
     for name, p in (("forward", Problem.forward(g)), ("input_grad", Problem.input_grad(g))):
@@ -124,9 +66,7 @@ def tune(g: ConvGeometry, dtype: DTypeLike = np.float32, *, tries: int = TRIES) 
 
 
 def _spread(p: Problem, dtype: Any, tries: int) -> list[Any]:
-    """The likeliest tiles, no more than three for each number of outputs a thread: the estimate is least sure there."""
-    from .block_tuned import candidates
-
+    """The tiles with the best estimates, at most three for each number of outputs a thread: there it is least sure."""
     chosen: list[Any] = []
     seen: dict[tuple[int, int], int] = {}
     for tile in candidates(p, dtype):

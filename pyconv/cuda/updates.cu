@@ -1,7 +1,7 @@
 #include "common.cuh"
-// The optimisers' steps, one thread a parameter: p parameter, g gradient; the rest is state, overwritten. The
-// formulas are those of pyconv/optim, where they are explained; the constants that depend on the step are
-// worked out on the host.
+// The optimizers' steps, one thread for each parameter: p parameter, g gradient; the other arrays are state,
+// which is overwritten. pyconv/optim explains the formulas. Constants that depend on the step are computed on
+// the host.
 
 #define EACH                                                                                                 \
     long long e = element();                                                                                 \

@@ -1,4 +1,4 @@
-"""The paper's variants: how each is laid out over blocks and threads, and what it refuses."""
+"""The paper's variants: how each is divided over blocks and threads, and which shapes it refuses."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Naive(Variant):
         program.launch("convolve", blocks(y.size), (BLOCK,), x, weight, bias, y, np.int32(relu), p.struct())
 
     def traffic(self, p, dtype):
-        """Each output point reads an input and a weight for each of its products."""
+        """Each output point reads one input and one weight for each of its products."""
         products = p.images * p.filters * p.group_channels
         for axis in axes(p):
             products *= traffic.taps_inside(*axis)
@@ -79,7 +79,7 @@ def axes(p: Problem) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def input_tiles(p: Problem, tile_h: int, tile_w: int) -> tuple[int, int]:
-    """Pixels that the input tiles of one image hold together, without the zeros around it, and the number of tiles."""
+    """Pixels that the input tiles of one image hold in all, without padding, and the number of tiles."""
     (high, down), (wide, across) = (
         traffic.tiles_inside(out, tile, *rest) for (out, *rest), tile in zip(axes(p), (tile_h, tile_w))
     )
@@ -94,7 +94,7 @@ class SharedInput(Variant):
     filters_too = False
 
     def tile(self, p: Problem, dtype: Any) -> tuple[dict[str, int], int]:
-        """Tile sizes for `p`, and bytes of shared memory: as many channels at a time as there is room for."""
+        """Tile sizes for `p`, and bytes of shared memory; as many channels at a time as fit."""
         itemsize, room = np.dtype(dtype).itemsize, door.current().shared_bytes
         tile_k = min(32, 1 << (p.group_filters - 1).bit_length())
         for tile_h, tile_w in ((4, 8), (2, 4), (1, 2), (1, 1)) if tile_k <= 8 else ((2, 4), (1, 2), (1, 1)):
@@ -122,14 +122,14 @@ class SharedInput(Variant):
         program.launch("convolve", where, block, x, weight, bias, y, np.int32(relu), p.struct(), shared=shared)
 
     def traffic(self, p, dtype):
-        """Tiles from global memory, once for each block of filters; the weights from there or from shared memory."""
+        """Tiles from global memory, once for each block of filters; weights from global or shared memory."""
         tile, shared = self.tile(p, dtype)
         pixels, tiles = input_tiles(p, tile["TILE_H"], tile["TILE_W"])
         across, rounds = cut(p.group_filters, tile["TILE_K"]), cut(p.group_channels, tile["TILE_C"])
         inputs = p.images * pixels * p.channels * across
         blocks_of_all = p.images * tiles * p.groups * across
         written = blocks_of_all * rounds * shared // dtype.itemsize
-        if self.filters_too:  # threads beyond the result's edge compute along
+        if self.filters_too:  # threads past the result's edge compute too
             threads = tile["TILE_K"] * tile["TILE_W"] * tile["TILE_H"]
             weights = p.images * tiles * p.weights
             read = blocks_of_all * threads * rounds * p.taps * tile["TILE_C"] * 2

@@ -1,7 +1,7 @@
-"""Operations on arrays: checked at the door, computed by a backend.
+"""The operations on arrays: arguments are checked here, and a backend computes.
 
 Arrays are NHWC unless ``layout="NCHW"``; filters are ``(kh, kw, C // groups, K)``, or ``(K, C // groups, kh,
-kw)`` with NCHW. Read-only and non-contiguous arrays work (they are copied where need be); any dtype but
+kw)`` with NCHW. Read-only and non-contiguous arrays work (they are copied if necessary); any dtype but
 float32 and float64 is refused. "Convolution" is cross-correlation, as in every CNN.
 """
 

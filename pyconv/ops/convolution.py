@@ -39,19 +39,19 @@ def conv2d(
         Down and across, in pixels, at least 1.
     padding : int, (int, int), ((int, int), (int, int)), "same" or "valid"
         Zero pixels around the images: for all sides, ``(height, width)``, or ``((top, bottom), (left, right))``.
-        ``"same"`` makes the output ``ceil(size / stride)`` with the odd pixel after (ONNX's SAME_UPPER).
+        ``"same"`` makes the output ``ceil(size / stride)``; an odd pixel goes to the end (ONNX's SAME_UPPER).
     dilation : int or (int, int)
-        Distance between the input pixels that neighbouring filter weights meet, down and across, at least 1.
+        Distance between the input pixels that neighbouring weights are multiplied with, down and across, at least 1.
     groups : int
-        Groups of channels convolved apart; `C` of them is depthwise convolution.
+        Groups of channels, each convolved by itself; with `C` groups it is depthwise convolution.
     activation : None or "relu"
         Applied to the result, fused into the convolution.
     layout : "NHWC" or "NCHW"
         Order of the axes of `x` and of the result. With "NCHW" the filters are ``(K, C // groups, kh, kw)``.
     backend : str
-        Where: "auto", "reference", "serial", "multicore" or "cuda".
+        Where to compute: "auto", "reference", "serial", "multicore" or "cuda".
     algorithm : str
-        How: "auto" or one of ``pyconv.algorithms(backend)``.
+        How to compute: "auto" or one of ``pyconv.algorithms(backend)``.
     threads : int, optional
         Threads for "multicore"; every CPU that the process may use by default. The result does not depend on it.
 
@@ -72,10 +72,12 @@ def conv2d(
 
     Notes
     -----
-    "auto" may take Winograd's algorithm for 3 × 3 kernels of stride 1, and along rows for kernels 3 wide and wider. In
-    float32, with unit-variance images and
-    filters of up to 512 channels, no number of its result is off by more than 2e-5 of their root mean square; "direct"
-    has only the rounding of the sum itself.
+    "auto" may use Winograd's algorithm for 3 × 3 kernels of stride 1, and its form along rows for wider kernels. In
+    float32, with unit-variance images and filters of up to 512 channels, no number of its result is off by more than
+    2e-5 of their root mean square; "direct" has only the rounding of the sum itself. For large kernels "auto" may use
+    transforms ("fft"): then each number of a float32 result is off by at most 1e-5 of the sum of magnitudes of the
+    products that make it. "fft" on request is not checked: a large number, or one that is not finite, spreads over the
+    image.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Fully connected layers, ReLU, and the loss."""
+"""The operations of fully connected layers, ReLU, and the loss."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def relu(x: Array, *, backend: str = "auto", threads: int | None = None) -> Arra
 
 
 def relu_grad(grad_out: Array, y: AnyArray, *, backend: str = "auto", threads: int | None = None) -> Array:
-    """Gradient of :func:`relu`: the error where the result `y` is positive, else zero.
+    """Gradient of :func:`relu`: `grad_out` where the result `y` is positive, else zero.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def softmax_cross_entropy(
     loss : float
         Mean over the examples, in nats.
     gradient : array, (N, classes), dtype of `logits`
-        Of the mean loss with respect to the logits.
+        Gradient of the mean loss with respect to the logits.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def check_labels(labels: ArrayLike, examples: int, classes: int) -> np.ndarray:
         raise ShapeError(f"labels must have shape ({examples},), not {array.shape}")
     if array.dtype.kind not in "iu":
         raise DtypeError(f"labels must be integers, not {array.dtype}")
-    wrong = np.flatnonzero((array < 0) | (array >= classes))
-    if wrong.size:
+    if array.size and (array.min() < 0 or array.max() >= classes):
+        wrong = np.flatnonzero((array < 0) | (array >= classes))
         raise InputError(f"label {array[wrong[0]]} at position {wrong[0]} is not a class from 0 to {classes - 1}")
     return np.ascontiguousarray(array, np.int64)

@@ -1,4 +1,4 @@
-"""The door that every operation's arguments pass: backend, threads, layout, dtypes, shapes."""
+"""Door: the checks of every operation's arguments: backend, threads, layout, dtypes, shapes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILTERS_FROM_NCHW, _FILTERS_TO_NCHW = (2, 3, 1, 0), (3, 2, 0, 1)
 
 
 class Door:
-    """What every operation does with its arguments before and after the backend's work."""
+    """Prepares the arguments of an operation for the backend, and its result for the caller."""
 
     def __init__(self, backend: str, layout: str, threads: int | None) -> None:
         layout = choice(layout, "layout", LAYOUTS)
@@ -49,14 +49,14 @@ class Door:
 
 
 def rank(value: Any, name: str) -> int:
-    """The number of dimensions of an array wherever it is, for operations that take any."""
+    """The number of dimensions of an array, in main memory or on a GPU, for operations that take any number."""
     if hasattr(value, "__cuda_array_interface__"):
         return int(np.ndim(value))
     return as_array(value, name).ndim
 
 
 def same_dtype(**arrays: Any) -> None:
-    """Refuse arrays of different dtypes, naming each."""
+    """Raise an error for arrays of different dtypes, which it names."""
     if len({array.dtype for array in arrays.values() if array is not None}) > 1:
         dtypes = {name: array.dtype for name, array in arrays.items() if array is not None}
         found = ", ".join(f"{name} is {dtype}" for name, dtype in dtypes.items())
@@ -64,12 +64,12 @@ def same_dtype(**arrays: Any) -> None:
 
 
 def expect_shape(array: Any, expected: tuple[int, ...], name: str) -> None:
-    """Refuse an array of another shape than the geometry asks for."""
+    """Raise an error for an array whose shape does not fit the geometry."""
     if tuple(array.shape) != tuple(expected):
         raise ShapeError(f"{name} has shape {tuple(array.shape)} where {tuple(expected)} is expected (NHWC order)")
 
 
 def check_activation(activation: str | None) -> None:
-    """Refuse an activation that is not known."""
+    """Raise an error for an unknown activation."""
     if activation is not None:
         choice(activation, "activation", ACTIVATIONS)

@@ -1,8 +1,9 @@
-"""Convolution and correlation of plain arrays with SciPy's signature, on top of :func:`pyconv.conv2d`.
+"""convolve2d and correlate2d: SciPy's functions for plain arrays, computed with :func:`pyconv.conv2d`.
 
-A stack of images is a batch of one channel, and complex numbers are two: real and imaginary parts. Boundaries other
-than zeros are laid around the images first. Everything is summed directly, never by transforms: integers stay exact,
-and a NaN reaches only the pixels whose window it lies in.
+A stack of images is a batch with one channel; complex numbers are two channels, real and imaginary parts. For
+boundaries other than zeros, the images are padded first. Sums are direct, or by transforms where the kernel is so large
+that these are faster and their numbers hold (decision 38). Sums of integers are always direct, so they are exact, and a
+NaN reaches only the pixels whose windows contain it.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from pyconv.arithmetic import quiet
 from pyconv.arrays import as_array
 from pyconv.backends import get as get_backend
 from pyconv.errors import DtypeError, InputError, ShapeError, shown
-from pyconv.shapes import FILTER_MODES, filter_padding
+from pyconv.shapes import FILTER_MODES, conv_geometry, filter_padding
 from pyconv.values import choice
 
 from .convolution import conv2d
 
-#: Boundaries by name, of `scipy.signal` and of `scipy.ndimage`, and what NumPy's `pad` calls them.
+#: Boundaries by the names of `scipy.signal` and `scipy.ndimage`, with the name in NumPy's `pad`.
 BOUNDARIES = {
     "fill": "constant", "constant": "constant", "wrap": "wrap", "symm": "symmetric", "reflect": "symmetric",
     "nearest": "edge", "mirror": "reflect",
 }  # fmt: skip
 
-#: Dtypes of results, and what they are computed in; integers have a rule of their own.
+#: Dtypes of results, and of their computation; integers have a rule of their own.
 COMPUTED_IN = {"f4": "f4", "f8": "f8", "c8": "f4", "c16": "f8"}
 
-#: Integers below these are exact in float32 and float64.
+#: Integers below these bounds are exact in float32 and float64.
 EXACT = ((np.dtype(np.float32), 2.0**24), (np.dtype(np.float64), 2.0**53))
 
 Padding2 = tuple[tuple[int, int], tuple[int, int]]
@@ -47,7 +48,7 @@ def convolve2d(
     backend: str = "auto",
     threads: int | None = None,
 ) -> NDArray[np.number]:
-    """Convolve images with a kernel, as :func:`scipy.signal.convolve2d` does: the kernel is turned around.
+    """Convolve images with a kernel, as :func:`scipy.signal.convolve2d` does: the kernel is turned by 180 degrees.
 
     Parameters
     ----------
@@ -56,25 +57,25 @@ def convolve2d(
     in2 : array, (kh, kw), of such numbers
         The kernel.
     mode : "full", "same" or "valid"
-        Which windows count: all that touch the image, one for each of its pixels, or those that lie inside. In mode
-        "valid" the kernel may also be the larger of the two, in both directions.
+        Which windows are computed: all that touch the image, one for each of its pixels, or those inside the image. In
+        mode "valid" the kernel may also be the larger of the two, in both directions.
     boundary : "fill", "wrap", "symm", "reflect", "nearest", "mirror" or "constant"
-        What lies beyond the edges of an image ``a b c d``: `fillvalue`; the other end, ``c d | a b c d | a b``; for
-        "symm" the image turned around, ``b a | a b c d | d c``; for "nearest" the last pixel, ``a a | a b c d | d d``;
-        for "mirror" the image turned around the centre of its last pixel, ``c b | a b c d | c b``. "reflect" and
-        "constant" are what :mod:`scipy.ndimage` calls "symm" and "fill".
+        How an image ``a b c d`` continues beyond its edges: with `fillvalue`; "wrap": from the other end,
+        ``c d | a b c d | a b``; "symm": mirrored, ``b a | a b c d | d c``; "nearest": with the last pixel,
+        ``a a | a b c d | d d``; "mirror": mirrored about the centre of its last pixel, ``c b | a b c d | c b``.
+        "reflect" and "constant" are :mod:`scipy.ndimage`'s names for "symm" and "fill".
     fillvalue : number
         For the boundary "fill". Must be a number that the result's dtype holds.
     origin : int or (int, int)
-        For mode "same": by how many pixels the kernel is moved, counted as in :mod:`scipy.ndimage`: down and right in a
+        For mode "same": by how many pixels the kernel is moved, as in :mod:`scipy.ndimage`: down and right in a
         convolution, up and left in a correlation.
     backend, threads : see :func:`conv2d`
 
     Returns
     -------
     array, (..., OH, OW)
-        Of the dtype that NumPy gives to ``in1 * in2``, as SciPy's. Integers are exact, and wrap around where that
-        dtype is too narrow for them, as SciPy's do: convert `in1` to a wider one first.
+        With the dtype that NumPy gives to ``in1 * in2``, as in SciPy. Integers are exact; if that dtype is too narrow
+        for them, they wrap around, as SciPy's do: convert `in1` to a wider one first.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def convolve2d(
 
     References
     ----------
-    Chavan and Kulkarni, section 3B, Algorithm 2, for one channel. Even kernels lie where SciPy 1.17.1 puts them.
+    Chavan and Kulkarni, section 3B, Algorithm 2, for one channel. Even kernels are placed as in SciPy 1.17.1.
 
     Examples
     --------
@@ -131,9 +132,10 @@ def correlate2d(
 
     Notes
     -----
-    In mode "same", even kernels lie one pixel apart in `correlate2d` of SciPy 1.17.1, which this function follows, and
-    in SciPy's `correlate`. Where `in2` is the larger of two complex arrays in mode "valid", that `correlate2d` gives
-    the conjugate of what `correlate` gives; this function gives what `correlate` does, the sum that both define.
+    In mode "same", SciPy's `correlate2d` (1.17.1) places even kernels one pixel away from where its
+    `correlate` places them; this function follows `correlate2d`. In mode "valid", if `in2` is the larger of two complex
+    arrays, SciPy's `correlate2d` gives the conjugate of `correlate`'s result; here this function follows `correlate`,
+    whose sum both define.
 
     Examples
     --------
@@ -187,7 +189,7 @@ def _check_shapes(images: np.ndarray, kernel: np.ndarray) -> None:
 
 
 def _result_dtype(images: np.ndarray, kernel: np.ndarray) -> np.dtype:
-    """The dtype of the products, or an error that names what is not computed in."""
+    """The dtype of the products; raises an error that names a dtype that is not supported."""
     for array, name in ((images, "in1"), (kernel, "in2")):
         if array.dtype.kind not in "biu" and array.dtype.newbyteorder("=").str[1:] not in COMPUTED_IN:
             raise DtypeError(f"{name} has dtype {array.dtype}; convert it to float32 or float64 first")
@@ -214,7 +216,7 @@ def _fill(value: complex, dtype: np.dtype) -> np.generic:
 
 
 def _inner_dtype(images: np.ndarray, kernel: np.ndarray, fill: np.generic, dtype: np.dtype) -> np.dtype:
-    """What the sums are computed in: for integers the narrowest in which none of them can be rounded."""
+    """The dtype of the sums: for integers, the narrowest one in which no sum is rounded."""
     if dtype.kind not in "iu":
         return np.dtype(COMPUTED_IN[dtype.str[1:]])
     largest = max(abs(int(number)) for number in (images.min(), images.max(), fill))
@@ -239,28 +241,36 @@ def _sums(
     threads: int | None,
 ) -> np.ndarray:
     """Correlate a stack: complex images are two channels, complex kernels two filters."""
-    two = images.dtype.kind == "c" or kernel.dtype.kind == "c"
+    pairs = images.dtype.kind == "c" or fill.imag != 0  # real images may have a complex number beyond their edge
+    two = pairs or kernel.dtype.kind == "c"
+    integers = images.dtype.kind in "biu" and kernel.dtype.kind in "biu"
     x = images.reshape(-1, *images.shape[-2:])
-    x = x.astype(np.result_type(inner, np.complex64) if images.dtype.kind == "c" else inner, copy=False)
-    # A kernel's infinity times a zero beyond the edge is NaN, which no zero that is left out would give.
+    x = x.astype(np.result_type(inner, np.complex64) if pairs else inner, copy=False)
+    # Infinity in the kernel times a zero beyond the edge is NaN; if the zeros are left out, it would be missing.
     if any(sum(padding, ())) and (boundary != "constant" or fill != 0 or not np.isfinite(kernel).all()):
-        how = {"constant_values": fill} if boundary == "constant" else {}
+        how = {"constant_values": fill if pairs else fill.real} if boundary == "constant" else {}
         x = np.pad(x, ((0, 0), *padding), boundary, **how)  # type: ignore[call-overload]
         padding = ((0, 0), (0, 0))
     kernel = kernel.astype(np.result_type(inner, np.complex64) if two else inner)
     weight = np.stack([kernel.real, kernel.imag], axis=-1)[:, :, None] if two else kernel[:, :, None, None]
-    if images.dtype.kind == "c":
+    if pairs:
         weight = np.concatenate([weight, np.stack([-kernel.imag, kernel.real], axis=-1)[:, :, None]], axis=2)
     x = np.ascontiguousarray(x)
     x = x.view(inner).reshape(*x.shape, -1)
-    algorithm = "direct" if "direct" in get_backend(backend).algorithms else "auto"
-    y = conv2d(x, weight, padding=padding, algorithm=algorithm, backend=backend, threads=threads)
+    y = None
+    if not integers:
+        ops = get_backend(backend)
+        g = conv_geometry(x.shape, weight.shape, padding=padding)
+        y = ops.by_transforms(x, weight, g, threads=ops.threads(threads))
+    if y is None:
+        algorithm = "direct" if "direct" in get_backend(backend).algorithms else "auto"
+        y = conv2d(x, weight, padding=padding, algorithm=algorithm, backend=backend, threads=threads)
     y = y.view(np.result_type(inner, np.complex64)) if two else y
     return y.reshape(*images.shape[:-2], *y.shape[1:3])
 
 
 def _as_dtype(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`y` in the result's dtype; integers modulo what that holds, as C's and so SciPy's."""
+    """`y` in the result's dtype; integers wrap around as in C, and so as in SciPy."""
     if dtype.kind in "iu" and dtype.itemsize < 8:
         y = y.astype(np.int64)
     return np.ascontiguousarray(y.astype(dtype, copy=False))

@@ -33,7 +33,7 @@ def max_pool2d(
     stride : int or (int, int), optional
         Defaults to `pool_size`.
     padding : int, (int, int), ((int, int), (int, int)), "same" or "valid"
-        As :func:`conv2d`'s; padded pixels never win.
+        As in :func:`conv2d`; padded pixels are never the largest.
     layout, backend, threads : see :func:`conv2d`
 
     Returns
@@ -43,7 +43,7 @@ def max_pool2d(
     Raises
     ------
     ShapeError, DtypeError, InputError, BackendUnavailable
-        As :func:`conv2d`; also where a window would lie wholly in the padding, or an image has 2³¹ pixels or more.
+        As :func:`conv2d`; also if a window would lie wholly in the padding, or an image has 2³¹ pixels or more.
 
     References
     ----------
@@ -128,7 +128,7 @@ def avg_pool2d_input_grad(
     backend: str = "auto",
     threads: int | None = None,
 ) -> Array:
-    """Gradient of :func:`avg_pool2d`: each window's error is shared equally by its pixels inside the image.
+    """Gradient of :func:`avg_pool2d`: each window's error, divided equally among its pixels inside the image.
 
     Parameters
     ----------

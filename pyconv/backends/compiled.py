@@ -1,0 +1,142 @@
+"""The backends ``serial`` and ``multicore``: the compiled kernels, on one thread or on several.
+
+Beside the compiled algorithms of convolution there may be some in Python. "auto" takes one where it is estimated to be
+faster than all compiled ones; where that one finds that its numbers would not hold, the sums are direct. On request it
+runs whatever they are.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .. import _cpu
+from ..shapes import ConvGeometry, PoolGeometry
+from . import fft
+from .contract import Backend
+
+#: Algorithms in Python: modules with the three operations, and `pays`, which compares estimates.
+FURTHER: dict[str, ModuleType] = {"fft": fft}
+
+FORWARD, INPUT_GRAD, WEIGHT_GRAD = range(3)
+
+
+def further(what: int, algorithm: str, g: ConvGeometry, dtype: np.dtype) -> ModuleType | None:
+    """The algorithm in Python that `algorithm` means here, or None: a compiled one."""
+    if algorithm != "auto":
+        return FURTHER.get(algorithm)
+    return next((module for module in FURTHER.values() if module.pays(what, g, dtype)), None)
+
+
+def conv2d(
+    x: Any, weight: Any, bias: Any, g: ConvGeometry, *, activation: str | None = None, algorithm: str = "auto",
+    threads: int = 1, out: Any = None,
+) -> Any:  # fmt: skip
+    """``y = activation(x * w + b)``, ``(N, OH, OW, K)``."""
+    module = further(FORWARD, algorithm, g, x.dtype)
+    if module is not None:
+        checked = algorithm == "auto"
+        y = module.conv2d(x, weight, bias, g, activation=activation, threads=threads, out=out, checked=checked)
+        if y is not None:
+            return y
+        algorithm = "direct"
+    return _cpu.conv2d(x, weight, bias, g, activation=activation, algorithm=algorithm, threads=threads, out=out)
+
+
+def conv2d_input_grad(
+    grad_out: Any, weight: Any, g: ConvGeometry, *, algorithm: str = "auto", threads: int = 1, out: Any = None
+) -> Any:
+    """Gradient for the images, ``(N, H, W, C)``."""
+    module = further(INPUT_GRAD, algorithm, g, grad_out.dtype)
+    if module is not None:
+        gx = module.conv2d_input_grad(grad_out, weight, g, threads=threads, out=out, checked=algorithm == "auto")
+        if gx is not None:
+            return gx
+        algorithm = "direct"
+    return _cpu.conv2d_input_grad(grad_out, weight, g, algorithm=algorithm, threads=threads, out=out)
+
+
+def conv2d_weight_grad(
+    x: Any, grad_out: Any, g: ConvGeometry, *, algorithm: str = "auto", threads: int = 1, out: Any = None
+) -> Any:
+    """Gradient for the filters, ``(kh, kw, C // groups, K)``."""
+    module = further(WEIGHT_GRAD, algorithm, g, x.dtype)
+    if module is not None:
+        gw = module.conv2d_weight_grad(x, grad_out, g, threads=threads, out=out, checked=algorithm == "auto")
+        if gw is not None:
+            return gw
+        algorithm = "direct"
+    return _cpu.conv2d_weight_grad(x, grad_out, g, algorithm=algorithm, threads=threads, out=out)
+
+
+def conv2d_pool(
+    x: Any, weight: Any, bias: Any, g: ConvGeometry, pg: PoolGeometry, *, activation: str | None = None,
+    algorithm: str = "auto", threads: int = 1, out: Any = None, indices: Any = None,
+) -> Any:  # fmt: skip
+    """``max_pool2d(conv2d(x, weight, bias))``, in one if the algorithm is a compiled one."""
+    if further(FORWARD, algorithm, g, x.dtype) is None:
+        return _cpu.conv2d_pool(
+            x, weight, bias, g, pg, activation=activation, algorithm=algorithm, threads=threads, out=out,
+            indices=indices,
+        )  # fmt: skip
+    full = conv2d(x, weight, bias, g, activation=activation, algorithm=algorithm, threads=threads)
+    return _cpu.max_pool2d(full, pg, threads=threads, out=out, indices=indices)
+
+
+def conv2d_pool_weight_grad(
+    x: Any, grad_out: Any, indices: Any, y: Any, g: ConvGeometry, pg: PoolGeometry, *, activation: str | None = None,
+    threads: int = 1, out: Any = None,
+) -> Any:  # fmt: skip
+    """Gradients for filters and bias from the pooled errors; None if transforms of all errors are faster."""
+    if further(WEIGHT_GRAD, "auto", g, x.dtype) is not None:
+        return None
+    return _cpu.conv2d_pool_weight_grad(x, grad_out, indices, y, g, pg, activation=activation, threads=threads, out=out)
+
+
+class Serial(Backend):
+    """The operations of :mod:`pyconv._cpu` on the calling thread."""
+
+    name = "serial"
+    algorithms = (*_cpu.algorithms, *FURTHER)
+    narrow_indices = True
+
+    conv2d = staticmethod(conv2d)
+    conv2d_input_grad = staticmethod(conv2d_input_grad)
+    conv2d_weight_grad = staticmethod(conv2d_weight_grad)
+    conv2d_pool = staticmethod(conv2d_pool)
+    conv2d_pool_weight_grad = staticmethod(conv2d_pool_weight_grad)
+    max_pool2d = staticmethod(_cpu.max_pool2d)
+    max_pool2d_input_grad = staticmethod(_cpu.max_pool2d_input_grad)
+    avg_pool2d = staticmethod(_cpu.avg_pool2d)
+    avg_pool2d_input_grad = staticmethod(_cpu.avg_pool2d_input_grad)
+    relu = staticmethod(_cpu.relu)
+    relu_grad = staticmethod(_cpu.relu_grad)
+    bias_grad = staticmethod(_cpu.bias_grad)
+    dense = staticmethod(_cpu.dense)
+    dense_input_grad = staticmethod(_cpu.dense_input_grad)
+    dense_weight_grad = staticmethod(_cpu.dense_weight_grad)
+    softmax_cross_entropy = staticmethod(_cpu.softmax_cross_entropy)
+    batch_norm = staticmethod(_cpu.batch_norm)
+    batch_norm_grad = staticmethod(_cpu.batch_norm_grad)
+    scale_shift = staticmethod(_cpu.scale_shift)
+    activate = staticmethod(_cpu.activate)
+    activate_grad = staticmethod(_cpu.activate_grad)
+    pad2d = staticmethod(_cpu.pad2d)
+    crop2d = staticmethod(_cpu.crop2d)
+
+    def by_transforms(self, x: Any, weight: Any, g: ConvGeometry, *, threads: int = 1) -> Any:
+        if not fft.pays(FORWARD, g, x.dtype, against="direct"):
+            return None
+        return fft.conv2d(x, weight, None, g, threads=threads, checked=True)
+
+    def instruction_set(self) -> str | None:
+        return _cpu.isa()
+
+
+class Multicore(Serial):
+    """The operations of :mod:`pyconv._cpu` on several threads, with the same bits."""
+
+    name = "multicore"
+    many_threads = True
