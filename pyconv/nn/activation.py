@@ -1,4 +1,4 @@
-"""ReLU."""
+"""The layer ReLU, which is fused into its neighbours where possible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .layer import Layer, Shape, Step
 from .pooling import MaxPool2D, PoolStep
 from .run import Run
 
-#: The activations that a layer may have built in.
+#: The activations that a layer can include.
 ACTIVATIONS = ("relu",)
 
 
@@ -36,27 +36,36 @@ class ReLU(Layer):
     def flops(self, input_shape: Shape) -> int:
         return math.prod(input_shape)
 
-    def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
-        # The largest of a window after ReLU is the ReLU of the largest, so the ReLU is done on the pooled result, which
-        # is smaller. The gradients are the same too: they go to the first largest pixel if it is above 0, else nowhere.
+    def step(self, index: int | str, input_shape: Shape, following: Sequence[Layer]) -> Step:
+        # ReLU and max pooling can change places, and the pooled result is smaller, so the ReLU is done on that. The
+        # gradients are the same too: they go to the first largest pixel if it is above 0, else nowhere.
         if following and isinstance(following[0], MaxPool2D):
             return PoolStep(index, following[0], relu=True, layers=2)
         return ReLUStep(index)
 
 
 class ReLUStep(Step):
-    """ReLU in place where the input is the network's own array."""
+    """ReLU, in place if the input may be overwritten."""
 
-    def __init__(self, index: int) -> None:
+    over = True
+    keeps_input = False
+    keeps_output = "sign"
+    grad_shares = True
+
+    def __init__(self, index: int | str) -> None:
         super().__init__(index)
         self._y: np.ndarray | None = None
 
     def forward(self, x: np.ndarray, run: Run) -> np.ndarray:
-        """Write over `x`, unless it is the caller's."""
+        """Overwrite `x` with the result, unless `x` is still needed."""
         out = x if run.owned else run.result(self.index, x.shape)
         self._y = run.ops.relu(x, threads=run.threads, out=out)
         return self._y
 
     def backward(self, grad: np.ndarray, run: Run, input_grad: bool) -> np.ndarray | None:
-        """Let the gradient through where the result is above 0."""
+        """Pass the gradient where the result is above 0."""
         return run.ops.relu_grad(grad, self._y, threads=run.threads, out=grad) if input_grad else None
+
+    def forget(self) -> None:
+        """Drop the arrays of the last pass."""
+        self._y = None

@@ -1,21 +1,21 @@
-"""A network on paper: layers in order and the shapes that follow, before any memory is taken."""
+"""Architecture: a network's layers and the shapes that follow from them, before any memory is allocated."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
-
-import numpy as np
+from collections.abc import Collection, Iterable, Iterator
 
 from pyconv.errors import InputError, PyconvError, shown
-from pyconv.values import flag, integer
+from pyconv.values import flag, integer, items
 
-from .layer import Layer, Parameter, Shape, Step, example_shape, in_layer
+from .building import graph_of
+from .layer import Layer, Parameter, Shape, example_shape, in_layer, layer_of
+from .plan import Graph
 
 
 class Architecture:
-    """Layers that fit together.
+    """Layers that fit together, in order.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Architecture:
     ----------
     layers : tuple of Layer
     shapes : tuple of tuple of int
-        Of one example before each layer, and after the last.
+        Of one example, before each layer and after the last.
     parameters, buffers : dict of str to Parameter
         By name, such as ``"0.weight"``: the position of the layer, from 0, and the name within it.
 
@@ -39,9 +39,7 @@ class Architecture:
     """
 
     def __init__(self, layers: Iterable[Layer], input_shape: Iterable[int]) -> None:
-        if isinstance(layers, (str, bytes, Mapping, np.ndarray, Layer)) or not isinstance(layers, Iterable):
-            raise InputError(f"layers must be a list of layers, not {shown(layers)}")
-        self.layers = tuple(layers)
+        self.layers = items(layers, "layers", "layers")
         if not self.layers:
             raise InputError("a network needs at least one layer")
         shapes = [example_shape(input_shape)]
@@ -71,23 +69,40 @@ class Architecture:
 
     @property
     def least_batch(self) -> int:
-        """Examples that a batch needs at least in training."""
+        """The fewest examples that a batch may have in training."""
         return max(layer.least_batch(shape) for layer, shape in zip(self.layers, self.shapes))
 
-    def steps(self) -> list[Step]:
-        """Fresh steps that compute the layers, those that belong together fused.
+    def graph(self) -> Graph:
+        """New steps that compute the layers, fused where possible, and the values between them.
 
         Returns
         -------
-        list of Step
+        Graph
         """
-        steps: list[Step] = []
-        index = 0
-        while index < len(self.layers):
-            step = self.layers[index].step(index, self.shapes[index], self.layers[index + 1 :])
-            steps.append(step)
-            index += step.layers
-        return steps
+        return graph_of(self.layers, self.input_shape)
+
+    def leaves(self, frozen: Collection[str] = ()) -> Iterator[tuple[int | str, Layer, Shape, bool]]:
+        """The layers that compute something, inner layers included.
+
+        Parameters
+        ----------
+        frozen : collection of str
+            Ways to layers that are not trained.
+
+        Yields
+        ------
+        index : int or str
+            Path to the layer, as in the names of its parameters.
+        layer : Layer
+        shape : tuple of int
+            Of one example before the layer.
+        trained : bool
+            Whether a layer before it is trained, so that its input's gradient is needed.
+        """
+        trained = False
+        for index, (layer, shape) in enumerate(zip(self.layers, self.shapes)):
+            yield from _leaves(index, layer, shape, trained, frozen)
+            trained = trained or _trained(index, layer, shape, frozen)
 
     def flops(self, batch: int = 1, *, training: bool = False) -> int:
         """Floating-point operations of a forward pass, or of a whole training step.
@@ -97,8 +112,8 @@ class Architecture:
         batch : int
             Examples.
         training : bool
-            Count the backward pass too: as much again for the parameters' gradients and for the input's gradient of
-            each layer, except before the first layer with parameters, where none is computed.
+            Count the backward pass too: as much again for the parameters' gradients, and as much for the input's
+            gradient of each layer. Before the first layer with parameters no input gradient is computed.
 
         Returns
         -------
@@ -106,14 +121,12 @@ class Architecture:
             A multiply-add counts as two.
         """
         training = flag(training, "training")
-        total, trained = 0, False
-        for layer, shape in zip(self.layers, self.shapes):
-            one = layer.flops(shape)
-            total += one
-            if training:
-                own = bool(layer.parameters(shape))
-                total += one * (own + trained)
-                trained = trained or own
+        if not training:
+            total = sum(layer.flops(shape) for layer, shape in zip(self.layers, self.shapes))
+        else:
+            total = 0
+            for _, layer, shape, trained in self.leaves():
+                total += layer.own_flops(shape) * (1 + bool(not layer.chains() and layer.parameters(shape)) + trained)
         return total * integer(batch, "batch", minimum=1)
 
     def summary(self) -> Summary:
@@ -122,14 +135,11 @@ class Architecture:
         Returns
         -------
         Summary
-            A str, which an interactive session shows as a table.
+            A str that an interactive session shows as a table.
         """
         rows = [("layer", "", "output", "parameters", "MFLOP"), ("", "input", _by(self.input_shape), "", "")]
-        for index, (layer, before, after) in enumerate(zip(self.layers, self.shapes, self.shapes[1:])):
-            count = sum(math.prod(parameter.shape) for parameter in layer.parameters(before).values())
-            flops = layer.flops(before)
-            cells = f"{count:,}" if count else "", f"{flops / 1e6:,.2f}" if flops else ""
-            rows.append((str(index), _title(layer), _by(after), *cells))
+        for index, (layer, before) in enumerate(zip(self.layers, self.shapes)):
+            rows += _rows(str(index), layer, before, "", "")
         count = sum(math.prod(parameter.shape) for parameter in self.parameters.values())
         rows.append(("", "total", "", f"{count:,}", f"{self.flops() / 1e6:,.2f}"))
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
@@ -143,7 +153,7 @@ class Architecture:
 
 
 class Summary(str):
-    """A table as text, which an interactive session shows as it is."""
+    """A table as text; an interactive session shows it without quotes."""
 
     __slots__ = ()
 
@@ -151,14 +161,58 @@ class Summary(str):
         return str(self)
 
 
+def _leaves(
+    index: int | str, layer: Layer, shape: Shape, trained: bool, frozen: Collection[str]
+) -> Iterator[tuple[int | str, Layer, Shape, bool]]:
+    for way, inner in layer.chains():
+        at, before = shape, trained
+        for position, each in enumerate(inner):
+            name = f"{index}.{way}{position}"
+            yield from _leaves(name, each, at, before, frozen)
+            before = before or _trained(name, each, at, frozen)
+            at = tuple(each.output_shape(at))
+    yield index, layer, shape, trained
+
+
+def _trained(index: int | str, layer: Layer, shape: Shape, frozen: Collection[str]) -> bool:
+    """Whether anything of a layer is trained."""
+    return any(layer_of(f"{index}.{name}") not in frozen for name in layer.parameters(shape))
+
+
+def _rows(index: str, layer: Layer, shape: Shape, lead: str, below: str) -> list[tuple[str, str, str, str, str]]:
+    """The lines of a layer and of its inner layers, which are drawn below it as a tree.
+
+    `lead` is written before the layer's name, `below` before the lines under it.
+    """
+    chains = layer.chains()
+    count = sum(math.prod(parameter.shape) for parameter in layer.parameters(shape).values())
+    flops = layer.flops(shape)
+    cells = f"{count:,}" if count else "", f"{flops / 1e6:,.2f}" if flops else ""
+    rows = [(index, lead + _title(layer), _by(tuple(layer.output_shape(shape))), *cells)]
+    for number, (way, inner) in enumerate(chains):
+        last = number == len(chains) - 1
+        stem = "   " if last else "│  "
+        at = shape
+        if not inner:
+            rows.append((f"{index}.{way}".rstrip("."), f"{below}{'└' if last else '├'}─ the input", _by(shape), "", ""))
+        for position, each in enumerate(inner):
+            branch = ("└─ " if last else "├─ ") if position == 0 else stem
+            rows += _rows(f"{index}.{way}{position}", each, at, below + branch, below + stem)
+            at = tuple(each.output_shape(at))
+    return rows
+
+
 def _by(shape: Shape) -> str:
     return "×".join(map(str, shape))
 
 
 def _title(layer: Layer) -> str:
-    """The layer as one would type it, without the settings that are as they are by default."""
+    """The layer as one would write it in Python, without settings that have their default."""
     given = []
+    inside = {"layers", "shortcut", "branches"} if layer.chains() else set()
     for field in dataclasses.fields(layer):
+        if field.name in inside:  # inner layers have lines of their own
+            continue
         value = getattr(layer, field.name)
         if value != field.default:
             given.append(f"{field.name}={value!r}" if field.kw_only else repr(value))

@@ -1,4 +1,4 @@
-"""Networks from dicts and from TOML files."""
+"""Makes networks from dicts and from TOML files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from .layer import Layer, in_layer
 from .registry import LAYERS
 from .sequential import Sequential
 
+#: How deeply layers may be nested in a file.
+DEEPEST = 50
+
 _KEYS = ("input_shape", "layers", "seed", "dtype")
 
 
-def layer_from_config(config: Any, index: int) -> Layer:
-    """The layer that ``Layer.config()`` describes.
+def layer_from_config(config: Any, index: int | str, depth: int = 0) -> Layer:
+    """Make the layer that ``Layer.config()`` describes.
 
     Raises
     ------
     InputError
-        If it describes none; the message names the layer, counting from 0, and the setting.
+        If it describes no layer; the message names the layer, counted from 0, and the setting.
     """
     if not isinstance(config, Mapping):
         raise InputError(f"layer {index} must be a table with a type, not {shown(config)}")
@@ -35,6 +38,14 @@ def layer_from_config(config: Any, index: int) -> Layer:
         raise unknown_name(f"type of layer {index}:", kind, LAYERS)
     fields = {field.name: field for field in dataclasses.fields(LAYERS[kind])}
     settings = {key: value for key, value in config.items() if key != "type"}
+    if depth > DEEPEST:
+        raise InputError(f"layers are nested more than {DEEPEST} deep")
+
+    def inner(tables: Any, way: str) -> list[Layer]:
+        if not isinstance(tables, (list, tuple)):
+            raise InputError(f"{way.rstrip('.') or 'layers'} must be a list of tables, not {shown(tables)}")
+        return [layer_from_config(table, f"{way}{position}", depth + 1) for position, table in enumerate(tables)]
+
     try:
         for key in settings:
             if key not in fields:
@@ -42,13 +53,13 @@ def layer_from_config(config: Any, index: int) -> Layer:
         for name, field in fields.items():
             if name not in settings and field.default is dataclasses.MISSING:
                 raise InputError(f"the setting {name!r} is missing")
-        return LAYERS[kind](**settings)
+        return LAYERS[kind](**LAYERS[kind].read(settings, inner))
     except PyconvError as error:
         raise in_layer(index, kind, error) from None
 
 
 def parse_config(config: Any) -> tuple[list[Layer], Any, dict[str, Any]]:
-    """The layers, the input shape, and seed and dtype where given, of a network's `config`."""
+    """The layers, the input shape, and the seed and dtype if given, of a network's `config`."""
     if not isinstance(config, Mapping):
         raise InputError(f"a network's configuration must be a table, not {shown(config)}")
     for key in config:
@@ -64,7 +75,7 @@ def parse_config(config: Any) -> tuple[list[Layer], Any, dict[str, Any]]:
 
 
 def from_config(config: Mapping[str, Any]) -> Sequential:
-    """Make a network, with fresh parameters, from what ``Sequential.config()`` gave.
+    """Make a network, with new parameters, from the result of ``Sequential.config()``.
 
     Parameters
     ----------
@@ -86,7 +97,7 @@ def from_config(config: Mapping[str, Any]) -> Sequential:
 
 
 def from_toml(path: str | Path, *, seed: int | None = None) -> Sequential:
-    """Make a network, with fresh parameters, from a TOML file.
+    """Make a network, with new parameters, from a TOML file.
 
     Parameters
     ----------
@@ -94,7 +105,7 @@ def from_toml(path: str | Path, *, seed: int | None = None) -> Sequential:
         The file: ``input_shape``, optionally ``seed`` and ``dtype``, and a ``[[layers]]`` table for each layer, with
         its ``type`` and settings.
     seed : int, optional
-        Instead of the file's.
+        Replaces the file's seed.
 
     Returns
     -------

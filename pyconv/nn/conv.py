@@ -1,4 +1,4 @@
-"""Convolution, with the ReLU and the pooling that follow it."""
+"""The layer Conv2D, and its step, which includes a ReLU and a max pooling that follow."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pyconv.backends import Backend
 from pyconv.errors import ShapeError
 from pyconv.shapes import ConvGeometry, Padding, Pair, PoolGeometry, conv_geometry, pair
-from pyconv.values import integer
+from pyconv.values import integer, real
 
 from .activation import ReLU, check_activation
-from .layer import Layer, Parameter, Shape, Step, expect_images
+from .layer import Buffer, Layer, Parameter, Shape, Step, expect_images, remember
 from .pooling import INDEX, NARROW, MaxPool2D
 from .run import Run
 
@@ -33,13 +34,15 @@ class Conv2D(Layer):
     padding : int, (int, int), ((int, int), (int, int)), "same" or "valid"
         Zero padding, as in :func:`pyconv.conv2d`.
     dilation : int or (int, int)
-        Distance between the pixels that neighbouring weights meet, down and across.
+        Distance between the pixels that neighbouring weights are multiplied with, down and across.
     groups : int
-        Groups of channels convolved apart; as many as there are input channels is depthwise convolution.
+        Groups of channels, each convolved by itself; with as many groups as input channels it is depthwise convolution.
     activation : None or "relu"
         Applied to the result, fused into the convolution.
     bias : bool
-        Whether to add a trained number to each channel; a BatchNorm that follows makes it superfluous.
+        Whether to add a trained number to each channel; with a BatchNorm after it, it is superfluous.
+    scale : float
+        Factor of the first weights, as in :class:`Dense`; a small one if this is the network's last layer.
 
     Notes
     -----
@@ -55,9 +58,11 @@ class Conv2D(Layer):
     groups: int = field(default=1, kw_only=True)
     activation: str | None = field(default=None, kw_only=True)
     bias: bool = field(default=True, kw_only=True)
+    scale: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._settle("scale", real(self.scale, "scale", minimum=0))
         self._settle("filters", integer(self.filters, "filters", minimum=1))
         pair(self.kernel_size, "kernel_size")
         pair(self.stride, "stride")
@@ -124,7 +129,7 @@ class Conv2D(Layer):
 
     def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
         shape = self.weight_shape(input_shape)
-        parameters = {"weight": Parameter(shape, "he", fan_in=math.prod(shape[:3]))}
+        parameters = {"weight": Parameter(shape, "he", fan_in=math.prod(shape[:3]), scale=float(self.scale))}
         if self.bias:
             parameters["bias"] = Parameter((self.filters,), 0.0)
         return parameters
@@ -133,7 +138,7 @@ class Conv2D(Layer):
         g = self.geometry(1, input_shape)
         return g.flops + math.prod(g.output_shape) * (bool(self.bias) + (self.activation is not None))
 
-    def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
+    def step(self, index: int | str, input_shape: Shape, following: Sequence[Layer]) -> Step:
         rest = list(following[:2])
         relu = self.activation == "relu"
         layers = 1
@@ -146,18 +151,23 @@ class Conv2D(Layer):
 
 
 class ConvStep(Step):
-    """Convolution, then ReLU, then max pooling, each but the first optional.
+    """Convolution, then ReLU, then max pooling; the last two are optional.
 
-    With pooling neither the convolution's full result nor its gradient outlives the step: the backward pass needs the
-    pooled result, which tells where the ReLU was active, and the position of each maximum.
+    With pooling, neither the convolution's full result nor its gradient outlives the step. The backward pass needs only
+    the pooled result, which tells where the ReLU was active, and the position of each maximum.
     """
 
+    grad_shares = False
+
     def __init__(
-        self, index: int, layer: Conv2D, input_shape: Shape, *, relu: bool, pool: MaxPool2D | None, layers: int
+        self, index: int | str, layer: Conv2D, input_shape: Shape, *, relu: bool, pool: MaxPool2D | None, layers: int
     ) -> None:
         super().__init__(index, layers, list(layer.parameters(input_shape)))
         self._layer, self._relu, self._pool = layer, relu, pool
         self._activation = "relu" if relu else None
+        self.keeps_output = "sign" if relu else ""
+        self.grad_over = relu
+        self._geometries: dict[int, tuple[ConvGeometry, PoolGeometry | None]] = {}
         self._geometry: tuple[ConvGeometry, PoolGeometry | None] | None = None
         self._weight: np.ndarray | None = None
         self._bias: np.ndarray | None = None
@@ -166,71 +176,90 @@ class ConvStep(Step):
         self._indices: np.ndarray | None = None
 
     def bind(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take ``weight`` and, where there is one, ``bias``."""
+        """Take ``weight``, and ``bias`` if there is one."""
         self._weight = arrays[self.names["weight"]]
         self._bias = arrays[self.names["bias"]] if "bias" in self.names else None
 
-    def geometry(self, x: np.ndarray) -> tuple[ConvGeometry, PoolGeometry | None]:
-        """Those of the batch `x`, worked out again only when the batch size changes."""
-        if self._geometry is None or self._geometry[0].n != len(x):
-            g = self._layer.geometry(len(x), x.shape[1:])
-            self._geometry = g, self._pool.geometry(g.n, g.output_shape[1:]) if self._pool else None
-        return self._geometry
+    def geometry(self, n: int, input_shape: Shape) -> tuple[ConvGeometry, PoolGeometry | None]:
+        """The geometry of convolution and pooling for a batch of `n`, computed once for each size."""
+        found = self._geometries.get(n)
+        if found is None:
+            g = self._layer.geometry(n, input_shape)
+            found = g, self._pool.geometry(n, g.output_shape[1:]) if self._pool else None
+            remember(self._geometries, n, found)
+        return found
+
+    def buffers(self, input_shape: Shape, training: bool, ops: Backend) -> Sequence[Buffer]:
+        """The positions of the maxima, and the gradient of the convolution's full result."""
+        g, pg = self.geometry(1, input_shape)
+        if pg is None or not training:
+            return ()
+        return (
+            Buffer("indices", pg.output_shape[1:], _index_dtype(ops, pg)),
+            Buffer("full", g.output_shape[1:], span="backward"),
+        )
 
     def forward(self, x: np.ndarray, run: Run) -> np.ndarray:
-        """Convolve, with what follows."""
-        g, pg = self.geometry(x)
-        how = {"algorithm": run.algorithm, "threads": run.threads}
+        """Convolve, with the ReLU and the pooling that follow."""
+        self._geometry = g, pg = self.geometry(len(x), x.shape[1:])
         self._x = x
         if pg is None:
-            out = run.result(self.index, g.output_shape)
-            self._y = run.ops.conv2d(x, self._weight, self._bias, g, activation=self._activation, out=out, **how)
+            self._y = run.ops.conv2d(
+                x, self._weight, self._bias, g, activation=self._activation, algorithm=run.algorithm,
+                threads=run.threads, out=run.result(self.index, g.output_shape),
+            )  # fmt: skip
             return self._y
-        fused = getattr(run.ops, "conv2d_pool", None)
-        narrow = getattr(run.ops, "narrow_indices", False) and pg.kh * pg.kw <= 256
-        dtype = NARROW if narrow else INDEX
-        self._indices = run.kept((self.index, "indices"), pg.output_shape, dtype) if run.training else None
-        if fused is not None:
-            how.update(activation=self._activation, out=run.result(self.index, pg.output_shape), indices=self._indices)
-            self._y = fused(x, self._weight, self._bias, g, pg, **how)
-            return self._y
-        full = run.passing(g.output_shape)
-        run.ops.conv2d(x, self._weight, self._bias, g, activation=self._activation, out=full, **how)
-        out = run.result(self.index, pg.output_shape)
-        self._y = run.ops.max_pool2d(full, pg, threads=run.threads, out=out, indices=self._indices)
+        place = (self.index, "indices")
+        self._indices = run.kept(place, pg.output_shape, _index_dtype(run.ops, pg)) if run.training else None
+        self._y = run.ops.conv2d_pool(
+            x, self._weight, self._bias, g, pg, activation=self._activation, algorithm=run.algorithm,
+            threads=run.threads, out=run.result(self.index, pg.output_shape), indices=self._indices,
+        )  # fmt: skip
         return self._y
 
     def backward(self, grad: np.ndarray, run: Run, input_grad: bool) -> np.ndarray | None:
         """The filters', the bias's and the input's gradients."""
         assert self._geometry is not None
         g, pg = self._geometry
-        how = {"algorithm": run.algorithm, "threads": run.threads}
         if pg is not None and not input_grad and self._sparse_backward(grad, run):
             return None
+        ops, algorithm, threads = run.ops, run.algorithm, run.threads
         if self._relu:
-            grad = run.ops.relu_grad(grad, self._y, threads=run.threads, out=grad)
-        if "bias" in self.names:  # pooling hands each number to one pixel, so the sum is the same before it
-            run.gradients[self.names["bias"]][...] = run.ops.bias_grad(grad, threads=run.threads)
+            grad = ops.relu_grad(grad, self._y, threads=threads, out=grad)
+        if "bias" in self.names and not self.frozen:
+            # Pooling gives each number to one pixel, so the sum before it is the same.
+            run.gradients[self.names["bias"]][...] = ops.bias_grad(grad, threads=threads)
         if pg is not None:
-            full = run.passing(g.output_shape)
-            grad = run.ops.max_pool2d_input_grad(grad, self._indices, pg, threads=run.threads, out=full)
-        run.ops.conv2d_weight_grad(self._x, grad, g, out=run.gradients[self.names["weight"]], **how)
+            full = run.kept((self.index, "full"), g.output_shape)
+            grad = ops.max_pool2d_input_grad(grad, self._indices, pg, threads=threads, out=full)
+        if not self.frozen:
+            weight_grad = run.gradients[self.names["weight"]]
+            ops.conv2d_weight_grad(self._x, grad, g, algorithm=algorithm, threads=threads, out=weight_grad)
         if not input_grad:
             return None
-        return run.ops.conv2d_input_grad(grad, self._weight, g, out=run.passing(g.input_shape), **how)
+        out = run.gradient(self.index, g.input_shape)
+        return ops.conv2d_input_grad(grad, self._weight, g, algorithm=algorithm, threads=threads, out=out)
 
     def _sparse_backward(self, grad: np.ndarray, run: Run) -> bool:
-        """The filters' and the bias's gradients straight from the pooled errors, where the backend has a way."""
+        """The filters' and the bias's gradients directly from the pooled errors; returns whether the backend can."""
         assert self._geometry is not None
-        sparse = getattr(run.ops, "conv2d_pool_weight_grad", None)
-        if sparse is None or run.algorithm not in ("auto", "direct"):
+        g, pg = self._geometry
+        assert pg is not None
+        if run.algorithm not in ("auto", "direct"):
             return False
-        how = {"activation": self._activation, "threads": run.threads, "out": run.gradients[self.names["weight"]]}
-        found = sparse(self._x, grad, self._indices, self._y, *self._geometry, **how)
+        found = run.ops.conv2d_pool_weight_grad(
+            self._x, grad, self._indices, self._y, g, pg, activation=self._activation, threads=run.threads,
+            out=run.gradients[self.names["weight"]],
+        )  # fmt: skip
         if found is not None and "bias" in self.names:
             run.gradients[self.names["bias"]][...] = found[1]
         return found is not None
 
     def forget(self) -> None:
-        """Drop the input: of the first step it is the caller's."""
-        self._x = None
+        """Drop the arrays of the last pass."""
+        self._x = self._y = self._indices = None
+
+
+def _index_dtype(ops: Backend, pg: PoolGeometry) -> np.dtype:
+    """The dtype of the positions of a pooling's maxima."""
+    return NARROW if ops.narrow_indices and pg.kh * pg.kw <= 256 else INDEX

@@ -1,4 +1,4 @@
-"""VGG and AlexNet as chains, which fit themselves to the images' size."""
+"""VGG and AlexNet, which adapt to the size of the images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VGG = {
 def vgg(name: str, input_shape: Shape, classes: int, *, hidden: int = 4096, stage_dropout: float = 0.0) -> list[Layer]:
     """3×3 convolutions and 2×2 pools, two hidden layers with dropout.
 
-    A pool is left out where the image is one row or column already, so that small images fit too.
+    A pool is left out if the image is one row or column already, so that small images fit too.
     """
     side = min(input_shape[:2])
     layers: list[Layer] = []
@@ -38,7 +38,7 @@ def vgg(name: str, input_shape: Shape, classes: int, *, hidden: int = 4096, stag
 def alexnet(input_shape: Shape, classes: int) -> list[Layer]:
     """AlexNet with its two groups, without its response normalisation.
 
-    The first layer's stride is 4 from 127 pixels on, 2 from 63 and 1 below, so that three 3×3 pools fit behind it.
+    The first layer's stride is 4 from 127 pixels on, 2 from 63, and 1 below, so that three 3×3 pools fit after it.
     """
     side = min(input_shape[:2])
     stride = 4 if side >= 127 else 2 if side >= 63 else 1
@@ -56,7 +56,7 @@ def alexnet(input_shape: Shape, classes: int) -> list[Layer]:
 
 
 def _head(hidden: int, classes: int) -> list[Layer]:
-    """The dense layers of both."""
+    """The dense layers at the end of both networks."""
     layers: list[Layer] = [Flatten()]
     for _ in range(2):
         layers += [Dense(hidden, activation="relu"), Dropout(0.5)]

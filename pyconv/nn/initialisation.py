@@ -1,4 +1,4 @@
-"""First values of the parameters."""
+"""The first values of a network's parameters: He initialisation or constants."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyconv.arithmetic import own
 
 from .layer import Parameter
 
-#: Factor of a network's last layer's first weights: training begins with nearly equal probabilities.
+#: Factor for the first weights of a network's last layer, so that training begins with nearly equal probabilities.
 LAST = 0.1
 
 
@@ -20,13 +20,13 @@ def fill(array: np.ndarray, parameter: Parameter, seed: int, layer: int) -> None
 
     He initialisation draws from a normal distribution with mean 0 and variance ``2 / fan_in``, which keeps the
     variance of the activations from layer to layer under ReLU (He et al., "Delving deep into rectifiers", 2015, eq.
-    10). The numbers depend on the seed and the layer's position only, not on backend or threads; float32 and float64
-    models get the same ones, but for rounding.
+    10). The numbers depend on the seed and the layer's position only, not on backend or threads. float32 and float64
+    models get the same numbers, except for rounding.
 
     Parameters
     ----------
     array : ndarray
-        Of the parameter's shape; overwritten.
+        Has the parameter's shape; overwritten.
     parameter : Parameter
     seed, layer : int
         The model's seed and the position of the layer.

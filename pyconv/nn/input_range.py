@@ -1,4 +1,4 @@
-"""What a network remembers of the numbers that it was trained on, to notice examples in another scale."""
+"""InputRange: the range of the numbers that a network was trained on, to notice examples in another scale."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pyconv.errors import InputError, shown
 
 from .normalization import Normalization
 
-#: Numbers so many times larger than any in training are in another scale; 255 against 1 is, a bright image is not.
+#: Numbers more than so many times as large as any in training are in another scale: 255 is to 1, a bright image is not.
 _LARGER = 10
 
-#: Examples none of whose numbers reach this part of training's are in another scale; 1 against 255 is.
+#: Examples with no number above this part of training's largest are in another scale: 1 is to 255.
 _SMALLER = 1 / 100
 
-#: Standard deviations from the mean within which practically all numbers lie, also those of sparse images.
+#: So many standard deviations around the mean hold practically all numbers, also in sparse images.
 _SPREAD = 10
 
 
@@ -32,7 +32,7 @@ class InputRange:
     Attributes
     ----------
     dtype : str
-        Name of the dtype, as ``"uint8"``; empty where it is not known.
+        Name of the dtype, such as ``"uint8"``; empty if unknown.
     low, high : float
         Smallest and largest number, in the units of the raw examples.
     """
@@ -43,7 +43,7 @@ class InputRange:
 
     @classmethod
     def of(cls, x: np.ndarray) -> InputRange:
-        """Look at examples.
+        """The range of some examples.
 
         Parameters
         ----------
@@ -57,7 +57,7 @@ class InputRange:
 
     @classmethod
     def implied(cls, normalization: Normalization) -> InputRange | None:
-        """The range for which a normalisation was made, generously; None of the identity.
+        """The (generous) range for which a normalisation was made; None for the identity.
 
         Parameters
         ----------
@@ -74,11 +74,11 @@ class InputRange:
 
     @property
     def reach(self) -> float:
-        """The largest number by magnitude."""
+        """The largest absolute value."""
         return max(abs(self.low), abs(self.high))
 
     def is_far(self, other: InputRange) -> bool:
-        """Whether `other` is in another scale than this range, as 0 to 1 is beside 0 to 255.
+        """Whether `other` is in another scale than this range, as 0 to 1 is to 0 to 255.
 
         Parameters
         ----------
@@ -87,26 +87,26 @@ class InputRange:
         Returns
         -------
         bool
-            False where all numbers of either are zero: they have no scale.
+            False if all numbers of either are zero: they have no scale.
         """
         if not (self.reach and other.reach):
             return False
         return other.reach > _LARGER * self.reach or other.reach < _SMALLER * self.reach
 
     def complaint(self, x: np.ndarray, name: str) -> str | None:
-        """Say that examples are in another scale than this range.
+        """What to say about examples that are in another scale than this range.
 
         Parameters
         ----------
         x : ndarray
             Examples, at least one.
         name : str
-            What to call them.
+            What the message calls them.
 
         Returns
         -------
         str or None
-            One line, or None where they fit.
+            One line, or None if they fit.
         """
         given = InputRange.of(x)
         if not self.is_far(given):
@@ -118,7 +118,7 @@ class InputRange:
         return f"{self.dtype + ' ' if self.dtype else ''}{self.low:g} to {self.high:g}"
 
     def config(self) -> dict[str, Any]:
-        """As a dict that JSON can hold.
+        """The range as a dict that JSON can hold.
 
         Returns
         -------
@@ -134,8 +134,8 @@ class InputRange:
         Parameters
         ----------
         config : mapping or None
-            With ``dtype``, ``low`` and ``high``, and nothing else; files of networks that were never trained, and
-            older files, have None.
+            With ``dtype``, ``low`` and ``high``, and nothing else. It is None in older files, and in files of networks
+            that were never trained.
 
         Returns
         -------
@@ -157,7 +157,7 @@ class InputRange:
 
 
 def warn_outside(message: str) -> None:
-    """Warn at the line of the program that called pyconv.
+    """Warn, with the line of the user's program that called pyconv.
 
     Parameters
     ----------

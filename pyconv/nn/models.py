@@ -1,4 +1,4 @@
-"""The named models, and the paper's notation for small ones."""
+"""build(): the named models, and small models in the paper's notation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from pyconv.errors import InputError, unknown_name
 from pyconv.values import integer
 
-from . import deep
+from . import branched, deep
 from .activation import ReLU
 from .conv import Conv2D
 from .dense import Dense, Flatten
@@ -26,7 +26,7 @@ from .sequential import Sequential
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named model: its layers for images of a shape and a number of classes, and what it was made for."""
+    """A named model: a function that makes its layers for an input shape and a number of classes, and its defaults."""
 
     layers: Callable[[Shape, int], list[Layer]]
     input_shape: tuple[int, int, int]
@@ -34,7 +34,7 @@ class Recipe:
 
 
 def _fer(input_shape: Shape, classes: int) -> list[Layer]:
-    """The paper's ingredients only; the five convolutions are the layers of its Table I."""
+    """A network of the paper's layer types; its five convolutions are the layers of Table I."""
     return [
         Conv2D(32, 5, padding="same", activation="relu"),
         MaxPool2D(2),
@@ -82,7 +82,7 @@ def _vgg(name: str, **settings: Any) -> Callable[[Shape, int], list[Layer]]:
 
 
 #: The named models. Facial expressions: 48×48 gray, 7 classes; digits and fashion: 28×28 gray, 10 classes; ImageNet:
-#: 224×224 in colour (AlexNet's arithmetic needs 227), 1000 classes.
+#: 224×224 in colour (AlexNet's arithmetic needs 227), 1000 classes; CIFAR: 32×32 in colour, 10 classes.
 MODELS: dict[str, Recipe] = {
     "fer": Recipe(_fer, (48, 48, 1), 7),
     "fer-bn": Recipe(_fer_bn, (48, 48, 1), 7),
@@ -92,13 +92,16 @@ MODELS: dict[str, Recipe] = {
     "vgg13": Recipe(_vgg("vgg13", hidden=1024, stage_dropout=0.25), (64, 64, 1), 8),
     "vgg16": Recipe(_vgg("vgg16"), (224, 224, 3), 1000),
     "vgg19": Recipe(_vgg("vgg19"), (224, 224, 3), 1000),
+    "resnet18": Recipe(branched.resnet18, (32, 32, 3), 10),
+    "squeezenet": Recipe(branched.squeezenet, (32, 32, 3), 10),
+    "mini-xception": Recipe(branched.mini_xception, (64, 64, 1), 7),
 }
 
 _NOTATION = re.compile("-".join(["([0-9]{1,18})"] * 4))
 
 
 def _notation(name: str) -> Recipe | None:
-    """The model that the paper would write `name`, kernel-filters-hidden-classes, or None if it is no such name."""
+    """The model whose name in the paper's notation (kernel-filters-hidden-classes) is `name`, or None."""
     match = _NOTATION.fullmatch(name)
     if match is None:
         return None
@@ -125,22 +128,24 @@ def build(
     seed: int = 0,
     dtype: DTypeLike = "float32",
 ) -> Sequential:
-    """Make a named model, or one in the paper's notation.
+    """Make a named model, or a model in the paper's notation.
 
     Parameters
     ----------
     name : str
-        ``"fer"``, ``"fer-bn"``, ``"lenet"``, ``"alexnet"``, ``"vgg11"``, ``"vgg13"``, ``"vgg16"``, ``"vgg19"``, or
-        kernel-filters-hidden-classes as ``"5-50-100-10"``: one convolution of 50 filters of 5×5 without padding, ReLU,
-        2×2 max pooling, a hidden layer of 100 units with ReLU, 10 classes.
+        ``"fer"``, ``"fer-bn"``, ``"lenet"``, ``"alexnet"``, ``"vgg11"``, ``"vgg13"``, ``"vgg16"``, ``"vgg19"``,
+        ``"resnet18"``, ``"squeezenet"``, ``"mini-xception"``, or kernel-filters-hidden-classes as ``"5-50-100-10"``:
+        one convolution of 50 filters of 5×5 without padding, ReLU, 2×2 max pooling, a hidden layer of 100 units with
+        ReLU, 10 classes.
     input_shape : (int, int, int), optional
         Height, width and channels of the data; the model's own by default: 48×48×1 for `fer` and `fer-bn`, 64×64×1 for
-        `vgg13`, 227×227×3 for `alexnet`, 224×224×3 for the other `vgg…`, else 28×28×1. VGG leaves out pools of images
-        that are one row already; AlexNet's first stride is 4, 2 below 127 pixels and 1 below 63.
+        `vgg13` and `mini-xception`, 32×32×3 for `resnet18` and `squeezenet`, 227×227×3 for `alexnet`, 224×224×3 for the
+        other `vgg…`, else 28×28×1. VGG leaves out pools of images that are one row already; AlexNet's first stride is
+        4, 2 below 127 pixels and 1 below 63.
     classes : int, optional
-        Of the data; the model's own by default. In the paper's notation, what the name says.
+        The data's; by default the model's own. In the paper's notation the name gives it.
     seed : int
-        Of the first parameters and of dropout.
+        For the first parameters and for dropout.
     dtype : "float32" or "float64"
 
     Returns
@@ -152,7 +157,7 @@ def build(
     UnknownNameError
         If there is no such model; the message lists the known ones.
     InputError
-        If the paper's notation says another number of classes than `classes`.
+        If the name in the paper's notation says another number of classes than `classes`.
     ShapeError
         If the model cannot take images of this shape; the message names the layer.
 
@@ -161,7 +166,9 @@ def build(
     The notation: the paper, Fig. 3. LeCun et al. (1998): `lenet`, with ReLU and max pooling. Krizhevsky et al. (2012):
     `alexnet`, with its two groups and without response normalisation. Simonyan and Zisserman (2014): `vgg11`, `vgg16`,
     `vgg19` (A, D and E). Barsoum et al. (2016), the network of FER+: `vgg13`, with ten convolutions and dropout; it is
-    not Simonyan and Zisserman's B.
+    not Simonyan and Zisserman's B. He et al. (2016): `resnet18`, with a stem for small images. Iandola et al. (2016):
+    `squeezenet`, version 1.1. Arriaga et al. (2017), "Real-time convolutional neural networks for emotion and gender
+    classification": `mini-xception`.
 
     Examples
     --------

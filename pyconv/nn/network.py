@@ -1,9 +1,9 @@
-"""What a network is: its layers, its values in flat vectors, and what it knows of its images and classes."""
+"""Network: a network's layers, its values in flat vectors, and its settings; Sequential adds the computation."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -14,31 +14,32 @@ from pyconv.errors import InputError, ShapeError, is_text, shown
 from pyconv.values import float_dtype, integer, sequence
 
 from .architecture import Architecture, Summary
+from .freezing import Layers, Spans, freeze_steps, ways
 from .initialisation import fill
 from .input_range import InputRange
-from .layer import Layer, Shape, Step
+from .layer import Layer, Shape, stream_of
 from .normalization import Normalization
 from .vectors import check_memory, check_vector, size_of, views_of
 
 
 class Network:
-    """A network at rest; :class:`pyconv.nn.Sequential` is one that computes, and says what the parameters are."""
+    """A network that does not compute; :class:`pyconv.nn.Sequential` does, and documents the parameters."""
 
     def __init__(
         self, layers: Iterable[Layer], input_shape: Sequence[int], seed: int = 0, dtype: DTypeLike = "float32"
     ) -> None:
         self._prepare(Architecture(layers, input_shape), seed, dtype)
         for name, view in self._parameters.items():
-            layer = int(name.partition(".")[0])
+            layer = stream_of(name.rpartition(".")[0])
             fill(view, self._architecture.parameters[name], self._seed, layer)
 
     def _prepare(self, architecture: Architecture, seed: int, dtype: DTypeLike) -> None:
-        """Everything but the parameters' first values."""
+        """Prepare everything but the first values of the parameters."""
         self._dtype = float_dtype(dtype)
         self._seed = integer(seed, "seed", minimum=0, maximum=2**64 - 1)
         check_memory(architecture, self._dtype.itemsize)
         self._architecture = architecture
-        self._steps: list[Step] = architecture.steps()
+        self._graph = architecture.graph()
         self.backend: str = "auto"
         self.threads: int | None = None
         self.algorithm: str = "auto"
@@ -46,10 +47,11 @@ class Network:
         self._input_range: InputRange | None = None
         self._told_of_range = False
         self._classes: list[str] | None = None
-        self._flat_buffers = np.empty(size_of(architecture.buffers), self._dtype)
-        for name, view in views_of(self._flat_buffers, architecture.buffers).items():
+        self._freeze(())
+        self._flat = self._flat_buffers = np.empty(0)  # until there are others
+        self.attach(*(np.empty(size_of(each), self._dtype) for each in (architecture.parameters, architecture.buffers)))
+        for name, view in self._buffers.items():
             fill(view, architecture.buffers[name], self._seed, 0)
-        self.attach(np.empty(size_of(architecture.parameters), self._dtype))
 
     # ---- what it is -------------------------------------------------------------------------------------------------
 
@@ -58,24 +60,39 @@ class Network:
         """The layers, in order."""
         return self._architecture.layers
 
+    def leaves(self) -> Iterator[tuple[int | str, Layer, Shape, bool]]:
+        """All layers, inner ones included; inner layers come before the layer that they are in.
+
+        Yields
+        ------
+        index : int or str
+            Path to the layer, as in the names of its parameters.
+        layer : Layer
+        shape : tuple of int
+            Of one example before the layer.
+        trained : bool
+            Whether a layer before it is trained, so that its input's gradient is needed.
+        """
+        yield from self._architecture.leaves(self._frozen)
+
     @property
     def input_shape(self) -> Shape:
-        """Of one example."""
+        """Shape of one example."""
         return self._architecture.input_shape
 
     @property
     def output_shape(self) -> Shape:
-        """Of one example's result; ``(classes,)`` for a classifier."""
+        """Shape of one example's result; ``(classes,)`` for a classifier."""
         return self._architecture.output_shape
 
     @property
     def seed(self) -> int:
-        """Of the first parameters and of dropout."""
+        """The seed of the first parameters and of dropout."""
         return self._seed
 
     @property
     def dtype(self) -> np.dtype:
-        """In which everything is computed."""
+        """The dtype of all computations."""
         return self._dtype
 
     @property
@@ -90,7 +107,7 @@ class Network:
 
     @property
     def flat_buffers(self) -> np.ndarray:
-        """All that is kept but not trained (BatchNorm's running statistics), ``(m,)``."""
+        """All buffers: what is kept but not trained (BatchNorm's running statistics), ``(m,)``."""
         return self._flat_buffers
 
     @property
@@ -100,7 +117,7 @@ class Network:
 
     @property
     def normalization(self) -> Normalization:
-        """Applied to every batch at the door."""
+        """The normalisation of every batch before the first layer."""
         return self._normalization
 
     @normalization.setter
@@ -110,11 +127,11 @@ class Network:
         if value.channels not in (1, self.input_shape[-1]):
             raise ShapeError(f"the normalization has {value.channels} channels, the input {self.input_shape[-1]}")
         self._normalization = value
-        self.input_range = None  # it was another normalisation's
+        self.input_range = None  # it belonged to the last normalisation
 
     @property
     def input_range(self) -> InputRange | None:
-        """Dtype, smallest and largest number of the examples of :func:`pyconv.fit`, or None; files keep it."""
+        """Dtype, smallest and largest number of the examples of :func:`pyconv.fit`, or None; model files keep it."""
         return self._input_range
 
     @input_range.setter
@@ -124,18 +141,18 @@ class Network:
         self._input_range, self._told_of_range = value, False
 
     def other_scale(self, x: np.ndarray, name: str) -> str | None:
-        """Say, but only once, that examples are in another scale than those of the training.
+        """Say, once only, that examples are in another scale than the training examples.
 
         Parameters
         ----------
         x : ndarray
         name : str
-            What to call them.
+            What the message calls them.
 
         Returns
         -------
         str or None
-            One line that says so; None where they fit or it was said before, or nothing is known of the training.
+            One line; None if they fit, if it was said before, or if the training examples are unknown.
         """
         known = self._input_range or InputRange.implied(self._normalization)
         if self._told_of_range or not x.size or known is None:
@@ -162,11 +179,11 @@ class Network:
 
     @property
     def least_batch(self) -> int:
-        """Examples that a batch of training needs: 2 with a BatchNorm that sees one number a channel, else 1."""
+        """The fewest examples of a training batch: 2 with a BatchNorm that sees one number a channel, else 1."""
         return self._architecture.least_batch
 
     def config(self) -> dict[str, Any]:
-        """Everything but the values.
+        """The whole network except its values.
 
         Returns
         -------
@@ -213,17 +230,69 @@ class Network:
             f"{self._flat.size:,} parameters>"
         )
 
+    # ---- what training changes --------------------------------------------------------------------------------------
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Ways to the layers that training leaves as they are, as ``("0", "3.shortcut.0")``; none by default.
+
+        Set with layers as :func:`pyconv.fit` takes them in `freeze`. Their part of a gradient is 0, and a BatchNorm
+        among them normalises with its running statistics, as in inference, and does not move them. Files do not keep
+        it.
+        """
+        return self._frozen
+
+    @frozen.setter
+    def frozen(self, layers: Layers) -> None:
+        self._freeze(self.which(layers))
+
+    def which(self, layers: Layers) -> tuple[str, ...]:
+        """The layers with parameters that numbers and names stand for.
+
+        Parameters
+        ----------
+        layers : int, str, or list of them
+            As :func:`pyconv.fit` takes them in `freeze`.
+
+        Returns
+        -------
+        tuple of str
+            Ways to them, in the network's order.
+
+        Raises
+        ------
+        InputError
+            If a layer is not there, none has parameters, or these are all that have.
+        """
+        return ways(layers, self._architecture)
+
+    def _freeze(self, frozen: tuple[str, ...]) -> None:
+        self._frozen = frozen
+        self._trained = Spans.of(self._architecture.parameters, frozen)
+        self._trained_buffers = Spans.of(self._architecture.buffers, frozen)
+        freeze_steps(self._graph, frozen)
+
+    @property
+    def trained(self) -> Spans:
+        """Where in :attr:`flat` the parameters lie that are not :attr:`frozen`."""
+        return self._trained
+
+    @property
+    def trained_buffers(self) -> Spans:
+        """Where in :attr:`flat_buffers` the running statistics lie that are not :attr:`frozen`."""
+        return self._trained_buffers
+
     # ---- its memory -------------------------------------------------------------------------------------------------
 
     def attach(self, flat: np.ndarray, buffers: np.ndarray | None = None) -> None:
-        """Live on `flat`, and on `buffers` if given, from now on: vectors in shared memory, for one.
+        """Use the vector `flat`, and `buffers` if given, from now on: for example vectors in shared memory.
 
         Parameters
         ----------
         flat : (n,) ndarray
-            Becomes :attr:`flat`, with the values that it has.
+            Becomes :attr:`flat`, with its values.
         buffers : (m,) ndarray, optional
-            Becomes :attr:`flat_buffers`, with the values that it has.
+            Becomes :attr:`flat_buffers`, with its values.
 
         Raises
         ------
@@ -231,16 +300,16 @@ class Network:
             If they are not contiguous vectors of the network's sizes and dtype.
         """
         buffers = self._flat_buffers if buffers is None else buffers
-        for name, array, known in (
-            ("flat", flat, self._architecture.parameters),
-            ("buffers", buffers, self._architecture.buffers),
-        ):
-            check_vector(name, array, size_of(known), self._dtype)
-        self._flat, self._flat_buffers = flat, buffers
-        self._parameters = views_of(flat, self._architecture.parameters)
-        self._buffers = views_of(buffers, self._architecture.buffers)
-        for step in self._steps:
-            step.bind({**self._parameters, **self._buffers})
+        trained, kept = self._architecture.parameters, self._architecture.buffers
+        check_vector("flat", flat, size_of(trained), self._dtype)
+        check_vector("buffers", buffers, size_of(kept), self._dtype)
+        if flat is not self._flat:  # workers come back with the same vector at each step
+            self._flat, self._parameters = flat, views_of(flat, trained)
+        if buffers is not self._flat_buffers:
+            self._flat_buffers, self._buffers = buffers, views_of(buffers, kept)
+        arrays = {**self._parameters, **self._buffers}
+        for node in self._graph.nodes:
+            node.step.bind(arrays)
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -253,12 +322,18 @@ class Network:
             "normalization": self._normalization,
             "input_range": self._input_range,
             "classes": self._classes,
+            "frozen": self._frozen,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._prepare(Architecture(*state["architecture"]), state["seed"], state["dtype"])
-        self.attach(state["flat"], state["buffers"])
+        # Arrays that joblib has mapped from a file, as it does for its processes, are read-only.
+        self.attach(
+            *(state[name] if state[name].flags.writeable else state[name].copy() for name in ("flat", "buffers"))
+        )
         for name, value in state["settings"].items():
             setattr(self, name, value)
         self._normalization, self._classes = state["normalization"], copy.copy(state["classes"])
         self._input_range = state["input_range"]
+        if state.get("frozen"):
+            self._freeze(tuple(state["frozen"]))

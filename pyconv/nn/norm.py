@@ -1,4 +1,4 @@
-"""Batch normalisation."""
+"""The layer BatchNorm: batch normalisation."""
 
 from __future__ import annotations
 
@@ -55,19 +55,24 @@ class BatchNorm(Layer):
         return {"running_mean": Parameter(channels, 0.0), "running_var": Parameter(channels, 1.0)}
 
     def flops(self, input_shape: Shape) -> int:
-        return 2 * math.prod(input_shape)  # in inference: a multiplication and an addition
+        return 2 * math.prod(input_shape)  # in inference, a multiplication and an addition for each number
 
     def least_batch(self, input_shape: Shape) -> int:
         return 2 if math.prod(input_shape[:-1]) == 1 else 1  # one number a channel has no variance
 
-    def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
+    def step(self, index: int | str, input_shape: Shape, following: Sequence[Layer]) -> Step:
         return BatchNormStep(index, self)
 
 
 class BatchNormStep(Step):
-    """Normalises, and keeps the running statistics while training."""
+    """Normalises; in training it also updates the running statistics, unless it is frozen."""
 
-    def __init__(self, index: int, layer: BatchNorm) -> None:
+    over_in_inference = True
+    keeps_output = ""
+    grad_shares = False
+    grad_over = False
+
+    def __init__(self, index: int | str, layer: BatchNorm) -> None:
         super().__init__(index, 1, ["gamma", "beta"])
         self._eps, self._momentum = float(layer.eps), float(layer.momentum)
         self._arrays: tuple[np.ndarray, ...] = ()
@@ -79,37 +84,30 @@ class BatchNormStep(Step):
         self._arrays = tuple(arrays[f"{self.index}.{name}"] for name in names)
 
     def forward(self, x: np.ndarray, run: Run) -> np.ndarray:
-        """Normalise with the batch's statistics in training, else with the running ones."""
+        """Normalise with the batch's statistics in training, else with the running statistics."""
         gamma, beta, running_mean, running_var = self._arrays
-        if not run.training:
-            by_backend = getattr(run.ops, "batch_norm_inference", None)
-            if by_backend is not None:
-                out = x if run.owned else run.result(self.index, x.shape)
-                return by_backend(x, gamma, beta, running_mean, running_var, self._eps, out=out)
-            scale = gamma / np.sqrt(running_var + x.dtype.type(self._eps))
-            shift = beta - running_mean * scale
-            out = x if run.owned else run.result(self.index, x.shape)
-            return run.ops.scale_shift(x, scale, shift, threads=run.threads, out=out)
+        out = x if run.owned else run.result(self.index, x.shape)
+        if not run.training or self.frozen:
+            self._kept = (x,)
+            return run.ops.batch_norm_inference(
+                x, gamma, beta, running_mean, running_var, self._eps, threads=run.threads, out=out
+            )
         numbers = x.size // x.shape[-1]
         if numbers < 2:
             raise ShapeError("training needs more than one number per channel: take a batch of 2 or more")
-        out = run.result(self.index, x.shape)
         y, mean, inv_std = run.ops.batch_norm(x, gamma, beta, self._eps, threads=run.threads, out=out)
         self._kept = x, mean, inv_std
-        by_backend = getattr(run.ops, "move_running_statistics", None)
-        if by_backend is not None:
-            by_backend(running_mean, running_var, mean, inv_std, self._eps, self._momentum, numbers)
-            return y
-        biased = 1 / np.square(inv_std, dtype=np.float64) - self._eps
-        for running, batch in ((running_mean, mean), (running_var, biased * (numbers / (numbers - 1)))):
-            running *= 1 - self._momentum
-            running += (self._momentum * batch).astype(running.dtype)
+        run.ops.move_running_statistics(running_mean, running_var, mean, inv_std, self._eps, self._momentum, numbers)
         return y
 
     def backward(self, grad: np.ndarray, run: Run, input_grad: bool) -> np.ndarray | None:
         """The gradients of gamma, beta and the input."""
-        x, mean, inv_std = self._kept
-        out = run.passing(x.shape)
+        x = self._kept[0]
+        out = run.gradient(self.index, x.shape)
+        if self.frozen:
+            gamma, _, _, running_var = self._arrays
+            return run.ops.batch_norm_inference_grad(grad, gamma, running_var, self._eps, threads=run.threads, out=out)
+        _, mean, inv_std = self._kept
         gx, ggamma, gbeta = run.ops.batch_norm_grad(
             x, grad, self._arrays[0], mean, inv_std, threads=run.threads, out=out
         )
@@ -118,5 +116,5 @@ class BatchNormStep(Step):
         return gx if input_grad else None
 
     def forget(self) -> None:
-        """Drop the input: of the first step it may be the caller's."""
+        """Drop the arrays of the last pass."""
         self._kept = ()

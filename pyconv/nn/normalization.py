@@ -1,4 +1,4 @@
-"""Normalisation of the images at the network's door."""
+"""Normalization: how a network normalises its images before the first layer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class Normalization:
         if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
             raise InputError(f"mean has {len(self.mean)} channels, std has {len(self.std)}")
         if (self.std <= 0).any():
-            raise InputError(f"std must be above 0 in every channel, not {self.std.tolist()}")
+            raise InputError(f"std must be above 0 in every channel, not {shown(float(self.std.min()))}")
+        self._identity = bool((self.mean == 0).all() and (self.std == 1).all())
+        self._in_dtype: dict[type, tuple[Any, Any]] = {}
 
     def __repr__(self) -> str:
         return f"Normalization(mean={self.mean.tolist()}, std={self.std.tolist()})"
@@ -45,13 +47,13 @@ class Normalization:
 
     @property
     def channels(self) -> int:
-        """Channels that it was made for; 1 fits any."""
+        """How many channels it has numbers for; 1 fits any number of channels."""
         return max(len(self.mean), len(self.std))
 
     @property
     def identity(self) -> bool:
         """Whether it changes nothing."""
-        return bool((self.mean == 0).all() and (self.std == 1).all())
+        return self._identity
 
     @own
     def apply(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -62,7 +64,7 @@ class Normalization:
         x : (N, ..., C) ndarray of uint8, float32 or float64
             Not changed, unless it is `out`.
         out : ndarray of float32 or float64, shape of `x`
-            Where the result goes; computed in its precision.
+            Receives the result, which is computed in the precision of `out`.
 
         Returns
         -------
@@ -70,14 +72,17 @@ class Normalization:
             `out`.
         """
         dtype = out.dtype.type
-        one = len(self.mean) == len(self.std) == 1
-        mean, inverse = self.mean, 1 / self.std
-        np.subtract(x, dtype(mean[0]) if one else mean.astype(dtype), out=out, dtype=dtype, casting="same_kind")
-        out *= dtype(inverse[0]) if one else inverse.astype(dtype)
+        if dtype not in self._in_dtype:
+            one = len(self.mean) == len(self.std) == 1
+            both = self.mean, 1 / self.std
+            self._in_dtype[dtype] = tuple(dtype(each[0]) if one else each.astype(dtype) for each in both)  # type: ignore
+        mean, inverse = self._in_dtype[dtype]
+        np.subtract(x, mean, out=out, dtype=dtype, casting="same_kind")
+        out *= inverse
         return out
 
     def config(self) -> dict[str, Any]:
-        """As a dict that JSON and TOML can hold.
+        """The normalisation as a dict that JSON and TOML can hold.
 
         Returns
         -------
@@ -110,7 +115,7 @@ class Normalization:
 
 
 def _numbers(name: str, value: Any) -> np.ndarray:
-    """`value` as a read-only vector of finite float64, or an `InputError` that names it."""
+    """`value` as a read-only vector of finite float64, or an `InputError` with `name`."""
     given = as_array(value, f"the normalization's {name}")
     numbers = np.array(given, np.float64, ndmin=1) if given.dtype.kind in "iuf" else np.empty(0)
     if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():

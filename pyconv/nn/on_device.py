@@ -1,7 +1,11 @@
-"""A network in a GPU's memory: the same steps, on device arrays; a training step copies nothing there but the batch."""
+"""OnDevice: a network's parameters and work arrays in GPU memory. OptimizerOnDevice: its optimizer's state there.
+
+The executor runs the same planned steps as on the host; a training step copies only the batch to the GPU.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +13,15 @@ import numpy as np
 
 from pyconv import cuda
 from pyconv.backends import Backend
-from pyconv.cuda import layers, updates
+from pyconv.cuda import layers, operations, updates
 from pyconv.cuda.array import DeviceArray, empty, to_device, zeros
-from pyconv.errors import PyconvError
+from pyconv.optim import clipping
 
-from .layer import Step, in_layer
-from .losses import count_correct
-from .run import Run
+from .freezing import Spans, freeze_steps
+from .home import Home, How
+from .layer import Step
+from .vectors import size_of, views_of
+from .weighting import Weighting
 
 if TYPE_CHECKING:
     from pyconv.optim import Optimizer
@@ -24,30 +30,8 @@ if TYPE_CHECKING:
     from .normalization import Normalization
 
 
-class DeviceWorkspace:
-    """Work arrays on the device by name, kept from pass to pass; see :class:`pyconv.nn.run.Workspace`."""
-
-    def __init__(self) -> None:
-        self._memory: dict[Any, DeviceArray] = {}
-        self._arrays: dict[Any, DeviceArray] = {}
-
-    def array(self, key: Any, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
-        """An array called `key`, holding garbage or what it held before."""
-        array = self._arrays.get(key)
-        if array is not None and array.shape == shape and array.dtype == dtype:
-            return array
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        memory = self._memory.get(key)
-        if memory is None or memory.nbytes < size:
-            self._arrays.pop(key, None)
-            self._memory.pop(key, None)
-            self._memory[key] = memory = empty((size,), np.uint8)
-        array = self._arrays[key] = DeviceArray(shape, dtype, memory.address, memory)
-        return array
-
-
 class _Staging:
-    """Page-locked host memory and device memory for one batch; two are used in turn, so that copies can overlap."""
+    """Page-locked host memory and device memory for one batch; two are used in turn, so that copying overlaps."""
 
     def __init__(self) -> None:
         self._host: dict[str, np.ndarray] = {}
@@ -55,15 +39,15 @@ class _Staging:
         self._tickets: dict[str, Any] = {}
 
     def send(self, name: str, array: np.ndarray) -> tuple[DeviceArray, Any]:
-        """Start the copy of `array`; gives the device array and the ticket to wait for."""
+        """Start to copy `array`; returns the device array, and the ticket to wait for."""
         device = cuda.current()
-        if name in self._tickets:  # a batch that was never used may still be being read from here
+        if name in self._tickets:  # a copy of a batch that was never used may still be reading this memory
             device.after(self._tickets[name])
         host, there = self._host.get(name), self._there.get(name)
         if host is None or there is None or host.size < array.nbytes:
             host = self._host[name] = device.page_locked((array.nbytes,), np.uint8)
             there = self._there[name] = empty((array.nbytes,), np.uint8)
-            # The pool may have given memory that a kernel on its way still uses, and copies do not wait for kernels.
+            # The pool may have given memory that a running kernel still uses, and copies do not wait for kernels.
             device.synchronise()
         ours = host[: array.nbytes].view(array.dtype).reshape(array.shape)
         np.copyto(ours, array)
@@ -71,16 +55,30 @@ class _Staging:
         return DeviceArray(array.shape, array.dtype, there.address, there), ticket
 
 
-class Batch:
-    """Examples and labels on their way to the device."""
+class OnItsWay:
+    """Examples and labels on their way to the device, with the weights of the examples."""
 
-    def __init__(self, examples: np.ndarray, labels: np.ndarray | None, staging: _Staging) -> None:
+    def __init__(
+        self, examples: np.ndarray, labels: np.ndarray | None, staging: _Staging, counts: np.ndarray | None = None
+    ) -> None:
         self._examples = staging.send("x", examples)
         self._labels = None if labels is None else staging.send("labels", labels)
-        self.size = len(examples)
+        self._counts = None if counts is None else staging.send("counts", counts)
+
+    def error(self, how: How, logits: Any, labels: Any) -> tuple[Any, Any]:
+        """The losses, and the gradient of the batch's loss with respect to the logits."""
+        if self._counts is None:
+            return how.ops.mean_cross_entropy(logits, labels)
+        cuda.current().after(self._counts[1])
+        return operations.mean_cross_entropy(logits, labels, counts=self._counts[0])
+
+    def loss(self, losses: DeviceArray) -> float:
+        """The batch's loss, from its examples' losses."""
+        there = losses.get()
+        return float(there.mean(dtype=np.float64) if self._counts is None else there.sum(dtype=np.float64))
 
     def arrived(self) -> tuple[DeviceArray, DeviceArray | None]:
-        """The arrays, once they are there."""
+        """The arrays, once they are on the device."""
         device = cuda.current()
         device.after(self._examples[1])
         if self._labels is None:
@@ -89,7 +87,7 @@ class Batch:
         return self._examples[0], self._labels[0]
 
 
-class OnDevice:
+class OnDevice(Home):
     """A network's parameters, running statistics, gradient and work arrays on the device.
 
     Parameters
@@ -97,39 +95,43 @@ class OnDevice:
     architecture : Architecture
     dtype : dtype
     seed : int
-        The model's, for dropout.
+        The model's seed, for dropout.
+    frozen : tuple of str
+        Ways to the layers that training leaves as they are.
 
     Attributes
     ----------
     flat, flat_buffers, gradient : (n,) DeviceArray
-        Parameters, running statistics, and the gradient of the last step.
+        Parameters, running statistics, and the gradient of the last training step.
+    trained : Spans
+        What of them is not frozen.
     """
 
-    def __init__(self, architecture: Architecture, dtype: np.dtype, seed: int) -> None:
-        self._architecture, self._dtype, self._seed = architecture, dtype, seed
+    def __init__(
+        self, architecture: Architecture, dtype: np.dtype, seed: int, frozen: tuple[str, ...] = ()
+    ) -> None:  # fmt: skip
+        graph = architecture.graph()
+        freeze_steps(graph, frozen)
+        super().__init__(graph, dtype, seed)
+        self.trained = Spans.of(architecture.parameters, frozen)
         self._device = cuda.current()
-        self._steps = architecture.steps()
-        self._first_trainable = next(
-            (position for position, step in enumerate(self._steps) if step.trainable), len(self._steps)
-        )
-        self._workspace: Any = DeviceWorkspace()
         self._stagings, self._turn = (_Staging(), _Staging()), 0
         self._flat_host: np.ndarray | None = None
         self._gradient_host: np.ndarray | None = None
+        self._squares: tuple[DeviceArray, DeviceArray] | None = None
+        self._fetches = False
         self._fetching: list[Any] = []
-        self._logits: DeviceArray | None = None
         self._normalization: tuple[Any, DeviceArray, DeviceArray] | None = None
-        n, m = (
-            sum(_size(p.shape) for p in known.values()) for known in (architecture.parameters, architecture.buffers)
-        )
-        self.flat, self.gradient, self.flat_buffers = empty((n,), dtype), empty((n,), dtype), empty((m,), dtype)
-        self._gradients = _views(self.gradient, architecture.parameters)
-        sizes = [_size(p.shape) for p in architecture.parameters.values()]
+        n, m = size_of(architecture.parameters), size_of(architecture.buffers)
+        self.flat, self.flat_buffers = empty((n,), dtype), empty((m,), dtype)
+        self.gradient = (empty if self.trained.whole else zeros)((n,), dtype)  # nothing writes that of what is frozen
+        self._gradients = views_of(self.gradient, architecture.parameters)
+        sizes = [math.prod(p.shape) for p in architecture.parameters.values()]
         ends = [int(end) for end in np.cumsum(sizes)]
         self._places = dict(zip(architecture.parameters, zip([0, *ends], ends)))
-        arrays: Any = {**_views(self.flat, architecture.parameters), **_views(self.flat_buffers, architecture.buffers)}
-        for step in self._steps:
-            step.bind(arrays)
+        self._executor.bind(
+            {**views_of(self.flat, architecture.parameters), **views_of(self.flat_buffers, architecture.buffers)}
+        )
 
     @property
     def valid(self) -> bool:
@@ -145,14 +147,21 @@ class OnDevice:
         self.flat_buffers.set(buffers)
 
     def pull(self, flat: np.ndarray | None, buffers: np.ndarray) -> None:
-        """Copy the parameters, unless None is given, and the running statistics to main memory."""
+        """Copy the running statistics, and the parameters unless `flat` is None, to main memory."""
         if flat is not None:
             self.flat.get(flat)
         if buffers.size:
             self.flat_buffers.get(buffers)
 
-    def _fetch(self, step: Step) -> None:
-        """Start to copy the gradient of a step to main memory, beside the backward passes of the steps before it."""
+    def gradients(self, out: np.ndarray, views: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        """Views of the device's own gradient vector; :meth:`pull_gradient` copies it to `out`."""
+        self._fetches = True
+        return self._gradients
+
+    def gradient_of(self, step: Step) -> None:
+        """Start to copy a step's gradient to main memory, while the device computes the backward passes before it."""
+        if not self._fetches or step.frozen:
+            return
         if self._gradient_host is None:
             self._gradient_host = self._device.page_locked(self.gradient.shape, self._dtype)
         for start, stop in self._spans(step):
@@ -160,7 +169,7 @@ class OnDevice:
             self._fetching.append(self._device.copy_out_async(self._gradient_host[start:stop], part.address))
 
     def _spans(self, step: Step) -> list[tuple[int, int]]:
-        """Where the step's parameters lie in the flat vector: adjacent ones together."""
+        """Where the step's parameters are in the flat vector; adjacent ones are one span."""
         spans: list[tuple[int, int]] = []
         for name in step.names.values():
             start, stop = self._places[name]
@@ -171,109 +180,89 @@ class OnDevice:
         return spans
 
     def pull_gradient(self, out: np.ndarray) -> None:
-        """Wait for the gradient that :meth:`begin` was asked to fetch, and copy it to `out`."""
+        """Wait for the gradient of a training step whose :meth:`gradients` were asked for, and copy it to `out`."""
         for ticket in self._fetching:
             self._device.after(ticket)
         self._fetching.clear()
+        self._fetches = False
         if self._gradient_host is not None:
             np.copyto(out, self._gradient_host)
 
-    def stage(self, examples: np.ndarray, labels: np.ndarray | None = None) -> Batch:
-        """Start to copy a batch to the device, beside what it computes; no more than one ahead of its use."""
+    def clip(self, most: float) -> None:
+        """Shorten :attr:`gradient` if its norm is larger than `most`."""
+        size, columns = self.gradient.size, 32
+        even = size - size % columns
+        if self._squares is None:
+            self._squares = empty((size,), self._dtype), empty((columns,), self._dtype)
+        squares, sums = self._squares
+        layers.multiply(self.gradient, self.gradient, squares)
+        total = float(squares[even:].get().sum(dtype=np.float64)) if even < size else 0.0
+        if even:
+            layers.bias_grad(squares[:even].reshape(even // columns, columns), sums)
+            total += float(sums.get().sum(dtype=np.float64))
+        times = clipping.factor(math.sqrt(total), most)
+        if times != 1.0:
+            layers.scale(self.gradient, times, self.gradient)
+
+    def stage(
+        self, examples: np.ndarray, labels: np.ndarray | None = None, weighting: Weighting | None = None
+    ) -> OnItsWay:
+        """Start to copy a batch to the device while it computes; at most one batch ahead of the one in use."""
         self._turn = 1 - self._turn
-        if examples.dtype not in (np.uint8, self._dtype):  # the device normalises bytes and numbers of its own dtype
+        if examples.dtype not in (np.uint8, self._dtype):  # the device normalises only bytes and its own dtype
             examples = examples.astype(self._dtype)
-        return Batch(examples, labels, self._stagings[self._turn])
+        counts = None
+        if weighting is not None:
+            counts = np.concatenate([weighting.rows, weighting.hits, weighting.smooth]).astype(self._dtype)
+        return OnItsWay(examples, labels, self._stagings[self._turn], counts)
 
-    def _run(self, ops: Backend, algorithm: str, training: bool, step: int, first: int) -> Run:
-        return Run(ops, 1, algorithm, self._dtype, self._workspace, training, self._seed, step, first)
+    def fetched(self, array: Any) -> np.ndarray:
+        """`array` in main memory."""
+        return array.get()
 
-    def forward(
-        self, batch: Batch, normalization: Normalization, run: Run, examples: DeviceArray | None = None
-    ) -> DeviceArray:
-        """The network's result, in a work array."""
-        x: Any = batch.arrived()[0] if examples is None else examples
-        if not (x.dtype == self._dtype and normalization.identity):
-            x = self._normalised(x, normalization, run)
-            run.owned = True
-        for step in self._steps:
-            try:
-                x = step.forward(x, run)
-            except PyconvError as error:
-                raise in_layer(step.index, type(self._architecture.layers[step.index]).__name__, error) from None
-            run.owned = run.owned or step.fresh
-        return x
+    def _ready(self, x: Any, normalization: Normalization) -> bool:
+        return x.dtype == self._dtype and normalization.identity
 
-    def _normalised(self, x: DeviceArray, normalization: Normalization, run: Run) -> Any:
+    def _normalised(self, x: Any, normalization: Normalization, out: Any) -> Any:
         if self._normalization is None or self._normalization[0] != normalization:
             mean, inverse = np.broadcast_arrays(normalization.mean, 1 / normalization.std)
             there = [to_device(array.astype(self._dtype)) for array in (mean, inverse)]
             self._normalization = (normalization, there[0], there[1])
-        out: Any = run.kept((-1, "x"), x.shape)
         layers.normalise(x, self._normalization[1], self._normalization[2], out)
         return out
 
-    def infer(self, examples: np.ndarray, ops: Backend, algorithm: str, normalization: Normalization) -> np.ndarray:
-        """The result of a batch in inference, in main memory."""
-        return self.forward(self.stage(examples), normalization, self._run(ops, algorithm, False, 0, 0)).get()
-
-    def train_forward(
-        self, examples: np.ndarray, ops: Backend, algorithm: str, normalization: Normalization, step: int, first: int
-    ) -> np.ndarray:
-        """The result of a batch in training, in main memory; the running statistics move."""
-        return self.forward(self.stage(examples), normalization, self._run(ops, algorithm, True, step, first)).get()
-
     def begin(
-        self, batch: Batch, ops: Backend, algorithm: str, normalization: Normalization, step: int, first: int,
-        *, fetch: bool = False,
-    ) -> DeviceArray:  # fmt: skip
-        """Start the forward and backward pass of a batch: its losses, and :attr:`gradient` of the mean loss, are being
-        computed when this returns.
-
-        Parameters
-        ----------
-        fetch : bool
-            Copy each layer's gradient to main memory as soon as it is there, for :meth:`pull_gradient`.
+        self, batch: OnItsWay, ops: Backend, algorithm: str, normalization: Normalization, step: int, first: int
+    ) -> DeviceArray:
+        """Start the forward and backward pass of a batch. Its losses, and :attr:`gradient` of the mean loss, may still
+        be computed when this returns.
 
         Returns
         -------
         (N,) DeviceArray
-            The examples' losses, valid until the next batch.
+            The examples' losses; :meth:`OnItsWay.loss` makes the batch's loss of them.
         """
-        run = self._run(ops, algorithm, True, step, first)
-        run.gradients = self._gradients  # type: ignore[assignment]
-        examples, labels = batch.arrived()
-        logits = self.forward(batch, normalization, run, examples)
-        self._logits = logits
-        losses: Any = run.kept((-1, "losses"), (batch.size,))
-        error: Any = run.kept((-1, "error"), logits.shape)
-        layers.softmax_cross_entropy(logits, labels, losses, error, 1 / batch.size)  # type: ignore[arg-type]
-        for position in range(len(self._steps) - 1, self._first_trainable - 1, -1):
-            error = self._steps[position].backward(error, run, position > self._first_trainable)
-            if fetch:
-                self._fetch(self._steps[position])
-        return losses
-
-    def correct(self, labels: np.ndarray) -> int:
-        """How many examples of the last :meth:`begin` have their largest logit at their label, of these `labels`."""
-        assert self._logits is not None
-        return count_correct(self._logits.get(), labels)
+        self._fetches = False
+        return self.step(batch, How(ops, 1, algorithm, normalization), self._gradients, step, first)
 
 
 class OptimizerOnDevice:
-    """An optimiser's state on the device."""
+    """An optimizer's state on the device."""
 
     def __init__(self, optimizer: Optimizer, network: OnDevice) -> None:
         self._optimizer, self._network = optimizer, network
-        flat = network.flat
+        flat, self._spans = network.flat, network.trained.spans
         self._state = {name: zeros(flat.shape, flat.dtype) for name in optimizer.state_names}
 
     def update(self, step: int, lr: float) -> None:
-        """Start the step with the network's gradient."""
-        updates.update(self._optimizer, self._network.flat, self._network.gradient, self._state, step, lr)
+        """Start the optimizer's step with the network's gradient."""
+        for start, end in self._spans:
+            flat, gradient = (each[start:end] for each in (self._network.flat, self._network.gradient))
+            state = {name: there[start:end] for name, there in self._state.items()}
+            updates.update(self._optimizer, flat, gradient, state, step, lr)
 
     def push(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take the state from main memory."""
+        """Copy the state from main memory."""
         for name, there in self._state.items():
             there.set(state[name])
 
@@ -281,16 +270,3 @@ class OptimizerOnDevice:
         """Copy the state to main memory."""
         for name, there in self._state.items():
             there.get(state[name])
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
-
-
-def _views(flat: DeviceArray, parameters: Mapping[str, Any]) -> dict[str, DeviceArray]:
-    """Consecutive pieces of `flat` in the parameters' shapes."""
-    views, start = {}, 0
-    for name, parameter in parameters.items():
-        views[name] = flat[start : start + _size(parameter.shape)].reshape(parameter.shape)
-        start += _size(parameter.shape)
-    return views

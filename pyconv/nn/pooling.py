@@ -1,4 +1,4 @@
-"""Max and average pooling."""
+"""The layers MaxPool2D and AvgPool2D."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pyconv.backends import Backend
 from pyconv.shapes import Padding, Pair, PoolGeometry, pair, pool_geometry
 
-from .layer import Layer, Shape, Step, expect_images
+from .layer import Buffer, Layer, Shape, Step, expect_images, remember
 from .run import Run
 
 INDEX = np.dtype(np.int32)
-#: The same as the place in the window, where a backend takes that and the window has no more pixels.
+#: Positions in the window as bytes, if the backend takes them and the window has no more pixels than that.
 NARROW = np.dtype(np.uint8)
 
 
 @dataclass(frozen=True)
 class _Pool2D(Layer):
-    """What max and average pooling share."""
+    """Base class of max and average pooling."""
 
     pool_size: Pair
     stride: Pair | None = field(default=None, kw_only=True)
@@ -58,7 +59,7 @@ class _Pool2D(Layer):
     def flops(self, input_shape: Shape) -> int:
         return self.geometry(1, input_shape).flops
 
-    def step(self, index: int, input_shape: Shape, following: Sequence[Layer]) -> Step:
+    def step(self, index: int | str, input_shape: Shape, following: Sequence[Layer]) -> Step:
         return PoolStep(index, self)
 
 
@@ -71,7 +72,7 @@ class MaxPool2D(_Pool2D):
     pool_size : int or (int, int)
         Height and width of a window, in pixels.
     stride : int or (int, int), optional
-        From window to window, down and across; the pool size by default.
+        Distance between windows, down and across; by default the pool size.
     padding : int, (int, int), ((int, int), (int, int)), "same" or "valid"
         As in :func:`pyconv.max_pool2d`; padded pixels are never the largest.
 
@@ -96,25 +97,39 @@ class AvgPool2D(_Pool2D):
 
 
 class PoolStep(Step):
-    """Pooling, with the ReLU before or after a MaxPool2D done on the pooled result."""
+    """Pooling; a ReLU before or after a MaxPool2D is done on the pooled result."""
 
-    def __init__(self, index: int, pool: _Pool2D, *, relu: bool = False, layers: int = 1) -> None:
+    keeps_input = False
+    grad_shares = False
+
+    def __init__(self, index: int | str, pool: _Pool2D, *, relu: bool = False, layers: int = 1) -> None:
         super().__init__(index, layers)
         self._pool, self._relu = pool, relu
         self._largest = isinstance(pool, MaxPool2D)
+        self.keeps_output = "sign" if relu else ""
+        self.grad_over = relu
+        self._geometries: dict[int, PoolGeometry] = {}
         self._geometry: PoolGeometry | None = None
         self._y: np.ndarray | None = None
         self._indices: np.ndarray | None = None
 
-    def geometry(self, x: np.ndarray) -> PoolGeometry:
-        """That of the batch `x`, worked out again only when the batch size changes."""
-        if self._geometry is None or self._geometry.n != len(x):
-            self._geometry = self._pool.geometry(len(x), x.shape[1:])
-        return self._geometry
+    def geometry(self, n: int, input_shape: Shape) -> PoolGeometry:
+        """The geometry of pooling for a batch of `n`, computed once for each size."""
+        found = self._geometries.get(n)
+        if found is None:
+            found = self._pool.geometry(n, input_shape)
+            remember(self._geometries, n, found)
+        return found
+
+    def buffers(self, input_shape: Shape, training: bool, ops: Backend) -> Sequence[Buffer]:
+        """The positions of the maxima."""
+        if not self._largest or not training:
+            return ()
+        return (Buffer("indices", self.geometry(1, input_shape).output_shape[1:], INDEX),)
 
     def forward(self, x: np.ndarray, run: Run) -> np.ndarray:
-        """Pool; in training, remember where each maximum was."""
-        pg = self.geometry(x)
+        """Pool; in training, keep the position of each maximum."""
+        self._geometry = pg = self.geometry(len(x), x.shape[1:])
         out = run.result(self.index, pg.output_shape)
         if not self._largest:
             return run.ops.avg_pool2d(x, pg, threads=run.threads, out=out)
@@ -125,14 +140,18 @@ class PoolStep(Step):
         return y
 
     def backward(self, grad: np.ndarray, run: Run, input_grad: bool) -> np.ndarray | None:
-        """Send each window's gradient to its maximum, or share it among its pixels."""
+        """Pass each window's gradient to its maximum, or divide it among its pixels."""
         if not input_grad:
             return None
         pg = self._geometry
         assert pg is not None
         if self._relu:
             grad = run.ops.relu_grad(grad, self._y, threads=run.threads, out=grad)
-        out = run.passing(pg.input_shape)
+        out = run.gradient(self.index, pg.input_shape)
         if self._largest:
             return run.ops.max_pool2d_input_grad(grad, self._indices, pg, threads=run.threads, out=out)
         return run.ops.avg_pool2d_input_grad(grad, pg, threads=run.threads, out=out)
+
+    def forget(self) -> None:
+        """Drop the arrays of the last pass."""
+        self._y = self._indices = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,49 +13,55 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from pyconv.arithmetic import own
 from pyconv.arrays import as_array
+from pyconv.backends import Backend
 from pyconv.backends import get as get_backend
-from pyconv.errors import DtypeError, PyconvError, ShapeError
+from pyconv.errors import DtypeError, ShapeError
 from pyconv.ops import check_labels
 from pyconv.threads import default as default_threads
 from pyconv.values import flag, integer
 
+from . import model_file, onnx
 from .architecture import Architecture
+from .home import Home, How
 from .input_range import warn_outside
-from .layer import in_layer
-from .losses import count_correct, cross_entropy, softmax
+from .layer import layer_of
+from .losses import softmax
 from .network import Network
-from .run import Run, Workspace
+from .one_at_a_time import one_at_a_time
 from .vectors import check_vector, views_of
+from .weighting import weighting
 
 if TYPE_CHECKING:
     from .on_device import OnDevice
 
-#: Bytes that the largest array of a prediction may take; larger inputs are predicted in chunks.
+#: Most bytes of the largest array of a prediction; larger inputs are predicted in chunks.
 CHUNK_BYTES = 32 << 20
 
 
 class Sequential(Network):
-    """A network of layers, each fed with the result of the one before.
+    """A network of layers; each takes the result of the one before.
 
     Parameters
     ----------
     layers : sequence of Layer
         Such as ``[nn.Conv2D(32, 5, activation="relu"), nn.MaxPool2D(2), nn.Flatten(), nn.Dense(10)]``.
     input_shape : (int, int, int) or (int,)
-        Of one example: height, width and channels, or features.
+        Shape of one example: height, width and channels, or features.
     seed : int
-        Of the first parameters and of dropout, 0 to 2⁶⁴ - 1.
+        For the first parameters and for dropout, 0 to 2⁶⁴ - 1.
     dtype : "float32" or "float64"
-        In which everything is computed.
+        The dtype of all computations.
 
     Attributes
     ----------
     backend : str
         Where operations run; "auto" by default.
     threads : int or None
-        For the backends that use several; None is every CPU that the process may use.
+        For backends that use threads; None is every CPU that the process may use.
     algorithm : str
         How convolutions are computed; "auto" by default.
+    between_passes : callable or None
+        Called without arguments between the forward and the backward pass of each training step, for timelines.
 
     Raises
     ------
@@ -62,8 +70,8 @@ class Sequential(Network):
 
     Notes
     -----
-    Results returned are the caller's own arrays; work arrays are kept inside from call to call, so that one network
-    must not compute in two threads at once. Copies and pickles are whole networks of their own.
+    Returned results are new arrays. Work arrays inside are kept from call to call. Several of Python's threads may
+    ask one network: it answers one after the other. Copies and pickles are complete networks of their own.
 
     Examples
     --------
@@ -75,12 +83,15 @@ class Sequential(Network):
 
     def _prepare(self, architecture: Architecture, seed: int, dtype: DTypeLike) -> None:
         super()._prepare(architecture, seed, dtype)
-        trainable = [position for position, step in enumerate(self._steps) if step.trainable]
-        self._first_trainable = trainable[0] if trainable else len(self._steps)
-        self._workspace = Workspace()
         self._gradient_views: tuple[np.ndarray | None, dict[str, np.ndarray]] = (None, {})
         self._default_threads: int | None = None
         self._correct = 0
+        self.between_passes: Callable[[], None] | None = None
+        self._lock = threading.RLock()
+
+    def _freeze(self, frozen: tuple[str, ...]) -> None:
+        super()._freeze(frozen)
+        self._here = Home(self._graph, self._dtype, self._seed)  # plans that were made do not fit any more
         self._there: OnDevice | None = None
 
     @property
@@ -90,6 +101,7 @@ class Sequential(Network):
 
     # ---- what it computes -------------------------------------------------------------------------------------------
 
+    @one_at_a_time
     @own
     def forward(self, x: ArrayLike, training: bool = False, *, step: int = 0, first: int = 0) -> np.ndarray:
         """Compute the network's result.
@@ -97,9 +109,9 @@ class Sequential(Network):
         Parameters
         ----------
         x : (N, H, W, C) array of uint8, float32 or float64
-            Examples as they come: they are normalised here. ``(N, H, W)`` will do for one channel.
+            Examples as they are: they are normalised here. ``(N, H, W)`` is accepted for one channel.
         training : bool
-            Drop in Dropout, and normalise in BatchNorm with the batch's statistics and update the running ones.
+            Dropout drops; BatchNorm uses the batch's statistics and updates the running ones.
         step, first : int
             As in :meth:`loss_and_gradient`.
 
@@ -116,33 +128,35 @@ class Sequential(Network):
         Warns
         -----
         UserWarning
-            Once, where `x` is in a far other scale than :attr:`input_range`; not in training.
+            Once, if `x` is in another scale than :attr:`input_range`; not in training.
         """
-        run = self._run(flag(training, "training"), step, first)
+        training = flag(training, "training")
+        step, first = integer(step, "step", minimum=0), integer(first, "first", minimum=0)
+        how = self._how()
         examples = self._examples(x)
         if not training:
             self._warn_of_scale(examples)
-        if run.ops.name == "cuda":
-            there = self._pushed_to_device()
-            if not training:
-                return there.infer(examples, run.ops, self.algorithm, self._normalization)
-            result = there.train_forward(examples, run.ops, self.algorithm, self._normalization, run.step, run.first)
-            there.pull(None, self._flat_buffers)
-            return result
-        result = self._forward(examples, run).copy()
-        self._forget()
+        home = self._home(how.ops)
+        home.push(self._flat, self._flat_buffers)
+        result = home.fetched(home.forward(home.stage(examples), how, training=training, step=step, first=first))
+        if training:
+            home.pull(None, self._flat_buffers)
+        home.forget()
         return result
 
+    @one_at_a_time
     @own
     def loss_and_gradient(
-        self, x: ArrayLike, labels: ArrayLike, *, out: np.ndarray | None = None, step: int = 0, first: int = 0
-    ) -> tuple[float, np.ndarray]:
+        self, x: ArrayLike, labels: ArrayLike, *, out: np.ndarray | None = None, step: int = 0, first: int = 0,
+        weights: ArrayLike | None = None, class_weights: ArrayLike | None = None, label_smoothing: float = 0.0,
+        weight_sum: float | None = None,
+    ) -> tuple[float, np.ndarray]:  # fmt: skip
         """Mean cross-entropy of a batch in training, and its gradient for all parameters.
 
         Parameters
         ----------
         x : (N, H, W, C) array of uint8, float32 or float64
-            Examples as they come: they are normalised here.
+            Examples as they are: they are normalised here.
         labels : (N,) array of integers
             The class of each example, 0 to classes - 1.
         out : (n,) ndarray, optional
@@ -150,7 +164,16 @@ class Sequential(Network):
         step : int
             Number of the training step, for dropout's masks.
         first : int
-            Position of the batch's first example in the global batch, when a step's batch is shared out to workers.
+            Position of the batch's first example in the global batch, if workers share a step's batch.
+        weights : (N,) array, optional
+            Weight of each example, at least 0: the loss is the weighted mean.
+        class_weights : (classes,) array, optional
+            Weight of each class, at least 0.
+        label_smoothing : float
+            Share of each label that is spread evenly over all classes, 0 to 1.
+        weight_sum : float, optional
+            Divisor of the weighted sum; by default the sum of the examples' weights, each times its class's. If it is
+            0, no example has any weight, and loss and gradient are 0.
 
         Returns
         -------
@@ -162,39 +185,41 @@ class Sequential(Network):
         Raises
         ------
         ShapeError, DtypeError, InputError
-            If `x`, `labels` or `out` does not fit.
+            If `x`, `labels`, `out` or the weights do not fit.
+
+        Notes
+        -----
+        Class weights and label smoothing are those of PyTorch's ``CrossEntropyLoss``: smoothed targets are
+        weighted class by class, and the divisor is the sum of the labels' class weights.
 
         References
         ----------
-        The paper, section 2, Algorithm 1: forward and backward pass.
+        The paper, section 2, Algorithm 1: forward and backward pass. Szegedy et al., "Rethinking the Inception
+        architecture for computer vision" (2016), section 7: label smoothing.
         """
         if len(self.output_shape) != 1:
             raise ShapeError(f"the network's result has shape {self.output_shape}: a classifier ends in a Dense layer")
         examples = self._examples(x)
-        targets = check_labels(labels, len(examples), self.output_shape[0])
+        classes = self.output_shape[0]
+        targets = check_labels(labels, len(examples), classes)
+        counts = weighting(targets, classes, weights, class_weights, label_smoothing, weight_sum)
+        step, first = integer(step, "step", minimum=0), integer(first, "first", minimum=0)
         if out is None:
             out = np.empty_like(self._flat)
-        run = self._run(True, step, first)
-        run.gradients = self._views_of_gradient(out)
-        if run.ops.name == "cuda":
-            there = self.on_device()
-            batch = there.stage(examples, targets)  # on its way while the parameters are made ready
-            there.push(self._flat, self._flat_buffers)
-            how = (run.ops, self.algorithm, self._normalization, run.step, run.first)
-            losses = there.begin(batch, *how, fetch=True)
-            there.pull_gradient(out)
-            there.pull(None, self._flat_buffers)
-            loss = float(losses.get().mean(dtype=np.float64))
-            self._correct = there.correct(targets)
-            return loss, out
-        logits = self._forward(examples, run)
-        self._correct = count_correct(logits, targets)
-        loss, grad = cross_entropy(logits, targets, run)
-        error: np.ndarray | None = grad
-        for position in range(len(self._steps) - 1, self._first_trainable - 1, -1):
-            assert error is not None
-            error = self._steps[position].backward(error, run, position > self._first_trainable)
-        self._forget()
+        how = self._how()
+        home = self._home(how.ops)
+        home.between = self.between_passes
+        gradients = home.gradients(out, self._views_of_gradient(out))
+        batch = home.stage(examples, targets, counts)  # its copy to a device runs while the parameters are copied
+        home.push(self._flat, self._flat_buffers)
+        losses = home.step(batch, how, gradients, step, first)
+        home.pull_gradient(out)
+        for start, end in self._trained.rest.spans:
+            out[start:end] = 0
+        home.pull(None, self._flat_buffers)
+        loss = batch.loss(losses)
+        self._correct = home.correct(targets)
+        home.forget()
         return loss, out
 
     def predict(self, x: ArrayLike, *, batch_size: int | None = None) -> np.ndarray:
@@ -203,9 +228,9 @@ class Sequential(Network):
         Parameters
         ----------
         x : (N, H, W, C) array of uint8, float32 or float64
-            Of any length: it is computed in chunks.
+            Of any number: it is computed in chunks.
         batch_size : int, optional
-            Examples in a chunk; chosen so that work arrays stay below 32 MB each by default.
+            Examples in a chunk; by default so many that each work array stays below 32 MB.
 
         Returns
         -------
@@ -243,16 +268,86 @@ class Sequential(Network):
         Parameters
         ----------
         path : path
-            Written over if it is there and a regular file, whole or not at all.
+            Overwritten, whole or not at all, if it is there and a regular file.
 
         Raises
         ------
         CheckpointError
-            If it cannot be written, or there is something at `path` that is not a regular file, such as a device.
+            If it cannot be written, or if something at `path` is not a regular file, such as a device.
         """
-        from .serialize import save
+        model_file.save(self, path)
 
-        save(self, path)
+    def load_weights(
+        self, path: str | Path, names: Mapping[str | int, str] | Sequence[str] | None = None
+    ) -> None:  # fmt: skip
+        """Read the weights of a PyTorch network of the same architecture, turned into the order of axes here.
+
+        Parameters
+        ----------
+        path : path
+            The ``state_dict``, saved with ``safetensors.torch.save_file``.
+        names : mapping or sequence, optional
+            Which of the file's modules belongs to which layer, as ``{"0": "conv1", "4.shortcut.0": "layer2.0.down"}``;
+            layers are called as in :attr:`parameters`, the two convolutions of a SeparableConv2D ``"5.depthwise"`` and
+            ``"5.pointwise"``. Or a list of the file's names in the order of the layers, as ``list(state_dict)`` gives
+            it. What is not named is found by order and shapes.
+
+        Raises
+        ------
+        CheckpointError
+            If the file cannot be read; if tensors are missing, left over or of another shape; if several modules fit a
+            layer and their names tell no order. The network is as it was then.
+        InputError
+            If `names` names something that is not there, or a layer is of a kind that PyTorch has no name for.
+
+        Notes
+        -----
+        Filters ``(K, C, kh, kw)`` become ``(kh, kw, C, K)``, a matrix behind a Flatten takes its rows in the order of
+        NHWC, BatchNorm's ``weight`` and ``bias`` become ``gamma`` and ``beta``; ``num_batches_tracked`` is passed over.
+        A file does not keep the order of its tensors: names that first differ in a number have an order, others none.
+        """
+        from .state_dict import load_weights
+
+        load_weights(self, path, names)
+
+    def with_new_head(self, classes: int, *, seed: int | None = None) -> Sequential:
+        """The network with a fresh last layer, for other classes; everything before it is copied.
+
+        Parameters
+        ----------
+        classes : int
+            Of the new network.
+        seed : int, optional
+            Of the fresh parameters and of dropout; this network's by default.
+
+        Returns
+        -------
+        Sequential
+            With the same normalisation, and no names of classes. This one stays as it is.
+
+        Raises
+        ------
+        InputError
+            If the last layer with parameters is no Dense, Conv2D or SeparableConv2D layer whose outputs are classes.
+
+        Examples
+        --------
+        >>> from pyconv import nn
+        >>> model = nn.build("lenet").with_new_head(3)
+        >>> model.output_shape
+        (3,)
+        """
+        from .head import with_new_head
+
+        layers, head = with_new_head(self._architecture, integer(classes, "classes", minimum=1))
+        made = Sequential(layers, self.input_shape, self._seed if seed is None else seed, self._dtype)
+        for theirs, mine in ((made.parameters, self.parameters), (made.buffers, self.buffers)):
+            for name, array in theirs.items():
+                if layer_of(name) != head:
+                    array[...] = mine[name]
+        made.normalization, made.input_range = self.normalization, self.input_range
+        made.backend, made.threads, made.algorithm = self.backend, self.threads, self.algorithm
+        return made
 
     def to_onnx(self, path: str | Path, *, layout: str = "NCHW", opset: int = 17, softmax: bool = False) -> None:
         """Write what the network computes in inference, normalisation included, as an ONNX file.
@@ -260,7 +355,7 @@ class Sequential(Network):
         Parameters
         ----------
         path : path
-            Written over if it is there, whole or not at all.
+            Overwritten, whole or not at all, if it is there.
         layout : "NCHW" or "NHWC"
             Order of the axes of the images that the file takes: float32, in the units of the training images.
         opset : int
@@ -275,17 +370,16 @@ class Sequential(Network):
         BackendUnavailable
             If the package ``onnx`` is not installed.
         CheckpointError
-            If the file cannot be written; one that was there before is untouched.
+            If the file cannot be written; an older file is unchanged.
 
         Notes
         -----
         The input is called ``images``, the result ``logits`` or ``probabilities``; the metadata's key ``classes`` holds
         the names of the classes as JSON. Parameters are written in float32.
         """
-        from .onnx import write
+        onnx.write(self, path, layout=layout, opset=opset, softmax=softmax)
 
-        write(self, path, layout=layout, opset=opset, softmax=softmax)
-
+    @one_at_a_time
     @own
     def _logits(self, x: ArrayLike, batch_size: int | None) -> np.ndarray:
         """The logits of all examples, chunk by chunk."""
@@ -298,19 +392,18 @@ class Sequential(Network):
             batch_size = max(1, min(256, CHUNK_BYTES // largest))
         size = integer(batch_size, "batch_size", minimum=1)
         logits = np.empty((len(examples), *self.output_shape), self._dtype)
-        run = self._run(False, 0, 0)
-        there = self._pushed_to_device() if run.ops.name == "cuda" else None
+        how = self._how()
+        home = self._home(how.ops)
+        if len(examples):
+            home.push(self._flat, self._flat_buffers)
         for start in range(0, len(examples), size):
-            chunk = examples[start : start + size]
-            if there is not None:
-                logits[start : start + size] = there.infer(chunk, run.ops, self.algorithm, self._normalization)
-            else:
-                logits[start : start + size] = self._forward(chunk, run)
-        self._forget()
+            result = home.forward(home.stage(examples[start : start + size]), how)
+            logits[start : start + size] = home.fetched(result)
+        home.forget()
         return logits
 
     def _examples(self, x: ArrayLike, *, empty: bool = False) -> np.ndarray:
-        """`x` as a batch of this network's input shape, of any memory layout."""
+        """`x` as a batch with this network's input shape, in any memory layout."""
         array = as_array(x, "x")
         if array.dtype != np.uint8 and not (array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)):
             raise DtypeError(f"x has dtype {array.dtype}; convert it to uint8, float32 or float64 first")
@@ -326,49 +419,28 @@ class Sequential(Network):
         return array
 
     def _warn_of_scale(self, examples: np.ndarray) -> None:
-        """Warn once of examples in another scale than training's, where the caller is."""
+        """Warn once, in the caller's line, of examples in another scale than the training examples."""
         told = self.other_scale(examples, "x")
         if told is not None:
             warn_outside(told)
 
-    def _run(self, training: bool, step: int, first: int) -> Run:
-        """What a pass needs to know."""
+    def _how(self) -> How:
+        """The settings of a pass, from the user's settings."""
         ops = get_backend(self.backend)
         ops.check_algorithm(self.algorithm)
         threads = self.threads
-        if threads is None:  # remembered: asking the control groups reads files
+        if threads is None:  # kept, because asking the control groups reads files
             if self._default_threads is None:
                 self._default_threads = default_threads()
             threads = self._default_threads
-        return Run(
-            ops,
-            ops.threads(threads),
-            self.algorithm,
-            self._dtype,
-            self._workspace,
-            training,
-            self._seed,
-            integer(step, "step", minimum=0),
-            integer(first, "first", minimum=0),
-        )
+        return How(ops, ops.threads(threads), self.algorithm, self._normalization)
 
-    def _forward(self, examples: np.ndarray, run: Run) -> np.ndarray:
-        """Normalise and run the steps; the result is a work array or the caller's `examples`."""
-        x = examples
-        ready = x.dtype == self._dtype and x.flags.c_contiguous and x.flags.aligned and self._normalization.identity
-        if not ready:
-            x = self._normalization.apply(x, run.kept((-1, "x"), x.shape))
-        run.owned = not ready
-        for step in self._steps:
-            try:
-                x = step.forward(x, run)
-            except PyconvError as error:
-                raise in_layer(step.index, type(self.layers[step.index]).__name__, error) from None
-            run.owned = run.owned or step.fresh
-        return x
+    def _home(self, ops: Backend) -> Home:
+        """The network's home on the backend `ops`."""
+        return self.on_device() if ops.own_memory else self._here
 
     def on_device(self) -> OnDevice:
-        """The network's twin in the GPU's memory, whose parameters are its own: push them there, pull them back.
+        """The network's copy in the GPU's memory, with parameters of its own: push them there, pull them back.
 
         Returns
         -------
@@ -382,21 +454,11 @@ class Sequential(Network):
         from .on_device import OnDevice
 
         if self._there is None or not self._there.valid:
-            self._there = OnDevice(self._architecture, self._dtype, self._seed)
+            self._there = OnDevice(self._architecture, self._dtype, self._seed, self._frozen)
         return self._there
 
-    def _pushed_to_device(self) -> OnDevice:
-        """The same with the parameters and running statistics as they are now."""
-        there = self.on_device()
-        there.push(self._flat, self._flat_buffers)
-        return there
-
-    def _forget(self) -> None:
-        for step in self._steps:
-            step.forget()
-
     def _views_of_gradient(self, out: np.ndarray) -> dict[str, np.ndarray]:
-        """Views into the gradient vector `out` by parameter; remembered, as the same vector mostly comes again."""
+        """Views into the gradient vector `out`, by parameter; kept, because usually the same vector comes again."""
         known, views = self._gradient_views
         if known is not out:
             check_vector("out", out, self._flat.size, self._dtype)

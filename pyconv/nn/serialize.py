@@ -1,85 +1,39 @@
-"""Model files: safetensors, with what is not numbers as JSON in the header.
-
-The tensors are the parameters and buffers by name. The metadata's key ``pyconv`` holds a JSON object: ``format``,
-``version`` of the format, ``config`` of the network, ``normalization``, ``input_range``, ``classes``, and ``crc32`` of
-the tensors' bytes in the order of their names and of the rest of that object; older files have no ``input_range``.
-Nothing in such a file is ever executed.
-"""
+"""load(): reads models from files: pyconv's own, which :mod:`.model_file` writes, and other libraries'."""
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_bytes
 
 from pyconv.documents import parse_json
-from pyconv.errors import CheckpointError, PyconvError, shown
-from pyconv.files import write_atomically
+from pyconv.errors import CheckpointError, InputError, PyconvError, short, shown
+from pyconv.files import readable
 from pyconv.values import path as as_path
 
 from .architecture import Architecture
 from .config import parse_config
 from .input_range import InputRange
+from .model_file import FORMAT, FORMAT_VERSION, KEYS, NEWER, checksum
 from .normalization import Normalization
 from .sequential import Sequential
 
-FORMAT = "pyconv model"
-
-#: Version of the format that this pyconv writes, and the only one that it reads.
-FORMAT_VERSION = 2
-
-_KEYS = {"format", "version", "config", "normalization", "classes", "crc32"}
-_NEWER = {"input_range"}
+#: Endings of the names of files that :func:`load` reads.
+FILES = (".safetensors", ".onnx", ".keras", ".h5", ".hdf5")
 
 
-def _checksum(tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> int:
-    crc = zlib.crc32(json.dumps({name: value for name, value in about.items() if name != "crc32"}).encode())
-    for name in sorted(tensors):
-        crc = zlib.crc32(tensors[name].tobytes(), crc)
-    return crc
-
-
-def save(model: Sequential, path: str | Path) -> None:
-    """Write `model` to `path`; the file is there whole or not at all.
-
-    Raises
-    ------
-    CheckpointError
-        If it cannot be written, or what is at `path` is not a regular file; what was there is untouched.
-    """
-    path = as_path(path, "path")
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder; give the model the name of a file")
-    tensors = {**model.parameters, **model.buffers}
-    about = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "config": model.config(),
-        "normalization": model.normalization.config(),
-        "input_range": None if model.input_range is None else model.input_range.config(),
-        "classes": model.classes,
-    }
-    about["crc32"] = _checksum(tensors, about)
-    content = to_bytes(tensors, metadata={"pyconv": json.dumps(about)})
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise CheckpointError(f"{path}: the model cannot be written: {error.strerror}") from None
-
-
-def load(path: str | Path) -> Sequential:
-    """Read a model that :meth:`Sequential.save` wrote.
+def load(path: str | Path, *, input_shape: Sequence[int] | None = None) -> Sequential:
+    """Read a model that :meth:`Sequential.save` wrote, an ONNX file of any exporter, or a file that Keras saved.
 
     Parameters
     ----------
     path : path
-        The ``.safetensors`` file.
+        The ``.safetensors`` file, or one whose name ends in ``.onnx``, ``.keras``, ``.h5`` or ``.hdf5``.
+    input_shape : (int, int, int) or (int,), optional
+        Of the examples of an ONNX or Keras file: height, width and channels, if the file leaves sizes open.
 
     Returns
     -------
@@ -89,10 +43,30 @@ def load(path: str | Path) -> Sequential:
     Raises
     ------
     CheckpointError
-        If the file cannot be read, is truncated or damaged, is not a pyconv model or is one of another format version.
+        If the file cannot be read, is truncated or damaged, is no pyconv model or has another format version. If no
+        layer here can compute a node of an ONNX file or a layer of Keras: the message names it and says what would
+        work.
+    BackendUnavailable
+        If the package is not installed that reads the file: ``onnx``, or ``h5py`` for Keras's.
+
+    Notes
+    -----
+    Nothing in the file is executed. An ONNX file's images may be in the order NCHW or NHWC: the network takes NHWC. An
+    operation on each channel at the beginning becomes :attr:`Sequential.normalization`. A softmax at the end is left
+    out, because networks here give logits.
     """
     path = as_path(path, "path")
     try:
+        if path.suffix.lower() == ".onnx":
+            from .onnx.reading import read
+
+            return read(path, input_shape)
+        if path.suffix.lower() in (".keras", ".h5", ".hdf5"):
+            from .keras import read as read_keras
+
+            return read_keras(path, input_shape)
+        if input_shape is not None:
+            raise InputError("input_shape is for files of ONNX and Keras; a pyconv model knows its own")
         about, tensors = _read(path)
         return _model(about, tensors)
     except CheckpointError as error:
@@ -104,7 +78,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         if path.is_dir():
             raise CheckpointError("is a folder, not a model file")
-        with safe_open(str(path), framework="numpy") as file:
+        with safe_open(str(readable(path)), framework="numpy") as file:
             metadata = file.metadata() or {}
             if "pyconv" not in metadata:
                 raise CheckpointError("is a safetensors file, but not a pyconv model")
@@ -112,40 +86,42 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except OSError as error:
         raise CheckpointError(f"the model cannot be read: {error.strerror or 'no such file'}") from None
+    except MemoryError:
+        raise CheckpointError("is too large for the memory that is left") from None
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, PyconvError):
             raise
-        reason = " ".join(str(error).split())
+        reason = short(" ".join(str(error).split()), 200)
         raise CheckpointError(f"is not a safetensors file, or is truncated ({reason})") from None
     return about, tensors
 
 
 def _metadata(text: str) -> dict[str, Any]:
-    """The JSON object of the metadata, of the version that is read here."""
+    """The JSON object of the metadata; raises an error for another version."""
     try:
         about = parse_json(text)
     except ValueError as error:
         raise CheckpointError(f"is damaged: its metadata is not JSON: {error}") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         kind = about.get("format") if isinstance(about, dict) else None
-        raise CheckpointError(f"is not a pyconv model{f', but a {kind}' if isinstance(kind, str) else ''}")
+        raise CheckpointError(f"is not a pyconv model{f', but a {short(kind)}' if isinstance(kind, str) else ''}")
     if about.get("version") != FORMAT_VERSION:
         raise CheckpointError(
             f"has format version {shown(about.get('version'))}, this pyconv reads version {FORMAT_VERSION}: "
             "use the pyconv that wrote it, or train again"
         )
-    if set(about) - _NEWER != _KEYS:
+    if set(about) - NEWER != KEYS:
         raise CheckpointError(f"is damaged: its metadata holds {shown(sorted(about))}")
     return about
 
 
 def _model(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> Sequential:
-    """The model, after its configuration and the tensors were found to belong together."""
+    """The model, after a check that its configuration and the tensors belong together."""
     try:
         layers, input_shape, rest = parse_config(about["config"])
         architecture = Architecture(layers, input_shape)
-        _check_tensors(architecture, rest.get("dtype"), tensors)  # before any memory is taken
-        if _checksum(tensors, about) != about["crc32"]:
+        _check_tensors(architecture, rest.get("dtype"), tensors)  # before any memory is allocated
+        if checksum(tensors, about) != about["crc32"]:
             raise CheckpointError("is damaged: the content does not have the checksum that was written with it")
         model = Sequential.__new__(Sequential)
         model._prepare(architecture, **rest)
@@ -162,16 +138,16 @@ def _model(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> Sequential:
 
 
 def _check_tensors(architecture: Architecture, dtype: Any, tensors: Mapping[str, np.ndarray]) -> None:
-    """Refuse tensors that are not exactly those of the architecture."""
+    """Raise an error unless the tensors are exactly those of the architecture."""
     expected = {**architecture.parameters, **architecture.buffers}
     for name in (*expected, *tensors):
         if name not in tensors:
-            raise CheckpointError(f"is damaged: {name} is missing")
+            raise CheckpointError(f"is damaged: {short(name)} is missing")
         if name not in expected:
-            raise CheckpointError(f"is damaged: its network has no {name}")
+            raise CheckpointError(f"is damaged: its network has no {short(name)}")
         found = tensors[name]
         if found.shape != expected[name].shape or found.dtype.name != dtype:
             raise CheckpointError(
                 f"is damaged: {name} has shape {found.shape} and dtype {found.dtype}, its network needs "
-                f"{expected[name].shape} and {dtype}"
+                f"{expected[name].shape} and {short(str(dtype))}"
             )

@@ -1,4 +1,4 @@
-"""A whole network as an ONNX file."""
+"""Writes a whole network as an ONNX file."""
 
 from __future__ import annotations
 
@@ -6,33 +6,31 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from pyconv.errors import CheckpointError, InputError
+from pyconv.errors import CheckpointError
 from pyconv.files import write_atomically
 from pyconv.values import choice, flag, integer
 
-from ..layer import Shape, in_layer
+from ..layer import Shape
+from .chain import reorder, write_chain
 from .graph import Graph, library
-from .layers import WRITERS
 
 if TYPE_CHECKING:
-    from ..sequential import Sequential
+    from ..network import Network
 
-#: Of June 2022: ONNX Runtime from 1.12, OpenVINO from 2022.3 and TensorRT from 8.6 on read it.
+#: From June 2022: ONNX Runtime from 1.12, OpenVINO from 2022.3 and TensorRT from 8.6 on read it.
 DEFAULT_OPSET = 17
 OLDEST_OPSET = 7  # before it, BatchNormalization and Gemm had other inputs
-OLDEST_IR = 4  # from it on, constants need not be inputs too
+OLDEST_IR = 4  # from this version on, constants need not be inputs too
 LAYOUTS = ("NCHW", "NHWC")
 INPUT, OUTPUT = "images", "logits"
 
 
-def to_bytes(model: Sequential, *, layout: str = "NCHW", opset: int = DEFAULT_OPSET, softmax: bool = False) -> bytes:
+def to_bytes(model: Network, *, layout: str = "NCHW", opset: int = DEFAULT_OPSET, softmax: bool = False) -> bytes:
     """The content of an ONNX file that computes what the network does in inference.
 
     Parameters
     ----------
-    model : Sequential
+    model : Network
         Written with its normalisation, in float32.
     layout : "NCHW" or "NHWC"
         Order of the axes of the images that the file takes, float32, in the units that the network was trained on.
@@ -62,19 +60,12 @@ def to_bytes(model: Sequential, *, layout: str = "NCHW", opset: int = DEFAULT_OP
     newest = onnx.defs.onnx_opset_version()
     opset = integer(opset, "opset", minimum=OLDEST_OPSET, maximum=newest)
     layout, softmax = choice(layout, "layout", LAYOUTS), flag(softmax, "softmax")
-    graph = Graph(INPUT)
+    graph = Graph(INPUT, opset)
     if len(model.input_shape) == 3 and layout == "NHWC":
         graph.add("Transpose", "to_nchw", perm=[0, 3, 1, 2])
     _normalize(graph, model)
     arrays = {**model.parameters, **model.buffers}
-    shape = model.input_shape
-    for index, layer in enumerate(model.layers):
-        if type(layer) not in WRITERS:  # a subclass may compute something else than its parent
-            known = ", ".join(kind.__name__ for kind in WRITERS)
-            kind = type(layer).__name__
-            raise in_layer(index, kind, InputError(f"{kind} has no form in ONNX; those that have: {known}"))
-        WRITERS[type(layer)](graph, layer, str(index), shape, arrays)
-        shape = layer.output_shape(shape)
+    shape = write_chain(graph, model.layers, "", model.input_shape, arrays)
     _to_nhwc(graph, shape, layout)
     result = OUTPUT
     if softmax:
@@ -87,13 +78,13 @@ def to_bytes(model: Sequential, *, layout: str = "NCHW", opset: int = DEFAULT_OP
     return _file(onnx, model, graph, result, layout, opset).SerializeToString(deterministic=True)
 
 
-def write(model: Sequential, path: str | Path, **how: Any) -> None:
+def write(model: Network, path: str | Path, **how: Any) -> None:
     """Write the file of :func:`to_bytes`, with the same keyword arguments, whole or not at all.
 
     Raises
     ------
     CheckpointError
-        If it cannot be written; a file that was there before is untouched.
+        If it cannot be written; an older file is unchanged.
     """
     content = to_bytes(model, **how)
     try:
@@ -102,7 +93,7 @@ def write(model: Sequential, path: str | Path, **how: Any) -> None:
         raise CheckpointError(f"{path}: the model cannot be written: {error.strerror}") from None
 
 
-def _normalize(graph: Graph, model: Sequential) -> None:
+def _normalize(graph: Graph, model: Network) -> None:
     """``(x - mean) / std``, computed as the network does: a difference and a product, in its precision."""
     normalization = model.normalization
     if normalization.identity:
@@ -113,21 +104,17 @@ def _normalize(graph: Graph, model: Sequential) -> None:
 
 
 def _to_nhwc(graph: Graph, shape: Shape, layout: str) -> None:
-    """Put the result into the order in which the network gives it."""
+    """Reorder the result to the order in which the network gives it."""
     if len(shape) == 3 and layout == "NHWC":
         graph.add("Transpose", "to_nhwc", perm=[0, 2, 3, 1])
-    if graph.pending is not None:  # flattened, and no matrix product after it
-        places = np.arange(int(np.prod(graph.pending)))
-        h, w, c = graph.pending
-        in_nhwc = places.reshape(c, h, w).transpose(1, 2, 0).ravel()
-        graph.add("Gather", "to_nhwc", graph.constant("places", in_nhwc.astype(np.int64)), axis=1)
+    reorder(graph, "")  # it was flattened, and no matrix product follows
 
 
 def _ordered(shape: Shape, layout: str) -> list[int]:
     return [shape[2], shape[0], shape[1]] if len(shape) == 3 and layout == "NCHW" else list(shape)
 
 
-def _file(onnx: Any, model: Sequential, graph: Graph, result: str, layout: str, opset: int) -> Any:
+def _file(onnx: Any, model: Network, graph: Graph, result: str, layout: str, opset: int) -> Any:
     """The ``onnx.ModelProto``, checked."""
     float32 = onnx.TensorProto.FLOAT
     tensor = onnx.helper.make_tensor_value_info

@@ -1,4 +1,4 @@
-"""An ONNX graph that grows node by node."""
+"""Graph: an ONNX graph to which nodes are added one by one."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from typing import Any
 
 import numpy as np
 
-from pyconv.errors import BackendUnavailable, install_line
+from pyconv.errors import needed
 
 Shape = tuple[int, ...]
 
 
 def library() -> Any:
-    """The package ``onnx``, which is imported only where a file is written.
+    """The package ``onnx``; it is imported only when an ONNX file is written or read.
 
     Raises
     ------
     BackendUnavailable
         If it is not installed.
     """
-    try:
+    with needed("ONNX files need the package onnx", extra="onnx"):
         import onnx
-    except ImportError as error:
-        raise BackendUnavailable(f"ONNX files need the package onnx ({error}): {install_line('onnx')}") from None
     return onnx
 
 
 class Graph:
-    """Nodes and constants of a chain: each node takes the result of the one before.
+    """Nodes and constants; each node takes the result of the one before.
 
     Parameters
     ----------
     start : str
         Name of the value that the first node takes.
+    opset : int
+        Version of ONNX's operators.
 
     Attributes
     ----------
@@ -42,12 +42,13 @@ class Graph:
     nodes, constants : list
         ``onnx.NodeProto`` and ``onnx.TensorProto``, in the order in which they were added.
     pending : tuple of int or None
-        Shape ``(H, W, C)`` of images that were flattened in NCHW where pyconv's vectors are in NHWC: the next matrix
-        product must take its rows in that order.
+        Shape ``(H, W, C)`` of images that were flattened in NCHW order, while pyconv's vectors are in NHWC order: the
+        next matrix product must have its rows in that order.
     """
 
-    def __init__(self, start: str) -> None:
+    def __init__(self, start: str, opset: int) -> None:
         self._onnx = library()
+        self.opset = opset
         self.value = start
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
@@ -59,9 +60,9 @@ class Graph:
         Parameters
         ----------
         name : str
-            Of the constant; unique in the graph.
+            The constant's; unique in the graph.
         array : ndarray
-            Float arrays are written in float32, for runtimes do not convolve float64; others as they are.
+            Float arrays are written in float32, because runtimes do not convolve float64; others as they are.
 
         Returns
         -------
@@ -75,18 +76,18 @@ class Graph:
         return name
 
     def add(self, operator: str, name: str, *constants: str, result: str | None = None, **attributes: Any) -> None:
-        """Add a node that takes the newest result, and make its own the newest.
+        """Add a node that takes the newest result; its own result is then the newest.
 
         Parameters
         ----------
         operator : str
             ONNX's name, such as ``"Conv"``.
         name : str
-            Of the node, unique in the graph.
+            The node's; unique in the graph.
         *constants : str
-            Names of its further inputs.
+            Names of further inputs.
         result : str, optional
-            Name of its result; the node's by default.
+            Name of its result; by default the node's name.
         **attributes : int, float or list of int
             As the operator defines them.
         """
@@ -103,7 +104,7 @@ class Graph:
         arrays : mapping of str to ndarray
             Parameters and buffers by name.
         name : str
-            Of an array whose first axis runs over the features of the newest result.
+            An array whose first axis runs over the features of the newest result.
 
         Returns
         -------

@@ -1,7 +1,7 @@
-"""What each layer becomes in ONNX: one function a layer, and the table of them.
+"""The ONNX nodes of each layer: one function a layer, and the table of them.
 
-Images are NCHW in the graph and NHWC in pyconv. A Flatten changes nothing in the graph but leaves a note: arrays whose
-first axis runs over the features that follow are written with their rows in the other order.
+Images are NCHW in the graph and NHWC in pyconv. A Flatten does not reorder anything in the graph, but it leaves a note:
+arrays whose first axis runs over the features after it are written with their rows in NCHW order.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 
 from ..activation import ReLU
+from ..activations import Clip, LeakyReLU, ReLU6, Sigmoid, Tanh
 from ..conv import Conv2D
 from ..dense import Dense, Flatten
 from ..dropout import Dropout
+from ..global_pool import GlobalAvgPool2D
 from ..layer import Layer, Shape
 from ..norm import BatchNorm
 from ..pooling import AvgPool2D, MaxPool2D
+from ..separable import SeparableConv2D
+from ..zero_pad import ZeroPad2D
 from .graph import Graph
 
 Arrays = Mapping[str, np.ndarray]
@@ -25,13 +29,29 @@ Writer = Callable[[Graph, Any, str, Shape, Arrays], None]
 
 
 def _conv(graph: Graph, layer: Conv2D, name: str, shape: Shape, arrays: Arrays) -> None:
+    _convolve(graph, layer, f"{name}.conv", shape, arrays, f"{name}.weight", f"{name}.bias")
+    _activation(graph, layer.activation, name)
+
+
+def _separable(graph: Graph, layer: SeparableConv2D, name: str, shape: Shape, arrays: Arrays) -> None:
+    depthwise, pointwise = layer.parts(shape)
+    _convolve(graph, depthwise, f"{name}.depthwise_conv", shape, arrays, f"{name}.depthwise")
+    between = depthwise.output_shape(shape)
+    _convolve(graph, pointwise, f"{name}.pointwise_conv", between, arrays, f"{name}.pointwise", f"{name}.bias")
+    _activation(graph, layer.activation, name)
+
+
+def _convolve(
+    graph: Graph, layer: Conv2D, node: str, shape: Shape, arrays: Arrays, weight: str, bias: str = ""
+) -> None:  # fmt: skip
+    """A convolution with the parameters called `weight` and `bias`."""
     g = layer.geometry(1, shape)
-    inputs = [graph.constant(f"{name}.weight", arrays[f"{name}.weight"].transpose(3, 2, 0, 1))]
+    inputs = [graph.constant(weight, arrays[weight].transpose(3, 2, 0, 1))]
     if layer.bias:
-        inputs.append(graph.constant(f"{name}.bias", arrays[f"{name}.bias"]))
+        inputs.append(graph.constant(bias, arrays[bias]))
     graph.add(
         "Conv",
-        f"{name}.conv",
+        node,
         *inputs,
         kernel_shape=[g.kh, g.kw],
         strides=[g.sh, g.sw],
@@ -39,12 +59,11 @@ def _conv(graph: Graph, layer: Conv2D, name: str, shape: Shape, arrays: Arrays) 
         group=g.groups,
         pads=[g.pt, g.pl, g.pb, g.pr],
     )
-    _activation(graph, layer.activation, name)
 
 
 def _pool(graph: Graph, layer: MaxPool2D | AvgPool2D, name: str, shape: Shape, arrays: Arrays) -> None:
     g = layer.geometry(1, shape)
-    # Both leave the pixels beside the image out; ONNX's average does so by default.
+    # Both leave out the pixels outside the image, as ONNX's average does by default.
     graph.add(
         "MaxPool" if isinstance(layer, MaxPool2D) else "AveragePool",
         f"{name}.pool",
@@ -52,6 +71,20 @@ def _pool(graph: Graph, layer: MaxPool2D | AvgPool2D, name: str, shape: Shape, a
         strides=[g.sh, g.sw],
         pads=[g.pt, g.pl, g.pb, g.pr],
     )
+
+
+def _global_pool(graph: Graph, layer: GlobalAvgPool2D, name: str, shape: Shape, arrays: Arrays) -> None:
+    graph.add("GlobalAveragePool", f"{name}.pool")
+    graph.add("Flatten", f"{name}.flatten", axis=1)
+
+
+def _zero_pad(graph: Graph, layer: ZeroPad2D, name: str, shape: Shape, arrays: Arrays) -> None:
+    (top, bottom), (left, right) = layer.pads()
+    pads = [0, 0, top, left, 0, 0, bottom, right]
+    if graph.opset < 11:
+        graph.add("Pad", f"{name}.pad", pads=pads)
+    else:
+        graph.add("Pad", f"{name}.pad", graph.constant(f"{name}.pads", np.array(pads, np.int64)))
 
 
 def _dense(graph: Graph, layer: Dense, name: str, shape: Shape, arrays: Arrays) -> None:
@@ -82,6 +115,32 @@ def _relu(graph: Graph, layer: ReLU, name: str, shape: Shape, arrays: Arrays) ->
     graph.add("Relu", f"{name}.relu")
 
 
+def _clip(graph: Graph, layer: Clip | ReLU6, name: str, shape: Shape, arrays: Arrays) -> None:
+    _, low, high = layer.operation()
+    if graph.opset < 11:  # there, no bound means the largest float32
+        most = float(np.finfo(np.float32).max)
+        graph.add("Clip", f"{name}.clip", min=max(low, -most), max=min(high, most))
+        return
+    bounds = [np.array(bound, np.float32) for bound in (low, high)]
+    names = [
+        graph.constant(f"{name}.{which}", bound) if np.isfinite(bound) else ""
+        for which, bound in zip(("low", "high"), bounds)
+    ]
+    graph.add("Clip", f"{name}.clip", *names)
+
+
+def _leaky_relu(graph: Graph, layer: LeakyReLU, name: str, shape: Shape, arrays: Arrays) -> None:
+    graph.add("LeakyRelu", f"{name}.leaky_relu", alpha=float(layer.slope))
+
+
+def _sigmoid(graph: Graph, layer: Sigmoid, name: str, shape: Shape, arrays: Arrays) -> None:
+    graph.add("Sigmoid", f"{name}.sigmoid")
+
+
+def _tanh(graph: Graph, layer: Tanh, name: str, shape: Shape, arrays: Arrays) -> None:
+    graph.add("Tanh", f"{name}.tanh")
+
+
 def _nothing(graph: Graph, layer: Layer, name: str, shape: Shape, arrays: Arrays) -> None:
     """A layer that does nothing in inference."""
 
@@ -91,13 +150,21 @@ def _activation(graph: Graph, activation: str | None, name: str) -> None:
         graph.add("Relu", f"{name}.relu")
 
 
-#: The layers that have a form in ONNX: a function that adds the nodes of one.
+#: The layers that can be written: for each a function that adds its nodes.
 WRITERS: dict[type[Layer], Writer] = {
     Conv2D: _conv,
+    SeparableConv2D: _separable,
+    ZeroPad2D: _zero_pad,
     MaxPool2D: _pool,
     AvgPool2D: _pool,
+    GlobalAvgPool2D: _global_pool,
     BatchNorm: _batch_norm,
     ReLU: _relu,
+    LeakyReLU: _leaky_relu,
+    ReLU6: _clip,
+    Clip: _clip,
+    Sigmoid: _sigmoid,
+    Tanh: _tanh,
     Dropout: _nothing,
     Flatten: _flatten,
     Dense: _dense,
