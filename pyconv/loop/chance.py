@@ -1,4 +1,4 @@
-"""Whether a run has learnt anything: its accuracy beside that of always guessing the commonest class."""
+"""Finds out whether a run has learnt anything: is its accuracy better than always guessing the commonest class?"""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..threads import counted
 from .evaluation import evaluate
 
 if TYPE_CHECKING:
     from ..nn import Sequential
 
 ERRORS, MOST = 2.0, 0.05
-"""How far above guessing an accuracy still counts as that: standard errors of so many images, and at most this."""
+"""Up to how far above guessing an accuracy counts as guessing: in standard errors for so many images, and at most."""
 LOOKED_AT = 1000
-"""Training images that are looked at where there are none for validation."""
-FEW_STEPS = 200
+"""How many training images are used if there are none for validation."""
+FEW_STEPS, SMALL_BATCH = 200, 8
+"""A run of fewer steps may need more steps; mini-batches of this size are small enough already."""
 
 
 def guessing(accuracy: float, labels: np.ndarray) -> float | None:
-    """The accuracy of always guessing the commonest class, where `accuracy` is no better than that; else None.
+    """The accuracy of always guessing the commonest class, if `accuracy` is no better than that; else None.
 
     Parameters
     ----------
@@ -31,22 +33,27 @@ def guessing(accuracy: float, labels: np.ndarray) -> float | None:
     Returns
     -------
     float or None
-        None also where all labels are the same, and there is nothing to guess.
+        None also if all labels are the same, so that there is nothing to guess.
     """
     share = float(np.bincount(labels).max()) / len(labels)
     margin = min(ERRORS * math.sqrt(share * (1 - share) / len(labels)), MOST)
     return share if share < 1 and accuracy <= share + margin else None
 
 
-def training_accuracy(model: Sequential, x: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Accuracy on some of the training images, evenly spread, and the labels of those."""
-    some = slice(None, None, -(-len(x) // LOOKED_AT))
+def training_accuracy(
+    model: Sequential, x: np.ndarray, labels: np.ndarray, held: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Accuracy on some of the training images, evenly spread over all or over those `held` here, and their labels."""
+    if held is None:
+        some: slice | np.ndarray = slice(None, None, -(-len(x) // LOOKED_AT))
+    else:
+        some = held[:: -(-len(held) // LOOKED_AT)]
     figures = evaluate(model, x[some], labels[some])
     assert figures is not None, "nobody asked to stop"
     return figures[1], labels[some]
 
 
-def warning(what: str, accuracy: float, share: float, steps: int, rate: float, usual: float | None) -> str:
+def warning(what: str, accuracy: float, share: float, steps: int, batch: int, rate: float, usual: float | None) -> str:
     """One line that says that a run has learnt nothing, and what to try.
 
     Parameters
@@ -54,18 +61,19 @@ def warning(what: str, accuracy: float, share: float, steps: int, rate: float, u
     what : str
         Whose accuracy it is: ``"validation"`` or ``"training"``.
     accuracy, share : float
-        What was reached, and what guessing reaches.
-    steps : int
-        Of the run.
+        The run's accuracy, and that of guessing.
+    steps, batch : int
+        Steps of the run, and images of a worker's step.
     rate : float
-        Its learning rate.
+        The run's learning rate.
     usual : float, optional
-        The learning rate that would have been chosen, where that is known.
+        The learning rate that pyconv would have chosen, if known.
     """
     if usual is not None and not usual / 2 <= rate <= 2 * usual:
         advice = f"lr {usual:g}, which is what this run gets where none is given"
     elif steps < FEW_STEPS:
-        advice = f"more epochs, or a smaller batch: it took {steps} steps only"
+        smaller = ", or a smaller batch" if batch > SMALL_BATCH else ""
+        advice = f"more epochs{smaller}: it took {counted(steps, 'step')} only"
     else:
         advice = f"more epochs, or a smaller learning rate, such as {rate / 4:.1g}"
     return (

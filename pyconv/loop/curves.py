@@ -1,4 +1,4 @@
-"""The picture of a run: loss and accuracy against epochs."""
+"""Draws ``curves.png``: loss and accuracy of a run against its epochs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw(history: list[dict[str, Any]], path: Path) -> None:
     Raises
     ------
     OSError
-        If the file cannot be written. Whatever matplotlib raises comes through, too.
+        If the file cannot be written. Any error of matplotlib is passed on, too.
     """
     with own_style():
         png = _png(history)
@@ -31,7 +31,7 @@ def draw(history: list[dict[str, Any]], path: Path) -> None:
 
 def _png(history: list[dict[str, Any]]) -> bytes:
     """The picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # a second of import, needed once, at the end
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to import, once, at the end
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

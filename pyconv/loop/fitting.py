@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,23 +21,28 @@ from numpy.typing import ArrayLike
 from .. import runlog
 from ..arithmetic import quiet
 from ..backends import NAMES as BACKENDS
-from ..datasets import Split, normalization
+from ..cluster import Session, Shard, digest, session
+from ..costmodel import advised_workers
 from ..descriptors import open_standard
-from ..errors import InputError, shown, unknown_name
+from ..errors import InputError, shown
 from ..nn import Sequential
+from ..nn.freezing import Layers
 from ..optim import Optimizer
-from ..parallel import Job, Rule, advised_workers, check_main_guard, worker_count
+from ..parallel import Job, Rule, check_main_guard, worker_count
 from ..parallel.choose import ON_FAILURE
 from ..threads import asked_for
-from ..values import choice, flag, integer, real, sequence
+from ..values import choice, flag, integer, real
 from ..values import path as as_path
-from . import inputs
+from . import inputs, weights
 from . import recipe as recipes
-from .folder import check_free, folder_named, holds_run, read_config
+from .callbacks import Callback, Callbacks
+from .folder import NewFolder, check_free, folder_named, holds_run, read_config
 from .progress import Progress, choose
 from .recipe import Asked
 from .signals import StopSignals
-from .training import Training
+from .stopping import Stopping
+from .tensorboard import check_installed
+from .training import Training, settings_of
 
 if TYPE_CHECKING:
     from ..nn import Sequential
@@ -43,8 +50,25 @@ if TYPE_CHECKING:
 
 _log = runlog.logger("pyconv")
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def _together(body: Callable[Given, Result]) -> Callable[Given, Result]:
+    """On several ranks, an error that ends `body` on one rank ends it on all."""
+
+    @functools.wraps(body)
+    def whole(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        cluster: Any = kwargs.get("cluster", "auto")
+        ranks = session(cluster)
+        with contextlib.nullcontext() if ranks is None else ranks.together():
+            return body(*args, **kwargs)
+
+    return whole
+
 
 @quiet
+@_together
 def fit(
     model: Sequential,
     x: ArrayLike,
@@ -70,6 +94,16 @@ def fit(
     checkpoint_every: float = 60.0,
     update_options: Mapping[str, Any] | None = None,
     trace: str | Path | None = None,
+    class_weight: str | Mapping[int, float] | Mapping[str, float] | ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    clip_norm: float | None = None,
+    freeze: Layers | None = None,
+    early_stopping: int | Mapping[str, int | float | str] | None = None,
+    on_step: Callback | None = None,
+    on_epoch: Callback | None = None,
+    tensorboard: bool = False,
+    cluster: str = "auto",
     description: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Train a model by mini-batch SGD: Algorithm 1 of the paper, on one worker or many.
@@ -82,7 +116,9 @@ def fit(
     ----------
     model : Sequential
     x : (N, H, W, C) array of uint8, float32 or float64
-        Training images, of the model's input shape. The model normalises them.
+        Training images, of the model's input shape. The model normalises them. A ``numpy.memmap`` is never copied
+        whole: a step reads its images, and workers map the file too. On the ranks of a cluster,
+        :func:`pyconv.cluster.shard` leaves each rank only its part of them.
     labels : (N,) array of integers
         Classes, from 0.
     validation : (array, array), optional
@@ -122,7 +158,8 @@ def fit(
         ``schedule(step, total)``, the factor of the learning rate; see :func:`pyconv.optim.schedule`. A name or a
         mapping, as ``{"name": "step"}``, has the warm-up chosen where it is left out. A cosine by default.
     augment : mapping, optional
-        ``{"flip": True, "shift": 2}``: random flips and shifts of the training images, in pixels.
+        ``{"flip": True, "shift": 2, "rotate": 10, "crop": 0.8, "brightness": 0.2, "cutout": 8}``, or some of it: random
+        changes of the training images; see :func:`pyconv.datasets.augment`. They follow from seed, epoch and image.
     normalize : {"auto", True, False}
         Whether to set the model's normalisation from `x`. "auto" does so for uint8 images and a model that has none.
     target_accuracy : float, optional
@@ -133,6 +170,41 @@ def fit(
         Settings of the update rule, as ``{"staleness": 4}``; see :mod:`pyconv.parallel.rules`.
     trace : path, optional
         File for a timeline of the workers.
+    class_weight : "balanced", mapping or (classes,) array, optional
+        What the images of each class count in the loss: a weight for each class, or for some, by number or by name,
+        others 1. "balanced" lets all classes count alike, whatever their numbers of images.
+    label_smoothing : float
+        Share of each label that is spread evenly over all classes, from 0 to 1.
+    sample_weight : (N,) array, optional
+        What each training image counts in the loss; times the weight of its class. Every step takes the weighted mean
+        over its images, on however many workers. `val_loss` and accuracies are not weighted, nor are labels smoothed
+        there.
+    clip_norm : float, optional
+        Largest norm of a gradient, over all parameters: a longer one is shortened to it. Under "sync" that of the mean
+        of all workers' gradients, else of each worker's own.
+    freeze : int, str, or list of them, optional
+        Layers that stay as they are, whatever the update rule and the optimizer: positions from 0, as ``range(5)``;
+        ways to layers inside others, as ``"3.shortcut.0"``; kinds, as ``"BatchNorm"``; or ``"body"``, all but the last
+        layer with parameters. A frozen BatchNorm normalises with its running statistics, as in inference; Dropout still
+        drops. Backward passes below the lowest layer that is trained are not computed. By default ``model.frozen``.
+    early_stopping : int or mapping, optional
+        Stop after so many epochs in a row that were no better than the best before them, and give the model the
+        parameters of the best epoch, whether the run stops early or not. ``{"epochs": 5, "metric": "val_loss",
+        "min_delta": 0.01}`` judges by the validation loss (by "val_accuracy" otherwise), and takes for better what is
+        better by more than `min_delta`.
+    on_step, on_epoch : callable, optional
+        Called with a dict after every step (epoch, step in all, images, loss, accuracy, seconds, lr) or epoch (its
+        line of metrics, as returned). A true result, or :class:`~pyconv.StopTraining` raised, ends the run: a folder
+        is left as by an interruption, and can be continued. After an epoch the model holds its parameters; after
+        a step it need not.
+    tensorboard : bool
+        Write each epoch's figures to event files in the run folder's ``tensorboard/``, with tensorboardX (an optional
+        extra). A run that is continued adds a file to them.
+    cluster : {"auto", "mpi", "off"}
+        "auto": where MPI's launcher (``mpiexec``, ``srun``) has started several processes, all of them train one model,
+        each with `workers` workers of its own. All call this with the same arguments and data; rank 0 shows progress,
+        calls `on_step` and `on_epoch` and leaves the run folder, and all get its history and model. "off": each process
+        trains by itself.
     description : mapping of mappings, optional
         Entries to add to sections of ``config.toml``: what the caller knows about the data and the model.
 
@@ -170,70 +242,122 @@ def fit(
     [1, 2]
     """
     open_standard()
+    ranks = session(cluster)
     count = worker_count(workers)
-    if count != 1:
+    if count != 1 and ranks is None:
         check_main_guard()
     if not isinstance(model, Sequential):
         raise InputError(f"model must be a network, such as nn.build('fer'), not {shown(model)}")
     show = choose(progress)
     resume = flag(resume, "resume")
+    frozen = model.frozen if freeze is None else model.which(freeze)
     place = None if out is None else folder_named(out)
     if resume and place is None:
         raise InputError("resume=True continues the run in a folder: give it as out")
-    resumed = Path(place) if resume and place is not None and holds_run(place) else None
-    if place is not None and resumed is None:
-        check_free(place)
-    x, labels = _pair(model, (x, labels), "x", "labels")
-    if len(np.unique(labels)) < 2:
-        raise InputError(f"all training images are of class {labels[0]}; give at least two classes")
+    config = _run_in(place, resume) if ranks is None else ranks.of_leader(lambda: _run_in(place, resume))
+    resumed = None if config is None or place is None else Path(place)
+    if isinstance(x, Shard) and (ranks is None or x.world is not ranks.world):
+        raise InputError(
+            f"x is {x!r}, one rank's part of the images: all ranks that have the others must train together"
+        )
+    x, labels = inputs.training_pair(model, x, labels)
     if validation is not None:
-        validation = _pair(model, validation, "validation images", "validation labels")
+        validation = inputs.pair(model, validation, "validation images", "validation labels")
         inputs.alike(validation[0], x)
     if target_accuracy is not None:
         target_accuracy = inputs.share(target_accuracy, "target_accuracy")
         if validation is None:
             raise InputError("target_accuracy needs validation data to measure it on")
-    if not isinstance(normalize, str):
-        normalize = flag(normalize, "normalize")
-    elif normalize != "auto":
-        raise unknown_name("normalize", normalize, ("auto", "True", "False"))
+    normalize = inputs.normalizing(normalize)
     about = inputs.description(description)
-    asked = Asked.of(batch_size, optimizer, schedule, update_options)
-    if resumed is not None:
-        asked, count = _as_recorded(asked, update, count, resumed)
-    recipe = recipes.choose(asked, update, count or 1, len(x), model.least_batch)
+    stopping, callbacks = Stopping.of(early_stopping), Callbacks(on_step, on_epoch)
+    if stopping.epochs is not None and validation is None:
+        raise InputError("early_stopping needs validation data to judge epochs by")
+    events = flag(tensorboard, "tensorboard")
+    if events and place is None:
+        raise InputError("tensorboard=True writes event files to the run folder: give it as out")
+    if events:
+        check_installed()
+    weighing = weights.weighing(model, labels, class_weight, label_smoothing, sample_weight)
+    asked = Asked.of(batch_size, optimizer, schedule, update, update_options)
+    if config is not None and resumed is not None:
+        asked, recorded = _as_recorded(asked, config, resumed)
+        count = recorded if count is None or ranks is not None else count
+    elif ranks is not None:
+        count = ranks.lanes(count)
+    recipe = recipes.choose(asked, count, len(x), model.least_batch)
     job = Job(
         epochs=integer(epochs, "epochs", minimum=1),
         seed=integer(seed, "seed", minimum=0),
-        augment=inputs.augmentation(augment),
+        augment=augment,
         backend=choice(backend, "backend", BACKENDS),
         threads_per_worker=None if threads_per_worker is None else asked_for(threads_per_worker, "threads_per_worker"),
         workers=count or 1,
-        update=update,
         on_worker_failure=choice(on_worker_failure, "reaction to a worker's failure", ON_FAILURE),
         trace=None if trace is None else str(as_path(trace, "trace", text=True)),
+        weighing=weighing,
+        clip_norm=None if clip_norm is None else real(clip_norm, "clip_norm", above=0),
         **recipe.settings(),
     )
     every = real(checkpoint_every, "checkpoint_every", above=0)
     inputs.fits(job, model, x)
-    if normalize is True or (normalize == "auto" and x.dtype == np.uint8 and model.normalization.identity):
-        _normalize(model, x, labels)
+    inputs.normalize(model, x, labels, normalize)
     scales = _scales(model, x, None if validation is None else validation[0])
     with contextlib.ExitStack() as stack:
+        stack.callback(setattr, model, "frozen", model.frozen)
+        model.frozen = frozen
+        if ranks is not None:
+            ranks.agree(_facts(job, model, x, labels))
+            ranks.prepare(job)
+            if not ranks.leads:
+                signals = stack.enter_context(StopSignals())
+                return ranks.follow(model, x, labels, job, lambda: signals.received)
         stack.enter_context(show.shown())
         job, said = (job, recipe.said) if count is not None else _advised(model, len(x), job, asked)
         signals = stack.enter_context(StopSignals())
         training = Training(model, x, labels, validation, job, show, signals, target_accuracy, every)
         training.said, training.warnings = said, scales
+        training.stopping, training.callbacks, training.tensorboard = stopping, callbacks, events
+        training.ranks = ranks
+        training.changes += _ranks_changed(ranks, config)
         training.open(stack, place, resumed, about)
-        return training.go()
+        history = training.go()
+        if ranks is not None:
+            ranks.finish(model, history)
+        return history
 
 
-def _as_recorded(asked: Asked, update: str | Rule, count: int | None, resumed: Path) -> tuple[Asked, int]:
-    """What the user leaves out of a run that is resumed: as its folder has it."""
-    config = read_config(resumed)
+def _run_in(place: Path | NewFolder | None, resume: bool) -> dict[str, Any] | None:
+    """The settings of the run in `place`, if that is to be continued; else check that a run can begin in `place`."""
+    if resume and place is not None and holds_run(place):
+        return read_config(place)
+    if place is not None:
+        check_free(place)
+    return None
+
+
+def _facts(job: Job, model: Sequential, x: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """The facts that must be the same on all ranks."""
+    settings = settings_of(job, x, labels, model.frozen)
+    network = digest(np.frombuffer(json.dumps(model.config()).encode(), np.uint8), model.flat, model.flat_buffers)
+    return {**settings, "network": network, "dtype": model.dtype.name, "backend": job.backend}
+
+
+def _ranks_changed(ranks: Session | None, config: dict[str, Any] | None) -> list[str]:
+    """The lines for the log if a run is continued on another number of ranks."""
+    if config is None:
+        return []
+    before, now = config["training"].get("ranks", 1), 1 if ranks is None else ranks.size
+    workers = config["training"]["workers"]
+    if before == now:
+        return []
+    return [f"ranks were {before} and are {now} from here on; the {workers} workers and their numbers stay the same"]
+
+
+def _as_recorded(asked: Asked, config: dict[str, Any], resumed: Path) -> tuple[Asked, int]:
+    """The settings of a run that is resumed, completed from its folder, and the folder's number of workers."""
     try:
-        return asked.as_in(config, update), int(config["training"]["workers"]) if count is None else count
+        return asked.as_in(config), int(config["training"]["workers"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{resumed / 'config.toml'}: the settings are not those of a run ({type(error).__name__}: {error}); put "
@@ -242,44 +366,25 @@ def _as_recorded(asked: Asked, update: str | Rule, count: int | None, resumed: P
 
 
 def _advised(model: Sequential, images: int, job: Job, asked: Asked) -> tuple[Job, list[str]]:
-    """The job with as many workers as pay here and what they need; and the reasons, for the log."""
+    """The job with the number of workers that is fastest here and the settings for it; and the reasons, for the log."""
     _log.info("timing the network, to choose the number of workers")
     workers, reason = advised_workers(model, images, job, shared=asked.batch_size is None)
     why = f"workers auto: {workers}; {reason}"
-    aside = [*asked.options, *(["trace"] if job.trace else [])]
+    aside = [*(asked.options or {}), *(["trace"] if job.trace else [])]
     if workers == 1 and aside:
         why += f"; {', '.join(aside)} left aside: for several workers"
         asked, job = dataclasses.replace(asked, options={}), dataclasses.replace(job, trace=None)
-    recipe = recipes.choose(asked, job.update, workers, images, model.least_batch)
+    recipe = recipes.choose(asked, workers, images, model.least_batch)
     job = dataclasses.replace(job, workers=workers, **recipe.settings())
     return job, [why, *recipe.said]
 
 
-def _pair(
-    model: Sequential, pair: tuple[ArrayLike, ArrayLike], x_name: str, y_name: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels, checked against the model."""
-    both = sequence(pair)
-    if both is None or len(both) != 2:
-        raise InputError(f"{x_name} and {y_name} must be a pair of arrays, (images, labels)")
-    x, y = both
-    x = inputs.images(x, model, x_name)
-    return x, inputs.labels(y, len(x), model.output_shape[-1], y_name)
-
-
 def _scales(model: Sequential, x: np.ndarray, validation: np.ndarray | None) -> list[str]:
-    """Tell the model the range of its training images; what there is to say about images in another scale."""
+    """Tell the model the range of its training images; returns warnings about images in another scale."""
     from ..nn import InputRange
 
-    told = [model.other_scale(x, "training images")]  # where it keeps an earlier training's normalisation
+    told = [model.other_scale(x, "training images")]  # if the model keeps the normalisation of an earlier training
     model.input_range = InputRange.of(x)
     if validation is not None:
         told.append(model.other_scale(validation, "validation images"))
     return [line for line in told if line is not None]
-
-
-def _normalize(model: Sequential, x: np.ndarray, labels: np.ndarray) -> None:
-    """Set the model's normalisation from its training images."""
-    from ..nn import Normalization
-
-    model.normalization = Normalization(*(numbers.tolist() for numbers in normalization(Split(x, labels))))

@@ -1,9 +1,10 @@
-"""The run folder: the files that a training run leaves, and the rules about writing them.
+"""The run folder: the files that a training run writes, and how they are written.
 
-``config.toml`` repeats the run, ``metrics.jsonl`` has a line per epoch, ``checkpoint/`` the state to continue from,
-``model.safetensors`` the model after the last finished epoch and ``best.safetensors`` after the one with the best
-validation accuracy, ``log.txt`` what was said, ``curves.png`` a picture; ``test.json`` how the finished model does on
-the images that the data keeps for a test, where it keeps any.
+``config.toml`` holds the settings that repeat the run, ``metrics.jsonl`` a line for each epoch, ``checkpoint/`` the
+state to continue from, ``model.safetensors`` the model after the last finished epoch and ``best.safetensors`` the one
+with the best validation accuracy, ``log.txt`` the log, ``curves.png`` a picture. If the data have images for a test,
+``test.json`` holds the finished model's results on them. ``classes.json`` and ``confusion.png`` hold its results on
+each class of the validation images.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,28 +24,31 @@ import tomli_w
 
 from .. import runlog
 from ..checkpoint import Checkpoint
-from ..documents import read_toml
+from ..documents import read_json, read_toml
 from ..errors import CheckpointError, DataError, InputError, RunError, shown
 from ..files import regular, write_atomically
+from ..invocation import typed
 from ..plotting import why
 from ..values import path as as_path
+from .scores import Scores, recorded
 from .settings import check_settings
 
 if TYPE_CHECKING:
     from ..nn import Sequential
+    from .tensorboard import Events
 
 _log = runlog.logger("pyconv")
 
 CONFIG, METRICS, MODEL, LOG, CURVES = "config.toml", "metrics.jsonl", "model.safetensors", "log.txt", "curves.png"
-TEST, BEST = "test.json", "best.safetensors"
+TEST, BEST, CLASSES, CONFUSION = "test.json", "best.safetensors", "classes.json", "confusion.png"
 CHECKPOINT = Path("checkpoint") / "last.safetensors"
 CONFIG_FORMAT = 1
 
 
 class NewFolder(os.PathLike[str]):
-    """A run folder of a name that is free when it is made, as ``runs/<time>``: with a number where that name is taken.
+    """A run folder, such as ``runs/<time>``, that gets a number if its name is taken when it is made.
 
-    Runs that begin in the same second, as those of a job array do, so have one each.
+    So runs that begin in the same second, such as those of a job array, get a folder each.
 
     Parameters
     ----------
@@ -54,7 +58,7 @@ class NewFolder(os.PathLike[str]):
     Attributes
     ----------
     path : Path
-        Once it is made, the folder's.
+        The folder's path, once it is made.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +68,7 @@ class NewFolder(os.PathLike[str]):
         return str(self.path)
 
     def make(self) -> None:
-        """Make the folder; nobody else can have made it."""
+        """Make the folder; an error is raised if somebody else has made it."""
         first = self.path
         first.parent.mkdir(parents=True, exist_ok=True)
         number = 1
@@ -88,7 +92,7 @@ def folder_named(out: str | os.PathLike[str]) -> Path | NewFolder:
     Raises
     ------
     InputError
-        If it is no name of a folder that the readers and writers of the run's files can take.
+        If a run folder cannot have this name.
     """
     if isinstance(out, NewFolder):
         return out
@@ -96,7 +100,7 @@ def folder_named(out: str | os.PathLike[str]) -> Path | NewFolder:
 
 
 def check_free(place: Path | NewFolder) -> None:
-    """Check that a run can begin in `place`: there is no run in it, nor a file that it would write over.
+    """Check that a run can begin in `place`: it holds no run, and no file that a run would overwrite.
 
     Raises
     ------
@@ -112,8 +116,8 @@ def check_free(place: Path | NewFolder) -> None:
                 f"{path}: this folder holds a run already; continue it with "
                 f"`{resume_command(path)}` or choose another folder"
             )
-        for name in (METRICS, MODEL, BEST, LOG, CURVES, TEST, CHECKPOINT):
-            # The log of a run that was killed before its settings were written is there, and empty.
+        for name in (CONFIG, METRICS, MODEL, BEST, LOG, CURVES, TEST, CLASSES, CONFUSION, CHECKPOINT):
+            # If a run was killed before it wrote its settings, its log is there and is empty.
             if os.path.lexists(path / name) and not (name == LOG and _is_empty(path / name)):
                 raise InputError(
                     f"{path}: this folder holds {name} already, which a run would write over; choose another folder"
@@ -127,12 +131,12 @@ def _is_empty(path: Path) -> bool:
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to continue the run in `folder`, on one line."""
-    return f"python -m pyconv.train --resume {_quoted(str(folder))}"
+    """The command, on one line, that continues the run in `folder`."""
+    return f"{typed('train')} --resume {_quoted(str(folder))}"
 
 
 def _quoted(text: str) -> str:
-    """`text` as a word of the shell; where it holds a newline or the like, with the escapes of ``$'...'``."""
+    """`text` as a word for the shell; a newline and the like are written with ``$'...'``."""
     if text.isprintable():
         return shlex.quote(text)
     escaped = (
@@ -174,28 +178,46 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     raise DataError(f"{path}: settings of format {shown(config.get('format'))}, this pyconv reads {CONFIG_FORMAT}")
 
 
-def write_test(folder: str | os.PathLike[str], loss: float, accuracy: float, images: int) -> None:
-    """Keep what the finished model of the run in `folder` reaches on the images set aside for a test.
+def read_classes(folder: Path, step: int) -> Scores | None:
+    """The scores by class in a run's folder; None if there are none of its model after so many steps.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or is not one of pyconv's.
+    """
+    path = folder / CLASSES
+    if not path.exists():
+        return None
+    content = read_json(path)
+    found = recorded(content, str(path))
+    return found if content.get("step") == step else None
+
+
+def write_test(folder: str | os.PathLike[str], loss: float, found: Scores) -> None:
+    """Write the results of the finished model of the run in `folder` on the images that were kept for a test.
 
     Raises
     ------
     RunError
         If the file cannot be written.
     """
-    figures = {"test_loss": loss, "test_accuracy": accuracy, "images": images}
+    images = int(found.support.sum())
+    figures = {"test_loss": loss, "test_accuracy": found.accuracy, "images": images, "scores": found.record()}
     with _written(Path(folder), TEST):
         write_atomically(Path(folder) / TEST, (json.dumps(figures) + "\n").encode())
 
 
 class RunFolder:
-    """One run's folder, opened for writing by one process at a time.
+    """A run's folder, open for writing; only one process at a time can have it open.
 
-    Make one with :meth:`create` or :meth:`reopen`; it is a context manager.
+    Make it with :meth:`create` or :meth:`reopen`; it is a context manager.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._made: list[Path] = []
+        self._events: Events | None = None
         try:
             self._handler = _LogFile(regular(path / LOG))
         except OSError as error:
@@ -205,7 +227,7 @@ class RunFolder:
         except BlockingIOError:
             self._handler.end()
             raise InputError(f"{path}: another process is training in this folder; wait for it or stop it") from None
-        except OSError:  # a file system without locks: nothing to be had
+        except OSError:  # a file system without locks: go on without one
             pass
 
     @classmethod
@@ -232,7 +254,7 @@ class RunFolder:
         folder = cls(path)
         folder._made = made
         try:
-            check_free(path)  # now that nobody else can begin here
+            check_free(path)  # again, now that nobody else can begin a run here
         except InputError:
             folder.close()
             raise
@@ -252,37 +274,37 @@ class RunFolder:
         return folder
 
     def sweep(self) -> None:
-        """Remove what a killed process had half written; nobody else writes here, the folder is locked."""
-        for name in (CONFIG, METRICS, MODEL, BEST, CURVES, TEST, CHECKPOINT):
+        """Remove half-written files of a killed process; the folder is locked, so nobody else writes here."""
+        for name in (CONFIG, METRICS, MODEL, BEST, CURVES, TEST, CLASSES, CONFUSION, CHECKPOINT):
             whole = self.path / name
-            for half in (*whole.parent.glob(f".{whole.name}.*.tmp"), *whole.parent.glob(f".{whole.name}.*.partial")):
+            for half in whole.parent.glob(f".{whole.name}.*.tmp"):
                 with contextlib.suppress(OSError):
                     half.unlink()
 
     def discard(self) -> None:
-        """Take back a folder in which no run has begun; files and folders that were there before it stay."""
+        """Remove a folder in which no run has begun; files and folders that were there before it stay."""
         for name in (CONFIG, LOG, CHECKPOINT):
             with contextlib.suppress(OSError):
                 (self.path / name).unlink()
         self.sweep()
         for folder in self._made:
-            with contextlib.suppress(OSError):  # not empty: somebody else has put something into it
+            with contextlib.suppress(OSError):  # not empty: somebody else has put a file into it
                 folder.rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write ``config.toml``; None is left out, for TOML has no word for it."""
+        """Write ``config.toml``; values that are None are left out, because TOML has no None."""
         head = f"# A run of pyconv. To continue it, or to see that it is done:\n#     {resume_command(self.path)}\n"
         text = head + tomli_w.dumps(_without_none({"format": CONFIG_FORMAT, **config}))
         with _written(self.path, CONFIG):
             write_atomically(self.path / CONFIG, text.encode())
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """The last checkpoint, or None when the run was killed before its first.
+        """The last checkpoint, or None if the run was killed before its first.
 
         Raises
         ------
         CheckpointError
-            If it cannot be read, or is missing although the run had got further: to begin again would write over that.
+            If it cannot be read, or if it is missing although the run had gone further: to begin again would overwrite.
         """
         path = self.path / CHECKPOINT
         if path.exists():
@@ -296,7 +318,7 @@ class RunFolder:
         return None
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint; when that fails the last good one stays."""
+        """Replace the checkpoint; if that fails, the last good one stays."""
         kept = " (the checkpoint before it is kept)" if (self.path / CHECKPOINT).exists() else ""
         with _written(self.path, CHECKPOINT, kept):
             checkpoint.save(self.path / CHECKPOINT)
@@ -308,6 +330,21 @@ class RunFolder:
     def save_best(self, model: Sequential) -> None:
         """Replace ``best.safetensors``."""
         self._save(model, BEST)
+
+    def load_best(self, model: Sequential) -> None:
+        """Give `model` the parameters in ``best.safetensors``.
+
+        Raises
+        ------
+        CheckpointError
+            If it is damaged, or another network's.
+        """
+        from ..nn import load
+
+        best = load(self.path / BEST)
+        if best.config() != model.config():
+            raise CheckpointError(f"{self.path / BEST}: holds another network than this run's; put the file back")
+        model.flat[...], model.flat_buffers[...] = best.flat, best.flat_buffers
 
     def _save(self, model: Sequential, name: str) -> None:
         try:
@@ -321,26 +358,42 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
 
     def rewrite_metrics(self, history: list[dict[str, Any]]) -> None:
-        """Make ``metrics.jsonl`` say what the checkpoint says: a killed run may have written a line more."""
+        """Write the checkpoint's history to ``metrics.jsonl``: a killed run may have written a line more."""
         with _written(self.path, METRICS):
             write_atomically(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in history).encode())
 
     def draw_curves(self, history: list[dict[str, Any]]) -> None:
-        """Draw ``curves.png``; where that fails, say so and no more: the run has all its results."""
+        """Draw ``curves.png``. If that fails, only log it: the run has all its results."""
         from .curves import draw
 
-        try:
+        with _drawn(self.path / CURVES):
             draw(history, self.path / CURVES)
-        except Exception as error:
-            _log.warning("%s: cannot be drawn: %s", self.path / CURVES, why(error))
 
-    def has_curves(self) -> bool:
-        """Whether ``curves.png`` is there."""
-        return (self.path / CURVES).is_file()
+    def write_classes(self, found: Scores, step: int) -> None:
+        """Write ``classes.json``, the scores by class of the model after so many steps, and draw ``confusion.png``."""
+        from .confusion import draw
+
+        with _written(self.path, CLASSES):
+            write_atomically(self.path / CLASSES, (json.dumps({"step": step, **found.record()}) + "\n").encode())
+        with _drawn(self.path / CONFUSION):
+            draw(found, self.path / CONFUSION)
+
+    def write_events(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Add the last epoch of `history` to this session's TensorBoard file, which is made when there is none yet."""
+        from .tensorboard import FOLDER, Events
+
+        with _written(self.path, FOLDER):
+            if self._events is None:
+                self._events = Events(self.path / FOLDER, history[:-1])
+            self._events.write(history[-1])
+
+    def has(self, name: str) -> bool:
+        """Whether the run has the file `name`."""
+        return (self.path / name).is_file()
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
-        """Within it, what pyconv's loggers say goes to ``log.txt`` too."""
+        """Within it, pyconv's loggers also write to ``log.txt``."""
         with runlog.heard_by(self._handler):
             yield
 
@@ -349,7 +402,10 @@ class RunFolder:
         self._handler.handle(logging.LogRecord("pyconv", logging.ERROR, __file__, 0, text, None, None))
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Close the folder; another process can then open it."""
+        if self._events is not None:
+            with contextlib.suppress(OSError):
+                self._events.close()
         self._handler.end()
 
     def __enter__(self) -> RunFolder:
@@ -360,7 +416,7 @@ class RunFolder:
 
 
 class _LogFile(logging.FileHandler):
-    """``log.txt``. A full disk stops the run where results are written, not here with a traceback on the terminal."""
+    """``log.txt``. If the disk is full, the writing of results stops the run, not the log with a traceback."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, mode="a", encoding="utf-8")
@@ -368,16 +424,17 @@ class _LogFile(logging.FileHandler):
 
     @property
     def descriptor(self) -> int:
-        """The open file's, to lock it by."""
-        assert self.stream is not None  # opened when it was made
+        """The open file's descriptor, for its lock."""
+        assert self.stream is not None  # it was opened when this was made
         return self.stream.fileno()
 
     def close(self) -> None:
-        """Do nothing: ``logging.config.dictConfig`` closes every handler there is, and the run goes on."""
+        """Do nothing: ``logging.config.dictConfig`` closes every handler, but the run goes on."""
 
     def end(self) -> None:
-        """Close the file, and with it release its lock."""
-        super().close()
+        """Close the file, which releases its lock; text that could not be written is lost."""
+        with contextlib.suppress(OSError):
+            super().close()
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say nothing."""
@@ -385,7 +442,7 @@ class _LogFile(logging.FileHandler):
 
 @contextlib.contextmanager
 def _written(folder: Path, name: str | Path, consequence: str = "") -> Iterator[None]:
-    """Within it, the file `name` of a run folder is written; where that fails, say what to do."""
+    """Within it, the file `name` of a run folder is written; if that fails, the error says what to do."""
     try:
         yield
     except OSError as error:
@@ -393,6 +450,15 @@ def _written(folder: Path, name: str | Path, consequence: str = "") -> Iterator[
             f"{folder / name}: cannot be written: {error.strerror or error}{consequence}; make room "
             f"or mend the folder, then continue with `{resume_command(folder)}`"
         ) from None
+
+
+@contextlib.contextmanager
+def _drawn(path: Path) -> Iterator[None]:
+    """Within it a picture is drawn; where that fails, say so and no more: the run has all its results."""
+    try:
+        yield
+    except Exception as error:
+        _log.warning("%s: cannot be drawn: %s", path, why(error))
 
 
 def _unusable(path: Path, error: OSError) -> InputError:

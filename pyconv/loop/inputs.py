@@ -1,35 +1,36 @@
-"""The checks at the training loop's door: images, labels and numbers that cannot be trained on are named there."""
+"""Checks and converts the arguments of fit(), and sets the model's normalisation; an error names the argument."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays import as_array
 from ..backends import get as get_backend
-from ..datasets.augmentation import MOST_SHIFT
+from ..cluster import Shard
+from ..datasets import Split, normalization
+from ..datasets.fingerprint import fingerprint, first_not_finite
 from ..datasets.labels import matrix_hint
-from ..errors import DtypeError, InputError, PyconvError, ShapeError, is_text, shown
-from ..parallel import check_shares, rule_for
-from ..values import choice, flag, function, integer, mapping, masked, real, sequence
+from ..datasets.rows import Rows
+from ..errors import DtypeError, InputError, PyconvError, ShapeError, is_text, shown, unknown_name
+from ..parallel import check_shares
+from ..values import flag, function, integer, mapping, masked, real, sequence
 
 if TYPE_CHECKING:
     from ..nn import Sequential
     from ..parallel import Job
 
 DTYPES = ("uint8", "float32", "float64")
-_SAMPLE_BYTES = 1 << 26
-_CHUNK = 1024
 
 DEEPEST = 8
-"""Tables in tables of a description."""
+"""How deeply tables of a description may be nested."""
 
 
 def images(x: Any, model: Sequential, name: str) -> np.ndarray:
-    """`x` as images that `model` takes, C-contiguous; a copy is made only where they are not.
+    """`x` as images that `model` takes, C-contiguous; copied only if they are not.
 
     Raises
     ------
@@ -38,7 +39,7 @@ def images(x: Any, model: Sequential, name: str) -> np.ndarray:
     InputError
         If there are none, or a pixel is NaN or infinite.
     """
-    array = as_array(x, name)
+    array = x if isinstance(x, (Rows, Shard)) else as_array(x, name)
     if array.dtype.name not in DTYPES:
         raise DtypeError(f"{name} has dtype {array.dtype}; convert the images to uint8, float32 or float64 first")
     shape = tuple(model.input_shape)
@@ -49,24 +50,59 @@ def images(x: Any, model: Sequential, name: str) -> np.ndarray:
         raise ShapeError(f"{name} must have shape (N, {wanted}) for this model, not {array.shape}")
     if not len(array):
         raise InputError(f"{name} holds no images")
-    if array.dtype.kind == "f":
-        for begin in range(0, len(array), _CHUNK):
-            finite = np.isfinite(array[begin : begin + _CHUNK]).all(axis=tuple(range(1, array.ndim)))
-            if not finite.all():
-                raise InputError(
-                    f"{name} has a NaN or infinite pixel, first in image {begin + int(finite.argmin())}; "
-                    "mend or leave out such images"
-                )
-    return np.ascontiguousarray(array)
+    wrong = None if isinstance(array, Shard) else first_not_finite(array)
+    if wrong is not None:
+        raise InputError(f"{name} has a NaN or infinite pixel, first in image {wrong}; mend or leave out such images")
+    return cast(np.ndarray, array) if isinstance(array, (Rows, Shard)) else np.ascontiguousarray(array)
+
+
+def pair(
+    model: Sequential, both: tuple[ArrayLike, ArrayLike], x_name: str, y_name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels, checked against the model."""
+    found = sequence(both)
+    if found is None or len(found) != 2:
+        raise InputError(f"{x_name} and {y_name} must be a pair of arrays, (images, labels)")
+    x = images(found[0], model, x_name)
+    return x, labels(found[1], len(x), model.output_shape[-1], y_name)
+
+
+def training_pair(model: Sequential, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels to train on: they are of at least two classes."""
+    both = pair(model, (x, y), "x", "labels")
+    if len(np.unique(both[1])) < 2:
+        raise InputError(f"all training images are of class {both[1][0]}; give at least two classes")
+    return both
+
+
+def normalizing(value: Any) -> str | bool:
+    """`value` as a bool or "auto": whether the model's normalisation is set from the training images."""
+    if not isinstance(value, str):
+        return flag(value, "normalize")
+    if value != "auto":
+        raise unknown_name("normalize", value, ("auto", "True", "False"))
+    return value
+
+
+def normalize(model: Sequential, x: np.ndarray, y: np.ndarray, how: str | bool) -> None:
+    """Set the model's normalisation from its training images, if `how` and the images' dtype ask for it."""
+    from ..nn import Normalization
+
+    if how is True or (how == "auto" and x.dtype == np.uint8 and model.normalization.identity):
+        if isinstance(x, Shard):
+            mean, std = x.facts.mean, x.facts.std
+        else:
+            mean, std = (numbers.tolist() for numbers in normalization(Split(x, y)))
+        model.normalization = Normalization(mean, std)
 
 
 def alike(validation: np.ndarray, x: np.ndarray) -> None:
-    """Check that validation images are of the training images' dtype, and so of their units.
+    """Check that validation images have the dtype of the training images, and so the same units.
 
     Raises
     ------
     DtypeError
-        If they are not: bytes count from 0 to 255, and floating-point numbers mostly do not.
+        If they do not: bytes go from 0 to 255, and floating-point numbers usually do not.
     """
     if validation.dtype != x.dtype:
         raise DtypeError(
@@ -112,42 +148,29 @@ def fits(job: Job, model: Sequential, x: np.ndarray) -> None:
         advice = f"take at most {most}" if most else f"take at most {len(x)} workers"
         raise InputError(f"batch_size {job.batch_size}{several} is more than the {len(x)} training images; {advice}")
     check_shares(len(x), job.batch_size, job.workers, model.least_batch)
-    if job.backend != "auto":  # what auto chooses is said in the run's log, which is not open yet
+    if job.backend != "auto":  # the choice of "auto" is logged, and the run's log is not open yet
         get_backend(job.backend)
-    rule_for(job.update, job.options)
+    _ = job.rule  # raises an error if the rule or an option is wrong
     try:
         job.learning_rate(1, -(-len(x) // (job.batch_size * job.workers)))
     except PyconvError as error:
         raise InputError(str(error)) from None
-    except Exception as error:  # the user's own function
-        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise InputError(f"the schedule fails when it is called as schedule(step, total): {words}") from None
 
 
 def schedule(value: Any) -> Callable[[int, int], float]:
-    """`value` as a schedule: something that can be called, and is no class."""
+    """`value` as a schedule: it can be called, and is no class."""
     if isinstance(value, type):
         raise InputError(f"schedule must be made, such as optim.schedule('cosine'), not the class {shown(value)}")
     return function(value, "schedule", "optim.schedule('cosine')")
 
 
-def augmentation(value: Any) -> dict[str, Any] | None:
-    """`value` as keyword arguments of :func:`pyconv.datasets.augment`, or None where it asks for nothing."""
-    given = mapping(value, "augment", "{'flip': True, 'shift': 2}")
-    checks: dict[str, Callable[[Any], Any]] = {
-        "flip": lambda item: flag(item, "augment's flip"),
-        "shift": lambda item: integer(item, "augment's shift", minimum=0, maximum=MOST_SHIFT),
-    }
-    return {choice(name, "augmentation", checks): checks[name](item) for name, item in given.items()} or None
-
-
 def description(value: Any) -> dict[str, dict[str, Any]]:
-    """`value` as sections of ``config.toml``, of what TOML can hold; NumPy's numbers become Python's.
+    """`value` as sections of ``config.toml``, with values that TOML can hold; NumPy's numbers become Python's.
 
     Raises
     ------
     InputError
-        If it is no mapping of mappings, or holds something else; the message names where.
+        If it is no mapping of mappings, or holds a value that TOML cannot; the message names the place.
     """
     example = "{'data': {'source': 'x.npz'}}"
     sections = mapping(value, "description", example)
@@ -162,7 +185,7 @@ def description(value: Any) -> dict[str, dict[str, Any]]:
 
 
 def _plain(value: Any, where: str, depth: int) -> Any:
-    """`value` as what TOML holds: text, numbers, lists and tables of them; None stays, and is left out."""
+    """`value` as TOML can hold it: text, numbers, lists and tables of these; None stays, and is left out later."""
     if isinstance(value, (np.generic, np.ndarray)) and not masked(value):
         value = value.tolist()
     if value is None or isinstance(value, bool):
@@ -196,14 +219,5 @@ def share(value: Any, name: str) -> float:
 
 
 def data_fingerprint(x: np.ndarray, y: np.ndarray) -> str:
-    """A short name for a data set, to notice that a run is continued with other data.
-
-    All labels count, and of the images as many, evenly spread, as fill 64 MB.
-    """
-    digest = hashlib.sha256(repr((x.shape, x.dtype.str)).encode())
-    digest.update(y.data)
-    each = max(x.nbytes // max(len(x), 1), 1)
-    stride = -(-len(x) * each // _SAMPLE_BYTES)
-    for image in x if stride <= 1 else x[::stride]:
-        digest.update(image.data)
-    return digest.hexdigest()[:16]
+    """A short name for a data set, to notice that a run is continued with other data."""
+    return x.facts.fingerprint if isinstance(x, Shard) else fingerprint(x, y)

@@ -1,11 +1,10 @@
-"""A line of ``metrics.jsonl``: what it holds, and of what kind."""
+"""Checks the lines of ``metrics.jsonl``: their fields, and the kind of each."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..errors import InputError, shown
-from ..records import Kind, check, count, finite, measure, optional, share, size, text
+from ..records import Kind, check, count, finite, measure, measures, optional, share, size, text
 
 _NEEDED: dict[str, Kind] = {
     "epoch": size,
@@ -24,28 +23,21 @@ _NEEDED: dict[str, Kind] = {
 
 
 def _amounts(value: Any, name: str) -> None:
-    """Numbers of at least 0, one by one or in a list or table, as a histogram is."""
+    """Check numbers of at least 0, alone or in a list or table, as in a histogram."""
     if isinstance(value, dict):
         value = list(value.values())
     for item in value if isinstance(value, list) else [value]:
         measure(item, name)
 
 
-def _list(value: Any, name: str) -> None:
-    """A list of numbers of at least 0."""
-    if not isinstance(value, list):
-        raise InputError(f"{name} must be a list, not {shown(value)}")
-    _amounts(value, name)
-
-
 _STATISTICS: dict[str, Kind] = {
     **dict.fromkeys(("compute_s", "communication_s", "wait_s", "staleness_mean", "staleness_max", "restarts"), measure),
-    "staleness_histogram": _list,
+    "staleness_histogram": measures,
 }
 
 
 def check_line(line: Any, where: str) -> None:
-    """Check a line of metrics, which a file holds.
+    """Check a line of metrics that was read from a file.
 
     Raises
     ------
@@ -56,11 +48,11 @@ def check_line(line: Any, where: str) -> None:
 
 
 def check_statistics(statistics: Any, where: str) -> None:
-    """Check an engine's figures over a part of an epoch, which a checkpoint holds.
+    """Check an engine's figures for a part of an epoch that were read from a checkpoint.
 
     Raises
     ------
     DataError
-        If one of them is no amount.
+        If one of them is not a number of at least 0.
     """
     check(statistics, where, {**dict.fromkeys(statistics, _amounts), **_STATISTICS}, prefix="statistics.")

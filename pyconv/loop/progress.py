@@ -1,7 +1,7 @@
-"""Progress: what a run shows while it runs. A live bar on a terminal, plain lines elsewhere, or nothing.
+"""Shows a run's progress: a live bar on a terminal, plain lines elsewhere, or nothing.
 
-What pyconv has to say in words (what runs, an epoch's figures, warnings) goes through the ``pyconv`` logger, so that it
-reaches ``log.txt`` too; a progress object shows those records where the user looks, and the steps between them.
+All text of a run (its settings, an epoch's figures, warnings) goes through the ``pyconv`` logger, so that it reaches
+``log.txt`` too. A progress object shows those records to the user, and the steps between them.
 """
 
 from __future__ import annotations
@@ -24,44 +24,46 @@ NOTEBOOK_INTERVAL_S, NOTEBOOK_BAR = 0.25, 24
 
 
 class Progress:
-    """Shows nothing but warnings (on stderr); the base of the others.
+    """Shows nothing but warnings (on stderr); base class of the others.
 
-    A run calls :meth:`begin` once, :meth:`step` after every step, and is inside :meth:`shown` all the while. A program
-    may be inside :meth:`heard` before the run and after it.
+    A run calls :meth:`begin` once and :meth:`step` after every step, and is inside :meth:`shown` all the time. A
+    program may be inside :meth:`heard` before and after the run.
     """
 
     def __init__(self) -> None:
         self._hearing = False
         self._epochs = self._steps = 0
-        self._todo = self._images = 0
+        self._todo = self._images = self._first = 0
         self._known_images, self._known_s = 0, 0.0
         self._started = time.monotonic()
 
     def begin(
         self, *, epochs: int, steps_per_epoch: int, images: int, known_images: int = 0, known_s: float = 0.0
     ) -> None:
-        """Say what is to come: epochs in all, steps in each, and images still to be trained on.
+        """Receive the totals: epochs, steps in each, and images still to be trained on.
 
-        A run that is continued knows its pace already: it took `known_s` seconds for the last `known_images`.
+        A run that is continued already knows its speed: `known_s` seconds for the last `known_images`.
         """
-        self._epochs, self._steps, self._todo, self._images = epochs, steps_per_epoch, images, 0
+        self._epochs, self._steps, self._todo, self._images, self._first = epochs, steps_per_epoch, images, 0, 0
         self._known_images, self._known_s = known_images, known_s
         self._started = time.monotonic()
 
     def step(self, *, epoch: int, step: int, images: int, loss: float, images_per_s: float) -> None:
-        """Tell of a step: `epoch` and `step` in it from 1, its `images`, and the epoch's mean loss and speed so far."""
+        """Show a step: `epoch` and `step`, counted from 1, its `images`, and the epoch's mean loss and speed so far."""
+        if not self._images:
+            self._first, self._started = images, time.monotonic()
         self._images += images
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Within it, records of pyconv's loggers are shown, and the live display, if any, lives."""
+        """Within it, records of pyconv's loggers are shown, and so is the live display, if there is one."""
         with self.heard(), self._display():
             yield
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
-        """Within it, records of pyconv's loggers are shown: before a run and after it."""
-        if self._hearing:  # they would be shown twice
+        """Within it, records of pyconv's loggers are shown; for before and after a run."""
+        if self._hearing:  # else they would be shown twice
             yield
             return
         logger = logging.getLogger("pyconv")
@@ -70,7 +72,7 @@ class Progress:
         if before == logging.NOTSET:
             logger.setLevel(logging.INFO)
         else:
-            handler.setLevel(max(handler.level, before))  # the program's wish; log.txt holds everything all the same
+            handler.setLevel(max(handler.level, before))  # as the program has set it; log.txt still gets everything
         self._hearing = True
         try:
             with runlog.heard_by(handler):
@@ -80,9 +82,13 @@ class Progress:
             logger.setLevel(before)
 
     def eta(self) -> str:
-        """Time left in the run, as ``m:ss``, from its pace so far; validation is part of the pace."""
-        images, seconds = self._images, time.monotonic() - self._started if self._images else 0.0
-        if images < self._known_images:  # what came before counts the less, the more has been done since
+        """Time left in the run, as ``m:ss``, from its speed so far, validation included.
+
+        The first step does not count: in it workers start, kernels are chosen, and memory is used for the first time.
+        """
+        images = self._images - self._first
+        seconds = time.monotonic() - self._started if images else 0.0
+        if images < self._known_images:  # the older part counts less, the more images have been done since
             images, seconds = self._known_images, seconds + self._known_s * (1 - images / self._known_images)
         if not images:
             return "?"
@@ -101,7 +107,7 @@ class Progress:
 
 
 class Plain(Progress):
-    """Lines of text: what the run says, and every few seconds a line on the steps.
+    """Lines of text: the log, and every few seconds a line about the steps.
 
     Parameters
     ----------
@@ -142,12 +148,12 @@ class Plain(Progress):
 
 
 class Rich(Progress):
-    """One live line on a terminal, with a bar; what the run says scrolls above it.
+    """A live line on a terminal, with a bar; the log scrolls above it.
 
     Parameters
     ----------
     stream : text file, optional
-        Standard output by default. It is taken for a terminal whatever it is.
+        Standard output by default; it is always treated as a terminal.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -200,7 +206,7 @@ class Rich(Progress):
 
 
 class Notebook(Plain):
-    """One line below a notebook's cell that changes as the run goes on; what the run says is printed beside it.
+    """One line below a notebook's cell that changes while the run goes on; the log is printed beside it.
 
     Parameters
     ----------
@@ -236,13 +242,13 @@ class Notebook(Plain):
 
 
 def in_notebook() -> bool:
-    """Whether this is the process behind a notebook, whose cells show what a terminal cannot."""
+    """Whether this process runs a notebook, whose cells can show more than plain lines."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 
 
 class _Lines(logging.Handler):
-    """Shows log records as lines, by a function that takes text."""
+    """Passes log records as lines to a function that takes text."""
 
     def __init__(self, say: Any) -> None:
         super().__init__(logging.INFO)
@@ -252,12 +258,12 @@ class _Lines(logging.Handler):
         try:
             text = record.getMessage()
             self._say(text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}")
-        except Exception:  # as every handler of logging does: a message never stops the program
+        except Exception:  # as all of logging's handlers: a message never stops the program
             self.handleError(record)
 
 
 class _Quiet:
-    """A stream that falls silent when its reader is gone: the run is worth more than its display."""
+    """A stream that goes silent when its reader is gone, because the run matters more than its display."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -276,8 +282,8 @@ class _Quiet:
 
 
 def print_to(stream: TextIO | None, text: str, *, end: str = "\n", flush: bool = True) -> None:
-    """Write `text`, in the characters that the stream has; a closed pipe or terminal, or no stream, is no error."""
-    if stream is None:  # Python's word for a standard stream that was closed when the process started
+    """Write `text`, in characters that the stream has; a closed pipe or terminal, or no stream, is no error."""
+    if stream is None:  # a standard stream that was closed when the process started
         return
     with contextlib.suppress(OSError, ValueError):
         try:

@@ -1,7 +1,7 @@
-"""The recipe: batch size, learning rate, momentum, warm-up and the rule's options, where the user gave none.
+"""Chooses batch size, learning rate, momentum, warm-up and the rule's options where the user gave none.
 
-What one worker needs is the reference. With several, the reference batch is shared out over them, and the rule says
-how it steps (:class:`~pyconv.parallel.Needs`); learning rate, momentum and warm-up follow from that.
+One worker's settings are the reference. Several workers divide the reference batch among them. The update rule says how
+it steps (:class:`~pyconv.parallel.Needs`), and learning rate, momentum and warm-up follow from that.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from .. import optim
 from ..errors import InputError, shown
 from ..optim import Optimizer
 from ..parallel import Job, Needs, Rule, rule_for, smallest_batch
+from ..parallel.rules import made
 from ..threads import counted
 from ..values import integer, mapping
 from . import inputs
 
 BATCH = 64
-"""Images of a step of all workers together, which the learning rates below are for."""
+"""Images of a step of all workers together; the learning rates below are for this number."""
 OPTIMIZER, SCHEDULE = "sgd", "cosine"
 LEARNING_RATES = {"sgd": 0.02, "adagrad": 0.01, "adadelta": 1.0, "adam": 1e-3, "adamw": 1e-3, "adamax": 2e-3}
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
-"""Of SGD. The learning rate above is for this momentum; another one gets the rate that moves as far."""
+"""SGD's momentum. The learning rate above is for this one; with another momentum, the rate makes steps as long."""
 WARMUP, LONG_WARMUP = 0.05, 0.2
-"""Shares of the run over which the learning rate rises: usually, and where steps are large or gradients stale."""
+"""Shares of the run over which the learning rate rises: usually; and with large steps or stale gradients."""
 MOST, MOST_STALE = 4.0, 2.0
-"""Times the reference's learning rate that a larger batch may take at most: averaged, and at stale gradients."""
+"""How many times the reference's learning rate a larger batch may get at most: if averaged; with stale gradients."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user gave; None, or a setting that is left out of a mapping, is the recipe's to choose.
+    """The user's settings; the recipe chooses what is None, or is left out of a mapping.
 
     Attributes
     ----------
@@ -42,23 +43,28 @@ class Asked:
         A mapping has a ``name`` and some settings.
     schedule : callable, mapping or None
         As `optimizer`.
-    options : mapping
-        The update rule's.
+    rule : Rule
+        The update rule, with the options that the user gave.
+    options : mapping or None
+        Those options, if the rule was given by name; None if the user gave a Rule object, which has them all.
     """
 
     batch_size: int | None
     optimizer: Optimizer | Mapping[str, Any] | None
     schedule: Callable[[int, int], float] | Mapping[str, Any] | None
-    options: Mapping[str, Any]
+    rule: Rule
+    options: Mapping[str, Any] | None
 
     @property
     def chooses_rate(self) -> bool:
-        """Whether the learning rate is left to the recipe."""
+        """Whether the recipe chooses the learning rate."""
         return self.optimizer is None or (isinstance(self.optimizer, Mapping) and "lr" not in self.optimizer)
 
     @classmethod
-    def of(cls, batch_size: int | None, optimizer: Any, schedule: Any, options: Any) -> Asked:
-        """Check what :func:`pyconv.fit` was given."""
+    def of(
+        cls, batch_size: int | None, optimizer: Any, schedule: Any, update: str | Rule = "sync", options: Any = None
+    ) -> Asked:
+        """Check the arguments of :func:`pyconv.fit`, and look the update rule up if it is given by name."""
         if isinstance(optimizer, str):
             optimizer = {"name": optimizer}
         if isinstance(optimizer, Mapping):
@@ -75,30 +81,34 @@ class Asked:
             schedule = inputs.schedule(schedule)
         if batch_size is not None:
             batch_size = integer(batch_size, "batch_size", minimum=1)
-        return cls(batch_size, optimizer, schedule, mapping(options, "update_options", "{'staleness': 4}"))
+        options = mapping(options, "update_options", "{'staleness': 4}")
+        rule = rule_for(update, options)
+        return cls(batch_size, optimizer, schedule, rule, None if isinstance(update, Rule) else options)
 
-    def as_in(self, config: Mapping[str, Any], update: str | Rule) -> Asked:
-        """With what the run has whose ``config.toml`` holds `config`, where the user gave nothing."""
+    def as_in(self, config: Mapping[str, Any]) -> Asked:
+        """The settings, completed from the run whose ``config.toml`` holds `config`."""
         training, optimizer, schedule = (config[name] for name in ("training", "optimizer", "schedule"))
-        recorded: dict[str, Any] = {}
-        if training.get("workers") != 1 and not isinstance(update, Rule):
-            recorded = as_recorded(update, config.get("update_options", {}))
+        rule = self.rule
+        if training.get("workers") != 1 and self.options is not None:
+            recorded = as_recorded(rule, config.get("update_options", {}))
+            rule = made(type(rule), {**recorded, **self.options})
         return Asked(
             training.get("batch_size") if self.batch_size is None else self.batch_size,
             _known(optimizer, optim.OPTIMIZERS) if self.optimizer is None else self.optimizer,
             _known(schedule, optim.SCHEDULES) if self.schedule is None else self.schedule,
-            {**recorded, **self.options},
+            rule,
+            self.options,
         )
 
 
 def _known(settings: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any] | None:
-    """Recorded settings of something that can be made by its name; None for what is of the user's own making."""
+    """Recorded settings of something that is made by name; None if the user's program made it."""
     return settings if settings.get("name") in names else None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run is made with: all numbers, and in words why they are what they are.
+    """All settings of a run, and in words the reasons for those that were chosen.
 
     Attributes
     ----------
@@ -106,8 +116,8 @@ class Recipe:
         Images of one worker's step.
     optimizer : Optimizer
     schedule : callable
-    options : dict
-        The update rule's, all of them, for several workers.
+    rule : Rule
+        The update rule, with its options.
     said : list of str
         Lines for the log.
     """
@@ -115,26 +125,31 @@ class Recipe:
     batch_size: int
     optimizer: Optimizer
     schedule: Callable[[int, int], float]
-    options: dict[str, Any]
+    rule: Rule
     said: list[str] = field(default_factory=list)
 
     def settings(self) -> dict[str, Any]:
-        """The numbers, for a :class:`~pyconv.parallel.Job`."""
-        return {name: getattr(self, name) for name in ("batch_size", "optimizer", "schedule", "options")}
+        """The settings, as arguments of a :class:`~pyconv.parallel.Job`."""
+        return {
+            "batch_size": self.batch_size,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "update": self.rule,
+        }
 
 
-def choose(asked: Asked, update: str | Rule, workers: int, images: int, least: int = 1) -> Recipe:
-    """Complete what the user asked for.
+def choose(asked: Asked, workers: int | None, images: int, least: int = 1) -> Recipe:
+    """Choose the settings that the user did not give.
 
     Parameters
     ----------
     asked : Asked
-    update : str or Rule
-    workers : int
+    workers : int or None
+        None if the number is not chosen yet; the settings are then those of one worker.
     images : int
-        In an epoch.
+        Images in an epoch.
     least : int
-        Images that a batch of the network needs at least.
+        Fewest images that a batch of the network may have.
 
     Returns
     -------
@@ -142,44 +157,43 @@ def choose(asked: Asked, update: str | Rule, workers: int, images: int, least: i
 
     Raises
     ------
-    UnknownNameError, InputError
-        If the rule or one of its options is not known or possible.
+    InputError
+        If an option of the update rule was given for one worker.
     """
-    rule = rule_for(update, asked.options)
-    batch = asked.batch_size or smallest_batch(images, max(min(BATCH, images) // workers, 1), workers, least)
-    choice = _Choice(rule, workers, batch)
-    optimizer = choice.optimizer(asked.optimizer)
-    schedule = choice.schedule(asked.schedule)
-    options = dict(asked.options)
-    if workers > 1 and not isinstance(update, Rule):  # one that is given is complete
-        options = set_options(rule)
-    recipe = Recipe(batch, optimizer, schedule, options)
+    if workers == 1 and asked.options:
+        raise InputError(
+            f"{next(iter(asked.options))} is for several workers: leave it out, or take workers of 2 or more"
+        )
+    count = workers or 1
+    batch = asked.batch_size or smallest_batch(images, max(min(BATCH, images) // count, 1), count, least)
+    choice = _Choice(asked.rule, count, batch)
+    recipe = Recipe(batch, choice.optimizer(asked.optimizer), choice.schedule(asked.schedule), asked.rule)
     return replace(recipe, said=choice.said(asked, recipe))
 
 
 def set_options(rule: Rule) -> dict[str, Any]:
-    """A rule's options that are set."""
+    """A rule's options that have a value."""
     return {name: value for name, value in rule.options().items() if value is not None}
 
 
-def as_recorded(update: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of a run whose folder holds `options`: what is not there had the value that was usual then."""
-    return set_options(rule_for(update, {**type(rule_for(update)).formerly, **options}))
+def as_recorded(rule: Rule, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a run under `rule` whose folder holds `options`: a missing one had the default of that time."""
+    return set_options(made(type(rule), {**rule.formerly, **options}))
 
 
 def usual_rate(job: Job) -> float | None:
-    """The learning rate that `job` would have if none had been given; None for an optimizer of the user's own."""
+    """The learning rate that `job` would have if the user had given none; None for the user's own optimizer class."""
     given = job.optimizer
     if type(given) not in optim.OPTIMIZERS.values():
         return None
     momentum = {"momentum": given.momentum} if isinstance(given, optim.SGD) else {}
-    choice = _Choice(rule_for(job.update, job.options), job.workers, job.batch_size)
+    choice = _Choice(job.rule, job.workers, job.batch_size)
     return choice.optimizer({"name": given.name, **momentum}).lr
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """What a rule with so many workers and such batches gets."""
+    """The settings for a rule, a number of workers and a batch size."""
 
     rule: Rule
     workers: int
@@ -187,21 +201,21 @@ class _Choice:
 
     @property
     def together(self) -> int:
-        """Images while each worker does one mini-batch."""
+        """Images of all workers while each does one mini-batch."""
         return self.workers * self.batch
 
     @property
     def needs(self) -> Needs:
-        """The rule's; one worker's are nobody's."""
+        """What the rule needs; with one worker, the defaults."""
         return Needs() if self.workers == 1 else self.rule.needs(self.workers)
 
     def factor(self, power: float) -> float:
-        """Of the reference's learning rate, for an optimizer whose rate goes with this power of the batch.
+        """The learning rate over the reference's, for an optimizer whose rate goes with this power of the batch size.
 
-        A step over more images than the reference batch may be larger (Goyal et al., 2017), up to a limit. Where each
-        worker's gradient steps the shared parameters by itself, all their steps together go as far as one would. And
-        where workers step replicas, an optimizer that divides by the gradients' root mean square sees the noise of one
-        worker's images, and makes smaller steps for it.
+        A step over more images than the reference batch may be larger (Goyal et al., 2017), up to a limit. If each
+        worker's gradient steps the shared parameters by itself, all these steps together are as long as one. If workers
+        step replicas, an optimizer that divides by the gradients' root mean square sees the noise of one worker's
+        images, and so makes smaller steps.
         """
         share = self.together / BATCH
         if share <= 1:
@@ -213,7 +227,7 @@ class _Choice:
         return larger / self.needs.pushes**power
 
     def optimizer(self, asked: Optimizer | Mapping[str, Any] | None) -> Optimizer:
-        """The optimizer that was asked for, its settings chosen where they were left out."""
+        """The optimizer that the user asked for, with the settings chosen that were left out."""
         if isinstance(asked, Optimizer):
             return asked
         given = {"name": OPTIMIZER, **(asked or {})}
@@ -226,14 +240,14 @@ class _Choice:
         return optim.by_name(**{"lr": _rounded(rate * self.factor(kind.batch_power)), **given})
 
     def schedule(self, asked: Callable[[int, int], float] | Mapping[str, Any] | None) -> Callable[[int, int], float]:
-        """The schedule that was asked for, its warm-up chosen where that was left out."""
+        """The schedule that the user asked for, with the warm-up chosen if it was left out."""
         if asked is not None and not isinstance(asked, Mapping):
             return asked
         warmup = max(LONG_WARMUP if self.together > BATCH else WARMUP, self.needs.warmup)
         return optim.schedule(**{"name": SCHEDULE, "warmup": warmup, **(asked or {})})
 
     def said(self, asked: Asked, recipe: Recipe) -> list[str]:
-        """What was chosen, and why, in words; nothing of the reference."""
+        """What was chosen, and why, in words; nothing if it is the reference."""
         workers, together = self.workers, self.together
         if workers == 1 and together == BATCH:
             return []
@@ -249,7 +263,7 @@ class _Choice:
         return lines
 
     def _why(self) -> str:
-        """What learning rate and momentum follow from."""
+        """The reason for learning rate and momentum."""
         if self.needs.pushes > 1:
             return f"{self.rule.name} steps {self.needs.pushes} times for {counted(self.together, 'image')}"
         if self.rule.replica_state and self.workers > 1:
@@ -257,7 +271,7 @@ class _Choice:
         return f"a step averages {counted(self.together, 'image')}"
 
     def _larger_than_chosen(self, given: Optimizer) -> list[str]:
-        """Say so where the user's own steps are much larger than those that would have been chosen."""
+        """A line, if the user's steps are much larger than those that would have been chosen."""
         if type(given) not in optim.OPTIMIZERS.values():
             return []
         chosen = self.optimizer({"name": given.name})
@@ -284,5 +298,5 @@ def _settings(optimizer: Optimizer, schedule: Callable[[int, int], float]) -> st
 
 
 def _rounded(rate: float) -> float:
-    """A learning rate to three digits, as people write it."""
+    """A learning rate to three digits."""
     return float(f"{rate:.3g}")

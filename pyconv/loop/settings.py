@@ -1,18 +1,26 @@
-"""The settings in ``config.toml``: which there are, and of what kind."""
+"""Checks the settings in ``config.toml``: their names, and the kind of each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ..records import Kind, check, count, measure, share, table, text, texts
+from ..records import Kind, check, count, flag, measure, measures, share, table, text, texts
 
 _SECTIONS: dict[str, Kind] = dict.fromkeys(
     ("data", "model", "training", "optimizer", "schedule", "augment", "update_options"), table
 )
 
 _KINDS: dict[str, dict[str, Kind]] = {
-    "data": {"dtype": text, "fingerprint": text, "source": text, "name": text, "limit": count, "seed": count},
+    "data": {
+        "dtype": text,
+        "fingerprint": text,
+        "source": text,
+        "name": text,
+        "limit": count,
+        "seed": count,
+        "brightness": measures,
+    },
     "model": {"parameters": count, "config": text, "name": text, "classes": texts},
     "training": {
         "epochs": count,
@@ -21,10 +29,16 @@ _KINDS: dict[str, dict[str, Kind]] = {
         "backend": text,
         "threads_per_worker": count,
         "workers": count,
+        "ranks": count,
         "update": text,
         "on_worker_failure": text,
         "target_accuracy": share,
         "checkpoint_every": measure,
+        "clip_norm": measure,
+        "class_weights": measures,
+        "early_stopping": table,
+        "label_smoothing": share,
+        "tensorboard": flag,
     },
     "optimizer": {"name": text},
     "schedule": {"name": text},
@@ -47,8 +61,8 @@ _NEEDED = {
     "schedule": ("name",),
 }
 
-# How a command reads the data, beside their place: what a run keeps to read them in the same way again.
-READING = ("size", "first_label")
+# Options with which a command reads the data; a run keeps them to read the data in the same way again.
+READING = ("size", "first_label", "bits")
 
 
 def reading(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +72,7 @@ def reading(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_settings(config: Mapping[str, Any], where: str) -> None:
-    """Check what a run's ``config.toml`` holds.
+    """Check the content of a run's ``config.toml``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin during a run: noted, and acted on at the next step's boundary."""
+"""Notes Ctrl-C, SIGTERM and SIGHUP during a run, which stops at the next step's boundary."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ PATIENCE = 3
 
 
 class StopSignals:
-    """Within it, SIGINT, SIGTERM and SIGHUP do not raise but are noted in :attr:`received`.
+    """Within it, SIGINT, SIGTERM and SIGHUP raise nothing; the first is noted in :attr:`received`.
 
-    The run looks at it between steps, so that no signal tears a step or a file. Who cannot wait may press Ctrl-C
-    :data:`PATIENCE` times: the last one raises :class:`~pyconv.errors.Interrupted` at once; files are whole even then.
-
-    Signals that the process ignores (as under ``nohup``) stay ignored. Outside the main thread Python allows no
-    handlers: there this does nothing.
+    The run looks at it between steps, so that no signal interrupts a step or a file. A user who cannot wait may press
+    Ctrl-C :data:`PATIENCE` times: the last one raises :class:`~pyconv.errors.Interrupted` at once; files are whole even
+    then. Signals that the process ignores (as under ``nohup``) stay ignored. Python allows handlers only in the main
+    thread: in other threads this does nothing.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -35,6 +34,10 @@ class StopSignals:
         self.received = self.received or signal.Signals(number).name
         if self._count >= PATIENCE:
             raise Interrupted(f"stopped at once, by {PATIENCE} signals; the last checkpoint written before is whole")
+
+    def hear(self, number: int) -> None:
+        """Note that another rank of a cluster has received that signal."""
+        self.received = self.received or signal.Signals(number).name
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():

@@ -1,4 +1,4 @@
-"""What a run says about itself, in words: its recipe, an epoch, and its end."""
+"""The lines that a run prints about its settings, an epoch and its end."""
 
 from __future__ import annotations
 
@@ -6,48 +6,53 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..parallel import Job, Rule, rule_for
+from ..parallel import Job
+from .recipe import set_options
 
 
 def schedule_config(schedule: Callable[[int, int], float]) -> dict[str, Any]:
-    """A schedule's settings; of a function of the user's own, its name."""
+    """A schedule's settings; for a user's own function, its name."""
     config = getattr(schedule, "config", None)
     return config() if config is not None else {"name": getattr(schedule, "__name__", type(schedule).__name__)}
 
 
-def recipe(job: Job) -> str:
-    """Optimizer and schedule in a few words."""
+def optimizer(job: Job, *, without: Sequence[str] = ()) -> str:
+    """The optimizer in a few words, `without` some of its settings."""
     settings = dict(job.optimizer.config())
     name = settings.pop("name")
     shown = ", ".join(
-        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items()
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in settings.items()
+        if key not in without
     )
-    return f"{name} ({shown}), {schedule_config(job.schedule)['name']} schedule"
+    return f"{name} ({shown})" if shown else name
+
+
+def recipe(job: Job) -> str:
+    """Optimizer and schedule in a few words."""
+    return f"{optimizer(job)}, {schedule_config(job.schedule)['name']} schedule"
 
 
 def rule_options(job: Job) -> dict[str, Any]:
-    """The update rule's options, those that were given or of a rule of the user's own all that are set."""
-    if isinstance(job.update, Rule):
-        return {name: value for name, value in job.update.options().items() if value is not None}
-    rule = rule_for(job.update, job.options)
-    return {name: getattr(rule, name) for name in job.options}
+    """The update rule's options that have a value; none for one worker, of whose steps they change nothing."""
+    return set_options(job.rule) if job.workers > 1 else {}
 
 
 def rate(images: int, seconds: float) -> float:
-    """Images per second, 0 where no time has passed."""
+    """Images per second; 0 if no time has passed."""
     return images / seconds if seconds > 0 else 0.0
 
 
 def epoch(line: Mapping[str, Any], epochs: int) -> str:
-    """An epoch's line of metrics."""
-    text = f"epoch {line['epoch']}/{epochs}  loss {line['train_loss']:.4f}"
+    """An epoch's line of metrics: loss and accuracy in training and validation, speed, and time since the run began."""
+    text = f"epoch {line['epoch']}/{epochs}  training {line['train_loss']:.4f}, {100 * line['train_accuracy']:.2f} %"
     if line["val_accuracy"] is not None:
         text += f"  validation {line['val_loss']:.4f}, {100 * line['val_accuracy']:.2f} %"
     return f"{text}  {line['images_per_s']:.0f} images/s  {line['elapsed_s']:.1f} s"
 
 
 def summary(history: Sequence[Mapping[str, Any]], folder: Path | None) -> str:
-    """A whole run: accuracy, speed, time, and where it is."""
+    """A whole run: accuracy, speed, time, and its folder."""
     last = history[-1]
     parts = [f"{last['epoch']} epoch{'s' * (last['epoch'] != 1)}", f"training loss {last['train_loss']:.4f}"]
     if last["val_accuracy"] is not None:

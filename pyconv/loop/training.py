@@ -1,13 +1,12 @@
-"""A run of fit(): its parts, where it stands, and what is done around the engine's steps."""
+"""Training: one run of fit(), with everything around the engine's steps: folder, checkpoints, validation, metrics."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import math
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,49 +15,54 @@ import numpy as np
 
 from .. import runlog
 from ..checkpoint import Checkpoint
+from ..cluster import Session, Shard
 from ..errors import CheckpointError, DataError, DivergedError, InputError, Interrupted, RunError, shown
-from ..parallel import Engine, Job, StepReport, engine_for, rule_for
+from ..parallel import RULES, Engine, Job, StepReport, engine_for
 from ..threads import counted
-from . import chance, inputs, recipe, texts
-from .evaluation import evaluate, merge_statistics
-from .folder import NewFolder, RunFolder, resume_command
+from ..version import __version__
+from . import chance, inputs, recipe, texts, weights
+from .callbacks import Callbacks
+from .evaluation import examine, merge_statistics
+from .folder import BEST, CLASSES, CURVES, MODEL, NewFolder, RunFolder, resume_command
 from .metrics import check_line, check_statistics
 from .progress import Progress
+from .scores import of_model
 from .signals import StopSignals
+from .stopping import Stopping
 
 if TYPE_CHECKING:
     from ..nn import Sequential
 
 _log = runlog.logger("pyconv")
 
-# Of the settings that a checkpoint remembers, those that may differ when a run is continued; it then says so.
+# Settings in a checkpoint that may differ when a run is continued; the run then says so.
 MAY_CHANGE = ("epochs", "lr")
 
 
 @dataclass
 class _Position:
-    """Where a run stands: the numbers that a checkpoint keeps beside the arrays."""
+    """How far a run has come: the numbers that a checkpoint keeps beside the arrays."""
 
     epoch: int = 0
     """Epochs done."""
     step: int = 0
-    """Steps done in the epoch after them."""
+    """Steps done in the epoch after those."""
     total_steps: int = 0
     images: int = 0
-    """In the epoch that runs, as the three below."""
+    """Images in the current epoch; the three below are of the current epoch too."""
     loss_sum: float = 0.0
-    """Sum over images, so that the mean continues to the same bits after a resume."""
+    """A sum over images, so that after a resume the mean has the same bits."""
     correct: int = 0
     seconds: float = 0.0
     statistics: dict[str, Any] = field(default_factory=dict)
     statistics_images: int = 0
-    """How many of the images `statistics` already covers."""
+    """How many of these images `statistics` covers."""
     elapsed: float = 0.0
-    """Seconds that the sessions before this one took together."""
+    """Seconds of the earlier sessions together."""
 
 
 class Training:
-    """A run of fit(): its parts, where it stands, and what is done between steps."""
+    """A run of fit(): its parts, how far it has come, and what it does between steps."""
 
     def __init__(
         self,
@@ -78,15 +82,20 @@ class Training:
         self.folder: RunFolder | None = None
         self.position = _Position()
         self.history: list[dict[str, Any]] = []
-        self.rule = rule_for(job.update, job.options)
-        self.settings = _settings(job, x, labels)
+        self.rule = job.rule
+        self.settings = settings_of(job, x, labels, model.frozen)
         self.names: dict[str, str] = {}
         self.changes: list[str] = []
         self.warnings: list[str] = []
-        self.said: list[str] = []  # why the settings are what they are, where the user left them to pyconv
+        self.said: list[str] = []  # why pyconv chose the settings that the user left out
+        self.stopping, self.callbacks = Stopping(), Callbacks()
+        self.tensorboard = False  # whether the run folder gets event files
+        self._best: tuple[int, np.ndarray, np.ndarray] | None = None  # an epoch, and parameters and buffers after it
+        self._answers: np.ndarray | None = None  # the present model's classes for the validation images
         self.usual_rate = recipe.usual_rate(job)
+        self.ranks: Session | None = None
         self.engine: Engine
-        self._is_new = False  # this call has begun the run folder
+        self._is_new = False  # whether this call has begun the run folder
         self._session_began = self._checkpointed = time.monotonic()
 
     # ---- the beginning
@@ -98,7 +107,7 @@ class Training:
         resumed: Path | None,
         description: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """Open or make the run folder and the engine; all that can be refused is refused here."""
+        """Open or make the run folder and the engine; an impossible run is refused here."""
         checkpoint = None
         if resumed is not None:
             self.folder = stack.enter_context(RunFolder.reopen(resumed))
@@ -106,7 +115,10 @@ class Training:
             checkpoint = self.folder.load_checkpoint()
             if checkpoint is not None:
                 self._take_up(checkpoint)
-        self.engine = engine_for(self.model, self.x, self.labels, self.job)
+        if self.ranks is None:
+            self.engine = engine_for(self.model, self.x, self.labels, self.job)
+        else:
+            self.engine = self.ranks.engine(self.model, self.x, self.labels, self.job, self.signals.hear)
         stack.callback(self.engine.close)
         config = self._config(description)
         self.names = {section: f"{entries['name']}: " for section, entries in description.items() if "name" in entries}
@@ -121,27 +133,27 @@ class Training:
             self._begin(stack, out, config)
 
     def _begin(self, stack: contextlib.ExitStack, out: Path | NewFolder, config: dict[str, Any]) -> None:
-        """Make the run folder, with settings and a checkpoint in it; or nothing."""
+        """Make the run folder, with settings and a checkpoint in it; if that fails, leave nothing."""
         self.folder = stack.enter_context(RunFolder.create(out))
         try:
             self.folder.write_config(config)
             self._save_checkpoint()
-        except RunError as error:  # before anything was computed it is the folder that was badly chosen
+        except RunError as error:  # nothing was computed yet, so the folder was badly chosen
             self.folder.discard()
             raise InputError(str(error).partition(";")[0] + "; make room or choose another folder") from None
         except BaseException:
             self.folder.discard()
             raise
-        stack.enter_context(self.folder.logging())  # until the settings are written, the log is empty: see check_free
+        stack.enter_context(self.folder.logging())  # the log is empty until the settings are written: see check_free
         self._is_new = True
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
-        """Put the run where the checkpoint left it, if it is one of this run."""
+        """Continue from the checkpoint, if it is one of this run."""
         place = f"{self.folder.path}: "  # type: ignore[union-attr]
         for name, mine in self.settings.items():
             theirs = checkpoint.settings.get(name)
-            if name == "update_options" and theirs != mine and isinstance(self.job.update, str):
-                theirs = recipe.as_recorded(self.job.update, theirs or {})
+            if name == "update_options" and theirs != mine:
+                theirs = self._options_of_older(theirs or {})
             if theirs != mine and name in MAY_CHANGE:
                 self.changes.append(f"{name} was {theirs} and is {mine} from here on")
             elif name == "data" and theirs != mine:
@@ -185,10 +197,16 @@ class Training:
                 "backend": job.backend,
                 "threads_per_worker": job.threads_per_worker,
                 "workers": job.workers,
+                "ranks": None if self.ranks is None else self.ranks.size,
                 "update": self.rule.name,
                 "on_worker_failure": job.on_worker_failure,
                 "target_accuracy": self.target,
                 "checkpoint_every": self.every,
+                "clip_norm": job.clip_norm,
+                "freeze": list(self.model.frozen) or None,
+                "early_stopping": self.stopping.config(),
+                "tensorboard": self.tensorboard or None,
+                **weights.recorded(job.weighing),
             },
             "optimizer": job.optimizer.config(),
             "schedule": texts.schedule_config(job.schedule),
@@ -197,16 +215,17 @@ class Training:
         }
         for name, entries in description.items():
             sections[name] = {**entries, **sections.get(name, {})}
-        return {"pyconv": sys.modules["pyconv"].__version__, **sections}
+        return {"pyconv": __version__, **sections}
 
     # ---- the epochs
 
     def go(self) -> list[dict[str, Any]]:
-        """Run what is left of the run."""
+        """Do the rest of the run."""
         job, position = self.job, self.position
         if self._complete():
-            if self.folder is not None and not self.folder.has_curves():
-                self.folder.draw_curves(self.history)
+            self._take_best()
+            if self.folder is not None:
+                self._make_up_for_what_is_missing(self.folder)
             _log.info("nothing left to do: %s", texts.summary(self.history, self._path()))
             return self.history
         left = (job.epochs - position.epoch) * len(self.x) - position.images
@@ -222,59 +241,94 @@ class Training:
             )
             self._announce()
             while not self._complete():
-                self._train_epoch()
+                if not self._train_epoch():
+                    break
                 self._finish_epoch()
-        except (RunError, Interrupted) as error:  # the caller shows it; the log keeps it
+                if self.callbacks.stopped_by or self.callbacks.call("on_epoch", self.history[-1]):
+                    break
+        except (RunError, Interrupted) as error:  # the caller shows it; the log gets it too
             if self.folder is not None:
                 self.folder.note(str(error))
             raise
         except BaseException as error:
             if self.position.total_steps > begun and getattr(error, "exit_status", None) == InputError.exit_status:
-                raise RunError(str(error)) from error  # the arguments were taken: it is the run that failed
+                raise RunError(str(error)) from error  # the arguments were accepted, so the run has failed
             if self.folder is not None and self._is_new and not self.position.total_steps:
-                self.folder.discard()  # what stops a run before its first step is in its arguments
+                self.folder.discard()  # an error before the first step is one of the arguments
             raise
+        if self.callbacks.stopped_by:
+            _log.info(
+                f"stopped by {self.callbacks.stopped_by} after step {position.total_steps}"
+                + ("" if self.folder is None else f"; continue with: {resume_command(self.folder.path)}")
+            )
+        self._take_best()
+        if not self.history:
+            return self.history
         if self.folder is not None:
             self.folder.draw_curves(self.history)
+            self._tell_classes(self.folder)
         self._warn_at_chance()
         _log.info("done: %s", texts.summary(self.history, self._path()))
         return self.history
 
     def _complete(self) -> bool:
-        return self.position.epoch >= self.job.epochs or self._target_reached()
+        reached = self.position.epoch >= self.job.epochs or self._target_reached()
+        return reached or (not self.position.step and self.stopping.reached(self.history))
 
     def _target_reached(self) -> bool:
         if self.target is None or not self.history or self.history[-1]["val_accuracy"] is None:
             return False
         return self.history[-1]["val_accuracy"] >= self.target
 
-    def _train_epoch(self) -> None:
-        """The steps of the epoch that are left, with a checkpoint now and then."""
+    def _train_epoch(self) -> bool:
+        """Do the rest of the epoch's steps, with a checkpoint now and then; returns whether all are done."""
         position = self.position
         exhausted = False
         while not exhausted:
-            exhausted = True
             with contextlib.closing(self.engine.epoch(position.epoch, position.step)) as steps:
-                for report in self._finite(steps):
+                while True:
+                    try:
+                        report = next(steps, None)
+                    except DivergedError as error:  # of a worker; only the run can add its advice
+                        raise self._diverged(str(error), where="") from None
+                    if report is None:
+                        exhausted = True
+                        break
                     self._take(report)
+                    if self._stops_at(report) and position.step < self.engine.steps_per_epoch:
+                        break
                     if self.signals.received or time.monotonic() - self._checkpointed >= self.every:
-                        exhausted = False
                         break
             if self.signals.received:
                 raise self._interrupted()
             if not exhausted:
                 self._save_checkpoint()
+            if self.callbacks.stopped_by and not exhausted:
+                if self.folder is not None:
+                    self.folder.save_model(self.model)
+                return False
+        return True
 
-    def _finite(self, steps: Iterator[StepReport]) -> Iterator[StepReport]:
-        """The steps; a divergence that workers met gets the advice that only the whole run can give."""
-        try:
-            yield from steps
-        except DivergedError as error:
-            raise self._diverged(str(error), where="") from None
+    def _stops_at(self, report: StepReport) -> bool:
+        """Call the user's function after a step; returns whether it wants to stop."""
+        if not self.callbacks.has("on_step"):
+            return False
+        return self.callbacks.call(
+            "on_step",
+            {
+                "epoch": self.position.epoch + 1,
+                "step": report.step,
+                "images": report.images,
+                "loss": report.loss,
+                "accuracy": report.correct / report.images,
+                "seconds": report.seconds,
+                "lr": self.job.learning_rate(report.step, self.engine.steps_per_epoch),
+            },
+        )
 
     def _take(self, report: StepReport) -> None:
-        """Book a step."""
-        position = self.position
+        """Add a step's report to the epoch's figures."""
+        position, self._answers = self.position, None
         position.step += 1
         position.total_steps = report.step
         position.images += report.images
@@ -297,10 +351,10 @@ class Training:
         self._check_parameters()
         val_loss = val_accuracy = None
         if self.validation is not None:
-            figures = evaluate(self.model, *self.validation, stop=lambda: self.signals.received is not None)
-            if figures is None:  # the epoch's steps are done; a resumed run begins with this validation
+            found = examine(self.model, *self.validation, stop=lambda: self.signals.received is not None)
+            if found is None:  # the epoch's steps are done; a resumed run begins with the validation
                 raise self._interrupted()
-            val_loss, val_accuracy = figures
+            val_loss, val_accuracy, self._answers = found.loss, found.accuracy, found.classes
             if not math.isfinite(val_loss):
                 raise self._diverged(f"the validation loss became {val_loss} after step {position.total_steps}")
         self._collect_statistics()
@@ -327,39 +381,94 @@ class Training:
         if self.folder is not None:
             self.folder.append_metrics(line)
             self.folder.save_model(self.model)
+            if self.tensorboard:  # before the checkpoint: an epoch that is repeated is written again, none is left out
+                self.folder.write_events(self.history)
             self._save_checkpoint()
-            self._keep_best()
+        self._keep_best()
         _log.info("%s", texts.epoch(line, job.epochs))
         if self.signals.received and not self._complete():
             raise self._interrupted(saved=True)
 
     def _keep_best(self) -> None:
-        """Keep the model beside the last one if the epoch that has just ended has the best validation accuracy so far.
+        """Keep the model as the best one, if the epoch that has just ended is the best so far.
 
-        After the checkpoint: a run that was killed in between comes back to this place, and a best model of an epoch
-        that is repeated otherwise, as the rules that race may do, is never left behind.
+        This comes after the checkpoint. A run that was killed in between continues at this place. And if an epoch is
+        repeated with another result, as under rules that race, no best model of the first result is left.
         """
-        found = [line["val_accuracy"] for line in self.history]
-        if self.folder is None or not found or found[-1] is None:
+        if not self.history or self.stopping.best(self.history) != len(self.history) - 1:
             return
-        if found[-1] > max((value for value in found[:-1] if value is not None), default=-1.0):
+        if self.stopping.epochs is not None:
+            self._best = len(self.history), self.model.flat.copy(), self.model.flat_buffers.copy()
+        if self.folder is not None:
             self.folder.save_best(self.model)
+
+    def _take_best(self) -> None:
+        """With early stopping: give the model the parameters of the best epoch, and save it as the run's model."""
+        best = self.stopping.best(self.history)
+        if self.stopping.epochs is None or best is None or (best == len(self.history) - 1 and not self.position.step):
+            return
+        epoch, metric = best + 1, self.stopping.metric
+        if self._best is not None and self._best[0] == epoch:
+            self.model.flat[...], self.model.flat_buffers[...] = self._best[1:]
+        elif self.folder is not None and self.folder.has(BEST):
+            self.folder.load_best(self.model)
+        else:
+            _log.warning("the model is that of the last epoch: that of epoch %d, the best, was not kept", epoch)
+            return
+        self._answers = None
+        if self.folder is not None:
+            self.folder.save_model(self.model)
+        value = self.history[best][metric]
+        _log.info("the model is that of epoch %d, the best by %s (%.4f)", epoch, metric, value)
+
+    def _make_up_for_what_is_missing(self, folder: RunFolder) -> None:
+        """Write missing files of a finished run again, from its checkpoint."""
+        if not folder.has(CURVES):
+            folder.draw_curves(self.history)
+        if not folder.has(CLASSES):
+            self._tell_classes(folder)
+        if not folder.has(MODEL):
+            folder.save_model(self.model)
+            _log.info("%s was missing: written again from the checkpoint", folder.path / MODEL)
+        best = self.stopping.best(self.history)
+        if best is not None and not folder.has(BEST):  # the last epoch's exists: see _keep_best
+            _log.warning(
+                "%s is missing: the best epoch was %d, and the checkpoint holds the last; it cannot be made again",
+                folder.path / BEST,
+                best + 1,
+            )
 
     # ---- what a run says, and how it ends
 
+    def _tell_classes(self, folder: RunFolder) -> None:
+        """Log and write the model's results on each class of the validation images."""
+        if self.validation is None:
+            return
+        x, labels = self.validation
+        if self._answers is None:
+            found = examine(self.model, x, labels, stop=lambda: self.signals.received is not None)
+            if found is None:  # the run is done; a resumed run writes them
+                return
+            self._answers = found.classes
+        classes = of_model(self.model, labels, self._answers)
+        for line in classes.lines():
+            _log.info("%s", line)
+        folder.write_classes(classes, self.position.total_steps)
+
     def _warn_at_chance(self) -> None:
-        """Say so where the run has learnt nothing."""
+        """Warn if the run has learnt nothing."""
         if self.validation is not None:
             what, accuracy, labels = "validation", self.history[-1]["val_accuracy"], self.validation[1]
         else:
-            what, (accuracy, labels) = "training", chance.training_accuracy(self.model, self.x, self.labels)
+            held = self.x.held if isinstance(self.x, Shard) else None
+            what, (accuracy, labels) = "training", chance.training_accuracy(self.model, self.x, self.labels, held)
         share = chance.guessing(accuracy, labels)
         if share is not None:
-            steps, rate = self.position.total_steps, self.job.optimizer.lr
-            _log.warning(chance.warning(what, accuracy, share, steps, rate, self.usual_rate))
+            steps, rate, batch = self.position.total_steps, self.job.optimizer.lr, self.job.batch_size
+            _log.warning(chance.warning(what, accuracy, share, steps, batch, rate, self.usual_rate))
 
     def _announce(self) -> None:
-        """Say what runs."""
+        """Log what is about to run."""
         job, model, steps = self.job, self.model, self.engine.steps_per_epoch
         size = "×".join(map(str, self.x.shape[1:]))
         held_out = "no validation" if self.validation is None else f"{len(self.validation[0])} for validation"
@@ -371,16 +480,25 @@ class Training:
         _log.info(
             f"model     {self.names.get('model', '')}{model.flat.size:,} parameters, {mega:.1f} MFLOP an image forward"
         )
+        if model.frozen:
+            trained = f"{model.trained.count:,} of {model.flat.size:,} parameters"
+            _log.info(f"          frozen: {counted(len(model.frozen), 'layer')}; trains {trained}")
         for line in self.warnings:
             _log.warning(line)
         for line in f"runs on   {self.engine.describe()}".splitlines():
             _log.info(line)
-        batch = getattr(self.engine, "effective_batch", job.batch_size)
         _log.info(f"training  {texts.recipe(job)}")
         _log.info(
-            f"          effective batch {batch}, {steps} steps and {len(self.x)} samples an epoch, "
-            f"{counted(job.epochs, 'epoch')}"
+            f"          effective batch {job.workers * job.batch_size}, {counted(steps, 'step')} and "
+            f"{len(self.x)} samples an epoch, {counted(job.epochs, 'epoch')}"
         )
+        if job.weighing is not None:
+            _log.info(f"          {weights.words(job.weighing)}")
+        if job.clip_norm is not None:
+            _log.info(f"          gradients clipped at norm {job.clip_norm:g}")
+        if self.stopping.epochs is not None:
+            epochs = counted(self.stopping.epochs, "epoch")
+            _log.info(f"          stops after {epochs} without a better {self.stopping.metric}")
         for line in self.said:
             _log.info(f"          {line}")
         if self.folder is not None:
@@ -395,14 +513,14 @@ class Training:
             _log.info(f"          {change}")
 
     def _pace(self) -> tuple[int, float]:
-        """Images of the last epoch that is done, or of the part of the first, and the seconds that they took."""
+        """Images of the last finished epoch (or of the first epoch so far), and the seconds that they took."""
         if self.history:
             before = self.history[-2]["elapsed_s"] if len(self.history) > 1 else 0.0
             return self.history[-1]["images"], self.history[-1]["elapsed_s"] - before
         return self.position.images, self.position.seconds
 
     def _interrupted(self, saved: bool = False) -> Interrupted:
-        """Write a checkpoint; the error that says how to go on."""
+        """Write a checkpoint; returns the error that says how to continue."""
         where = f"interrupted by {self.signals.received} after step {self.position.total_steps}"
         if self.folder is None:
             return Interrupted(f"{where}; the model keeps what it has learnt, there is no run folder to resume")
@@ -422,7 +540,7 @@ class Training:
     # ---- the state
 
     def _check_parameters(self) -> None:
-        """A checkpoint with NaN in it would not be a good one."""
+        """Raise an error for NaN in the parameters: such a checkpoint would be of no use."""
         if not np.isfinite(self.model.flat).all():
             raise self._diverged(f"a parameter became NaN or infinite by step {self.position.total_steps}")
 
@@ -439,7 +557,7 @@ class Training:
         self._checkpointed = time.monotonic()
 
     def _collect_statistics(self) -> None:
-        """Add what the engine has counted since it was last asked to the epoch's figures."""
+        """Add the engine's figures since the last call to the epoch's."""
         position = self.position
         position.statistics = merge_statistics(
             position.statistics,
@@ -449,6 +567,14 @@ class Training:
         )
         position.statistics_images = position.images
 
+    def _options_of_older(self, recorded: dict[str, Any]) -> dict[str, Any]:
+        """The rule's options of a run whose folder holds `recorded`: an older one has more, or fewer."""
+        if self.job.workers == 1:  # its options, if they were recorded, changed nothing
+            return texts.rule_options(self.job)
+        if type(self.rule) is RULES.get(self.rule.name):  # options that had their defaults are missing
+            return recipe.as_recorded(self.rule, recorded)
+        return recorded
+
     def _path(self) -> Path | None:
         return None if self.folder is None else self.folder.path
 
@@ -456,8 +582,8 @@ class Training:
         return self.position.elapsed + time.monotonic() - self._session_began
 
 
-def _settings(job: Job, x: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """What must be the same when a run is continued, or it would be another run."""
+def settings_of(job: Job, x: np.ndarray, labels: np.ndarray, frozen: tuple[str, ...]) -> dict[str, Any]:
+    """The settings that must be the same when a run is continued."""
     optimizer = {name: value for name, value in job.optimizer.config().items() if name != "lr"}
     settings = {
         "epochs": job.epochs,
@@ -465,11 +591,14 @@ def _settings(job: Job, x: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         "batch_size": job.batch_size,
         "seed": job.seed,
         "workers": job.workers,
-        "update": rule_for(job.update, job.options).name,
+        "update": job.rule.name,
         "update_options": texts.rule_options(job),
         "optimizer": optimizer,
         "schedule": texts.schedule_config(job.schedule),
         "augment": job.augment,
+        "clip_norm": job.clip_norm,
+        "freeze": frozen or None,
+        **weights.settings(job.weighing),
         "data": inputs.data_fingerprint(x, labels),
     }
-    return json.loads(json.dumps(settings))  # as a checkpoint gives it back: tuples are lists
+    return json.loads(json.dumps(settings))  # as a checkpoint returns them: tuples become lists

@@ -1,7 +1,6 @@
-"""Optimisers: from gradient to step, on flat vectors; and learning-rate schedules.
+"""Optimizers, which turn a gradient into a step of a flat vector; and learning-rate schedules.
 
-Each follows PyTorch's optimiser of the same name, step by step. A new one is a class in a file of its own and a line in
-:data:`OPTIMIZERS`.
+Each follows PyTorch's optimizer of the same name, step by step; :mod:`.table` lists them.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ from .adadelta import Adadelta
 from .adagrad import Adagrad
 from .adam import Adam, AdamW
 from .adamax import AdaMax
-from .base import Optimizer
+from .base import DeviceStep, Optimizer
 from .schedules import SCHEDULES, CosineSchedule, Schedule, StepSchedule, schedule
 from .sgd import SGD
+from .table import OPTIMIZERS
 
 __all__ = [
     "OPTIMIZERS",
@@ -29,6 +29,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "CosineSchedule",
+    "DeviceStep",
     "Optimizer",
     "Schedule",
     "StepSchedule",
@@ -36,26 +37,16 @@ __all__ = [
     "schedule",
 ]
 
-#: The optimisers by name.
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "adagrad": Adagrad,
-    "adadelta": Adadelta,
-    "adam": Adam,
-    "adamw": AdamW,
-    "adamax": AdaMax,
-}
-
 
 def by_name(name: str, **options: float) -> Optimizer:
-    """Make an optimiser from its name and settings.
+    """Make an optimizer from its name and settings.
 
     Parameters
     ----------
     name : {"sgd", "adagrad", "adadelta", "adam", "adamw", "adamax"}
         In upper or lower case.
     **options : float or bool
-        The optimiser's settings, such as ``lr=0.01``; those left out have their defaults.
+        The optimizer's settings, such as ``lr=0.01``; those left out have their defaults.
 
     Returns
     -------
@@ -64,7 +55,7 @@ def by_name(name: str, **options: float) -> Optimizer:
     Raises
     ------
     UnknownNameError
-        If there is no such optimiser or setting; the message lists the known ones.
+        If there is no such optimizer or setting; the message lists the known ones.
     InputError
         If a setting has an impossible value.
 

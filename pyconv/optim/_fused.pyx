@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Updates in one pass over parameters, gradient and state, where NumPy makes one for each operation.
+"""SGD's step in one pass over parameters, gradient and state, where NumPy makes one pass for each operation.
 
-Each gives the bits of its NumPy twin, the class's `_update_block`, because it does the same operations in the same
-order and setup.py compiles this module without contraction to FMA. So the bits depend neither on where a slice begins
-nor on the processor. The loops are plain: they are bound by memory, and wider vectors than every processor of the
-architecture has gained less than the measurements differ.
+It gives the same bits as its NumPy twin, the class's `_update_block`: it does the same operations in the same order,
+and setup.py compiles this module without contraction to FMA. So the bits depend neither on where a slice begins nor on
+the processor. The loops are plain because memory bounds their speed: with wider vectors than every processor of the
+architecture has, the gain was smaller than the spread of the measurements.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -14,8 +14,8 @@ cdef extern from *:
     """
     #include <stddef.h>
 
-    /* The flags are constants where this is called, so that each case is a loop without a branch. The pointers may be
-       equal: without `restrict` the compiler checks that before it takes several numbers at a time. */
+    /* The flags are constants at each call, so that each case is a loop without a branch. The pointers may be equal:
+       without `restrict` the compiler checks that before it takes several numbers at a time. */
     #define PYCONV_SGD(T, NAME)                                                                        \\
     static inline void NAME##_case(T *p, const T *g, T *v, ptrdiff_t n, T lr, T momentum, T decay,     \\
                                    const int decays, const int moves, const int nesterov) {            \\
@@ -50,7 +50,7 @@ cdef extern from *:
 
 
 cdef bint _plain(const Py_buffer *view) noexcept:
-    """Whether it holds float or double as this processor does, aligned to one number."""
+    """Whether a buffer holds float or double in this processor's byte order, aligned to one number."""
     return view.format[1] == 0 and view.format[0] in b"fd" and <uintptr_t> view.buf % view.itemsize == 0
 
 

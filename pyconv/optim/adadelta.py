@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Optimizer, decayed, scratch
+from .base import DeviceStep, Optimizer, decayed, scratch
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class Adadelta(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         """``("square", "delta")``: running means of the squared gradients and of the squared steps."""
         return ("square", "delta")
+
+    def device_step(self, step: int, lr: float) -> DeviceStep | None:
+        return DeviceStep("adadelta", (lr, self.rho, 1 - self.rho, self.eps, self.weight_decay))
 
     def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
         (square, delta), (lr,) = state, constants

@@ -1,4 +1,4 @@
-"""Adagrad: a learning rate of its own for each parameter, which falls with the gradients seen."""
+"""Adagrad: each parameter has a learning rate of its own, which falls with the sum of its squared gradients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Optimizer, decayed, scratch
+from .base import DeviceStep, Optimizer, decayed, scratch
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class Adagrad(Optimizer):
 
     def _constants(self, step: int, lr: float) -> tuple[float, ...]:
         return (lr / (1 + (step - 1) * self.lr_decay),)
+
+    def device_step(self, step: int, lr: float) -> DeviceStep | None:
+        return DeviceStep("adagrad", (lr / (1 + (step - 1) * self.lr_decay), self.eps, self.weight_decay))
 
     def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
         (total,), (lr,) = state, constants

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Optimizer, decayed, scratch
+from .base import DeviceStep, Optimizer, decayed, scratch
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,14 @@ class Adam(Optimizer):
     def _constants(self, step: int, lr: float) -> tuple[float, ...]:
         return lr, lr / (1 - self.beta1**step), (1 - self.beta2**step) ** -0.5
 
+    def device_step(self, step: int, lr: float) -> DeviceStep | None:
+        return self._device_step(step, lr, self.weight_decay, 1.0)
+
+    def _device_step(self, step: int, lr: float, decay: float, shrink: float) -> DeviceStep:
+        _, rate, correction = self._constants(step, lr)
+        means = (self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2)
+        return DeviceStep("adam", (rate, correction, *means, self.eps, decay, shrink))
+
     def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
         u = scratch(p.dtype, 2)[1][: p.size]
         self._adam_block(p, decayed(p, g, self.weight_decay, u), *state, constants=constants)
@@ -96,6 +104,9 @@ class AdamW(Adam):
     """
 
     weight_decay: float = 0.01
+
+    def device_step(self, step: int, lr: float) -> DeviceStep | None:
+        return self._device_step(step, lr, 0.0, 1 - lr * self.weight_decay)
 
     def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
         if self.weight_decay:

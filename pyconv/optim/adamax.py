@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Optimizer, decayed, scratch
+from .base import DeviceStep, Optimizer, decayed, scratch
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class AdaMax(Optimizer):
     beta1, beta2 : float
         Shares of the running mean and of the running maximum that are kept, in [0, 1).
     eps : float
-        Added to the gradient's size, as PyTorch does; the original has none, and divides by zero where g always was 0.
+        Added to the gradient's absolute value, as in PyTorch; the original has none, and divides by zero if g was
+        always 0.
     weight_decay : float
         Factor of the L2 penalty's gradient.
 
@@ -52,6 +53,10 @@ class AdaMax(Optimizer):
 
     def _constants(self, step: int, lr: float) -> tuple[float, ...]:
         return (lr / (1 - self.beta1**step),)
+
+    def device_step(self, step: int, lr: float) -> DeviceStep | None:
+        rate = lr / (1 - self.beta1**step)
+        return DeviceStep("adamax", (rate, self.beta1, 1 - self.beta1, self.beta2, self.eps, self.weight_decay))
 
     def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
         (mean, maximum), (rate,) = state, constants

@@ -1,13 +1,14 @@
-"""What every optimiser shares: flat vectors, state by name, and updates in blocks that stay in cache."""
+"""Optimizer: the base class of optimizers. Vectors are flat, state has names, updates go block by block."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -16,8 +17,8 @@ from pyconv.arithmetic import own
 from pyconv.errors import DtypeError, InputError, ShapeError, shown
 from pyconv.values import flag, float_dtype, integer, real
 
-#: Elements of a block. Parameters, gradient, two states and two scratch blocks of float32 take 384 KB: they stay in
-#: the L2 cache while the passes of an update run over them.
+#: Elements of a block. Parameters, gradient, two states and two scratch blocks of float32 take 384 KB: they stay in the
+#: L2 cache while an update passes over them several times.
 BLOCK = 16384
 
 _local = threading.local()
@@ -31,12 +32,36 @@ def scratch(dtype: np.dtype, count: int) -> list[np.ndarray]:
     return blocks[:count]
 
 
+class DeviceStep(NamedTuple):
+    """A GPU kernel that does an optimizer's step, with its arguments.
+
+    Attributes
+    ----------
+    kernel : str
+        Its name in `source`.
+    numbers : tuple of float
+        Arguments in the parameters' dtype, after the vectors (parameters, gradient, state) and their size.
+    flags : tuple of int
+        Further arguments, as 32-bit integers.
+    absent : int
+        How many of the kernel's state vectors this optimizer does not have; null pointers are passed for them.
+    source : str
+        File in ``pyconv/cuda``.
+    """
+
+    kernel: str
+    numbers: tuple[float, ...]
+    flags: tuple[int, ...] = ()
+    absent: int = 0
+    source: str = "updates.cu"
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """Turns a gradient into a step. Base class: use one of its subclasses.
 
-    An optimiser holds its settings only. Its state is a dict of flat vectors which the caller keeps, so that it can
-    live in shared memory or in a checkpoint, and so that a worker can update its own slice: every rule is elementwise.
+    An optimizer holds its settings only. The caller keeps its state, a dict of flat vectors. So the state can be in
+    shared memory or in a checkpoint, and a worker can update a slice of it, because every rule is elementwise.
 
     Parameters
     ----------
@@ -44,8 +69,8 @@ class Optimizer:
         Learning rate, at least 0.
     """
 
-    #: The learning rate goes with this power of the images that a step averages: 1 where steps are as large as the
-    #: gradient (Goyal et al., 2017), 0.5 where they are divided by its root mean square (Malladi et al., 2022).
+    #: The learning rate grows with this power of a step's number of images: 1 if steps are as large as the gradient
+    #: (Goyal et al., 2017), 0.5 if they are divided by its root mean square (Malladi et al., 2022).
     batch_power: ClassVar[float] = 0.5
 
     lr: float
@@ -71,7 +96,7 @@ class Optimizer:
 
     @property
     def name(self) -> str:
-        """The name by which :func:`pyconv.optim.by_name` knows this optimiser."""
+        """The name by which :func:`pyconv.optim.by_name` knows this optimizer."""
         return type(self).__name__.lower()
 
     def config(self) -> dict[str, Any]:
@@ -80,7 +105,7 @@ class Optimizer:
         Returns
         -------
         dict of str to object
-            ``optim.by_name(**config)`` makes the optimiser anew.
+            ``optim.by_name(**config)`` makes the same optimizer.
         """
         return {"name": self.name, **dataclasses.asdict(self)}
 
@@ -92,7 +117,7 @@ class Optimizer:
         n : int
             Number of parameters.
         dtype : dtype
-            That of the parameters.
+            The parameters' dtype.
 
         Returns
         -------
@@ -124,7 +149,7 @@ class Optimizer:
         step : int
             Number of this step, from 1 on.
         lr : float, optional
-            Learning rate of this step, where a schedule sets it; defaults to that of the optimiser.
+            Learning rate of this step, if a schedule sets it; by default the optimizer's.
 
         Raises
         ------
@@ -133,6 +158,40 @@ class Optimizer:
         InputError
             If `step` is below 1 or a state vector is missing.
         """
+        vectors = self._checked(flat, gradient, state)
+        step = integer(step, "step", minimum=1)
+        rate = self.lr if lr is None else real(lr, "lr", minimum=0)
+        self._run(vectors, step, rate)
+
+    def planned(
+        self, flat: np.ndarray, gradient: np.ndarray, state: dict[str, np.ndarray]
+    ) -> Callable[[int, float], None]:
+        """As :meth:`update`, for many steps on the same vectors: they are checked here, and not at every step.
+
+        Parameters
+        ----------
+        flat, gradient, state : see :meth:`update`
+
+        Returns
+        -------
+        callable
+            ``step(number, lr)`` does one step, with a number from 1 on and a learning rate that are not checked.
+
+        Raises
+        ------
+        ShapeError, DtypeError, InputError
+            As :meth:`update`.
+        """
+        if type(self).update is not Optimizer.update:  # a subclass may have its own
+            return lambda number, lr: self.update(flat, gradient, state, number, lr)
+        return functools.partial(self._run, self._checked(flat, gradient, state))
+
+    @own
+    def _run(self, vectors: list[np.ndarray], step: int, lr: float) -> None:
+        self._update_vectors(vectors, self._constants(step, lr))
+
+    def _checked(self, flat: np.ndarray, gradient: np.ndarray, state: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Parameters, gradient and state vectors, if they fit together."""
         vectors = {"flat": flat, "gradient": gradient, **self._state_vectors(state)}
         for name, vector in vectors.items():
             if not isinstance(vector, np.ndarray) or isinstance(vector, np.ma.MaskedArray):
@@ -146,12 +205,10 @@ class Optimizer:
                 )
             if name != "gradient" and not vector.flags.writeable:
                 raise InputError(f"{name} is read-only")
-        step = integer(step, "step", minimum=1)
-        rate = self.lr if lr is None else real(lr, "lr", minimum=0)
-        own(self._update_vectors)(list(vectors.values()), self._constants(step, rate))
+        return list(vectors.values())
 
     def _state_vectors(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The vectors of `state` that the rule needs, in its order."""
+        """The state vectors that the rule needs, in its order."""
         if not isinstance(state, Mapping):
             raise InputError(f"state must be what init() gave, not {shown(state)}")
         for name in self.state_names:
@@ -162,23 +219,41 @@ class Optimizer:
     def _update_vectors(self, vectors: list[np.ndarray], constants: tuple[float, ...]) -> None:
         """Update parameters, by gradient and state, block by block.
 
-        A rule that has a compiled pass over all of them calls it here; it gives the bits of `_update_block`.
+        A rule with a compiled pass over the whole vectors calls it here; it gives the bits of `_update_block`.
         """
         for start in range(0, vectors[0].size, BLOCK):
             block = slice(start, start + BLOCK)
             self._update_block(*(vector[block] for vector in vectors), constants=constants)
 
     def _constants(self, step: int, lr: float) -> tuple[float, ...]:
-        """What the step number and the learning rate give, once for all blocks."""
+        """Numbers that depend on step and learning rate; they are computed once for all blocks."""
         return (lr,)
+
+    def device_step(self, step: int, lr: float) -> DeviceStep | None:
+        """The same step on a GPU: a kernel with its arguments, or None if there is no kernel.
+
+        A class with formulas of its own must define this itself: what it inherits is another optimizer's step.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step, from 1 on.
+        lr : float
+            Learning rate of the step.
+
+        Returns
+        -------
+        DeviceStep or None
+        """
+        return None
 
     def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
         """Update one block of at most `BLOCK` elements in place; `state` in the order of `state_names`."""
-        raise TypeError(f"{type(self).__name__} is not an optimiser of its own: it has no rule")
+        raise TypeError(f"{type(self).__name__} is not an optimizer of its own: it has no rule")
 
 
 def decayed(p: np.ndarray, g: np.ndarray, weight_decay: float, out: np.ndarray) -> np.ndarray:
-    """The gradient with the L2 penalty's, ``g + weight_decay p``, in `out`; `g` itself without a penalty."""
+    """The gradient plus the L2 penalty's, ``g + weight_decay p``, in `out`; `g` itself if there is no penalty."""
     if not weight_decay:
         return g
     np.multiply(p, weight_decay, out=out)

@@ -14,10 +14,10 @@ from pyconv.values import MOST, choice, integer, real, sequence
 
 @dataclass(frozen=True)
 class Schedule:
-    """A constant learning rate after a linear warm-up; the base of the other schedules.
+    """A constant learning rate after a linear warm-up; base class of the other schedules.
 
-    Call it with the number of the step, from 1 on, and the number of steps of the whole run; it gives the factor of the
-    optimiser's learning rate. It keeps no state, so resuming needs nothing but the step.
+    Call it with the number of the step, from 1 on, and the number of steps of the whole run; it returns the factor of
+    the optimizer's learning rate. It keeps no state, so a resumed run needs only the number of the step.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Schedule:
 
     @property
     def name(self) -> str:
-        """The name by which :func:`schedule` knows it, or that of a class of your own."""
+        """The name for :func:`schedule`; for a class of your own, the class's name."""
         kind = type(self)
         return next((name for name, known in SCHEDULES.items() if known is kind), kind.__name__)
 
@@ -45,7 +45,7 @@ class Schedule:
         Returns
         -------
         dict of str to object
-            ``optim.schedule(**config)`` makes the schedule anew.
+            ``optim.schedule(**config)`` makes the same schedule.
         """
         settings = dataclasses.asdict(self)
         return {"name": self.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}}
@@ -93,7 +93,7 @@ class Schedule:
         return self._after_warmup(done / max(total - warmup, 1))
 
     def _after_warmup(self, progress: float) -> float:
-        """The factor when the share `progress`, in [0, 1), of the steps after the warm-up is done."""
+        """The factor after the share `progress`, in [0, 1), of the steps after the warm-up."""
         return 1.0
 
 
@@ -108,7 +108,7 @@ class StepSchedule(Schedule):
     drops : sequence of float
         Shares of the steps after the warm-up, each in [0, 1), at which the rate falls.
     gamma : float
-        What a drop multiplies the rate by.
+        Factor of the rate at each drop.
     """
 
     drops: tuple[float, ...] = (0.5, 0.75)

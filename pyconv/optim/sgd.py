@@ -9,7 +9,7 @@ import numpy as np
 
 from pyconv.errors import InputError
 
-from .base import Optimizer, decayed, scratch
+from .base import DeviceStep, Optimizer, decayed, scratch
 
 try:
     from . import _fused
@@ -34,7 +34,7 @@ class SGD(Optimizer):
     momentum : float
         Share of the last step's direction that is kept, in [0, 1).
     nesterov : bool
-        Look ahead along the momentum; needs `momentum`.
+        Nesterov momentum: use the gradient after the momentum's next step; needs `momentum`.
     weight_decay : float
         Factor of the L2 penalty's gradient.
 
@@ -68,9 +68,14 @@ class SGD(Optimizer):
     def _update_vectors(self, vectors: list[np.ndarray], constants: tuple[float, ...]) -> None:
         (lr,) = constants
         p, g, velocity = vectors if self.momentum else (*vectors, None)
-        compiled = _fused is not None and type(self)._update_block is SGD._update_block  # a subclass may have its own
+        compiled = _fused is not None and type(self)._update_block is SGD._update_block  # a subclass may replace it
         if not (compiled and _fused.sgd(p, g, velocity, lr, self.momentum, self.weight_decay, self.nesterov)):
             super()._update_vectors(vectors, constants)
+
+    def device_step(self, step: int, lr: float) -> DeviceStep | None:
+        return DeviceStep(
+            "sgd", (lr, self.momentum, self.weight_decay), flags=(self.nesterov,), absent=0 if self.momentum else 1
+        )
 
     def _update_block(self, p: np.ndarray, g: np.ndarray, *state: np.ndarray, constants: tuple[float, ...]) -> None:
         (lr,) = constants
