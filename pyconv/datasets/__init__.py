@@ -1,7 +1,7 @@
-"""Data sets: images with labels, from disk or drawn.
+"""Data sets: images with labels, read from disk or drawn.
 
 ``load`` takes a name or a path and returns training and validation images as NHWC arrays, uint8 or float32, with int64
-labels. See ``docs/reference/data-formats.md`` for what is accepted.
+labels. ``docs/reference/data-formats.md`` says which forms of data it reads.
 """
 
 from .augmentation import augment

@@ -1,4 +1,4 @@
-"""Work on many pieces of a data set at once, with results in their order."""
+"""Applies a function to many pieces of a data set in threads; results come in the order of the pieces."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Result = TypeVar("Result")
 def in_threads(work: Callable[[Piece], Result], pieces: Iterable[Piece]) -> Iterator[tuple[Piece, Result]]:
     """Apply `work` to the pieces in as many threads as this process may use.
 
-    NumPy and Pillow let other threads run while they compute, so that threads share the work out to the CPUs.
+    NumPy and Pillow release Python's lock while they compute, so the threads use all CPUs.
 
     Parameters
     ----------
     work : callable
-        Of one piece; must not depend on what was done before.
+        Called with one piece; its result must not depend on other pieces.
     pieces : iterable
-        Taken one after the other as they are needed, a few ahead.
+        Taken one by one as needed, a few ahead.
 
     Yields
     ------
     piece, result
-        In the order of the pieces. An error of the pieces or of `work` is raised in its turn, after the results before.
+        In the order of the pieces. If taking or processing a piece raises an error, it comes after the earlier results.
     """
     threads = default()
     waiting: deque[tuple[Piece, Future[Result]]] = deque()

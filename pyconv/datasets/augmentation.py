@@ -1,37 +1,24 @@
-"""Random flips and shifts that depend on the example and the epoch only.
+"""augment(): random changes of training images that depend only on the example and the epoch.
 
-Nothing is drawn from a running generator: the draw for an example is a hash of (seed, epoch, example). It is therefore
-the same whichever worker sees the example, in whichever batch, and after a resume.
+No random generator keeps a state: the random number for an example is a hash of (seed, epoch, example). So it is the
+same in whichever worker and batch the example comes, and after a resume.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from ..arrays import as_array
 from ..errors import DtypeError, InputError
-from ..values import flag, integer
+from ..values import choice, flag, integer, mapping
+from .augmentations import AUGMENTATIONS
+from .augmentations.base import draws, words
 
 MOST_SHIFT = 2**30 - 1
-"""Pixels; twice as many fit the 31 bits that a shift is drawn from."""
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    """Scramble uint64 words: the output function of SplitMix64 (Steele, Lea and Flood, 2014)."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def _words(seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
-    """One random uint64 for each example."""
-    words = np.zeros(len(indices), np.uint64)
-    for part in (seed, epoch, indices):
-        part = np.asarray(part).astype(np.int64).view(np.uint64)
-        words = _mix((words ^ part) + _GOLDEN)  # arrays of uint64 wrap around, as wanted
-    return words
+"""Largest shift in pixels; twice as many fit in the 31 bits that a shift is drawn from."""
 
 
 def augment(
@@ -39,11 +26,15 @@ def augment(
     *,
     flip: bool = False,
     shift: int = 0,
+    rotate: float = 0.0,
+    crop: float = 1.0,
+    brightness: float = 0.0,
+    cutout: int = 0,
     seed: int = 0,
     epoch: int = 0,
     indices: np.ndarray,
 ) -> np.ndarray:
-    """Flip images left to right and shift them, at random.
+    """Change images at random, in this order: rotate, crop, shift, flip, change the brightness, hide a part.
 
     Parameters
     ----------
@@ -52,8 +43,18 @@ def augment(
     flip : bool
         Flip half of the images left to right.
     shift : int
-        Shift by up to this many pixels, down and across, each of the ``2 * shift + 1`` amounts equally likely;
-        the pixels that come into view repeat the image's edge.
+        Shift by up to this many pixels down and across, each of the ``2 * shift + 1`` amounts equally likely. Pixels
+        that come into view repeat the image's edge. This is a random crop of the padded image.
+    rotate : float
+        Rotate by up to this many degrees either way, about the centre; bilinear, with the edge repeated.
+    crop : float
+        Cut out a part with at least this share of the area and the image's aspect ratio, and resize it to the image's
+        size.
+    brightness : float
+        Multiply all pixels of an image by a factor from ``1 - brightness`` to ``1 + brightness``. Bytes stay from 0 to
+        255.
+    cutout : int
+        Fill a square with sides of this many pixels with the image's mean; its centre may be any pixel.
     seed, epoch : int
     indices : ndarray, shape (N,), integer
         Position of each image in the training split. The draw is a function of (seed, epoch, index) only.
@@ -61,12 +62,20 @@ def augment(
     Returns
     -------
     ndarray, shape (N, H, W, C), dtype of `batch`
-        A new C-contiguous array; `batch` itself where neither `flip` nor `shift` asks for anything.
+        A new C-contiguous array; or `batch` itself, if nothing is to be changed.
 
     Raises
     ------
     InputError
-        If the shapes do not fit, `shift` is negative, or another argument is not of its kind.
+        If the shapes do not fit, a strength is out of its range, or another argument is not of its kind.
+
+    Notes
+    -----
+    Every strength is drawn uniformly from its range, for each image separately.
+
+    References
+    ----------
+    DeVries and Taylor, "Improved regularization of convolutional neural networks with cutout" (2017).
     """
     batch, indices = as_array(batch, "batch"), as_array(indices, "indices")
     if batch.ndim != 4:
@@ -77,21 +86,48 @@ def augment(
         raise InputError(f"augment needs one index for each of {len(batch)} images, not shape {indices.shape}")
     flip, shift = flag(flip, "flip"), integer(shift, "shift", minimum=0, maximum=MOST_SHIFT)
     seed, epoch = (integer(value, name, minimum=-(2**63)) for value, name in ((seed, "seed"), (epoch, "epoch")))
-    if not (flip or shift) or not batch.size:
+    given = {"rotate": rotate, "crop": crop, "brightness": brightness, "cutout": cutout}
+    asked = {name: each.check(given[name]) for name, each in AUGMENTATIONS.items()}
+    asked = {name: value for name, value in asked.items() if value != AUGMENTATIONS[name].neutral}
+    if asked and batch.dtype.kind not in "iuf":
+        raise DtypeError(f"{' and '.join(asked)} needs images of integers or floating-point numbers, not {batch.dtype}")
+    if not (flip or shift or asked) or not batch.size:
         return batch
+    of_examples = words(seed, epoch, indices)
+    for name in (name for name in asked if AUGMENTATIONS[name].moves):
+        batch = AUGMENTATIONS[name].apply(batch, asked[name], draws(of_examples, name))
+    if flip or shift:
+        batch = _moved(batch, flip, shift, of_examples)
+    for name in (name for name in asked if not AUGMENTATIONS[name].moves):
+        batch = AUGMENTATIONS[name].apply(batch, asked[name], draws(of_examples, name))
+    return np.ascontiguousarray(batch)
+
+
+def _moved(batch: np.ndarray, flip: bool, shift: int, of_examples: np.ndarray) -> np.ndarray:
+    """The images shifted and flipped, in one pass."""
     n, height, width, channels = batch.shape
-    words = _words(seed, epoch, indices)
     rows = np.broadcast_to(np.arange(height), (n, height))
     columns = np.broadcast_to(np.arange(width), (n, width))
     if shift:
         span = np.uint64(2 * shift + 1)
-        # Disjoint bit fields of the word, 31 bits each, so that the three draws are independent.
-        down = ((words & np.uint64(0x7FFFFFFF)) % span).astype(np.int64) - shift
-        across = (((words >> np.uint64(31)) & np.uint64(0x7FFFFFFF)) % span).astype(np.int64) - shift
+        # Separate bits of the word, 31 for each shift, so that the three random numbers are independent.
+        down = ((of_examples & np.uint64(0x7FFFFFFF)) % span).astype(np.int64) - shift
+        across = (((of_examples >> np.uint64(31)) & np.uint64(0x7FFFFFFF)) % span).astype(np.int64) - shift
         rows = np.clip(rows - down[:, None], 0, height - 1)
         columns = np.clip(columns - across[:, None], 0, width - 1)
     if flip:
-        flipped = (words >> np.uint64(63)).astype(bool)
+        flipped = (of_examples >> np.uint64(63)).astype(bool)
         columns = np.where(flipped[:, None], width - 1 - columns, columns)
     flat = (np.arange(n)[:, None] * height + rows)[:, :, None] * width + columns[:, None, :]
     return np.ascontiguousarray(batch).reshape(-1, channels).take(flat, axis=0)
+
+
+def settings(value: Any) -> dict[str, Any] | None:
+    """`value` as keyword arguments of :func:`augment`, or None if it changes nothing."""
+    given = mapping(value, "augment", "{'flip': True, 'shift': 2}")
+    checks: dict[str, Callable[[Any], Any]] = {
+        "flip": lambda item: flag(item, "augment's flip"),
+        "shift": lambda item: integer(item, "augment's shift", minimum=0, maximum=MOST_SHIFT),
+        **{name: each.check for name, each in AUGMENTATIONS.items()},
+    }
+    return {choice(name, "augmentation", checks): checks[name](item) for name, item in given.items()} or None

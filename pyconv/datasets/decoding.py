@@ -1,4 +1,4 @@
-"""Many image files, decoded by several threads; Pillow's decoders release Python's lock."""
+"""Decodes many image files in threads; Pillow's decoders release Python's lock."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .images import Picture, decode, quiet
 
 _log = runlog.logger("pyconv.datasets")
 
-#: Seconds between two lines on how far the reading is; what is over sooner says nothing.
+#: Seconds between two log lines about the progress; shorter reading logs nothing.
 INTERVAL_S = 5.0
 
 
 def decode_all(paths: Sequence[Path], shape: tuple[int, ...] | None) -> Iterator[tuple[Path, Picture]]:
     """Decode files, on as many threads as the process may use.
 
-    Where it takes long, lines in the log of ``pyconv.datasets`` (level INFO) say how far it is.
+    If it takes long, lines in the log of ``pyconv.datasets`` (level INFO) tell the progress.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def decode_all(paths: Sequence[Path], shape: tuple[int, ...] | None) -> Iterator
     Raises
     ------
     DataError
-        Of the first file that cannot be read, when its turn comes.
+        For the first file that cannot be read, when its turn comes.
     """
     began = shown = time.monotonic()
     with quiet():

@@ -1,4 +1,4 @@
-"""FER2013: facial expressions as CSV, in each of the forms in which it goes round.
+"""Reads FER2013, facial expressions as CSV, in each of the forms in which it is distributed.
 
 Goodfellow et al., *Challenges in representation learning: a report on three machine learning contests*, 2013: 48x48
 gray images, one per line. FERPlus (Barsoum et al., 2016) gives the same images ten people's votes on eight expressions.
@@ -14,10 +14,12 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import DataError
+from ..files import readable
 from ..values import path as as_path
 from .at_once import in_threads
 from .files import reading, shown
-from .types import Options, Source, Split
+from .room import check_room
+from .types import Options, Reader, Source, Split
 
 SIDE = 48
 """Height and width of an image in pixels."""
@@ -26,10 +28,10 @@ CLASSES = ["Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral"]
 """Expressions in the order of FER2013's labels, 0 to 6."""
 
 FERPLUS_CLASSES = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
-"""Expressions in the order of FERPlus's columns; ``unknown`` and ``NF`` (no face), which follow there, are left out."""
+"""Expressions in the order of FERPlus's columns, without its last two, ``unknown`` and ``NF`` (no face)."""
 
 _VOTES = [*FERPLUS_CLASSES, "unknown", "nf"]
-_VOTE_DIGITS = 9  # ten people vote
+_VOTE_DIGITS = 9  # most digits of a number of votes; ten people vote
 _PIXELS = SIDE * SIDE
 _USAGES = {"training": 0, "publictest": 1, "privatetest": 2}
 _USAGE_NAMES = ("Training", "PublicTest", "PrivateTest")
@@ -38,14 +40,14 @@ _AS_FERPLUS = np.array([4, 5, 6, 1, 3, 2, 0])  # FER2013's expressions in FERPlu
 _ENOUGH_ROWS, _LEAST_KAPPA = 50, 0.2
 _ORDER = "the rows of both files must be in the same order: give the original fer2013.csv and fer2013new.csv"
 _LABELS = {str(label).encode(): label for label in range(len(CLASSES))}
-_LONGEST_ROW = 1 << 15  # bytes; a row of 2304 pixels has a third of that
+_LONGEST_ROW = 1 << 15  # bytes; a row of 2304 pixels has a third of that at most
 _IN_FOLDER = ("fer2013.csv", "icml_face_data.csv", "train.csv")
 _BLOCK = 64  # rows that a thread takes at a time
-_AT_ONCE = 4  # rows parsed together: memory for more of them would be mapped anew each time
+_AT_ONCE = 4  # rows parsed together: the memory for more would be mapped anew each time
 
 
 def matches(path: Path) -> bool:
-    """Whether `path` is a ``.csv`` file, or a folder that holds one under a name of FER2013's."""
+    """Whether `path` is a ``.csv`` file, or a folder that holds one with a name of FER2013's."""
     if path.is_dir():
         return any((path / name).is_file() for name in _IN_FOLDER)
     return path.suffix.lower() == ".csv"
@@ -59,21 +61,21 @@ def read(path: Path, options: Options) -> Source:
     path : Path
         One of ``fer2013.csv`` (``emotion,pixels,Usage``), ``icml_face_data.csv`` (``emotion, Usage, pixels``),
         ``train.csv`` (``emotion,pixels``), FERPlus's ``fer2013new.csv`` (votes; the pixels come from the
-        ``fer2013.csv`` or ``icml_face_data.csv`` beside it), or a folder that holds one of the first three. What a file
-        is, its header says: the name does not matter.
+        ``fer2013.csv`` or ``icml_face_data.csv`` beside it), or a folder that holds one of the first three. The header
+        decides the form; the name does not matter.
     options : Options
-        None is taken.
+        None of them is used.
 
     Returns
     -------
     Source
         Images of shape (N, 48, 48, 1), uint8. ``Training`` rows train, ``PublicTest`` rows validate and ``PrivateTest``
-        rows are the test split; where there are no ``PublicTest`` rows, ``PrivateTest`` validates.
+        rows are the test split; without ``PublicTest`` rows, ``PrivateTest`` validates.
 
     Raises
     ------
     DataError
-        If a row is not what the header promises: the message names file, row (the header is row 1) and value.
+        If a row is not as the header says: the message names file, row (the header is row 1) and value.
     """
     if path.is_dir():
         path = next(path / name for name in _IN_FOLDER if (path / name).is_file())
@@ -90,7 +92,7 @@ def read(path: Path, options: Options) -> Source:
 
 
 def read_pixels(path: str | Path) -> np.ndarray:
-    """Read the images of a FER2013 file without its labels, as for the competition's ``test.csv``.
+    """Read the images of a FER2013 file without labels, such as the competition's ``test.csv``.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ class _Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with reading(path), path.open("rb") as stream:
+        with reading(path), readable(path).open("rb") as stream:
             header = next(_lines(stream, path), b"")
         if not header:
             raise DataError(f"{path}: the file is empty; give fer2013.csv as Kaggle ships it")
@@ -139,29 +141,29 @@ class _Table:
         return self.columns.index(name)
 
     def rows(self) -> Iterator[tuple[int, list[bytes]]]:
-        """Number of each row (the header is row 1) and its fields, stripped of spaces and quotes."""
+        """The number of each row (the header is row 1), and its fields without spaces and quotes around them."""
         width = len(self.columns)
         blank = 0
-        with reading(self.path), self.path.open("rb") as stream:
+        with reading(self.path), readable(self.path).open("rb") as stream:
             lines = _lines(stream, self.path)
             next(lines, None)
             for row, line in enumerate(lines, start=2):
                 if not line.strip():
                     blank = blank or row
                     continue
-                if blank:  # blank lines at the end of a file harm nobody
+                if blank:  # blank lines at the end of a file are harmless
                     raise DataError(f"{self.path}, row {blank}: the line is empty; remove it")
                 fields = [field.strip().strip(b'"').strip() for field in line.split(b",")]
                 if len(fields) != width:
                     raise DataError(
                         f"{self.path}, row {row}: {len(fields)} fields where the header names {width} "
-                        f"({','.join(self.columns)}); is the file truncated?"
+                        f"({shown(','.join(self.columns), 80)}); is the file truncated?"
                     )
                 yield row, fields
 
 
 def _lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
-    """The lines of a file, none of them so long that it could not be a row."""
+    """The lines of a file; raises an error for a line that is too long for a row."""
     row = 0
     while line := stream.readline(_LONGEST_ROW + 1):
         row += 1
@@ -174,18 +176,20 @@ def _lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
 
 
 def _read_rows(table: _Table, labelled: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Images, labels and usages (0 Training, 1 PublicTest, 2 PrivateTest) of each row; usages None if not stated."""
+    """Images, labels and usages (0 Training, 1 PublicTest, 2 PrivateTest) of the rows; no usages: None."""
     pixels = table.column("pixels")
     emotion = table.column("emotion") if labelled else -1
     usage = table.columns.index("usage") if "usage" in table.columns else None
     images: list[np.ndarray] = []
     labels: list[int] = []
     usages: list[int] = []
+    # At most four characters a pixel. The factor 2: the rows of the file, and all of them in one array.
+    check_room(table.path, "its images", 2 * (table.path.stat().st_size // (4 * _PIXELS)) * _PIXELS)
 
     def read(block: _Block) -> np.ndarray | None:
         return _parse_block([fields[pixels] for _, fields in block])
 
-    # A field that NumPy reads only in part is a warning in some releases and an error in others.
+    # If NumPy can read only a part of a field, some releases warn and others raise an error.
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         for block, values in in_threads(read, _blocks(table)):
@@ -208,7 +212,7 @@ _Block = list[tuple[int, list[bytes]]]
 
 
 def _blocks(table: _Table) -> Iterator[_Block]:
-    """The rows of a file, many at a time; those before a row that cannot be read come first."""
+    """The rows of a file, many at a time; if a row cannot be read, the rows before it come first."""
     block: _Block = []
     try:
         for numbered in table.rows():
@@ -239,14 +243,14 @@ def _parse_block(fields: list[bytes]) -> np.ndarray | None:
 
 
 def _digits_of(fields: list[bytes]) -> np.ndarray | None:
-    """The same of a few fields: all their numbers at once, digit by digit, and not number by number."""
+    """As :func:`_parse_block`, for a few fields: all numbers at once, digit by digit."""
     text = np.frombuffer(b" ".join(fields) + b" ", np.uint8)
     ends = np.flatnonzero(text == ord(" "))
     field_ends = np.cumsum([len(field) + 1 for field in fields]) - 1
     if len(ends) != len(fields) * _PIXELS or (ends[_PIXELS - 1 :: _PIXELS] != field_ends).any():
         return None
     lengths = np.diff(ends, prepend=-1) - 1
-    digits = text - np.uint8(ord("0"))  # a space, and all that is no digit, becomes a large number
+    digits = text - np.uint8(ord("0"))  # a space, or any character but a digit, becomes a large number
     if lengths.min() < 1 or lengths.max() > 3 or np.count_nonzero(digits < 10) != len(text) - len(ends):
         return None
     values = digits[ends - 1].astype(np.uint16)
@@ -256,7 +260,7 @@ def _digits_of(fields: list[bytes]) -> np.ndarray | None:
 
 
 def _parse_pixels(field: bytes, out: np.ndarray, path: Path, row: int) -> None:
-    """Write the numbers of `field` to `out`; the slow second look only happens to say what is wrong."""
+    """Write the numbers of `field` to `out`; called only to find out what is wrong."""
     try:
         values = np.fromstring(field, np.int64, sep=" ")
     except (ValueError, DeprecationWarning):
@@ -267,10 +271,10 @@ def _parse_pixels(field: bytes, out: np.ndarray, path: Path, row: int) -> None:
 
 
 def _complaint(field: bytes) -> str:
-    """Say what is wrong with a field of pixels."""
+    """What is wrong with a field of pixels."""
     words = field.split()
     for position, word in enumerate(words):
-        if not word.isdigit() or len(word.lstrip(b"0")) > 3 or int(word) > 255:  # int() refuses thousands of digits
+        if not word.isdigit() or len(word.lstrip(b"0")) > 3 or int(word) > 255:  # int() raises for thousands of digits
             return f"pixel {position + 1} is {shown(word)}; pixels must be integers from 0 to 255"
     return f"{len(words)} pixels; a {SIDE}x{SIDE} image has {_PIXELS}; repair or remove the row"
 
@@ -295,7 +299,7 @@ def _usage(field: bytes, path: Path, row: int) -> int:
 
 
 def _source(path: Path, x: np.ndarray, labels: np.ndarray, usages: np.ndarray | None, classes: list[str]) -> Source:
-    """Put the rows into splits."""
+    """Divide the rows into splits."""
     name = path.stem
     if usages is None:
         return Source(name, Split(x, labels), classes)
@@ -309,7 +313,7 @@ def _source(path: Path, x: np.ndarray, labels: np.ndarray, usages: np.ndarray | 
 
 
 def _part(x: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> Split | None:
-    """The rows of one usage; a view where they follow one another, as they do in the files that go round."""
+    """The rows of one usage; a view if they follow one another, as they do in the distributed files."""
     rows = np.flatnonzero(mask)
     if not rows.size:
         return None
@@ -352,9 +356,9 @@ def _read_ferplus(votes: _Table) -> Source:
 
 
 def _check_agreement(votes: Path, faces: Path, labels: np.ndarray, emotions: np.ndarray) -> None:
-    """Refuse votes that agree with FER2013's own labels no better than another order of the rows would.
+    """Refuse votes that agree with FER2013's own labels no better than votes in another order would.
 
-    The measure is Cohen's kappa (1960), 0 by chance; the original files reach a multiple of what is asked for here.
+    The measure is Cohen's kappa (1960), which is 0 by chance; the original files reach several times the limit here.
     """
     if len(labels) < _ENOUGH_ROWS:
         return
@@ -369,7 +373,7 @@ def _check_agreement(votes: Path, faces: Path, labels: np.ndarray, emotions: np.
 
 
 def _vote_rows(table: _Table) -> Iterator[tuple[list[int], int | None]]:
-    """Votes of each row, in the order of `_VOTES`, and its usage where that is stated."""
+    """Votes of each row, in the order of `_VOTES`, and its usage if there is one."""
     columns = [(name, table.column(name)) for name in _VOTES]
     usage = table.columns.index("usage") if "usage" in table.columns else None
     for row, fields in table.rows():
@@ -386,10 +390,13 @@ def _vote_rows(table: _Table) -> Iterator[tuple[list[int], int | None]]:
 
 
 def _majority(votes: list[int]) -> int:
-    """The expression that more than half voted for, or -1.
+    """The expression with more than half of the votes, or -1.
 
-    As in FERPlus's own code: a single vote is an outlier and does not count.
+    As in FERPlus's own code, a single vote for an expression is an outlier and does not count.
     """
     votes = [vote if vote > 1 else 0 for vote in votes]
     best = max(range(len(votes)), key=votes.__getitem__)
     return best if best < len(FERPLUS_CLASSES) and 2 * votes[best] > sum(votes) else -1
+
+
+READER = Reader("FER2013 CSV", "a FER2013 .csv", matches, read)

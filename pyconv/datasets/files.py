@@ -1,4 +1,4 @@
-"""Reading files so that what goes wrong names the file and what to do about it."""
+"""Helpers for reading files, whose errors name the file and say what to do."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, short
 from ..errors import shown as shown_value
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals while `path` is read into a `DataError`."""
+    """Within it, errors of the operating system while `path` is read become a `DataError`."""
     try:
         yield
     except FileNotFoundError:
@@ -23,19 +23,19 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def shown(value: object, width: int = 40) -> str:
-    """Quote a value found in a file, on one line and not longer than `width` characters."""
+    """A value from a file as a message quotes it: on one line, and at most `width` characters."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     return shown_value(text if len(text) <= width else text[: width - 1] + "…")
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
-    """Join names with commas; only the first few of many."""
+    """Names joined with commas: only the first few of many, and only the beginning of a long one."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(short(name) for name in names[:most]) + more
 
 
-#: Folders and files that systems and archivers leave, by lower-case name; none of them holds a user's data.
+#: Folders and files that systems and archivers make, in lower case; none of them holds a user's data.
 _SYSTEM = {
     "__macosx", "@eadir", "#recycle", "$recycle.bin", "recycler", "lost+found", "system volume information",
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__",
@@ -43,11 +43,11 @@ _SYSTEM = {
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file or folder is hidden (``.DS_Store``, ``._train``, …) or a system's own, and passed over."""
+    """Whether a file or folder is skipped: it is hidden (``.DS_Store``, ``._train``, …) or belongs to a system."""
     return path.name.startswith(".") or path.name.lower() in _SYSTEM
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds, by name, without what is hidden."""
+    """The entries of a folder, by name, without hidden ones."""
     with reading(folder):
         return sorted(entry for entry in folder.iterdir() if not is_hidden(entry))

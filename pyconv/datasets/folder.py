@@ -1,19 +1,21 @@
-"""Folders of images: one folder for each class, with image files in it."""
+"""Reads folders of images: one folder for each class, with image files in it."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import DataError
 from .decoding import decode_all
+from .depth import settled
 from .files import entries, listed
-from .images import FORMAT_NAMES, Picture, is_image
-from .types import Options, Source, Split
+from .gathering import Gathered, gather
+from .images import FORMAT_NAMES, is_image
+from .types import Options, Reader, Source, Split
 
 _TRAIN = ("train", "training")
 _VALIDATION = ("validation", "val", "valid")
@@ -27,44 +29,53 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path, options: Options) -> Source:
-    """Read a folder of class folders, or one with such folders for ``train`` and ``validation`` or ``test``.
+    """Read a folder of class folders, or a folder with such folders for ``train`` and ``validation`` or ``test``.
 
     The classes are the folders' names in alphabetical order. Sub-folders named ``train`` (or ``training``) and
-    ``validation`` (``val``, ``valid``) or ``test`` (``testing``) are splits; where there is no validation folder the
-    test folder serves as one. A test folder without class folders is passed over.
+    ``validation`` (``val``, ``valid``) or ``test`` (``testing``) are splits; without a validation folder, the test
+    folder is the validation split. A test folder without class folders is skipped.
 
     Parameters
     ----------
     path : Path
         The folder.
     options : Options
-        `size` is taken: every image is brought to this height and width, and to gray (C = 1) or colour (C = 3).
+        `size` is taken: every image is brought to this height and width, and to gray (C = 1) or colour (C = 3); and
+        `bits`: what is white in images of 16 bits.
 
     Returns
     -------
     Source
-        Images of shape (N, H, W, 1), or (N, H, W, 3) where they are in colour; notes on what was passed over.
+        Images of shape (N, H, W, 1), or (N, H, W, 3) where they are in colour, of uint8, or of float32 where some are
+        of 16 bits; notes on what was passed over.
 
     Raises
     ------
     DataError
-        If a file cannot be decoded, sizes or kinds differ and `size` does not make them one, a class is empty, splits
-        have different classes, or the images do not fit into the machine's memory.
+        If a file cannot be decoded, images differ in size or kind and `size` is not given, a class is empty, splits
+        have different classes, or the images do not fit into memory.
     """
-    return _Folder(path, options.size).read()
+    return _Folder(path, options).read()
+
+
+class _Part(NamedTuple):
+    """The images of one split, and their labels."""
+
+    found: Gathered
+    labels: np.ndarray
 
 
 class _Folder:
-    """A folder of images while it is read: what was found, and what there is to say about it."""
+    """A folder of images while it is read: what was found so far, and the notes about it."""
 
-    def __init__(self, path: Path, size: tuple[int, ...] | None) -> None:
-        self.path, self.size = path, size
+    def __init__(self, path: Path, options: Options) -> None:
+        self.path, self.size, self.bits, self.into = path, options.size, options.bits, options.into
         self.notes: list[str] = []
         self.unread: Counter[str] = Counter()
         self.several = 0
 
     def read(self) -> Source:
-        """Read the splits that there are."""
+        """Read all splits."""
         name = self.path.resolve().name or "images"
         by_name = {folder.name.lower(): folder for folder in _folders(self.path)}
 
@@ -74,7 +85,7 @@ class _Folder:
         train_folder = split_folder(_TRAIN)
         if train_folder is None or not _folders(train_folder):
             train, classes = self._split(self.path)
-            return Source(name, train, classes, notes=self._notes())
+            return self._source(name, classes, train)
         train, classes = self._split(train_folder)
         validation_folder, test_folder = split_folder(_VALIDATION), split_folder(_TEST)
         validation = None
@@ -90,9 +101,20 @@ class _Folder:
             test = self._other(test_folder, train_folder, classes)
         if validation is None:
             validation, test = test, None
-        return Source(name, train, classes, validation, test, notes=self._notes())
+        return self._source(name, classes, train, validation, test)
 
-    def _other(self, folder: Path, train_folder: Path, classes: list[str]) -> Split:
+    def _source(self, name: str, classes: list[str], *parts: _Part | None) -> Source:
+        """The splits, all of their images in the same units."""
+        x, brightness, notes = settled(self.path, self.bits, [None if part is None else part.found for part in parts])
+        self.notes += notes
+        splits = [
+            None if part is None or images is None else Split(images, part.labels) for part, images in zip(parts, x)
+        ]
+        train, validation, test = (*splits, None, None)[:3]
+        assert train is not None
+        return Source(name, train, classes, validation, test, notes=self._notes(), brightness=brightness)
+
+    def _other(self, folder: Path, train_folder: Path, classes: list[str]) -> _Part:
         """Read a folder that must have the classes of the training folder."""
         found = [entry.name for entry in _folders(folder)]
         if found and found != classes:
@@ -102,7 +124,7 @@ class _Folder:
             )
         return self._split(folder)[0]
 
-    def _split(self, folder: Path) -> tuple[Split, list[str]]:
+    def _split(self, folder: Path) -> tuple[_Part, list[str]]:
         """Read the class folders of one folder."""
         classes = _folders(folder)
         if not classes:
@@ -120,51 +142,15 @@ class _Folder:
             self._count_unread(path for path in found if not is_image(path))
             files += images
             labels += [label] * len(images)
-        x = self._gather(files)
-        return Split(x, np.array(labels, np.int64)), [class_folder.name for class_folder in classes]
-
-    def _gather(self, files: list[Path]) -> np.ndarray:
-        """Decode files into one array, and see that they are of one size and kind."""
-        x: np.ndarray | None = None
-        first: tuple[Path, Picture] | None = None
-        definite: tuple[Path, Picture] | None = None  # the first that is gray or colour for certain
-        for position, (path, picture) in enumerate(decode_all(files, self.size)):
-            self.several += picture.several
-            channels = picture.pixels.shape[2]
-            if first is None:
-                first = path, picture
-            if x is None:
-                x = _room(self.path, len(files), picture.pixels.shape)
-            if self.size is None and (picture.height, picture.width) != (first[1].height, first[1].width):
-                raise self._differs(path, picture, *first)
-            if not picture.either and (self.size is None or len(self.size) == 2):
-                if definite is None:
-                    definite = path, picture
-                    if channels > x.shape[3]:  # so far gray ones that their formats had to store in colours
-                        x = _widened(self.path, x, position)
-                elif picture.channels != definite[1].channels:
-                    raise self._differs(path, picture, *definite)
-            x[position] = picture.pixels
-        assert x is not None
-        return x
-
-    def _differs(self, path: Path, picture: Picture, other: Path, first: Picture) -> DataError:
-        """The error for an image that is of another size or kind than the first."""
-        height, width = (first.height, first.width) if self.size is None else self.size
-        kinds = {picture.channels, first.channels}
-        flag, argument = f"{width}x{height}", f"{height}, {width}"
-        if len(kinds) > 1:
-            flag, argument = f"{flag}x{max(kinds)}", f"{argument}, {max(kinds)}"
-        return DataError(
-            f"{path}: is {picture.kind}, but {other} is {first.kind}; bring all images to one size and kind, or let "
-            f"pyconv do it: --size {flag}, or size=({argument}) in Python"
-        )
+        gathered = gather(self.path, len(files), decode_all(files, self.size), self.size, self.into)
+        self.several += gathered.several
+        return _Part(gathered, np.array(labels, np.int64)), [class_folder.name for class_folder in classes]
 
     def _count_unread(self, paths: Iterable[Path]) -> None:
         self.unread.update(_ending(path) for path in paths)
 
     def _notes(self) -> tuple[str, ...]:
-        """What there is to say about the whole folder."""
+        """The notes about the whole folder."""
         if self.unread:
             self.notes.append(f"{self.path}: {described(self.unread)} in class folders")
         if self.several:
@@ -175,7 +161,7 @@ class _Folder:
 
 
 def images_under(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """Image files in a folder and the folders in it, by name, and how many files of which ending are none.
+    """The image files in a folder and its sub-folders, by name; and the number of other files, by ending.
 
     Parameters
     ----------
@@ -197,7 +183,7 @@ def images_under(folder: Path) -> tuple[list[Path], Counter[str]]:
         if is_image(entry):
             files.append(entry)
         elif entry.is_dir():
-            if not entry.is_symlink():  # it may lead back up
+            if not entry.is_symlink():  # a link may lead to a folder above
                 inner, more = images_under(entry)
                 files += inner
                 unread += more
@@ -207,7 +193,7 @@ def images_under(folder: Path) -> tuple[list[Path], Counter[str]]:
 
 
 def described(unread: Counter[str]) -> str:
-    """How many files of which ending were not read, and what would have been.
+    """A note: how many files of which ending were not read, and which files would be.
 
     Parameters
     ----------
@@ -226,35 +212,15 @@ def _ending(path: Path) -> str:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder."""
+    """The sub-folders of a folder."""
     return [entry for entry in entries(folder) if entry.is_dir()]
 
 
 def _holds_classes(folder: Path) -> bool:
-    """Whether a folder has class folders, and an image in any of them."""
+    """Whether a folder has class folders, at least one of them with an image."""
     return any(is_image(path) for class_folder in _folders(folder) for path in entries(class_folder))
 
 
-def _room(folder: Path, count: int, shape: tuple[int, ...]) -> np.ndarray:
-    """An array for `count` images, if the machine has the memory."""
-    needed = count * int(np.prod(shape, dtype=np.int64))
-    try:
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):  # a system that does not say
-        there = needed
-    try:
-        if needed > there:
-            raise MemoryError
-        return np.empty((count, *shape), np.uint8)
-    except MemoryError:
-        raise DataError(
-            f"{folder}: {count:,} images of {shape[1]}x{shape[0]} need {needed / 2**30:,.1f} GiB of memory, this "
-            f"machine has {there / 2**30:,.1f} GiB; make them smaller, with --size 64x64, or size=(64, 64) in Python"
-        ) from None
-
-
-def _widened(folder: Path, x: np.ndarray, filled: int) -> np.ndarray:
-    """The same gray images in three equal channels."""
-    wide = _room(folder, len(x), (*x.shape[1:3], 3))
-    wide[:filled] = x[:filled]
-    return wide
+READER = Reader(
+    "folder of class folders", "a folder of class folders of images", matches, read, ("size", "bits", "into")
+)

@@ -1,4 +1,4 @@
-"""IDX files: MNIST, Fashion-MNIST, EMNIST and whoever else uses their form, gzipped or not.
+"""Reads IDX files, the format of MNIST, Fashion-MNIST, EMNIST and others, gzipped or not.
 
 An IDX file is two zero bytes, a byte for the element type, a byte for the number of dimensions, each dimension as a
 big-endian 32-bit number, and the elements (LeCun, Cortes and Burges, *The MNIST database of handwritten digits*).
@@ -19,9 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..files import readable
 from .files import entries, listed, reading
 from .labels import numbered
-from .types import Options, Source, Split
+from .room import check_room
+from .types import Options, Reader, Source, Split
 
 FASHION_MNIST = [
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -34,11 +36,11 @@ _QMNIST_COLUMNS = 8
 _TYPES = {8: "unsigned byte", 9: "signed byte", 11: "16-bit", 12: "32-bit", 13: "float32", 14: "float64"}
 _NAME = re.compile(r"(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx\d-(ubyte|int)(\.gz)?$", re.IGNORECASE)
 _TRANSPOSED = "emnist-"
-_MOST_DEFLATED = 1032  # no deflate stream expands more than this
+_MOST_DEFLATED = 1032  # the largest factor by which deflate can expand data
 
 
 def matches(path: Path) -> bool:
-    """Whether `path` is a folder that holds an IDX file, by the files' names."""
+    """Whether `path` is a folder that holds an IDX file, judging by the names."""
     return path.is_dir() and bool(_candidates(path))
 
 
@@ -48,9 +50,9 @@ def read_idx(path: Path, rank: tuple[int, ...], *, integers: bool = False) -> np
     Parameters
     ----------
     path : Path
-        File, gzipped where its name ends in ``.gz``.
+        The file; gzipped if its name ends in ``.gz``.
     rank : tuple of int
-        Numbers of dimensions that are accepted.
+        The numbers of dimensions that are accepted.
     integers : bool
         Accept 32-bit integers too.
 
@@ -62,12 +64,12 @@ def read_idx(path: Path, rank: tuple[int, ...], *, integers: bool = False) -> np
     Raises
     ------
     DataError
-        If the file cannot be read, is not IDX, holds another type or rank, or is longer or shorter than it says.
+        If the file cannot be read, is not IDX, holds another type or rank, or has another length than its header says.
     """
     packed = path.suffix.lower() == ".gz"
     with reading(path):
         try:
-            with gzip.open(path) if packed else path.open("rb") as stream:
+            with gzip.open(readable(path)) if packed else readable(path).open("rb") as stream:
                 return _read(stream, path, rank, integers)
         except EOFError:
             raise DataError(f"{path}: the gzip stream is truncated; fetch the file again") from None
@@ -101,8 +103,9 @@ def _read(stream: gzip.GzipFile | BufferedReader, path: Path, rank: tuple[int, .
     size = math.prod(shape) * dtype.itemsize
     if 0 in shape:
         raise DataError(f"{path}: its header states an empty array of shape {shape}; give a file with examples")
-    # A damaged header may ask for terabytes: compare with what the file can hold before allocating.
+    # A damaged header may state terabytes: compare with what the file can hold before allocating.
     held = path.stat().st_size * (_MOST_DEFLATED if isinstance(stream, gzip.GzipFile) else 1)
+    check_room(path, f"{shape[0]:,} entries", min(size, held))
     data = np.empty(min(size, held), np.uint8)
     got = _fill(stream, data)
     if got < size:
@@ -130,9 +133,9 @@ def _fill(stream: gzip.GzipFile | BufferedReader, data: np.ndarray) -> int:
 
 
 def _candidates(folder: Path) -> list[tuple[tuple[str, str], Path]]:
-    """IDX files of a folder with their (part, what), by name: ``train`` or ``test``, ``images`` or ``labels``.
+    """IDX files of a folder by name, each with its (part, what): ``train`` or ``test``, ``images`` or ``labels``.
 
-    Some archives unpack to a folder of each file's own name: the file in there counts where there is none beside it.
+    Some archives unpack each file into a folder of the file's own name: that file counts if there is none beside it.
     """
     found, nested = [], []
     for path in entries(folder):
@@ -158,7 +161,7 @@ def _find(folder: Path) -> dict[tuple[str, str], Path]:
             raise DataError(
                 f"{folder}: holds both {found[key].name} and {path.name}; give each data set its own folder"
             )
-        # Otherwise the same file, packed and unpacked: the unpacked one sorts first and is quicker to read.
+        # Otherwise it is the same file, packed and unpacked: the unpacked one comes first, and is faster to read.
     return found
 
 
@@ -189,22 +192,22 @@ def _split(files: dict[tuple[str, str], Path], part: str, folder: Path, notes: l
 
 
 def read(path: Path, options: Options) -> Source:
-    """Read a folder of IDX files named as MNIST's; ``t10k`` or ``test`` is the validation split.
+    """Read a folder of IDX files named like MNIST's; ``t10k`` or ``test`` is the validation split.
 
     Parameters
     ----------
     path : Path
         Folder with ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, and optionally ``t10k-…`` (or
-        ``test-…``), each with ``.gz`` or without, with a dot in place of the dash before ``idx`` or not. Labels may be
+        ``test-…``); each may end in ``.gz``, and may have a dot instead of the dash before ``idx``. Labels may be
         QMNIST's ``…-labels-idx2-int``. Images in files whose names begin with ``emnist-`` are transposed.
     options : Options
-        `first_label` is taken: the label of the first class.
+        `first_label` is used: the label of the first class.
 
     Returns
     -------
     Source
         Images of shape (N, H, W, 1), or (N, H, W, C) from IDX files of rank 4. The classes are named by their
-        numbers, or by Fashion-MNIST's names where the folder's name contains ``fashion`` and there are ten.
+        numbers; or by Fashion-MNIST's names, if the folder's name contains ``fashion`` and there are ten.
 
     Raises
     ------
@@ -222,3 +225,6 @@ def read(path: Path, options: Options) -> Source:
     (train_split, validation), classes = numbered(path, (train, validation), options.first_label or 0, names)
     assert train_split is not None
     return Source(folder or "idx", train_split, classes, validation, notes=tuple(notes), numbered=not fashion)
+
+
+READER = Reader("IDX folder", "a folder of IDX files", matches, read, ("first_label",))

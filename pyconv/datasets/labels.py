@@ -1,4 +1,4 @@
-"""Labels that are numbers: from which one they count, how many classes that makes, and which of those are empty."""
+"""Renumbers integer labels from 0, names the classes, and finds mistakes: gaps, empty classes, one-hot rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import DataError
 from .files import listed
 from .types import Split
 
-_MANY_CLASSES = 1000  # up to so many, gaps between labels cost nothing worth a refusal
+_MANY_CLASSES = 1000  # up to so many classes, gaps between labels cost too little to refuse them
 
 _COUNT_FROM = "if labels count from {0}, add --first-label {0}, or first_label={0} in Python"
 
@@ -19,18 +19,18 @@ _COUNT_FROM = "if labels count from {0}, add --first-label {0}, or first_label={
 def numbered(
     path: Path, splits: Sequence[Split | None], first: int, names: list[str] | None = None
 ) -> tuple[list[Split | None], list[str]]:
-    """Count labels from 0, and name the classes.
+    """Renumber labels from 0, and name the classes.
 
     Parameters
     ----------
     path : Path
-        Where they come from, for messages.
+        The source of the labels, for messages.
     splits : sequence of Split or None
-        The first is the training split.
+        The training split comes first.
     first : int
         The label of the first class.
     names : list of str, optional
-        Of the classes; by default the labels themselves.
+        Names of the classes; by default the labels themselves.
 
     Returns
     -------
@@ -40,8 +40,8 @@ def numbered(
     Raises
     ------
     DataError
-        If a label is below `first`, there are fewer names than classes, or most numbers below the largest label are
-        missing.
+        If a label is below `first`, there are fewer names than classes, or most numbers up to the largest label do not
+        occur.
     """
     there = [split.y for split in splits if split is not None and len(split.y)]
     for labels in there:
@@ -64,7 +64,7 @@ def numbered(
 
 
 def _check_gaps(path: Path, count: int, labels: list[np.ndarray], first: int) -> None:
-    """Labels far beyond the number of classes are a mistake, not a network's `count` outputs."""
+    """Refuse labels far above the number of classes: they are a mistake, not a reason for `count` outputs."""
     present = np.unique(np.concatenate(labels))
     if count > _MANY_CLASSES and count > 10 * len(present):
         expected = np.arange(first, first + len(present))
@@ -76,20 +76,20 @@ def _check_gaps(path: Path, count: int, labels: list[np.ndarray], first: int) ->
 
 
 def empty_classes(labels: np.ndarray, classes: Sequence[str], first: int | None) -> str | None:
-    """Say that classes have no training image.
+    """A note about classes without a training image.
 
     Parameters
     ----------
     labels : (N,) ndarray of int64
-        From 0, of the training images.
+        The training images' labels, from 0.
     classes : sequence of str
     first : int or None
-        The label from which the user counts; None where labels are no numbers in the source.
+        The user's label of the first class; None if the source's labels are no numbers.
 
     Returns
     -------
     str or None
-        A line, or None where every class has an image.
+        A line, or None if every class has an image.
     """
     present = np.unique(labels)
     if len(present) == len(classes):
@@ -103,7 +103,7 @@ def empty_classes(labels: np.ndarray, classes: Sequence[str], first: int | None)
 
 
 def matrix_hint(labels: np.ndarray) -> str:
-    """Say what labels of several columns are, where that can be seen, and what to do about it.
+    """What labels of several columns probably are, and what to do.
 
     Parameters
     ----------

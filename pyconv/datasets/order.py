@@ -1,8 +1,8 @@
-"""The order of an epoch's examples: random, with the classes in their proportions at every scale.
+"""The order of an epoch's examples: random, but with the classes in their proportions in every part of it.
 
-The paper's Algorithm 4 shuffles so that every worker's shard is representative of the whole. Here this holds at
-every scale at once: any run of consecutive places in the order, so every mini-batch and every effective batch, has
-the classes in nearly the proportions of the data.
+The paper's Algorithm 4 shuffles so that every worker's shard is representative of the whole. Here every run of
+consecutive places in the order is representative: every mini-batch and every step of all workers has the classes in
+nearly the proportions of the data.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from ..values import integer
 
 
 def stratified_order(labels: ArrayLike, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """All example indices in a random order in which every window has nearly the classes of the whole.
+    """All example indices in a random order, in which every window has nearly the class proportions of the whole.
 
-    The examples of class c are shuffled, the i-th of its n_c is given the place (i + u_c) / n_c with one random u_c
-    in [0, 1), and all are sorted by place. A window of m consecutive places then holds m n_c / N examples of class c
-    up to a rounding that does not grow with m.
+    The examples of class c are shuffled. The i-th of its n_c examples gets the place (i + u_c) / n_c, with one random
+    u_c in [0, 1) for the class; then all are sorted by place. So a window of m consecutive places holds m n_c / N
+    examples of class c, up to a rounding that does not grow with m.
 
     Parameters
     ----------
     labels : array_like, shape (N,), integers
         Class of every example.
     seed, epoch : int
-        Each pair gives another order; both at least 0.
+        Each pair gives a different order; both at least 0.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def stratified_order(labels: ArrayLike, *, seed: int, epoch: int) -> NDArray[np.
         )
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
     places = np.empty(len(labels))
-    # A stable sort by class gives each class's examples as one block, in linear passes however many classes there are.
+    # A stable sort by class makes each class's examples one block, in linear time for any number of classes.
     by_class = np.argsort(labels, kind="stable")
     ends = np.flatnonzero(np.diff(labels[by_class])) + 1
     for block in np.split(by_class, ends):

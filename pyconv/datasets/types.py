@@ -1,11 +1,15 @@
-"""What every reader returns: images with labels, in splits."""
+"""The types of data sets: images with labels in splits, and the description of a reader."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from .brightness import Brightness
 
 
 class Split(NamedTuple):
@@ -15,6 +19,8 @@ class Split(NamedTuple):
     ----------
     x : ndarray, shape (N, H, W, C), uint8 or float32
         Images, C-contiguous, in the units of their source (0 to 255 for uint8): normalisation belongs to the model.
+        Of an ``.npy``, which may be larger than memory, a map of the file, of float64 too, or a
+        :class:`~pyconv.datasets.rows.Rows` of such a map, which copies only the images that it is asked for.
     y : ndarray, shape (N,), int64
         Labels: indices into the data set's `classes`.
     """
@@ -25,12 +31,12 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as it is trained on.
+    """A data set, ready for training.
 
     Attributes
     ----------
     name : str
-        What to call it in a log.
+        Its name in the log.
     train, validation : Split
         Images to learn from, and images to measure accuracy on.
     classes : list of str
@@ -39,6 +45,8 @@ class Dataset:
         Images that the source sets apart for one last measurement (FER2013's ``PrivateTest``), or None.
     notes : tuple of str
         What a user should know about how the source was read: files that were passed over, for one. A line each.
+    brightness : (float, float) or None
+        What of images of 16 bits became 0 and 255; None where there are none.
     """
 
     name: str
@@ -47,6 +55,7 @@ class Dataset:
     classes: list[str]
     test: Split | None = None
     notes: tuple[str, ...] = ()
+    brightness: Brightness | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -56,7 +65,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader found, before splits are made and checked: `validation` and `test` may be None."""
+    """The result of a reader, before splits are made and checked: `validation` and `test` may be None."""
 
     name: str
     train: Split
@@ -64,14 +73,44 @@ class Source:
     validation: Split | None = None
     test: Split | None = None
     notes: tuple[str, ...] = ()
+    brightness: Brightness | None = None
+    """What of images of 16 bits became 0 and 255; None where there are none."""
     numbered: bool = False
-    """Whether the labels are numbers in the source, so that it is open from which one they count."""
+    """Whether the labels are numbers in the source, so that the label of the first class can be chosen."""
 
 
 class Options(NamedTuple):
-    """What the user may say about how a source is to be read; not every reader takes everything."""
+    """A user's options for reading a source; no reader uses all of them."""
 
     size: tuple[int, ...] | None = None
-    """(H, W) or (H, W, C) to bring images to."""
+    """(H, W) or (H, W, C) to resize and convert images to."""
     first_label: int | None = None
     """The number of the first class."""
+    bits: int | str | None = None
+    """Bits in use of images of 16, or "data" to scale by the training images' own range."""
+    into: Callable[[tuple[int, ...], np.dtype], np.ndarray] | None = None
+    """Makes the array of decoded images, of a shape and a dtype, if they do not go into memory."""
+
+
+class Reader(NamedTuple):
+    """A form of data on disk: the test whether a path has this form, and the function that reads it.
+
+    Attributes
+    ----------
+    form : str
+        Its name.
+    example : str
+        What a user gives, with an article, such as "an .npz".
+    matches : callable
+        ``matches(path)``: whether a path has this form.
+    read : callable
+        ``read(path, options)``: reads the data.
+    takes : tuple of str
+        Names of the options that it uses.
+    """
+
+    form: str
+    example: str
+    matches: Callable[[Path], bool]
+    read: Callable[[Path, Options], Source]
+    takes: tuple[str, ...] = ()

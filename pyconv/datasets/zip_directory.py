@@ -1,7 +1,7 @@
-"""Whether a zip file's directory names what the file holds, all of it and under the same names.
+"""Checks that a zip file's directory names everything that the file holds, under the same names.
 
-A reader of zip files goes by the directory at the end. One that lost an entry, or whose names were damaged, hides
-arrays without an error: the data of an array has a checksum, the directory has none. (PKWARE, *APPNOTE*, sections 4.3.7
+Readers of zip files use the directory at the end. If it has lost an entry, or its names are damaged, arrays are hidden
+without an error: an array's data has a checksum, but the directory has none. (PKWARE, *APPNOTE*, sections 4.3.7
 to 4.3.16.)
 """
 
@@ -13,17 +13,17 @@ from typing import BinaryIO
 
 from .files import shown
 
-_ENTRY = struct.Struct("<4s5H3L2H")  # of a member, before its name
+_ENTRY = struct.Struct("<4s5H3L2H")  # the header of a member, before its name
 _END = struct.Struct("<4s4H2LH")
 _END_LONGEST = _END.size + 0xFFFF
 _DESCRIPTOR = 0x08  # flag: checksum and sizes follow the data
-_LONGEST_GAP = 24  # bytes, of those
+_LONGEST_GAP = 24  # most bytes of that checksum and those sizes
 _UTF8 = 0x800
-_MANY = 0xFFFF  # entries from which the number stands elsewhere
+_MANY = 0xFFFF  # from so many entries on, the number is in another place
 
 
 def complaint(archive: zipfile.ZipFile, stream: BinaryIO) -> str | None:
-    """Say that an archive's directory is not what the file holds.
+    """What is wrong with an archive's directory, compared with the file.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def complaint(archive: zipfile.ZipFile, stream: BinaryIO) -> str | None:
 
 
 def _announced(stream: BinaryIO) -> int | None:
-    """Entries of the directory by the record at the file's end; None where that does not say."""
+    """The number of entries in the record at the file's end; None if it is not there."""
     size = stream.seek(0, 2)
     stream.seek(max(size - _END_LONGEST, 0))
     tail = stream.read()

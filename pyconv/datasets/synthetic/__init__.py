@@ -1,7 +1,7 @@
-"""Synthetic faces: the data set that pyconv can always train on.
+"""faces(): synthetic faces, the data set with which pyconv can always train.
 
-Drawings, not photographs: they share the size, the seven expressions and their order with FER2013, and nothing else. An
-accuracy reached on them says that a network and its training work, not how well they would read people.
+They are drawings, not photographs. They share the size, the seven expressions and their order with FER2013, and nothing
+else. An accuracy on them says that a network and its training work, not how well they would recognise people.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ...errors import InputError
 from ...values import integer
 from ..at_once import in_threads
 from ..fer2013 import CLASSES
+from ..room import check_room
 from ..types import Source, Split
 from .draw import SIDE, draw
 from .expressions import actions
@@ -30,22 +31,22 @@ TRAINING = 6_000
 VALIDATION = 1_400
 """Faces in the validation split of ``load("faces")``, 200 of each expression."""
 
-_BLOCK = 252  # faces drawn from one generator: a multiple of seven
-_AT_ONCE = 63  # faces drawn together: their pictures fit a cache
+_BLOCK = 252  # faces that one random generator draws: a multiple of seven
+_AT_ONCE = 63  # faces drawn together: their pictures fit in a cache
 
 
 def faces(n: int, seed: int = 0) -> Split:
     """Draw `n` faces.
 
-    Each run of seven faces shows the seven expressions in a random order, and the first ``m`` of `n` faces are those
-    that ``faces(m, seed)`` draws.
+    Each run of seven faces shows the seven expressions in random order. The first ``m`` of `n` faces are the same that
+    ``faces(m, seed)`` draws.
 
     Parameters
     ----------
     n : int
         At least 1.
     seed : int
-        At least 0; other seeds give other faces.
+        At least 0; another seed gives other faces.
 
     Returns
     -------
@@ -56,15 +57,17 @@ def faces(n: int, seed: int = 0) -> Split:
     ------
     InputError
         If `n` or `seed` is out of range.
+    DataError
+        If there is too little memory for so many.
     """
     most = sys.maxsize // (8 * SIDE * SIDE)
     return _drawn(integer(n, "the number of faces", minimum=1, maximum=most), integer(seed, "seed", minimum=0), 0)
 
 
 def faces_source(*, limit: int | None, seed: int) -> Source:
-    """Draw the splits of ``load("faces")``; only as many training faces as `limit` asks for.
+    """Draw the splits of ``load("faces")``, with only as many training faces as `limit` says.
 
-    The last set drawn is kept in memory, and copied from there.
+    The last set is kept in memory, and copied if it is asked for again.
     """
     n = TRAINING if limit is None else min(limit, TRAINING)
     if n < len(CLASSES):
@@ -82,7 +85,8 @@ def _splits(n: int, seed: int) -> tuple[Split, Split]:
 
 @quiet
 def _drawn(n: int, seed: int, stream: int) -> Split:
-    """Draw `n` faces of one of the seed's streams."""
+    """Draw `n` faces from one of the seed's random streams."""
+    check_room("faces", f"{n:,} images", n * SIDE * SIDE)
     x = np.empty((n, SIDE, SIDE), np.uint8)
     y = np.empty(n, np.int64)
     for (start, stop), split in in_threads(

@@ -1,7 +1,8 @@
-"""Draw faces from their traits and actions, many at a time.
+"""Draws faces from their traits and actions, many at a time.
 
-Shapes are implicit curves with edges one pixel soft, painted one over another from the background forwards. Large
-shapes are painted on the whole picture; eyes, nose and mouth on small patches of it, which is several times faster.
+Shapes are implicit curves whose edges are blurred over one pixel. They are painted over one another, from the
+background to the front. Large shapes are painted on the whole picture; eyes, nose and mouth on small patches of it,
+several times as fast.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Array = np.ndarray
 
 
 class Patch:
-    """The same number of rows and columns of each picture, around a point of the face, and where they lie in it.
+    """A rectangle of the same size in each picture, around a point of the face, and its place in the picture.
 
     Attributes
     ----------
@@ -58,20 +59,20 @@ class Patch:
             self.tone = canvas
         else:
             self.tone = canvas[self._picture, self._rows, self._columns]
-            # The head is round: turning it moves what is in its middle more than its outline.
+            # The head is round: turning moves the middle of it more than its outline.
             self.u += face["yaw"][:, None, None] * (1 - self.u * self.u)
             self.v += face["pitch"][:, None, None] * (1 - self.v * self.v)
         self.pixels = face["size"][:, None, None]
 
     def __getattr__(self, name: str) -> Array:
-        """A trait or an action of the faces, shaped so that it meets the pixels."""
+        """A trait or an action of the faces, in a shape that broadcasts against the pixels."""
         try:
             return self._face[name][:, None, None]
         except KeyError:
             raise AttributeError(name) from None
 
     def soft(self, distance: Array) -> Array:
-        """Turn a distance inside an edge, in face units, into a share of the pixel from 0 to 1."""
+        """The share of the pixel, 0 to 1, from the distance inside an edge in face units."""
         share = distance * self.pixels
         share += 0.5
         return np.clip(share, 0, 1, out=share)
@@ -85,7 +86,7 @@ class Patch:
         self.tone += share * (tone - self.tone)
 
     def darken(self, share: Array) -> None:
-        """Take a share of the light away."""
+        """Reduce the light by a share."""
         self.tone *= 1 - share
 
     def put_back(self) -> None:
@@ -94,7 +95,7 @@ class Patch:
 
 
 def _feature_to_head(face: Traits, u: Array, v: Array) -> tuple[Array, Array]:
-    """Where on the head a feature lies that turning has moved; the inverse of the bend in `Patch`, to first order."""
+    """Where a feature is on the turned head; the inverse of the bend in `Patch`, to first order."""
     return u - face["yaw"] * (1 - u * u), v - face["pitch"] * (1 - v * v)
 
 
@@ -144,7 +145,7 @@ def _head(on: Patch) -> None:
     hair_texture = on.hair + 0.05 * np.sin(u * 23 + v * 6)
     around = np.sqrt(square_u / (wide + 0.05 + volume) ** 2 + square_v / (1.02 + volume) ** 2)
     long_hair = np.minimum((1 - around), (on.hair_length - v)) * 0.8
-    # Long hair falls straight beside the face rather than closing under it.
+    # Long hair hangs straight beside the face and does not close below it.
     falls = np.minimum(np.minimum(wide + 0.05 + volume - np.abs(u), on.hair_length - v), v + 0.1)
     on.paint(on.soft(np.maximum(long_hair, falls)), hair_texture)
     shade_neck = on.skin * 0.7
@@ -276,7 +277,7 @@ def _mouth(on: Patch) -> None:
 
 
 def _bar(on: Patch) -> None:
-    """Paint what lies before the face of some: a bar with round ends."""
+    """Paint a bar with round ends, which hides a part of some faces."""
     some = np.flatnonzero(on.bar[:, 0, 0])
     if not some.size:
         return
@@ -292,11 +293,11 @@ def _bar(on: Patch) -> None:
 
 
 def _picture(face: Traits, canvas: Array, noise: Array) -> Array:
-    """Blur, contrast, brightness and grain; then bytes."""
+    """Add blur, contrast, brightness and grain, and convert to bytes."""
     for axis in (1, 2):
         before = np.roll(canvas, 1, axis)
         after = np.roll(canvas, -1, axis)
-        # The neighbour of an edge is the edge itself.
+        # Beyond the edge, the edge is repeated.
         np.moveaxis(before, axis, 0)[0] = np.moveaxis(canvas, axis, 0)[0]
         np.moveaxis(after, axis, 0)[-1] = np.moveaxis(canvas, axis, 0)[-1]
         weight = (0.33 * face["blur"])[:, None, None]

@@ -1,4 +1,4 @@
-"""How a face moves in each expression: actions of brows, lids, nose and mouth.
+"""The movements of a face in each expression: actions of brows, lids, nose and mouth.
 
 The actions are a handful of the action units of Ekman and Friesen's *Facial Action Coding System* (1978), each a number
 that is 0 in a face at rest. Lengths are in face units: half the height of the head is 1.
@@ -173,7 +173,7 @@ _VARIANTS: dict[str, list[dict[str, float]]] = {
     ],
     "Neutral": [{}],
 }
-"""Ways to show each expression at full intensity; actions that are not named rest."""
+"""Ways to show each expression at full intensity; actions that are not named are at rest."""
 
 _HABIT = {
     "brow_inner": 0.014,
@@ -194,7 +194,7 @@ _HABIT = {
     "forehead": 0.119,
     "fold": 0.153,
 }
-"""Standard deviation between people of each action, at rest too."""
+"""Standard deviation of each action between people, also at rest."""
 
 _MOST = max(map(len, _VARIANTS.values()))
 _TABLE = np.array(
@@ -227,7 +227,7 @@ def actions(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarra
     n = len(labels)
     target = _TABLE[labels, rng.integers(0, _MOST, n)]
     intensity = 0.7 + 0.5 * rng.beta(2.0, 2.0, n)
-    # People do not move all of their face alike: each action has a share of its own.
+    # People do not move all parts of the face equally: each action has a factor of its own.
     shares = intensity[:, None] * rng.normal(1.0, 0.15, target.shape).clip(0.5, 1.5)
     values = shares * target + _SPREAD * rng.standard_normal(target.shape)
     values[:, _NEVER_NEGATIVE] = values[:, _NEVER_NEGATIVE].clip(0)

@@ -1,4 +1,4 @@
-"""Who the face belongs to and how it is pictured: everything in a face but its expression."""
+"""Draws random traits of faces: head, pose, light, objects in front of it; the expression is drawn elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Traits = dict[str, np.ndarray]
 
 
 def person(n: int, rng: np.random.Generator) -> Traits:
-    """Draw identities, poses, light and what lies over the faces.
+    """Draw identities, poses, light, and objects in front of the faces.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def person(n: int, rng: np.random.Generator) -> Traits:
     -------
     dict of str to ndarray, shape (n,), float32
         Lengths in face units (half the height of the head is 1), angles in radians, tones from 0 (black) to 1
-        (white), shares from 0 to 1; what a face does not have has share 0.
+        (white), shares from 0 to 1; a share of 0 means that a face does not have the thing.
     """
 
     def uniform(low: float, high: float) -> np.ndarray:
