@@ -1,12 +1,12 @@
-"""Parallel training: who runs the steps, and how workers meet (the paper's §3A, Algorithm 4)."""
+"""Parallel training: the engines that run the steps, and the update rules by which workers meet (§3A, Algorithm 4)."""
 
-from . import messages as messages  # lends the cost model its measurement
-from .choose import advised_workers, engine_for, worker_count
+from .choose import engine_for, worker_count
 from .engine import Engine, InProcess, Job, StepReport
 from .guard import check_main_guard
 from .memory import SharedMemoryError, share
 from .rules import OPTIONS, RULES, Needs, Rule, rule_for
 from .sampler import EpochOrder, check_shares, smallest_batch
+from .weighing import Weighing
 
 __all__ = [
     "OPTIONS",
@@ -19,7 +19,7 @@ __all__ = [
     "Rule",
     "SharedMemoryError",
     "StepReport",
-    "advised_workers",
+    "Weighing",
     "check_main_guard",
     "check_shares",
     "engine_for",

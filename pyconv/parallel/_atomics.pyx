@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Atomic words, waits and reductions over shared memory.
 
-The control words of the parameter server are 64-bit integers in a segment that all its processes map. Every
-access here is sequentially consistent: the protocol (docs/explanation/parameter-server.md) argues in terms of
-one order of all of them.
+The control words of a parallel run are 64-bit integers in a memory segment that all its processes map. Every access
+here is sequentially consistent, because the protocol (docs/explanation/parameter-server.md) reasons about one order of
+all accesses.
 
-Waits sleep in the kernel (futex) on the low half of a word, always with a time-out, so that neither a lost
-wake-up nor a dead process can hang anyone: the worst that happens is a late look at the words.
+Waiting threads sleep in the kernel (futex) on the low half of a word, always with a time-out. So neither a lost wake-up
+nor a dead process can hang anyone: at worst the words are looked at late.
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -94,8 +94,8 @@ cdef extern from *:
     #endif
     }
 
-    /* Blocks of 1024 elements keep the sum in the L1 cache while the slots stream by; each element's additions
-       are in the order of the slots. */
+    /* Blocks of 1024 elements keep the sum in the L1 cache while the slots stream by. The numbers of each element are
+       added in the order of the slots. */
     #define PYCONV_REDUCE(T, NAME)                                                                     \\
     static void NAME(const char *slots, ptrdiff_t stride, const double *weights, ptrdiff_t workers,    \\
                      T *restrict out, ptrdiff_t n) {                                                   \\
@@ -164,23 +164,23 @@ def store(int64_t[::1] words, Py_ssize_t i, int64_t value):
 
 
 def add(int64_t[::1] words, Py_ssize_t i, int64_t value):
-    """Add to ``words[i]``; gives the value before."""
+    """Add to ``words[i]``; returns the value before."""
     return pyconv_add(&words[i], value)
 
 
 def cas(int64_t[::1] words, Py_ssize_t i, int64_t expected, int64_t desired):
-    """Set ``words[i]`` to `desired` if it is `expected`; tells whether it was."""
+    """Set ``words[i]`` to `desired` if it is `expected`; returns whether it was."""
     return bool(pyconv_cas(&words[i], expected, desired))
 
 
 def wake(int64_t[::1] words, Py_ssize_t i):
-    """Count ``words[i]`` up and wake all who sleep on it."""
+    """Increment ``words[i]`` and wake all who sleep on it."""
     pyconv_add(&words[i], 1)
     pyconv_wake(&words[i])
 
 
 def sleep_on(int64_t[::1] words, Py_ssize_t i, int64_t seen, double seconds):
-    """Sleep until ``words[i]`` is no longer `seen`, a waker or a signal comes, or `seconds` have passed."""
+    """Sleep until ``words[i]`` is no longer `seen`, someone wakes it, a signal comes, or `seconds` have passed."""
     with nogil:
         if pyconv_load(&words[i]) == seen:
             pyconv_sleep(&words[i], <int32_t>seen, seconds)
@@ -203,7 +203,7 @@ def wait_reached(
 ):
     """Wait until `count` words are all at least `threshold`: spin for a moment, then sleep on the word `event`.
 
-    Whoever raises the last of them must `wake` the event. Gives whether they are; False after `seconds`.
+    Whoever raises the last of them must `wake` the event. Returns whether they are; False after `seconds`.
     """
     cdef double start, now
     cdef int64_t seen

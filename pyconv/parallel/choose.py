@@ -1,4 +1,4 @@
-"""Which engine runs a job."""
+"""Chooses the engine that runs a job: one process, one process with a GPU, or several workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..threads import split
 from ..values import choice, integer
 from .engine import Engine, InProcess, Job
 from .room import check_room
-from .rules import RULES, rule_for
+from .rules import RULES
 from .sampler import check_shares
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def worker_count(workers: int | str) -> int | None:
     Returns
     -------
     int or None
-        None for "auto": :func:`advised_workers` then chooses.
+        None for "auto": :func:`pyconv.costmodel.advised_workers` then chooses.
 
     Raises
     ------
@@ -42,57 +42,8 @@ def worker_count(workers: int | str) -> int | None:
     return None if isinstance(workers, str) and workers == "auto" else integer(workers, "workers", minimum=1)
 
 
-def advised_workers(model: Sequential, images: int, job: Job, *, shared: bool = False) -> tuple[int, str]:
-    """How many workers train fastest here, by the cost model's measurement of this machine and network, and why.
-
-    Never more than there are CPUs that the process may use; a GPU is kept busy by one.
-
-    Parameters
-    ----------
-    model : Sequential
-        Timed at its gradient for about a second; its parameters stay as they are.
-    images : int
-        In an epoch.
-    job : Job
-        Its batch size, update rule, backend and threads count.
-    shared : bool
-        Whether the batch is that of all workers together, and each takes its share of it.
-
-    Returns
-    -------
-    workers : int
-    reason : str
-        For the log.
-    """
-    from ..costmodel import advise
-    from ..costmodel.advice import why_no_room
-    from ..threads import usable_cpus
-
-    backend = get(job.backend)
-    if backend.name == "cuda":
-        return 1, "one process keeps a GPU busy"
-    threads = job.threads_per_worker
-    if threads is not None:
-        threads = backend.threads(integer(threads, "threads_per_worker", minimum=1))
-    cpus = usable_cpus()
-    if cpus // (threads or 1) < 2:
-        return 1, why_no_room(cpus, threads or 1)
-    rule = rule_for(job.update, job.options).name
-    advice = advise(
-        model,
-        job.batch_size,
-        rule if rule in RULES else "sync",  # a rule of the user's own is taken to meet as often
-        images=images,
-        backend=backend.name,
-        cpus=min(cpus, images * (threads or 1)),  # each worker needs an image
-        threads=threads,
-        shared=shared,
-    )
-    return advice.workers, advice.reason
-
-
 def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -> Engine:
-    """The engine that runs a job: in this process for one worker, else a parameter server.
+    """The engine of a job: in this process for one worker, else a parameter server.
 
     Parameters
     ----------
@@ -107,18 +58,18 @@ def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -
     Returns
     -------
     Engine
-        To be closed.
+        The caller closes it.
 
     Raises
     ------
     UnknownNameError
-        If the update rule, one of its options or the reaction to a failure is not known.
+        If the update rule, one of its options or the reaction to a failure is unknown.
     InputError
         If the job cannot be run here; the message says what to change.
     SharedMemoryError
         If ``/dev/shm`` is too small for the workers.
     """
-    rule_for(job.update, job.options)
+    _ = job.rule  # raises an error if the rule or an option is wrong
     choice(job.on_worker_failure, "reaction to a worker's failure", ON_FAILURE)
     check_shares(len(x), job.batch_size, job.workers, model.least_batch)
     if job.workers == 1:

@@ -1,14 +1,15 @@
-"""The engine: what runs the steps of an epoch, behind one protocol.
+"""Engine: the interface of what runs the steps of an epoch; its job and its reports; and the engine of one process.
 
-:mod:`pyconv.loop` asks an engine for an epoch and receives one report per step; it neither knows nor cares
-whether one process computes them (:class:`InProcess`) or many that meet in a parameter server.
+:mod:`pyconv.loop` asks an engine for an epoch and receives one report for each step. It does not know whether one
+process computes the steps (:class:`InProcess`) or several that meet in a parameter server.
 
-Everything random is a function of (seed, epoch, step, example), never of what ran before, so the state of an
-engine is numbers only, and a run that is stopped after any report continues to the same bits.
+Everything random is a function of (seed, epoch, step, example), never of what ran before. So an engine's state consists
+of numbers only, and a run that is stopped after any report continues to the same bits.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -17,39 +18,42 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..backends import get
-from ..datasets import augment
-from ..errors import CheckpointError, InputError, RunError, shown
+from ..datasets.augmentation import settings
+from ..errors import CheckpointError, InputError, PyconvError, RunError, shown
+from ..optim import Optimizer
+from ..optim.clipping import clip
 from ..threads import counted, split, usable_cpus
-from ..values import real
+from ..values import function, integer, mapping, real
+from .batches import gathered
+from .rules import Rule, rule_for
 from .sampler import EpochOrder
+from .weighing import Weighing
 
 if TYPE_CHECKING:
     from ..nn import Sequential
-    from ..optim import Optimizer
-    from .rules import Rule
 
 Schedule = Callable[[int, int], float]
 
 
 def constant(step: int, total: int) -> float:
-    """The schedule that leaves the learning rate as it is."""
+    """The schedule that does not change the learning rate."""
     return 1.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """What an engine is asked to do: everything about the steps but the model and the data.
+    """What an engine shall do: all settings of the steps, without the model and the data.
 
-    It is small and can be pickled, so that a worker process receives it whole.
+    It is small and can be pickled: every worker process receives it.
 
     Attributes
     ----------
     optimizer : Optimizer
         Turns a gradient into a change of the parameters; it holds no state itself.
     batch_size : int
-        Images in one worker's mini-batch; all workers together take `workers` times as many in a global step.
+        Images in one worker's mini-batch; a global step takes `workers` times as many.
     epochs : int
-        Epochs that the run will have when it is done: with the steps of an epoch, the schedule's horizon.
+        Epochs of the whole run; with the steps of an epoch they give the schedule its total.
     seed : int
         Seed of the order of the data and of augmentation. (Dropout follows the model's own seed.)
     schedule : callable
@@ -60,17 +64,21 @@ class Job:
     backend : str
         Where operations run.
     threads_per_worker : int or None
-        OpenMP threads of each worker; None shares the usable CPUs out evenly.
+        OpenMP threads of each worker; None divides the usable CPUs evenly.
     workers : int
         Training processes.
     update : str or Rule
         How their gradients or parameters meet.
     options : mapping
-        The rule's own, as ``{"staleness": 4}``.
+        The rule's options, such as ``{"staleness": 4}``.
     on_worker_failure : {"restart", "drop", "abort"}
         What to do when a worker dies.
     trace : str or None
         File for the timeline of the workers.
+    clip_norm : float or None
+        Largest norm of a gradient, over all parameters; under a rule that averages gradients, of their mean.
+    weighing : Weighing or None
+        Weights of images and classes in the loss, and label smoothing; None is the plain mean.
     """
 
     optimizer: Optimizer
@@ -86,6 +94,52 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
     on_worker_failure: str = "restart"
     trace: str | None = None
+    weighing: Weighing | None = None
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.optimizer, Optimizer):
+            raise InputError(f"optimizer must be one of pyconv.optim's, not {shown(self.optimizer)}")
+        for name, least in (("batch_size", 1), ("epochs", 0), ("seed", 0), ("workers", 1)):
+            object.__setattr__(self, name, integer(getattr(self, name), name, minimum=least))
+        if self.threads_per_worker is not None:
+            threads = integer(self.threads_per_worker, "threads_per_worker", minimum=1)
+            object.__setattr__(self, "threads_per_worker", threads)
+        function(self.schedule, "schedule", "pyconv.optim.schedule('cosine')")
+        object.__setattr__(self, "options", mapping(self.options, "options", "{'staleness': 4}"))
+        object.__setattr__(self, "augment", settings(self.augment))
+        if self.weighing is not None and not isinstance(self.weighing, Weighing):
+            raise InputError(f"weighing must be a Weighing, not {shown(self.weighing)}")
+
+    def weights(self, labels: np.ndarray, order: EpochOrder, step: int, worker: int = 0) -> dict[str, Any]:
+        """The weights of a worker's mini-batch, as keyword arguments of ``loss_and_gradient``.
+
+        Parameters
+        ----------
+        labels : (N,) int64 ndarray
+            The training images' labels.
+        order : EpochOrder
+        step : int
+            In the epoch, from 0.
+        worker : int
+
+        Returns
+        -------
+        dict
+            Empty if all images have the same weight.
+        """
+        return {} if self.weighing is None else self.weighing.of(labels, order, step, worker)
+
+    @functools.cached_property
+    def rule(self) -> Rule:
+        """The update rule, with its options.
+
+        Raises
+        ------
+        UnknownNameError, InputError
+            If the rule or one of its options is unknown or impossible.
+        """
+        return rule_for(self.update, self.options)
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a global step, after the schedule.
@@ -103,14 +157,24 @@ class Job:
 
         Raises
         ------
+        InputError
+            If `step` or `steps_per_epoch` is no integer of at least 1.
         RunError
-            If the schedule gives no finite number of at least 0.
+            If the schedule fails, or gives no finite number of at least 0.
         """
-        factor = self.schedule(step, self.epochs * steps_per_epoch)
+        step = integer(step, "step", minimum=1)
+        total = self.epochs * integer(steps_per_epoch, "steps_per_epoch", minimum=1)
+        try:
+            factor = self.schedule(step, total)
+        except PyconvError:
+            raise
+        except Exception as error:  # the user's own function
+            words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise RunError(f"the schedule fails when it is called as schedule(step, total): {words}") from error
         try:
             factor = real(factor, f"what the schedule gives for step {step}", minimum=0)
             return real(self.optimizer.lr * factor, f"the learning rate of step {step}", minimum=0)
-        except InputError as error:  # the run has begun
+        except InputError as error:  # the run has begun, so it is no InputError any more
             raise RunError(str(error)) from None
 
 
@@ -127,9 +191,9 @@ class StepReport:
     loss : float
         Mean loss over those images, before the update.
     seconds : float
-        Wall-clock seconds since the report before it (or since the epoch was asked for).
+        Wall-clock seconds since the last report (or since the epoch was begun).
     correct : int
-        Of the images, those whose largest logit was their label's, before the update.
+        Those of the images whose largest logit was their label's, before the update.
     """
 
     step: int
@@ -140,31 +204,31 @@ class StepReport:
 
 
 def epoch_order(labels: np.ndarray, job: Job, epoch: int, least: int) -> EpochOrder:
-    """The mini-batches of an epoch of the job, for a network that needs `least` examples in each."""
+    """The mini-batches of an epoch of the job, for a network that needs at least `least` examples in each."""
     return EpochOrder(labels, seed=job.seed, epoch=epoch, workers=job.workers, batch_size=job.batch_size, least=least)
 
 
 class Engine(Protocol):
     """Runs the steps of a training run on a model's parameters.
 
-    Making an engine checks the job and takes the memory; processes start with the first epoch, so that a run that
-    is refused for another reason has started none.
+    When an engine is made, it checks the job and allocates memory. Processes start with the first epoch, so that a run
+    that is refused for another reason has started none.
 
-    Between steps, that is before :meth:`epoch` is iterated, after it is exhausted and after it was closed, the
-    model that the engine was made for holds the current parameters and running statistics, and :meth:`state` is
-    whole. While it is suspended between two reports neither is promised: the loop closes the iterator before
-    it writes a checkpoint and asks for the rest of the epoch afterwards.
+    Before :meth:`epoch` is iterated, after it is exhausted and after it was closed, the model of the engine holds the
+    current parameters and running statistics, and :meth:`state` is complete. While the iterator waits between two
+    reports, neither is promised: so the loop closes the iterator before it writes a checkpoint, and asks for the rest
+    of the epoch afterwards.
     """
 
     steps_per_epoch: int
-    """Global steps in an epoch, a short last one included."""
+    """Global steps in an epoch, with the last one, which may be short."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[StepReport, None, None]:
         """Run an epoch or the rest of one.
 
-        With ``first_step`` equal to :attr:`steps_per_epoch` there is nothing to run and nothing is yielded.
-        The generator may be closed after any report; it then stops at that step's boundary: no step is half
-        done or run ahead, or what was run ahead is part of :meth:`state`.
+        If ``first_step`` equals :attr:`steps_per_epoch`, nothing runs and nothing is yielded. The generator may be
+        closed after any report. It then stops at the boundary of that step: no step is half done, and if more steps
+        were already run, they are part of :meth:`state`.
 
         Parameters
         ----------
@@ -187,7 +251,7 @@ class Engine(Protocol):
         -------
         dict of str to object
             At least ``compute_s`` and ``communication_s`` (seconds, mean over workers), ``staleness_mean`` and
-            ``staleness_max`` (steps), ``restarts``. All but the mean staleness add up or are maxima.
+            ``staleness_max`` (steps), ``restarts``. Sums or maxima over time, except the mean staleness.
         """
         ...
 
@@ -197,32 +261,32 @@ class Engine(Protocol):
         Returns
         -------
         dict of str to ndarray
-            By name; the caller's own once the engine runs on or is closed.
+            By name; copies, once the engine runs on or is closed.
         """
         ...
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take up a state; the model's parameters are already in place.
+        """Continue from a state; the model's parameters are already in place.
 
         Parameters
         ----------
         state : mapping of str to ndarray
-            As :meth:`state` gave it.
+            As returned by :meth:`state`.
 
         Raises
         ------
         CheckpointError
-            If the state is not one of this engine with this optimizer and model.
+            If the state is not that of such an engine with this optimizer and model.
         """
         ...
 
     def describe(self) -> str:
-        """For the start of a run: backend, processes and threads against the usable CPUs.
+        """A line for the start of a run: backend, processes and threads, and the usable CPUs.
 
         Returns
         -------
         str
-            More lines for advice.
+            Further lines hold advice.
         """
         ...
 
@@ -239,7 +303,7 @@ class InProcess(Engine):
     model : Sequential
         Trained in place.
     x : (N, H, W, C) uint8, float32 or float64 array
-        Images as they come: the model normalises.
+        Images as they are; the model normalises them.
     labels : (N,) int64 array
         Classes.
     job : Job
@@ -250,7 +314,9 @@ class InProcess(Engine):
         if job.trace is not None:
             raise InputError("trace records worker processes: it needs workers of 2 or more")
         if job.options:
-            raise InputError(f"{next(iter(job.options))} belongs to several workers: it needs workers of 2 or more")
+            raise InputError(
+                f"{next(iter(job.options))} is for several workers: leave it out, or take workers of 2 or more"
+            )
         self._model, self._x, self._labels, self._job = model, x, labels, job
         self._before = (model.backend, model.threads)
         model.backend, model.threads = job.backend, split(1, job.threads_per_worker)
@@ -261,26 +327,36 @@ class InProcess(Engine):
         self._compute_s = 0.0
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[StepReport, None, None]:
-        job = self._job
-        order = epoch_order(self._labels, job, epoch, self._model.least_batch)
+        job, model = self._job, self._model
+        order = epoch_order(self._labels, job, epoch, model.least_batch)
+        self._plan_updates()
         last = time.perf_counter()
         for step in range(first_step, order.steps):
-            loss = self._one_step(epoch, order.batch(step, 0))
+            images, labels = gathered(
+                self._x, self._labels, order, step, seed=job.seed, epoch=epoch, augmented=job.augment
+            )
+            counts = job.weights(self._labels, order, step)
+            loss, gradient = model.loss_and_gradient(images, labels, out=self._gradient, step=self._step, **counts)
+            if job.clip_norm is not None:
+                clip(gradient, job.clip_norm)
+            self._step += 1
+            rate = job.learning_rate(self._step, self.steps_per_epoch)
+            if model.flat is not self._flat or model.trained is not self._trained:  # a callback has changed them
+                self._plan_updates()
+            for update in self._updates:
+                update(self._step, rate)
             now = time.perf_counter()
             self._compute_s += now - last
-            yield StepReport(self._step, order.count(step), loss, now - last, self._model.correct)
+            yield StepReport(self._step, order.count(step), float(loss), now - last, model.correct)
             last = time.perf_counter()
 
-    def _one_step(self, epoch: int, indices: np.ndarray) -> float:
-        job, model = self._job, self._model
-        images = self._x[indices]
-        if job.augment:
-            images = augment(images, **job.augment, seed=job.seed, epoch=epoch, indices=indices)
-        loss, gradient = model.loss_and_gradient(images, self._labels[indices], out=self._gradient, step=self._step)
-        self._step += 1
-        rate = job.learning_rate(self._step, self.steps_per_epoch)
-        job.optimizer.update(model.flat, gradient, self._optimizer_state, self._step, lr=rate)
-        return float(loss)
+    def _plan_updates(self) -> None:
+        """One update for each stretch of the parameters that is trained."""
+        self._flat, self._trained, gradient = self._model.flat, self._model.trained, self._gradient
+        self._updates = []
+        for start, end in self._trained.spans:
+            state = {name: vector[start:end] for name, vector in self._optimizer_state.items()}
+            self._updates.append(self._job.optimizer.planned(self._flat[start:end], gradient[start:end], state))
 
     def statistics(self) -> dict[str, Any]:
         compute_s, self._compute_s = self._compute_s, 0.0
@@ -299,7 +375,7 @@ class InProcess(Engine):
         names = {"step", *(f"optimizer.{name}" for name in self._optimizer_state)}
         if set(state) != names:
             raise CheckpointError(
-                f"the checkpoint holds the state {sorted(state)}, this run has {sorted(names)}: "
+                f"the checkpoint holds the state {shown(sorted(state))}, this run has {sorted(names)}: "
                 "it is another optimizer's or another engine's"
             )
         step = state["step"]
@@ -318,8 +394,8 @@ class InProcess(Engine):
     def describe(self) -> str:
         backend = get(self._model.backend)
         threads = backend.threads(self._model.threads)
-        isa = getattr(backend, "isa", None)
-        name = backend.name if isa is None else f"{backend.name} ({isa()})"
+        instructions = backend.instruction_set()
+        name = backend.name if instructions is None else f"{backend.name} ({instructions})"
         return f"backend {name}, 1 worker of {counted(threads, 'thread')} on {counted(usable_cpus(), 'usable CPU')}"
 
     def close(self) -> None:

@@ -1,73 +1,82 @@
-"""A lane as a rule's script sees it, and the actions that a script is made of."""
+"""Lane: a logical worker, as a rule's script sees it; and the actions that a script may yield."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import store as s
+from .kernels import Kernel
 
 
 @dataclass(frozen=True)
 class Everyone:
-    """Wait until every lane has come to this place in the script."""
+    """Wait until every lane has come to this point of the script."""
 
 
 @dataclass(frozen=True)
 class NotAhead:
-    """Wait until every lane has done as many mini-batches of the epoch as this one, less `by`."""
+    """Wait until every lane has done at least as many mini-batches of the epoch as this lane, minus `by`."""
 
     by: int
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """Compute the mini-batch's gradient at ``"centre"`` or ``"replica"``, into this lane's slot."""
+    """Compute the mini-batch's gradient at ``"centre"`` or ``"replica"``, and put it into this lane's slot."""
 
     at: str
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Run a kernel over all parameters, or this lane's share of them; `locked`: with nobody else at the centre."""
+    """Run a kernel over all parameters, or over this lane's share; `locked`: while nobody else changes the centre."""
 
     kernel: Callable[..., None]
     share: bool
     locked: bool
+
+    @property
+    def declared(self) -> Kernel:
+        """The kernel's declaration."""
+        declared: Kernel = self.kernel.kernel  # type: ignore[attr-defined]
+        return declared
 
 
 Action = Everyone | NotAhead | Gradient | Sweep
 
 
 class Lane:
-    """A logical worker: what a rule's script may ask about it, and what it may have it do.
+    """A logical worker: what a rule's script may ask about it, and the actions that the script may yield.
+
+    Training runs a script (:mod:`.program`), the cost model adds up the costs of its actions, and the simulation plays
+    them (:mod:`pyconv.costmodel`). All three use the same script.
 
     Attributes
     ----------
     index, workers : int
-        Which lane it is, of how many.
+        Number of the lane, and number of lanes.
     step, steps : int
-        Number of the step in the epoch, from 0 on, and steps in the epoch. For a rule that is not lockstep, the
-        step that its mini-batch belongs to.
+        Number of the step in the epoch, from 0 on, and steps in the epoch. If the rule is not lockstep, it is the step
+        to which the lane's mini-batch belongs.
     epoch : int
         Number of the epoch, from 0 on.
     """
 
-    def __init__(self, store: s.Store, index: int) -> None:
-        self._store = store
+    def __init__(self, index: int, workers: int, steps: int, turn: Callable[[], int]) -> None:
         self.index = index
-        self.workers = store.plan.lanes
+        self.workers = workers
         self.step = 0
-        self.steps = store.plan.units // store.plan.lanes
+        self.steps = steps
         self.epoch = 0
+        self._turn = turn
 
     @property
     def turn(self) -> int:
         """Mini-batches that the lane has done since the start of the run."""
-        return self._store.get(self.index, s.TURN)
+        return self._turn()
 
     def everyone(self) -> Action:
-        """Wait until every lane has come here; lockstep rules only."""
+        """Wait until every lane has come to this point; lockstep rules only."""
         return Everyone()
 
     def not_ahead(self, by: int) -> Action:
@@ -86,8 +95,8 @@ class Lane:
         kernel : method
             One that is decorated with :func:`~pyconv.parallel.rules.kernel`.
         share : bool
-            Only over this lane's share of the parameters: the lanes' shares make up the whole.
+            Only over this lane's share of the parameters; all lanes' shares together are all parameters.
         locked : bool
-            While no other lane is in a locked sweep. Sweeps that change the centre, and are not shares, need it.
+            While no other lane is in a locked sweep. A sweep that changes the centre and is not a share needs it.
         """
         return Sweep(kernel, share, locked)

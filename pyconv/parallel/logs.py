@@ -1,9 +1,9 @@
-"""The workers' log records, brought to the parent's loggers: one file, one terminal, each line with its worker.
+"""Brings the workers' log records to the parent's loggers: one file, one terminal, each line with its worker.
 
-The receiving side is multiprocessing-logging's ``MultiProcessingHandler``, one for each worker process. Its own
-``install_mp_handler`` knows ``fork`` only, and its own queue makes named semaphores, which a ``kill -9`` would
-leave in ``/dev/shm``; so here it reads from a pipe instead. A worker that is killed while it writes spoils the
-rest of its own pipe, and nobody else's.
+multiprocessing-logging's ``MultiProcessingHandler`` receives them, one handler for each worker process: its thread,
+which hands on what it reads until everything is read. Its ``install_mp_handler`` supports ``fork`` only, and its queue
+needs semaphores. So here the thread reads from a pipe, and the standard ``QueueHandler`` writes to the other end. A
+worker that is killed while it writes spoils the rest of its own pipe only.
 """
 
 from __future__ import annotations
@@ -26,20 +26,16 @@ from .. import runlog
 _PLAIN = (str, int, float, type(None))
 
 
-class PipeQueue:
-    """One end of a pipe with the methods of a queue that logging needs."""
+class _Records:
+    """The end of a pipe that is read, with the methods of a queue that the receiving thread uses."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def put_nowait(self, item: Any) -> None:
-        """Send; the reader is a thread that does nothing else, so this does not wait for long."""
-        self._connection.send(item)
+        self._connection, self.close = connection, connection.close
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Receive, or raise ``queue.Empty``; ``EOFError`` when the worker is gone and all is read.
+        """Receive an item, or raise ``queue.Empty``; ``EOFError`` when the worker is gone and everything is read.
 
-        What cannot be read, for the parent lacks a module that the worker has, becomes a record that says so.
+        If an item cannot be read, because the parent lacks a module that the worker has, a record says so instead.
         """
         if not self._connection.poll(timeout):
             raise queue.Empty
@@ -51,36 +47,32 @@ class PipeQueue:
             return logging.LogRecord("pyconv.parallel", logging.ERROR, __file__, 0, text, None, None)
 
     def qsize(self) -> int:
-        """0 when nothing can be read."""
+        """0 if there is nothing to read."""
         return int(self._connection.poll(0))
-
-    def close(self) -> None:
-        """Close this end."""
-        self._connection.close()
 
     def join_thread(self) -> None:
         """A pipe has no thread of its own."""
 
 
 class _Relay(logging.Handler):
-    """Says in this process what a worker has said."""
+    """Logs in this process what a worker has logged."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             runlog.deliver(record)
-        except Exception:  # a handler of the program's own failed: the worker is heard all the same
+        except Exception:  # one of the program's own handlers failed; the worker's other records still come
             self.handleError(record)
 
 
 class WorkerLog(MultiProcessingHandler):
-    """Receives what one worker logs. Give :attr:`sender` to its process, and close it here once that has started."""
+    """Receives what one worker logs. Pass :attr:`sender` to its process, and close it here when that has started."""
 
     def __init__(self, worker: int) -> None:
         receiver, self.sender = multiprocessing.get_context("spawn").Pipe(duplex=False)
-        # As the base class begins, but with a pipe: its own queue needs semaphores, and those a /dev/shm to write to.
+        # As the base class begins, but with a pipe: its queue needs semaphores, which need a writable /dev/shm.
         logging.Handler.__init__(self)
         self.sub_handler = _Relay()
-        self.queue = PipeQueue(receiver)
+        self.queue = _Records(receiver)
         self._is_closed = False
         self._receive_thread = threading.Thread(target=self._receive, name=f"pyconv-log-{worker}", daemon=True)
         try:
@@ -91,19 +83,19 @@ class WorkerLog(MultiProcessingHandler):
             raise
 
     def close(self) -> None:
-        """Do nothing: ``logging.config.dictConfig`` closes every handler there is, and workers go on."""
+        """Do nothing: ``logging.config.dictConfig`` closes every handler, but the workers go on."""
 
     def end(self) -> None:
-        """Hear no more, once all is read that was sent."""
+        """Stop, once everything that was sent is read."""
         super().close()
 
 
 class _Ranked(QueueHandler):
-    """Sends records to the parent, each marked with its worker."""
+    """Sends records to the parent, each marked with its worker's number."""
 
     def __init__(self, worker: int, sender: Connection) -> None:
-        super().__init__(PipeQueue(sender))
-        self._worker = worker
+        super().__init__(sender)  # type: ignore[arg-type] # only enqueue uses it
+        self._worker, self._sender = worker, sender
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         record = super().prepare(record)
@@ -113,18 +105,18 @@ class _Ranked(QueueHandler):
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Send the record; where something in it cannot be sent, what is said and when, and then say so."""
+        """Send the record; if something in it cannot be sent, send its text and time, and then a note about it."""
         try:
-            super().enqueue(record)
+            self._sender.send(record)  # the reader only reads, so this does not wait for long
         except OSError:
             raise
         except Exception:
             plain = {name: value for name, value in vars(record).items() if isinstance(value, _PLAIN)}
-            super().enqueue(logging.makeLogRecord(plain))
+            self._sender.send(logging.makeLogRecord(plain))
             raise
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say what is wrong with a record; unless the parent is gone or does not read: there is nobody to tell."""
+        """Report what is wrong with a record, unless the parent is gone or does not read."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             return
@@ -133,14 +125,12 @@ class _Ranked(QueueHandler):
                 f"[worker {self._worker}] Logging error: {type(error).__name__}: {error}; message {record.msg!r}, "
                 f"from {record.pathname}:{record.lineno}"
             )
-            super().enqueue(logging.makeLogRecord({**_SAID, "name": record.name, "msg": text, "message": text}))
-
-
-_SAID = {"levelno": logging.ERROR, "levelname": "ERROR"}
+            said = {"levelno": logging.ERROR, "levelname": "ERROR", "name": record.name, "msg": text, "message": text}
+            self._sender.send(logging.makeLogRecord(said))
 
 
 def send_logs(worker: int, sender: Connection, level: int) -> None:
-    """In a worker process: let every log record and every warning go to the parent, and nowhere else."""
+    """In a worker process: send every log record and every warning to the parent, and nowhere else."""
     handler = _Ranked(worker, sender)
     root = logging.getLogger()
     root.handlers[:] = [handler]

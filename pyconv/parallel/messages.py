@@ -1,4 +1,4 @@
-"""Times messages between two processes for the cost model: a signal through a pipe, bytes through shared memory."""
+"""Measures messages between two processes for the cost model: a signal through a pipe, and bytes in shared memory."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import contextlib
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import numpy as np
 
 from .. import nn, optim
 from ..backends import backends
-from ..costmodel.link import Messages, provide
 from ..descriptors import open_standard
 from ..errors import InputError, WorkerError
 from ..threads import usable_cpus
@@ -27,20 +27,40 @@ ROUNDS, COMPANY_S = 5, 0.15
 PATIENCE_S = 30.0
 
 
+@dataclass(frozen=True)
+class Messages:
+    """Timed messages between two processes of this machine.
+
+    Attributes
+    ----------
+    bytes : sequence of int
+        Size of each message.
+    seconds : sequence of float
+        Time from the sender's start until the receiver has the bytes.
+    slowdown : float
+        Time of a training step while the other process trains too, divided by its time while the other waits; at least
+        1.
+    """
+
+    bytes: Sequence[int]
+    seconds: Sequence[float]
+    slowdown: float = 1.0
+
+
 def time_messages() -> Messages:
-    """Play ping-pong with a process of our own over messages of several sizes.
+    """Exchange messages of several sizes with a process of our own, and measure how long they take.
 
     Returns
     -------
     Messages
-        For each size, half of the shortest round trip's seconds: the receiver copies the bytes out of shared memory,
-        as a worker pulls parameters. The shortest counts, since the machine's other work only ever adds to it. And how
-        much slower a training step is in company.
+        For each size, half of the shortest round trip. The receiver copies the bytes out of shared memory, as a worker
+        does when it pulls parameters. The shortest round trip counts, because other work of the machine only adds to
+        it. `slowdown` tells how much slower a training step is beside another one.
 
     Raises
     ------
     InputError
-        If the script that calls for this has no main guard: the other process, which imports it, would do so too.
+        If the script that calls this has no main guard: the other process imports the script, and would call it too.
     WorkerError
         If the other process dies or does not answer.
     """
@@ -49,7 +69,7 @@ def time_messages() -> Messages:
     memory = Segment(max(SIZES), "timing messages between processes")
     here, there = context.Pipe()
     other = context.Process(target=_echo, args=(memory, there), daemon=True)
-    own = memory.array((max(SIZES),), np.uint8).copy()  # touched, so that no page of it is new when it is timed
+    own = memory.array((max(SIZES),), np.uint8).copy()  # touches its pages, so that none is new during the timing
     try:
         try:
             other.start()
@@ -90,9 +110,9 @@ def _round_trip(pipe: Connection, memory: Segment, own: np.ndarray, size: int) -
 
 
 def _slowdown(pipe: Connection) -> float:
-    """How much slower a training step is while the other process trains too: caches and memory are shared."""
+    """How much slower a training step is while the other process trains too, since they share caches and memory."""
     if usable_cpus() < 2 or backends()["serial"] is not None:
-        return 1.0  # taking turns on one CPU is counted apart
+        return 1.0  # on one CPU the processes take turns, which the cost model counts separately
     step = _step()
     alone, together = [], []
     with _pinned(0):
@@ -104,13 +124,13 @@ def _slowdown(pipe: Connection) -> float:
             if not pipe.poll(PATIENCE_S):
                 raise TimeoutError
             pipe.recv_bytes()
-    # Of each the best round: a third program that takes one of the CPUs for a while slows some of them down.
+    # The best round of each: a third program may take one of the CPUs for a while and slow some rounds down.
     return float(np.clip(min(together) / min(alone), 1.0, 2.0))
 
 
 @contextlib.contextmanager
 def _pinned(which: int) -> Iterator[None]:
-    """This process on one of its CPUs for a while: two that have just sent messages may share one for a second."""
+    """Within it this process stays on one CPU: two processes that exchanged messages may share one for a second."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -123,8 +143,8 @@ def _pinned(which: int) -> Iterator[None]:
 
 
 def _step() -> Callable[[], object]:
-    """A training step on one thread: quick, but of a network that a core's own caches do not hold, as with those
-    trained."""
+    """A short training step on one thread. Its network, like those that are trained, is too large for a core's own
+    caches."""
     model, rng = nn.build("5-50-100-10"), np.random.default_rng()
     model.backend = "serial"
     x = rng.integers(0, 256, (64, *model.input_shape)).astype(np.uint8)
@@ -142,7 +162,7 @@ def _step() -> Callable[[], object]:
 
 
 def _timed(work: Callable[[], object], seconds: float) -> list[float]:
-    """Seconds of each call of `work`, for so long."""
+    """Call `work` for so many seconds; returns the seconds of each call."""
     samples = []
     end = time.perf_counter() + seconds
     while (start := time.perf_counter()) < end:
@@ -152,7 +172,7 @@ def _timed(work: Callable[[], object], seconds: float) -> list[float]:
 
 
 def _echo(memory: Segment, pipe: Connection) -> None:
-    """The other process: copies each message out of shared memory and back into it; computes for a while when told."""
+    """The other process: copies each message out of shared memory and back; trains for a while when it is told to."""
     open_standard()
     own = np.empty(max(SIZES), np.uint8)
     own[...] = 0
@@ -169,6 +189,3 @@ def _echo(memory: Segment, pipe: Connection) -> None:
         own[:size] = shared
         shared[...] = own[:size]
         pipe.send_bytes(message)
-
-
-provide(time_messages)

@@ -1,4 +1,4 @@
-"""The engine of one worker that trains on a GPU: parameters and optimiser's state stay there for a whole epoch."""
+"""The engine of one worker on a GPU: parameters and optimizer state stay in its memory for a whole epoch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends import get
-from ..datasets import augment
+from .batches import gathered
 from .engine import InProcess, Job, StepReport, epoch_order
 from .sampler import EpochOrder
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class OnGPU(InProcess):
-    """As :class:`InProcess`, on the device: a step copies the batch there and its losses back, nothing else.
+    """As :class:`InProcess`, but on the GPU: a step copies its batch there and its losses back, and nothing else.
 
-    The next batch is made ready on the host, and copied beside the computation, while the device is busy with a step.
-    Between epochs the model and the optimiser's state are in main memory, as every engine promises.
+    While the GPU computes a step, the host prepares the next batch, and its copy to the GPU runs too. Between epochs
+    the model and the optimizer's state are in main memory, as every engine promises.
     """
 
     def __init__(self, model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -> None:
@@ -43,12 +43,15 @@ class OnGPU(InProcess):
         staged = self._staged(epoch, order, first_step)
         try:
             for step in range(first_step, order.steps):
+                running = staged
                 losses = network.begin(staged, *how, self._step, 0)
+                if job.clip_norm is not None:
+                    network.clip(job.clip_norm)
                 self._step += 1
                 self._stepper.update(self._step, job.learning_rate(self._step, self.steps_per_epoch))
                 if step + 1 < order.steps:
                     staged = self._staged(epoch, order, step + 1)
-                loss = float(losses.get().mean(dtype=np.float64))
+                loss = running.loss(losses)
                 correct = network.correct(self._labels[order.batch(step, 0)])
                 now = time.perf_counter()
                 self._compute_s += now - last
@@ -57,15 +60,17 @@ class OnGPU(InProcess):
         except GeneratorExit:
             self._pull()
             raise
-        self._pull()  # not after an error: the device may be lost
+        self._pull()  # not after an error, when the GPU may be lost
 
     def _staged(self, epoch: int, order: EpochOrder, step: int) -> Any:
-        """The batch of a step, on its way to the device."""
-        indices = order.batch(step, 0)
-        images = self._x[indices]
-        if self._job.augment:
-            images = augment(images, **self._job.augment, seed=self._job.seed, epoch=epoch, indices=indices)
-        return self._network.stage(images, self._labels[indices])
+        """The batch of a step; its copy to the GPU has been started."""
+        from ..nn.weighting import weighting
+
+        images, labels = gathered(
+            self._x, self._labels, order, step, seed=self._job.seed, epoch=epoch, augmented=self._job.augment
+        )
+        counts = self._job.weights(self._labels, order, step)
+        return self._network.stage(images, labels, weighting(labels, self._model.output_shape[-1], **counts))
 
     def _pull(self) -> None:
         self._network.pull(self._model.flat, self._model.flat_buffers)

@@ -1,4 +1,4 @@
-"""Which worker takes many times as long for a mini-batch as the others."""
+"""Finds the workers that take many times as long for a mini-batch as the others."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import dataclass, replace
 
 from .running import GAP_S
 
-SLOW = 5.0  # times the others' median
-PATIENCE_S, COLD_PATIENCE_S = 2.0, 10.0  # beyond that, in one mini-batch; in the first ones of a process
-LONG_S = 0.2  # a mini-batch that takes longer was not just interrupted by another process's turn
-WINDOW_S = 1.0  # in which the turns that workers take on a shared CPU even out
+SLOW = 5.0  # a worker is slow if it takes so many times the others' median,
+PATIENCE_S, COLD_PATIENCE_S = 2.0, 10.0  # and this many seconds more for one mini-batch (COLD: a process's first ones)
+LONG_S = 0.2  # if a mini-batch takes longer, the turn of another process on the CPU is no explanation
+WINDOW_S = 1.0  # over this time the turns of workers that share a CPU even out
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a worker has done by now.
+    """What a worker has done so far.
 
     Attributes
     ----------
     batches : int
-        Mini-batches.
+        Mini-batches done.
     work_s : float
-        Seconds that they took, all together.
+        Seconds that they took in all.
     last_s : float
-        Seconds of the last one.
+        Seconds of the last mini-batch.
     running_s : float
-        Seconds that the one at hand has been going on, those not counted in which nobody ran; 0 between two.
+        Seconds since the current mini-batch began, without time in which nobody ran; 0 between two mini-batches.
     warm : bool
-        Whether the process is past its first mini-batches, which pay for the start of everything.
+        Whether the process has done its first mini-batches, which are slow.
     """
 
     batches: int
@@ -40,34 +40,34 @@ class Reading:
 
 
 def of_the_others(seconds: Mapping[int, float], index: int) -> float | None:
-    """The median over all workers but `index`, of those that have done anything; None where none has."""
+    """The median over all workers but `index` that have done something; None if none has."""
     others = [each for who, each in seconds.items() if who != index and each]
     return statistics.median(others) if others else None
 
 
 class Paces:
-    """Compares the workers, look after look.
+    """Compares the workers' speeds from one look to the next.
 
-    A worker is slow when two long mini-batches in turn, or its mean over a second of short ones, took more than
-    :data:`SLOW` times what the others took. Short ones are not judged singly: a worker that shares its CPU waits
-    through the others' turns now and then.
+    A worker is slow if two long mini-batches in a row, or its mean over a second of short ones, took more than
+    :data:`SLOW` times what the others took. A single short one is not judged, because a worker that shares its CPU
+    sometimes waits through the others' turns.
     """
 
     def __init__(self) -> None:
         self._since: tuple[float, dict[int, Reading]] | None = None
         self._looked: float | None = None
-        self._quiet_until = 0.0  # while what was stopped with this process gets going again
-        self._amid: dict[int, int] = {}  # last mini-batches that workers may have been at while nobody ran
-        self._fair: dict[int, float] = {}  # seconds of the last mini-batch before and after those
-        self._long: dict[int, tuple[int, int]] = {}  # long mini-batches in turn, and the number of the last
+        self._quiet_until = 0.0  # until then, what was stopped together with this process is getting going again
+        self._amid: dict[int, int] = {}  # by worker, the last mini-batch that it may have been at while nobody ran
+        self._fair: dict[int, float] = {}  # by worker, seconds of the last mini-batch that is no such one
+        self._long: dict[int, tuple[int, int]] = {}  # by worker, long mini-batches in a row, and the number of the last
 
     def slow(self, now: float, readings: Mapping[int, Reading]) -> dict[int, tuple[float, float]]:
-        """The workers that are slow: seconds of a mini-batch of theirs, and of one of the others'.
+        """The slow workers, with the seconds of one of their mini-batches and of one of the others'.
 
         Parameters
         ----------
         now : float
-            Seconds on a clock that only goes forward.
+            Seconds on a monotonic clock.
         readings : mapping of int to Reading
             By worker.
         """
@@ -88,10 +88,11 @@ class Paces:
         return found
 
     def fair(self, now: float, readings: Mapping[int, Reading]) -> dict[int, Reading]:
-        """The readings, with the last mini-batch before it in the place of one in which all may have been stopped.
+        """The readings, in which a mini-batch during which all may have been stopped is replaced by the last one
+        before.
 
-        A worker's own clock counts that time; which of its mini-batches it was, follows from how many there were when
-        this process ran again: the last one, or the one at hand.
+        A worker's own clock counts the time of the stop. Which mini-batch contains it follows from the worker's number
+        of mini-batches when this process ran again: it is the last one, or the current one.
         """
         if self._looked is not None and now - self._looked > GAP_S:
             self._quiet_until = now + WINDOW_S / 2
@@ -104,7 +105,7 @@ class Paces:
         return {index: replace(reading, last_s=self._fair.get(index, 0.0)) for index, reading in readings.items()}
 
     def _in_turn(self, index: int, reading: Reading, limit: float) -> int:
-        """How many mini-batches of the worker in turn, up to its last, took longer than `limit`."""
+        """How many mini-batches in a row took longer than `limit`, ending with the worker's last one."""
         count, seen = self._long.get(index, (0, -1))
         if reading.warm and reading.batches != seen:
             count = count + 1 if reading.last_s > limit else 0
@@ -112,7 +113,7 @@ class Paces:
         return count
 
     def _by_the_second(self, now: float, readings: Mapping[int, Reading]) -> dict[int, tuple[float, float]]:
-        """Compare means since the last comparison, once it is a second ago and every worker has two mini-batches."""
+        """Compare means since the last comparison, if it was a second ago and every worker did two mini-batches."""
         began, before = self._since or (now, {})
         comparable = before.keys() == readings.keys() and all(reading.warm for reading in readings.values())
         if self._amid or not comparable:

@@ -1,8 +1,8 @@
-"""A user's objects on their way into worker processes, wherever they were defined.
+"""Sends a user's objects to worker processes, wherever their classes and functions are defined.
 
-A spawned process imports the program's main module and finds classes there by name. It cannot for those of a notebook's
-cell, of a prompt or of ``python -c``; and functions without a name have none to be found by. cloudpickle, where it is
-installed, sends such classes and functions themselves.
+A spawned process imports the program's main module, and finds classes and functions there by name. It cannot find those
+of a notebook's cell, of a prompt or of ``python -c``, nor functions without a name. If cloudpickle is installed, it
+sends such classes and functions themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..errors import InputError
 
 
 class Parcel:
-    """What cloudpickle made of an object; the worker process receives the object."""
+    """An object as cloudpickle wrote it; the worker process receives the object itself."""
 
     def __init__(self, content: bytes, unpack: Callable[[bytes], Any]) -> None:
         self._content, self._unpack = content, unpack
@@ -26,12 +26,12 @@ class Parcel:
 
 
 def parcel(value: Any, name: str) -> Any:
-    """`value` if a spawned process can receive it as it is, else a parcel that will be it there.
+    """`value`, if a spawned process can receive it as it is; else a :class:`Parcel` of it.
 
     Raises
     ------
     InputError
-        If it can be sent in neither way; `name` is what the message calls it.
+        If neither works; `name` is what the message calls it.
     """
     reason = "it comes from a notebook, a prompt or python -c, where no other process finds it"
     try:
@@ -55,13 +55,13 @@ def parcel(value: Any, name: str) -> Any:
         if plain:
             return value
         raise InputError(
-            f"the {name} cannot be sent to worker processes: {' '.join(str(error).split())}; define what it uses at "
-            "the top level of a module"
+            f"the {name} cannot be sent to worker processes: {' '.join(str(error).split())[:200]}; define what it uses "
+            "at the top level of a module"
         ) from None
 
 
 def _others_import_main() -> bool:
-    """Whether a spawned process imports the program's main module: it has a file, or a name to import it by."""
+    """Whether a spawned process can import the program's main module: it has a file, or a name to import it by."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     return getattr(main, "__file__", None) is not None or (spec is not None and spec.name != "__main__")

@@ -1,21 +1,32 @@
-"""What the workers have done in an epoch, as the parent sees it: mini-batches become reports of global steps."""
+"""Turns the workers' finished mini-batches of an epoch into reports of global steps, for the parent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from . import store as s
 
-STALENESS = 256  # the histogram's last entry is for all beyond
+STALENESS = 256  # entries of the histogram; the last one counts everything larger
+
+
+def in_figures(histogram: np.ndarray) -> dict[str, Any]:
+    """What a line of metrics says of the staleness of pushes: mean, maximum and histogram."""
+    pushes = histogram.sum()
+    return {
+        "staleness_mean": float((histogram * np.arange(len(histogram))).sum() / pushes) if pushes else 0.0,
+        "staleness_max": int(np.flatnonzero(histogram).max(initial=0)),
+        "staleness_histogram": np.trim_zeros(histogram, "b").tolist(),
+    }
 
 
 class Progress:
     """Follows the epoch's table of mini-batches.
 
-    Under lockstep rules the k-th report is the k-th step. Under the others it is the next W mini-batches that
-    were done, whichever they are.
+    Under lockstep rules the k-th report is the k-th step. Under the other rules it is the next W mini-batches that were
+    finished, whichever they are.
 
     Parameters
     ----------
@@ -33,30 +44,24 @@ class Progress:
     def __init__(self, store: s.Store, lockstep: bool, count: Callable[[int], int]) -> None:
         self._store, self._lockstep, self._count = store, lockstep, count
         self.reported = 0
-        self._finished: list[int] = []  # mini-batches, in the order of their steps or of their ends
+        self._finished: list[int] = []  # mini-batches in the order of their steps, or of the times when they ended
         self._seen = np.zeros(store.plan.units, bool)
         self._staleness = np.zeros(STALENESS, np.int64)
 
     def reset(self, first_step: int) -> None:
         """Begin an epoch of which `first_step` steps are done already."""
         done = first_step * self._store.plan.lanes
-        for table in (self._store.unit_push, self._store.unit_pulled, self._store.unit_time):
-            table[:] = 0
-        self._store.unit_loss[:] = 0
-        self._store.unit_correct[:] = 0
-        self._store.unit_states[:] = s.FREE
-        self._store.unit_states[:done] = s.USED
         self._finished = list(range(done))
         self._seen[:] = False
         self._seen[:done] = True
         self.reported = first_step
 
     def rewind(self, reported: int) -> None:
-        """Go on reporting after so many reports: what was done beyond them is reported again."""
+        """Continue after `reported` reports: what was done beyond them is reported again."""
         self.reported = reported
 
     def look(self) -> None:
-        """Take in what has been finished since the last look."""
+        """Read what has been finished since the last look."""
         store, lanes = self._store, self._store.plan.lanes
         used = store.unit_states == s.USED
         if self._lockstep:
@@ -74,7 +79,7 @@ class Progress:
         self._staleness += np.bincount(np.clip(staleness, 0, STALENESS - 1), minlength=STALENESS)
 
     def reports(self) -> Iterator[tuple[int, float, int]]:
-        """Images, mean loss and correct images of each step that has not been reported yet."""
+        """Images, mean loss and correct images of each step that was not reported yet."""
         self.look()
         lanes = self._store.plan.lanes
         while (self.reported + 1) * lanes <= len(self._finished):
@@ -91,7 +96,7 @@ class Progress:
         return taken
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a later run needs in order to go on in the middle of the epoch."""
+        """What a later run needs to continue in the middle of the epoch."""
         return {
             "used": (self._store.unit_states == s.USED).astype(np.uint8),
             "losses": self._store.unit_loss.copy(),
@@ -100,7 +105,7 @@ class Progress:
         }
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take that up."""
+        """Continue from a :meth:`state`."""
         store = self._store
         store.unit_loss[:] = state["losses"]
         store.unit_correct[:] = state["correct"]

@@ -1,24 +1,48 @@
-"""Doing the pushes of an asynchronous run again, one after the other, in the order in which they happened."""
+"""Repeats the pushes of an asynchronous run in one process, in the order in which they happened."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import InputError
+from ..optim.clipping import clip
+from .batches import gathered
 from .engine import Job, epoch_order
 from .kernels import kernels
-from .rules import rule_for
 from .sampler import EpochOrder
+from .trained import Trained
 
 if TYPE_CHECKING:
     from ..nn import Sequential
     from ..optim import Optimizer
 
 Record = Mapping[str, np.ndarray]
+
+
+def record_of(store: Any) -> dict[str, np.ndarray]:
+    """The pushes of an epoch, from a table of mini-batches; see :meth:`~.server.ParameterServer.record`.
+
+    Parameters
+    ----------
+    store : Store
+        Or what else has ``unit_push``, ``unit_lane`` and ``unit_pulled``.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    units = np.flatnonzero(store.unit_push > 0)
+    units = units[np.argsort(store.unit_push[units], kind="stable")]
+    return {
+        "unit": units,
+        "lane": store.unit_lane[units],
+        "push": store.unit_push[units],
+        "pulled": store.unit_pulled[units],
+    }
 
 
 def replay_pushes(
@@ -30,23 +54,23 @@ def replay_pushes(
     rate: Callable[[int, int], float],
     turns: Counter[int] | None = None,
 ) -> None:
-    """Do the pushes of a record in their order; the same bits come out as from the workers.
+    """Do the pushes of a record in their order; the result has the same bits as the workers' run.
 
     Parameters
     ----------
     record : dict of ndarray
-        What ``ParameterServer.record()`` gave: ``unit``, ``lane``, ``push`` and ``pulled``, each ``(n,)``.
+        What ``ParameterServer.record()`` returned: ``unit``, ``lane``, ``push`` and ``pulled``, each ``(n,)``.
     parameters : (n,) ndarray
-        As they were before the first push; updated in place.
+        Parameters before the first push; updated in place.
     state : dict of str to (n,) ndarray, or sequence of such dicts
-        The optimizer's, likewise: that of all, or one of each lane where they have their own.
+        The optimizer's state before the first push, updated in place; a sequence if each lane has its own.
     optimizer : Optimizer
     gradient : callable
-        ``gradient(unit, parameters)``: of a mini-batch at given parameters.
+        ``gradient(unit, parameters)``: the gradient of a mini-batch at given parameters.
     rate : callable
-        ``rate(unit, staleness)``: the learning rate of its push.
+        ``rate(unit, staleness)``: the learning rate of the mini-batch's push.
     turns : Counter of int, optional
-        Mini-batches that each lane has done before; updated in place.
+        Mini-batches that each lane did before the record; updated in place.
     """
     first = int(record["push"][0]) - 1
     still = Counter(record["pulled"].tolist())
@@ -74,7 +98,7 @@ def replay(
     Parameters
     ----------
     model : Sequential
-        As it was before the run; trained in place. (Running statistics, which training does not read, are not
+        The model before the run; trained in place. (Running statistics, which training does not read, are not
         repeated.)
     x, labels : ndarray
         The run's data.
@@ -90,15 +114,16 @@ def replay(
     InputError
         If the rule does not keep an order of pushes that can be repeated.
     """
-    rule = rule_for(job.update, job.options)
+    rule = job.rule
     pushes = any(each.kernel.push and not each.kernel.racy for each in kernels(rule))
     if rule.lockstep or not rule.replicas or not pushes:
         raise InputError(f"update {rule.name!r} cannot be replayed: only async and ssp keep an order of pushes")
     lanes = range(job.workers if rule.replica_state else 1)
-    states = [job.optimizer.init(model.flat.size, model.flat.dtype) for _ in lanes]
+    trained = Trained(model)
+    centre = model.trained.gather(model.flat)
+    states = [job.optimizer.init(centre.size, centre.dtype) for _ in lanes]
     state = states if rule.replica_state else states[0]
     turns = Counter[int]()
-    centre = model.flat.copy()
     slot, buffers = np.empty_like(centre), model.flat_buffers.copy()
     own = model.flat
     for epoch, record in enumerate(records, first_epoch):
@@ -106,15 +131,16 @@ def replay(
 
         def gradient(unit: int, at: np.ndarray, epoch: int = epoch, order: EpochOrder = order) -> np.ndarray:
             step, place = divmod(unit, job.workers)
-            indices = order.batch(step, place)
-            images = x[indices]
-            if job.augment:
-                from ..datasets import augment
-
-                images = augment(images, **job.augment, seed=job.seed, epoch=epoch, indices=indices)
-            model.attach(at, buffers)
+            images, chosen = gathered(x, labels, order, step, place, seed=job.seed, epoch=epoch, augmented=job.augment)
+            trained.attach(at, buffers)
             first = order.span(step, place)[0]
-            model.loss_and_gradient(images, labels[indices], out=slot, step=epoch * order.steps + step, first=first)
+            counts = job.weights(labels, order, step, place)
+            at_step = epoch * order.steps + step
+            room = trained.room(slot)
+            model.loss_and_gradient(images, chosen, out=room, step=at_step, first=first, **counts)
+            trained.take(room, slot)
+            if job.clip_norm is not None:
+                clip(slot, job.clip_norm)
             return slot
 
         def rate(unit: int, staleness: int, epoch: int = epoch, order: EpochOrder = order) -> float:
@@ -122,5 +148,5 @@ def replay(
             return rule.learning_rate(lr, staleness)
 
         replay_pushes(record, centre, state, job.optimizer, gradient, rate, turns)
-    own[...] = centre
+    model.trained.scatter(centre, own)
     model.attach(own, buffers)

@@ -1,4 +1,4 @@
-"""The engine of several workers: processes that meet in a parameter server in shared memory."""
+"""ParameterServer: the engine of several workers, processes that meet in shared memory."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import runlog
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
 from . import _atomics as atomics
+from . import communicator as c
+from . import parent
 from . import store as s
 from .engine import Job, StepReport, epoch_order
 from .guard import check_main_guard
 from .kernels import undo_vectors
 from .logs import WorkerLog
-from .memory import Segment, share
-from .progress import Progress
-from .room import check_room
-from .rules import Rule, rule_for
+from .memory import Segment, share, share_images
+from .progress import Progress, in_figures
+from .replay import record_of
+from .room import check_memory, check_room
+from .rules import Rule
 from .sending import packed
 from .supervisor import Supervisor
 from .trace import RING, Timeline
@@ -35,9 +38,9 @@ if TYPE_CHECKING:
 
 _log = runlog.logger("pyconv.parallel")
 
-POLL_S = 0.05  # between two looks at the progress of the workers
-GRACE_S = 2.0  # for workers to leave before they are killed
-SPIN_S = 100e-6  # in a wait, before sleeping, where every worker has a CPU of its own
+POLL_S = 0.05  # between two looks at the workers' progress
+GRACE_S = 2.0  # that workers have to leave before they are killed
+SPIN_S = 100e-6  # to spin in a wait before sleeping, if every worker has a CPU of its own
 
 
 class ParameterServer:
@@ -46,9 +49,10 @@ class ParameterServer:
     Parameters
     ----------
     model : Sequential
-        Holds the result whenever the engine is at rest.
+        Holds the result whenever no epoch is running.
     x : (N, H, W, C) uint8, float32 or float64 array
-        Images; copied to shared memory, unless :func:`~pyconv.parallel.share` has put them there.
+        Images; copied to shared memory, unless they are there already (:func:`~pyconv.parallel.share`) or are a map of
+        a file, which the workers map too.
     labels : (N,) int64 array
         Classes.
     job : Job
@@ -56,7 +60,7 @@ class ParameterServer:
     Raises
     ------
     UnknownNameError, InputError
-        If the rule or an option is not known, or the job cannot be sent to other processes.
+        If the rule or an option is unknown, or the job cannot be sent to other processes.
     SharedMemoryError
         If ``/dev/shm`` is too small or too full.
 
@@ -72,12 +76,12 @@ class ParameterServer:
         self._threads = split(job.workers, job.threads_per_worker)
         check_room(job.workers, self._threads, split(1))
         self._model, self._job = model, job
-        self._rule: Rule = rule_for(job.update, job.options)
+        self._rule: Rule = job.rule
         self.steps_per_epoch = -(-len(x) // (job.batch_size * job.workers))
         self._before = (model.backend, model.threads)
         state = job.optimizer.state_names
         plan = s.Plan(
-            parameters=model.flat.size,
+            parameters=model.trained.count,
             buffers=model.flat_buffers.size,
             dtype=model.dtype.name,
             lanes=job.workers,
@@ -87,14 +91,16 @@ class ParameterServer:
             replica_state=self._rule.replica_state,
             undo=undo_vectors(self._rule, len(state)),
             events=RING if job.trace is not None else 0,
+            clip=(job.clip_norm or 0.0) if self._rule.clips_mean else 0.0,
         )
-        self._x = share(x, "the training images")
+        self._x = share_images(x, "the training images")
         self._labels = share(labels, "the training labels")
         self._store = store = s.Store(plan)
-        store.centre[...] = model.flat
+        model.trained.gather(model.flat, store.centre)
         store.buffers[...] = model.flat_buffers
         if store.replicas is not None:
-            store.replicas[...] = model.flat
+            store.replicas[...] = store.centre
+        check_memory(job.workers, model.flat.nbytes)
         self._progress = Progress(store, self._rule.lockstep, self._count)
         self._epoch = -1
         self._counts: list[int] = []
@@ -112,7 +118,7 @@ class ParameterServer:
         )
         self._setup = self._common_setup()
         self._timeline = Timeline(job.trace, store) if job.trace is not None else None
-        # Whoever forgets to close the engine still leaves no process behind.
+        # If the caller forgets to close the engine, this still ends its processes.
         self._close = weakref.finalize(self, _end, self._supervisor, self._timeline)
         atexit.register(self._close)
         model.backend, model.threads = job.backend, split(1, None)
@@ -132,14 +138,14 @@ class ParameterServer:
         WorkerError
             If workers have failed and the run cannot go on.
         DivergedError
-            If a gradient is not finite, and neither is it when it is repeated.
+            If a gradient is not finite, and again not when its mini-batch is repeated.
         """
         self._supervisor.check()
         store = self._store
         if epoch != self._epoch:
             self._new_epoch(epoch, first_step)
         self._progress.rewind(first_step)
-        self._order()
+        parent.order(store)
         last = time.perf_counter()
         try:
             while True:
@@ -162,8 +168,8 @@ class ParameterServer:
         """See :class:`~pyconv.parallel.engine.Engine`; with the workers' ``wait_s`` and the
         ``staleness_histogram`` too.
 
-        The histogram's k-th number counts the pushes of gradients to which k pushes of others had come before
-        since their parameters were pulled; the last one counts all beyond.
+        The histogram's k-th number counts pushes whose staleness was k: k pushes of others came between the pull of the
+        parameters and this push. The last number counts all larger ones.
         """
         words = np.stack([self._store.worker(index) for index in range(self._job.workers)])
         now = words[:, [s.DATA_NS, s.COMPUTE_NS, s.UPDATE_NS, s.WAIT_NS]]
@@ -171,27 +177,23 @@ class ParameterServer:
         self._seen = now
         restarts = self._supervisor.restarts - self._restarts_seen
         self._restarts_seen += restarts
-        histogram = self._progress.take_staleness()
-        pushes = histogram.sum()
         return {
             "compute_s": float(data + compute),
             "communication_s": float(update + wait),
             "wait_s": float(wait),
-            "staleness_mean": float((histogram * np.arange(len(histogram))).sum() / pushes) if pushes else 0.0,
-            "staleness_max": int(np.flatnonzero(histogram).max(initial=0)),
-            "staleness_histogram": np.trim_zeros(histogram, "b").tolist(),
+            **in_figures(self._progress.take_staleness()),
             "restarts": restarts,
         }
 
     def state(self) -> dict[str, np.ndarray]:
-        """See :class:`~pyconv.parallel.engine.Engine`; to be asked for between epochs or after one was closed."""
+        """See :class:`~pyconv.parallel.engine.Engine`; call it between epochs, or after one was closed."""
         store = self._store
         state = {
             "workers": np.array(self._job.workers),
             "epoch": np.array(self._epoch),
             "sequence": np.array(store.head(s.SEQUENCE)),
-            "clock": store.column(s.CLOCK).copy(),
-            "turn": store.column(s.TURN).copy(),
+            "clock": store.column(c.CLOCK).copy(),
+            "turn": store.column(c.TURN).copy(),
             "buffers": np.stack([self._lane_buffers(lane) for lane in range(self._job.workers)]),
             **self._progress.state(),
             **{f"optimizer.{name}": vector.copy() for name, vector in store.state.items()},
@@ -208,7 +210,7 @@ class ParameterServer:
         mine = self.state()
         if set(state) != set(mine):
             raise CheckpointError(
-                f"the checkpoint holds the state {sorted(state)}, this run has {sorted(mine)}: "
+                f"the checkpoint holds the state {shown(sorted(state))}, this run has {sorted(mine)}: "
                 "it is another optimizer's, another update rule's or another number of workers'"
             )
         if int(state["workers"]) != self._job.workers:
@@ -228,12 +230,13 @@ class ParameterServer:
         store.set_head(s.UNITS, store.plan.units)
         self._progress.load_state(state)
         for lane in range(self._job.workers):
-            store.set(lane, s.CLOCK, int(state["clock"][lane]))
-            store.set(lane, s.TURN, int(state["turn"][lane]))
-            store.set(lane, s.PULLED, int(state["sequence"]))
-            store.set(lane, s.ARRIVED, 0)
+            store.set(lane, c.CLOCK, int(state["clock"][lane]))
+            store.set(lane, c.TURN, int(state["turn"][lane]))
+            store.set(lane, c.PULLED, int(state["sequence"]))
+            store.set(lane, c.ARRIVED, 0)
         store.buffers[...] = state["buffers"]
-        store.centre[...] = state.get("centre", self._model.flat)
+        centre = state.get("centre")
+        store.centre[...] = self._model.trained.gather(self._model.flat) if centre is None else centre
         for name, vector in store.state.items():
             vector[...] = state[f"optimizer.{name}"]
         for name, vectors in store.replica_state.items():
@@ -257,12 +260,6 @@ class ParameterServer:
             line += "; that is more than there are CPUs"
         return line
 
-    @property
-    def effective_batch(self) -> int:
-        """Images behind one step of the shared parameters."""
-        together = self._rule.lockstep and not self._rule.replicas
-        return self._job.batch_size * (self._job.workers if together else 1)
-
     def close(self) -> None:
         """See :class:`~pyconv.parallel.engine.Engine`."""
         atexit.unregister(self._close)
@@ -270,24 +267,17 @@ class ParameterServer:
         self._model.backend, self._model.threads = self._before
 
     def record(self) -> dict[str, np.ndarray]:
-        """Who did each mini-batch of the last epoch, in which order: what :func:`~pyconv.parallel.replay` repeats.
+        """Which lane did each mini-batch of the last epoch, and in which order; :func:`~pyconv.parallel.replay` repeats
+        it.
 
         Returns
         -------
         dict
             ``unit`` (mini-batch), ``lane`` (worker), ``push`` (its number in the order of pushes, from 1 on
-            over the run) and ``pulled`` (the push up to which its parameters had been pulled), each ``(n,)``
-            int64, in order of push.
+            over the run) and ``pulled`` (the last push before its parameters were pulled), each ``(n,)`` int64, in the
+            order of pushes.
         """
-        store = self._store
-        units = np.flatnonzero(store.unit_push > 0)
-        units = units[np.argsort(store.unit_push[units], kind="stable")]
-        return {
-            "unit": units,
-            "lane": store.unit_lane[units],
-            "push": store.unit_push[units],
-            "pulled": store.unit_pulled[units],
-        }
+        return record_of(self._store)
 
     def worker_pids(self) -> list[int]:
         """Process ids of the workers, for a user who wants to look at them."""
@@ -296,33 +286,16 @@ class ParameterServer:
     # ---- epochs -----------------------------------------------------------------------------------
 
     def _new_epoch(self, epoch: int, first_step: int) -> None:
-        """Put the clocks to the beginning of an epoch; all lanes are at rest."""
-        store = self._store
         self._counts = self._counts_of(epoch)
         self._progress.reset(first_step)
-        store.set_head(s.EPOCH, epoch)
-        store.set_head(s.UNITS, store.plan.units)
-        store.set_head(s.HINT, 0)
-        store.set_head(s.GATE, store.head(s.GATE) & 1)
-        for lane in range(store.plan.lanes):
-            store.set(lane, s.CLOCK, s.OPS * first_step if self._rule.lockstep else store.get(lane, s.TURN))
+        parent.new_epoch(self._store, self._rule, epoch, first_step)
         self._epoch = epoch
 
-    def _order(self) -> None:
-        """Let the lanes go on with the epoch from where they are."""
-        store = self._store
-        for lane in range(store.plan.lanes):
-            if store.get(lane, s.OWNER) >= 0:
-                store.set(lane, s.ARRIVED, 0)
-        store.set_head(s.GATE, 0)
-        store.set_head(s.COMMAND, store.head(s.COMMAND) + 1)
-        store.wake()
-
     def _at_rest(self) -> bool:
-        return self._store.reached(s.DONE, self._store.head(s.COMMAND))
+        return parent.at_rest(self._store)
 
     def _rest(self) -> None:
-        """Bring all lanes to where they can go on later, and the model to what they have come to."""
+        """Stop all lanes where they can go on later, and give the model the parameters that were reached."""
         store = self._store
         store.close_gate()
         while self._supervisor.failure is None and not self._at_rest():
@@ -332,13 +305,24 @@ class ParameterServer:
             self._timeline.drain()
         if self._supervisor.failure is None:
             self._progress.look()
-            self._rule.result(store, self._model.flat)
-            if store.plan.buffers:
-                lanes = [self._lane_buffers(lane) for lane in range(store.plan.lanes)]
-                self._model.flat_buffers[...] = np.mean(lanes, axis=0)
+            self._result()
+
+    def _result(self) -> None:
+        """Bring what the lanes have come to to the model; what is frozen stays as it is, to the bit."""
+        store, model = self._store, self._model
+        if model.trained.whole:
+            self._rule.result(store, model.flat)
+        else:
+            found = np.empty_like(store.centre)
+            self._rule.result(store, found)
+            model.trained.scatter(found, model.flat)
+        if store.plan.buffers:
+            spans = model.trained_buffers
+            lanes = [spans.gather(self._lane_buffers(lane)) for lane in range(store.plan.lanes)]
+            spans.scatter(np.mean(lanes, axis=0), model.flat_buffers)
 
     def _lane_buffers(self, lane: int) -> np.ndarray:
-        return self._store.buffers[self._store.get(lane, s.TURN) % 2, lane]
+        return self._store.running(lane, self._store.get(lane, c.TURN))
 
     def _counts_of(self, epoch: int) -> list[int]:
         order = epoch_order(self._labels, self._job, epoch, self._model.least_batch)
@@ -349,7 +333,7 @@ class ParameterServer:
         return self._counts[unit]
 
     def _where(self, unit: int) -> str:
-        """A mini-batch in words, counted as people do."""
+        """A mini-batch in words, counted from 1."""
         step = unit // self._job.workers
         return f"epoch {self._epoch + 1}, step {self._epoch * self.steps_per_epoch + step + 1}"
 
@@ -363,7 +347,7 @@ class ParameterServer:
         from ..backends import get
         from ..threads import usable_cpus
 
-        # What "auto" is, is decided once, here.
+        # The backend "auto" is decided once, here, for all workers.
         job = dataclasses.replace(self._job, backend=get(self._job.backend).name)
         told = {"rule": self._rule, "model": describe_model(self._model), "job": job}  # the job holds the rule too
         return {
@@ -388,7 +372,7 @@ class ParameterServer:
 
 
 def _end(supervisor: Supervisor, timeline: Timeline | None) -> None:
-    """End the workers and close the files; the memory goes with the last reference to it."""
+    """End the workers and close the files; the memory is freed with the last reference to it."""
     supervisor.end(GRACE_S)
     if timeline is not None:
         timeline.close()

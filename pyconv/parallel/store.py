@@ -1,12 +1,11 @@
-"""The parameter server: parameters, gradients, clocks and transactions in one piece of shared memory.
+"""Store: the communicator in shared memory: parameters, gradients, clocks and transactions of all lanes.
 
-A *lane* is a logical worker: its share of every step, its gradient slot, its replica and its clock. At the
-start lane k belongs to worker process k; when a process dies for good, another takes its lanes over, so the
-mathematics of a run does not depend on which processes carry it out.
+Worker processes on one machine use it (:mod:`.communicator` is the interface). At the start lane k belongs to worker
+process k. When a process dies for good, another takes its lanes over, so the mathematics of a run does not depend on
+which processes run it.
 
-All that decides who does what next is in 64-bit words that are read and written atomically; who writes each of
-them is said beside its name. Arrays of numbers are changed only by transactions (:mod:`.sweep`) or by the one
-lane that owns them.
+64-bit words, read and written atomically, decide who does what next; beside each word's name stands who writes it.
+Arrays of numbers are changed only by transactions (:mod:`.sweep`) or by the one lane that owns them.
 """
 
 from __future__ import annotations
@@ -17,67 +16,55 @@ from typing import Any
 import numpy as np
 
 from . import _atomics as atomics
+from . import communicator
+from .communicator import (
+    ARRIVED,
+    LANE,
+    OPS,
+    OWNER,
+    UNDO,
+    UNIT,
+    Communicator,
+    Everyones,
+)
 from .memory import Layout, Segment
 
-# Elements that a transaction changes at once: so few that the saved values stay in a core's caches, so many that
-# Python's microseconds for each chunk do not count.
-CHUNK = 65536
-OPS = 64  # a lane's clock counts the steps in units of this, and the actions done within a step in ones
-NEVER = np.iinfo(np.int64).max  # a clock that nobody needs to wait for
-
 # ---- words of the head: one cache line each, so that waiting for one does not slow down another ----
-COMMAND = 0  # parent: number of the latest order; a lane that has nothing left to do under it sets its DONE to it
+COMMAND = 0  # parent: number of the latest order; a lane with nothing left to do under it sets its DONE to this number
 EPOCH = 8  # parent: the epoch that is ordered
 STOP = 16  # parent: 1 when workers should exit
 GATE = 24  # all: twice the number of steps that lanes may begin, plus 1 while the gate is closed (see Store.pass_gate)
-EVENT = 32  # all: counted up, and its sleepers woken, when something that lanes wait for has come true
-PARENT_EVENT = 40  # lanes: the same for the parent
-LOCK = 48  # all: lane + 1 that may change the centre, or 0
+EVENT = 32  # all: counted up when something that lanes wait for has happened; lanes sleep on it
+PARENT_EVENT = 40  # lanes: counted up when something that the parent waits for has happened
+LOCK = 48  # all: 1 + number of the lane that may change the centre, or 0
 LOCK_EVENT = 56  # all: counted up when the lock is released
 SEQUENCE = 64  # lock's holder: pushes to the centre since the start of the run
-HINT = 72  # all: where the search for a free mini-batch begins; only a hint
+HINT = 72  # all: where to begin the search for a free mini-batch
 UNITS = 80  # parent: mini-batches in the epoch
 HEAD = 88
-
-# ---- words of a lane: written by its owner, and by the parent once the owner is dead --------------
-OWNER = 0  # parent: the worker process that runs the lane, or -1
-DONE = 1  # the latest order that the lane has nothing left to do for
-CLOCK = 2  # lockstep rules: OPS * step + actions done in it; the others: TURN at the start of the epoch
-ARRIVED = 3  # how far the lane has come to where it waits for others
-UNIT = 4  # the mini-batch that it works on, or -1
-TURN = 5  # mini-batches that it has done since the start of the run
-PULLED = 6  # value of SEQUENCE when its replica was last pulled
-SWEEP = 7  # number of the transaction's kernel plus 1, or 0 when there is none
-POSITION = 8  # elements that the transaction has finished up to here
-END = 9  # elements at which it ends
-UNDO = 10  # position of the chunk of which the old values are saved; it is in progress if this equals POSITION
-PUSH = 11  # number in SEQUENCE that the transaction has as a push, or 0
-STEP = 12  # the optimizer's step number in it
-NEXT = 13  # what TURN, or CLOCK in lockstep, will be when the transaction is done
-LANE = 16  # words in all: two cache lines
 
 # ---- words of a worker process: written by it -----------------------------------------------------
 PID = 0
 STATE = 1
 HEARTBEAT = 2  # nanoseconds of the monotonic clock
-BATCHES = 3  # gradients computed, since the process started
-STARTED = 4  # nanoseconds at which the present gradient was begun, or 0
-DATA_NS, COMPUTE_NS, UPDATE_NS, WAIT_NS = 5, 6, 7, 8  # where the time went
+BATCHES = 3  # gradients computed since the process started
+STARTED = 4  # when the current gradient was begun, in nanoseconds, or 0
+DATA_NS, COMPUTE_NS, UPDATE_NS, WAIT_NS = 5, 6, 7, 8  # nanoseconds spent on each
 FAILED_UNIT = 9  # the mini-batch that it works on
 LAST_NS = 10  # nanoseconds that the last gradient took
 WORKER = 16
 
 # ---- states of a worker process and of a mini-batch -----------------------------------------------
 STARTING, READY, EXITED, ERROR, NOT_FINITE = range(5)
-FREE, USED = 0, -1  # a mini-batch; otherwise it is lane + 1 that works on it
+FREE, USED = 0, -1  # a mini-batch; any other value is 1 + number of the lane that works on it
 
-SCAN = 1024  # mini-batches that one look for a free one covers
-MESSAGE = 4000  # bytes for a failing worker's last words
+SCAN = 1024  # mini-batches in which one look searches for a free one
+MESSAGE = 4000  # most bytes of a failing worker's last words
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of a store.
+    """The sizes of a store.
 
     Attributes
     ----------
@@ -86,7 +73,7 @@ class Plan:
     dtype : str
         Of the parameters: "float32" or "float64".
     lanes : int
-        Workers.
+        Number of lanes: the workers at the start.
     units : int
         Mini-batches in an epoch, over all lanes: ``steps * lanes``.
     state : tuple of str
@@ -96,9 +83,11 @@ class Plan:
     replica_state : bool
         and optimizer state of its own for them.
     undo : int
-        Vectors that one transaction changes at most.
+        Most vectors that one transaction changes.
     events : int
-        Entries of each lane's trace, 0 for none.
+        Entries of each lane's timeline, 0 for none.
+    clip : float
+        Largest norm of the mean of all gradients, 0 for no limit.
     """
 
     parameters: int
@@ -111,9 +100,10 @@ class Plan:
     replica_state: bool = False
     undo: int = 1
     events: int = 0
+    clip: float = 0.0
 
     def layout(self) -> Layout:
-        """Where everything is."""
+        """The positions of all arrays in the segment."""
         n, lanes, kind = self.parameters, self.lanes, self.dtype
         layout = Layout()
         layout.add("words", (HEAD + lanes * (LANE + WORKER) + self.units,), np.int64)
@@ -126,7 +116,7 @@ class Plan:
         layout.add("centre", (n,), kind)
         layout.add("buffers", (2, lanes, self.buffers), kind)
         layout.add("gradients", (lanes, n), kind)
-        layout.add("undo", (lanes, self.undo, min(CHUNK, max(n, 1))), kind)
+        layout.add("undo", (lanes, self.undo, min(communicator.CHUNK, max(n, 1))), kind)
         for name in self.state:
             layout.add(f"state.{name}", (n,), kind)
         if self.replicas:
@@ -140,15 +130,15 @@ class Plan:
         return layout
 
 
-class Store:
-    """The arrays and words of a parameter server, and the moves that the protocol is made of.
+class Store(Communicator):
+    """The arrays and words of a parameter server, and the operations that the protocol consists of.
 
     Parameters
     ----------
     plan : Plan
-        Its sizes.
+        The sizes.
     segment : Segment, optional
-        The memory, where another process has made it; a fresh one by default.
+        The memory, if another process has made it; by default new memory.
 
     Attributes
     ----------
@@ -159,12 +149,12 @@ class Store:
     gradients : (lanes, n) ndarray
         Each lane's slot.
     replicas : (lanes, n) ndarray or None
-        Each lane's own parameters, where the rule has them, with `replica_state`.
+        Each lane's own parameters, if the rule has them; `replica_state` is the optimizer's state for them.
     buffers : (2, lanes, m) ndarray
-        Each lane's running statistics, after an even and after an odd number of mini-batches: the next are written
-        beside the last, so that a mini-batch that is repeated starts from the same.
+        Each lane's running statistics after an even and after an odd number of mini-batches. The new ones are written
+        beside the last ones, so that a repeated mini-batch starts from the same numbers.
     unit_lane, unit_push, unit_pulled, unit_time : (units,) int64 ndarray
-        Who did each mini-batch of the epoch, as which push, at parameters of which age, and when (monotonic ns).
+        Which lane did each mini-batch of the epoch, as which push, how many pushes it had pulled, when (monotonic ns).
     unit_loss : (units,) float64 ndarray
         Mean loss of each mini-batch.
     unit_correct : (units,) int64 ndarray
@@ -178,6 +168,9 @@ class Store:
 
     def __init__(self, plan: Plan, segment: Segment | None = None) -> None:
         self.plan = plan
+        self.clip = plan.clip
+        self.lanes, self.parameters = plan.lanes, plan.parameters
+        self.steps = plan.units // plan.lanes
         layout = plan.layout()
         self.segment = segment or Segment(layout.size, f"the parameter server of {plan.lanes} workers")
         arrays = layout.arrays(self.segment)
@@ -228,47 +221,92 @@ class Store:
         atomics.store(self.words, self._lanes + lane * LANE + word, value)
 
     def column(self, word: int) -> np.ndarray:
-        """One word of all lanes, as an array that follows them."""
+        """One word of all lanes, as an array view."""
         return self.words[self._lanes : self._workers].reshape(-1, LANE)[:, word]
 
+    @property
+    def epoch(self) -> int:
+        return self.head(EPOCH)
+
+    @property
+    def order(self) -> int:
+        return self.head(COMMAND)
+
+    @property
+    def pushes(self) -> int:
+        return self.head(SEQUENCE)
+
     def worker(self, index: int) -> np.ndarray:
-        """The words of a worker process: only it writes them, and nothing is decided by their order."""
+        """The words of a worker process. Only that process writes them, and no decision depends on their order."""
         start = self._workers + index * WORKER
         return self.words[start : start + WORKER]
+
+    # ---- vectors ----------------------------------------------------------------------------------
+
+    def rate(self, lane: int) -> float:
+        return float(self.rates[lane, 0])
+
+    def set_rate(self, lane: int, rate: float) -> None:
+        self.rates[lane, 0] = rate
+
+    def gradient(self, lane: int) -> np.ndarray:
+        gradient: np.ndarray = self.gradients[lane]
+        return gradient
+
+    def replica(self, lane: int) -> np.ndarray:
+        assert self.replicas is not None, "the rule does not say that it uses replicas"
+        replica: np.ndarray = self.replicas[lane]
+        return replica
+
+    def own_state(self, lane: int) -> dict[str, np.ndarray]:
+        return {name: vectors[lane] for name, vectors in self.replica_state.items()}
+
+    def running(self, lane: int, turn: int) -> np.ndarray:
+        running: np.ndarray = self.buffers[turn % 2, lane]
+        return running
+
+    def saved(self, lane: int) -> np.ndarray:
+        saved: np.ndarray = self.undo[lane]
+        return saved
+
+    def everyones(self, what: Everyones, part: slice) -> np.ndarray:
+        vectors: np.ndarray | None = self.gradients if what == "gradients" else self.replicas
+        assert vectors is not None, "the rule does not say that it uses replicas"
+        return vectors[:, part]
 
     # ---- waiting ----------------------------------------------------------------------------------
 
     def reached(self, word: int, value: int) -> bool:
-        """Whether that word of every lane is at least `value`."""
+        """Whether this word is at least `value` in every lane."""
         return atomics.all_reached(self.words, self._lanes + word, LANE, self.plan.lanes, value)
 
     def wait_reached(self, word: int, value: int, seconds: float, spin: float = 0.0) -> bool:
-        """Wait for :meth:`reached`, at most so long; tells whether it came true."""
+        """Wait for :meth:`reached`, at most `seconds`; returns whether it came true."""
         first = self._lanes + word
         return atomics.wait_reached(self.words, first, LANE, self.plan.lanes, value, EVENT, seconds, spin)
 
     def wake(self) -> None:
-        """Let every waiting lane look again."""
+        """Let every waiting lane look at the words again."""
         atomics.wake(self.words, EVENT)
 
     def wake_parent(self) -> None:
-        """Let the parent look again."""
+        """Let the parent look at the words again."""
         atomics.wake(self.words, PARENT_EVENT)
 
     def arrive(self, lane: int, value: int) -> None:
-        """Say that `lane` has come to `value`, and wake the others if it was the last."""
+        """Note that `lane` has come to `value`; the last lane to arrive wakes the others."""
         if self.get(lane, ARRIVED) < value:
             self.set(lane, ARRIVED, value)
         if self.reached(ARRIVED, value):
             self.wake()
 
-    # ---- the gate: a step that lanes do together is begun by all of them or by none ---------------
+    # ---- the gate: it lets either all lanes begin a step together, or none -------------------------
 
     def pass_gate(self, step: int) -> bool:
-        """Whether `step` may be begun by a lane that has arrived at it; whoever arrives last opens it for all.
+        """Whether a lane that has arrived at `step` may begin it; the lane that arrives last opens the gate for all.
 
-        The steps that may be begun and whether the gate is closed are one word, so that closing and opening have one
-        order: after :meth:`close_gate`, either all lanes will do the step or none will.
+        One word holds both the number of steps that may begin and whether the gate is closed. So closing and opening
+        happen in one order: after :meth:`close_gate`, either all lanes will do the step or none will.
         """
         allowed = 2 * (step + 1)
         while True:
@@ -283,7 +321,7 @@ class Store:
 
     @property
     def closed(self) -> bool:
-        """Whether lanes should stop where they can go on later."""
+        """Whether lanes should stop at the next place from which they can go on later."""
         return bool(self.head(GATE) & 1)
 
     def close_gate(self) -> None:
@@ -292,16 +330,10 @@ class Store:
             atomics.cas(self.words, GATE, gate, gate | 1)
         self.wake()
 
-    def open_gate(self) -> None:
-        """Let steps begin again."""
-        while (gate := self.head(GATE)) & 1:
-            atomics.cas(self.words, GATE, gate, gate & ~1)
-        self.wake()
-
-    # ---- the centre's lock, which a dead lane's heir can take over --------------------------------
+    # ---- the centre's lock; if its holder dies, the lane's next process can take it over ----------
 
     def try_lock(self, lane: int) -> bool:
-        """Take the centre's lock if it is free or is `lane`'s already."""
+        """Take the centre's lock if it is free; also true if `lane` has it already."""
         return atomics.cas(self.words, LOCK, 0, lane + 1) or self.head(LOCK) == lane + 1
 
     def unlock(self, lane: int) -> None:
@@ -309,12 +341,28 @@ class Store:
         if atomics.cas(self.words, LOCK, lane + 1, 0):
             atomics.wake(self.words, LOCK_EVENT)
 
+    @property
+    def unlocks(self) -> int:
+        return self.head(LOCK_EVENT)
+
+    def wait_unlocked(self, unlocks: int, seconds: float) -> None:
+        atomics.sleep_on(self.words, LOCK_EVENT, unlocks, seconds)
+
+    # ---- the order of pushes ----------------------------------------------------------------------
+
+    def count_push(self) -> int:
+        # One atomic addition. If the lane dies right after it, no push has this number.
+        return 1 + atomics.add(self.words, SEQUENCE, 1)
+
+    def pushed(self, push: int) -> None:
+        self.set_head(SEQUENCE, push)
+
     # ---- mini-batches that lanes choose themselves ------------------------------------------------
 
     def claim(self, lane: int) -> int:
-        """Take the next free mini-batch for `lane`; -1 when none is free."""
+        """Take the next free mini-batch for `lane`; -1 if none is free."""
         hint = self.head(HINT)
-        # From the hint on; then from the start, as the parent may have freed earlier ones while the hint was raised.
+        # From the hint on; then from the start, since the parent may have freed earlier ones after the hint was raised.
         for begin in (hint, 0):
             for start in range(begin, self.head(UNITS), SCAN):
                 stop = min(start + SCAN, self.head(UNITS))
@@ -325,26 +373,54 @@ class Store:
                         return unit
         return -1
 
+    def claimed(self, unit: int, lane: int) -> bool:
+        return bool(self.unit_states[unit] == lane + 1)
+
     def use(self, unit: int) -> None:
-        """Say that a mini-batch has been used."""
+        """Note that a mini-batch is finished."""
         atomics.store(self.words, self._units + unit, USED)
 
     def free_claims(self, lane: int) -> list[int]:
-        """Give back the mini-batches that a dead lane has claimed and not used; the parent's move."""
+        """Free the mini-batches that a dead lane had claimed and not finished; called by the parent."""
         claimed = np.flatnonzero(self.unit_states[: self.head(UNITS)] == lane + 1).tolist()
         for unit in claimed:
             atomics.store(self.words, self._units + unit, FREE)
         self.set(lane, UNIT, -1)
         return claimed
 
+    def note_loss(self, unit: int, loss: float) -> None:
+        self.unit_loss[unit] = loss
+
+    def note_unit(self, unit: int, lane: int, time: int, push: int = 0, pulled: int = 0) -> None:
+        self.unit_push[unit] = push
+        self.unit_pulled[unit] = pulled
+        self.unit_lane[unit] = lane
+        self.unit_time[unit] = time
+
+    # ---- the parent's orders ----------------------------------------------------------------------
+
+    def begin(self, epoch: int, done: int) -> None:
+        for table in (self.unit_push, self.unit_pulled, self.unit_time, self.unit_loss, self.unit_correct):
+            table[:] = 0
+        self.unit_states[:] = FREE
+        self.unit_states[:done] = USED
+        self.set_head(EPOCH, epoch)
+        self.set_head(UNITS, self.plan.units)
+        self.set_head(HINT, 0)
+        self.set_head(GATE, self.head(GATE) & 1)  # the steps that the gate let begin were those of the last epoch
+
+    def go(self) -> None:
+        self.set_head(GATE, 0)
+        self.set_head(COMMAND, self.head(COMMAND) + 1)
+
     # ---- last words -------------------------------------------------------------------------------
 
     def leave_message(self, worker: int, text: str) -> None:
-        """Write down why a worker fails, for the parent."""
+        """Write down, for the parent, why a worker fails."""
         data = text.encode(errors="replace")[: MESSAGE - 1]
         self.messages[worker, : len(data) + 1] = np.frombuffer(data + b"\0", np.uint8)
 
     def message(self, worker: int) -> str:
-        """What the worker left."""
+        """What the worker wrote with :meth:`leave_message`."""
         data: Any = self.messages[worker].tobytes()
         return data.partition(b"\0")[0].decode(errors="replace")

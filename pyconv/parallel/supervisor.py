@@ -1,7 +1,6 @@
-"""The parent's watch over its workers: it starts them, notices within seconds when one is gone, and says what
-it does.
+"""Supervisor: starts the workers, notices within seconds when one is gone or stuck, and replaces or drops it.
 
-It is a thread, so that it also watches while the parent's main thread validates, draws or waits for a user's code.
+It is a thread of the parent, so that it also watches while the main thread validates, draws or runs a user's code.
 """
 
 from __future__ import annotations
@@ -23,16 +22,18 @@ import numpy as np
 
 from .. import runlog
 from ..errors import DivergedError, InputError, PyconvError, WorkerError
-from . import guard
+from . import communicator as c
+from . import guard, parent
 from . import store as s
 from .logs import WorkerLog
 from .memory import Segment
 from .pace import Paces, Reading, of_the_others
 from .program import recover
-from .room import MORE_PROCESSES, why_not_started
+from .room import MORE_MEMORY, MORE_PROCESSES, why_not_started
 from .rules import Rule
 from .running import RunningTime
 from .sending import EXIT_UNREADABLE
+from .together import Together
 from .worker import PARENTS_SIGNALS, Setup, main
 
 if TYPE_CHECKING:
@@ -40,29 +41,30 @@ if TYPE_CHECKING:
 
 _log = runlog.logger("pyconv.parallel")
 
-LOOK_S = 0.25  # between two looks at heartbeats; a death is noticed at once
-STOPPED_S = 2.0  # without a heartbeat, in the stopped state
-SILENT_S = 30.0  # without a heartbeat, in any state
-START_S = 120.0  # for a process to begin its work
-STUCK_S, STUCK = 120.0, 100.0  # in one mini-batch; and so many times the others' median
+LOOK_S = 0.25  # seconds between two looks at heartbeats; a death is noticed at once
+STOPPED_S = 2.0  # a process in the stopped state is lost after so long without a heartbeat
+SILENT_S = 30.0  # a process in any state is lost after so long without a heartbeat
+START_S = 120.0  # a process is lost if it has not begun its work after so long
+STUCK_S, STUCK = 120.0, 100.0  # it is lost after so long in one mini-batch, if that is so many times the others' median
 LAST_WORDS = 16384  # bytes: the stacks of a few threads
-ATTEMPTS = 3  # deaths of a worker that has not finished a mini-batch in between
+ATTEMPTS = 3  # after so many deaths of a worker without a finished mini-batch in between, the run ends
+SHORT_OF_MEMORY, SHORT_BATCHES = "for lack of memory", 100  # after such deaths it must finish so many: one always fits
 
-#: What numerical libraries read when they are loaded, for how many threads they start.
+#: Variables from which numerical libraries learn, when they are loaded, how many threads to start.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-_starting = threading.Lock()  # one of several runs of this process: they set the variables for all of it
+_starting = threading.Lock()  # only one run of this process at a time: it sets variables of the whole process
 
 
 @dataclass
 class Member:
-    """One worker process, and what is remembered of it beyond its death."""
+    """A worker process, and what is remembered about the worker after the process's death."""
 
     process: BaseProcess
     log: WorkerLog
     started: float
-    batches: int = 0  # done by this worker when its process was started
+    batches: int = 0  # mini-batches that this worker had done when its process was started
     attempts: int = 0
     silent_since: float | None = None
     named_slow: bool = False
@@ -77,21 +79,21 @@ class Supervisor:
     rule : Rule
     optimizer : Optimizer
     policy : {"restart", "drop", "abort"}
-        What to do about a death.
+        What to do when a worker dies.
     setup : callable
-        ``setup(index, log, last_words)``: what worker `index` is told, with the sending end of its log and the memory
+        ``setup(index, log, last_words)``: the Setup of worker `index`, with the sending end of its log and the memory
         for its last words.
     threads : int
-        Of each worker.
+        Threads of each worker.
     where : callable
-        ``where(unit)``: a mini-batch in words: "epoch 1, step 3".
+        ``where(unit)``: a mini-batch in words, such as "epoch 1, step 3".
     on_event : callable
-        ``on_event(lane, text)``: something that a timeline should show.
+        ``on_event(lane, text)``: adds an event to the timeline.
 
     Attributes
     ----------
     restarts : int
-        Processes that were started in the place of another.
+        Processes that were started to replace another.
     failure : PyconvError or None
         Why the run cannot go on.
     """
@@ -112,22 +114,23 @@ class Supervisor:
         self._store, self._rule, self._optimizer, self._policy = store, rule, optimizer, policy
         self._setup, self._threads, self._where, self._on_event = setup, threads, where, on_event
         self._members: dict[int, Member] = {}
-        # Made once: a restart must not need memory that somebody else may have taken by then.
+        # Made once: a restart must not depend on memory that another program may have taken by then.
         self._last_words = [Segment(LAST_WORDS, "the last words of a worker") for _ in range(store.plan.lanes)]
         self._not_finite: set[tuple[int, int]] = set()
+        self._diverging = Together()
         self._paces = Paces()
         self._kills = _out_of_memory_kills()
         self._time = RunningTime(time.monotonic())
         self._ending = threading.Event()
         self._started = threading.Event()
-        self._watched = threading.Event()  # the watch is over
-        self._left = threading.Event()  # no worker is there any more
+        self._watched = threading.Event()  # set when the watch is over
+        self._left = threading.Event()  # set when no worker is left
         self._thread = threading.Thread(target=self._run, name="pyconv-supervisor", daemon=True)
 
     # ---- for the main thread ----------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the processes; returns when all have been started (they may not have got far)."""
+        """Start the processes; returns when all have been started (they may not have begun their work)."""
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -136,18 +139,18 @@ class Supervisor:
         self.check()
 
     def check(self) -> None:
-        """Raise what has gone wrong, if the run cannot go on."""
+        """Raise the error that ended the run, if there is one."""
         if self.failure is not None:
             raise self.failure
 
     def pids(self) -> list[int]:
-        """Process ids of the workers that are there."""
-        members = list(self._members.values())  # the watching thread may change them meanwhile
+        """Process ids of the workers that exist."""
+        members = list(self._members.values())  # a copy: the watching thread may change them in the meantime
         return [member.process.pid for member in members if member.process.pid is not None]
 
     def end(self, grace_s: float) -> None:
-        """Tell the workers to stop, kill those that have not after `grace_s`, and wait until all are gone."""
-        self._ending.set()  # first: a worker that leaves when it is told to is not a loss
+        """Tell the workers to stop, kill those that have not stopped after `grace_s`, and wait until all are gone."""
+        self._ending.set()  # first, because a worker that leaves when it is told to is not lost
         self._store.set_head(s.STOP, 1)
         self._store.close_gate()
         elsewhere = self._thread.ident is not None and self._thread is not threading.current_thread()
@@ -162,19 +165,19 @@ class Supervisor:
         self._left.set()
         if elsewhere:
             self._thread.join()
-        # The engine that these belong to, and the memory that it holds, need not wait for the garbage collector.
+        # These refer to the engine and its memory: without them both are freed at once, not by the garbage collector.
         del self._setup, self._where, self._on_event, self._last_words
 
     # ---- the watching thread ----------------------------------------------------------------------
 
     def _run(self) -> None:
-        # New processes inherit the mask: a Ctrl-C that comes before a worker ignores it is not for the worker.
+        # New processes inherit the mask: a Ctrl-C that comes before a worker ignores it does not end the worker.
         signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
         try:
             self._start_many(list(range(self._store.plan.lanes)))
         except PyconvError as error:
             self._fail(error)
-        except BaseException as error:  # nothing has been written yet: status 2
+        except BaseException as error:  # nothing has been written yet, so this is status 2
             self._fail(InputError(f"workers cannot be started: {why_not_started(error)}"))
         self._started.set()
         while not self._ending.is_set() and self.failure is None:
@@ -183,8 +186,10 @@ class Supervisor:
             except Exception as error:
                 _log.exception("the supervisor failed")
                 self._fail(WorkerError(f"the supervisor of the workers failed: {error}"))
+        self._tell_of_diverging()
         self._watched.set()
-        # The kernel kills the workers when the thread that has started them ends: they leave first, in their own way.
+        # The kernel kills the workers when the thread that started them ends: so wait until they have left by
+        # themselves.
         self._left.wait()
 
     def _watch(self) -> None:
@@ -200,8 +205,10 @@ class Supervisor:
         self._look(time.monotonic())
 
     def _look(self, now: float) -> None:
-        """Look for workers that are there and do not work."""
+        """Look for workers that exist and do not work."""
         self._time.look(now)
+        if self._diverging.due(now):
+            self._tell_of_diverging()
         for index, member in list(self._members.items()):
             words = self._store.worker(index)
             if words[s.STATE] == s.STARTING:
@@ -210,7 +217,8 @@ class Supervisor:
                 silent, limit = self._time.since(words[s.HEARTBEAT] / 1e9), SILENT_S
             state = _process_state(member.process.pid)
             if state == "T":
-                # The process may have been stopped at any time since its last heartbeat: count from when it was seen.
+                # The process may have been stopped at any time since its last heartbeat: count from when it was
+                # noticed.
                 member.silent_since = member.silent_since or now
                 if self._time.since(member.silent_since) >= STOPPED_S and silent > STOPPED_S:
                     _kill(member)
@@ -289,11 +297,11 @@ class Supervisor:
         if number == signal.SIGKILL:
             kills = _out_of_memory_kills()
             memory, self._kills = kills > self._kills, kills
-            return f"{name}, by the kernel for lack of memory" if memory else name
+            return f"{name}, by the kernel {SHORT_OF_MEMORY}" if memory else name
         return name
 
     def _lost(self, index: int, cause: str) -> None:
-        """A worker is dead: bring the store in order, say so, and do what the policy says."""
+        """A worker is dead: repair the store, say so, and do what the policy says."""
         member = self._members.pop(index)
         self._close_log(member)
         if stacks := _stacks(self._last_words[index]):
@@ -301,7 +309,7 @@ class Supervisor:
         words = self._store.worker(index)
         state, unit = int(words[s.STATE]), int(words[s.FAILED_UNIT])
         pid = member.process.pid
-        lanes = np.flatnonzero(self._store.column(s.OWNER) == index).tolist()
+        lanes = np.flatnonzero(self._store.column(c.OWNER) == index).tolist()
         uncertain = 0
         freed: list[int] = []
         for lane in lanes:
@@ -310,7 +318,8 @@ class Supervisor:
             freed += units
         self._store.wake()
         words[s.STARTED] = 0
-        progressed = int(words[s.BATCHES]) > member.batches + (state == s.NOT_FINITE)
+        short = SHORT_OF_MEMORY in cause
+        progressed = int(words[s.BATCHES]) > member.batches + (state == s.NOT_FINITE) + SHORT_BATCHES * short
         member.attempts = 0 if progressed else member.attempts + 1
         self._on_event(lanes[0] if lanes else index, f"worker {index} {cause}")
         if uncertain:
@@ -339,14 +348,18 @@ class Supervisor:
         elif self._policy == "abort":
             self._fail(WorkerError(f"worker {index} (pid {pid}) {cause}; the run is aborted, as asked"))
         elif member.attempts >= ATTEMPTS:
-            self._fail(WorkerError(f"worker {index} (pid {pid}) {cause}, for the {ATTEMPTS}rd time; giving up"))
+            advice = f"; {MORE_MEMORY}" if short else ""
+            self._fail(WorkerError(f"worker {index} (pid {pid}) {cause}, for the {ATTEMPTS}rd time; giving up{advice}"))
         elif self._policy == "drop" and not self._members:
             self._fail(WorkerError(f"worker {index} (pid {pid}) {cause}; no worker is left"))
         elif self._policy == "drop":
             self._tell(index, f"(pid {pid}) {cause}; going on with {len(self._members)} workers")
-            self._hand_over(lanes, bool(freed))
+            parent.hand_over(self._store, self._rule, lanes, self._members, bool(freed))
         else:
-            self._tell(index, f"(pid {pid}) {cause}; a new process takes its place")
+            if state == s.NOT_FINITE:
+                self._diverging.add(index, f"(pid {pid}) {cause}", time.monotonic())
+            else:
+                self._tell(index, f"(pid {pid}) {cause}; a new process takes its place")
             self.restarts += 1
             try:
                 self._start_many([index], attempts=member.attempts)
@@ -356,39 +369,25 @@ class Supervisor:
                 )
 
     def _twice_not_finite(self, unit: int) -> bool:
-        """Whether that mini-batch has given NaN before; a passing fault of one process would not repeat itself."""
+        """Whether that mini-batch has given NaN before; a fault of one process would not repeat itself."""
         key = (self._store.head(s.EPOCH), unit)
         seen = key in self._not_finite
         self._not_finite.add(key)
         return seen
 
-    def _hand_over(self, lanes: list[int], freed: bool) -> None:
-        """Give a dropped worker's lanes, or the mini-batches it had claimed, to the others."""
-        store = self._store
-        owners = store.column(s.OWNER)
-        for lane in lanes:
-            if self._rule.lockstep:
-                heir = min(self._members, key=lambda index: int((owners == index).sum()))
-                store.set(lane, s.OWNER, heir)
-            else:
-                store.set(lane, s.OWNER, -1)
-                store.set(lane, s.DONE, s.NEVER)
-                store.set(lane, s.ARRIVED, s.NEVER)
-        if freed and not self._rule.lockstep:
-            order = store.head(s.COMMAND)
-            for lane in range(store.plan.lanes):
-                # A lane that found nothing left to do has something now.
-                if store.get(lane, s.OWNER) >= 0 and store.get(lane, s.DONE) == order:
-                    store.set(lane, s.DONE, order - 1)
-        store.wake()
-        store.wake_parent()
-
     def _tell(self, index: int, text: str) -> None:
         _log.warning("worker %d %s", index, text)
         self._store.wake_parent()
 
+    def _tell_of_diverging(self) -> None:
+        text = self._diverging.take(self._store.plan.lanes)
+        if text is not None:
+            _log.warning("%s", text)
+            self._store.wake_parent()
+
     def _fail(self, error: PyconvError) -> None:
-        """The run cannot go on."""
+        """End the run with this error."""
+        self._tell_of_diverging()
         self.failure = error
         for member in self._members.values():
             _kill(member)
@@ -438,19 +437,19 @@ class Supervisor:
 
 
 def _stacks(last_words: Segment) -> str:
-    """What the interpreter of a killed worker wrote: the stacks of its threads, without the list of its modules."""
+    """What the interpreter of a killed worker wrote: the stacks of its threads, without its list of modules."""
     text = last_words.array((LAST_WORDS,), np.uint8).tobytes().partition(b"\0")[0].decode(errors="replace")
     return text.partition("\nExtension modules:")[0].rstrip()
 
 
 def _go_first(pid: int | None) -> None:
-    """Where memory runs out, have the kernel end this process before the parent, who can say what has happened."""
+    """If memory runs out, let the kernel end this process before the parent, which can report what happened."""
     with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/oom_score_adj").write_text("1000")  # whatever the parent holds beside it
+        Path(f"/proc/{pid}/oom_score_adj").write_text("1000")  # even if the parent holds more memory
 
 
 def _kill(member: Member) -> None:
-    """End the process, whatever it does, and collect it."""
+    """End the process, whatever it is doing, and wait for it."""
     if member.process.is_alive():
         member.process.kill()
     member.process.join()
@@ -462,7 +461,7 @@ def _duration(seconds: float) -> str:
 
 
 def _process_state(pid: int | None) -> str:
-    """State of a process as the kernel writes it: "T" is stopped, "t" is traced by a debugger; "" if unknown."""
+    """State of a process in the kernel's letters: "T" is stopped, "t" is traced by a debugger; "" if unknown."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -471,7 +470,7 @@ def _process_state(pid: int | None) -> str:
 
 
 def _out_of_memory_kills() -> int:
-    """Processes that the kernel has killed for lack of memory since it was started."""
+    """How many processes the kernel has killed for lack of memory since it was started."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

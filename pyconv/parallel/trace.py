@@ -1,7 +1,7 @@
 """A timeline of what every worker did, for ``chrome://tracing`` or https://ui.perfetto.dev.
 
-Workers write events to rings in shared memory; the parent empties them into the file while the run goes on, so
-that the timeline of a worker that dies is there up to its death.
+Workers write events to ring buffers in shared memory. The parent moves them to the file while the run goes on, so that
+the timeline of a worker that dies is there up to its death.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from .. import runlog
 from ..errors import InputError
 from . import _atomics as atomics
-from . import store as s
+from . import communicator as c
 
 if TYPE_CHECKING:
     from ..nn import Sequential
@@ -29,15 +29,14 @@ if TYPE_CHECKING:
 
 _log = runlog.logger("pyconv.parallel")
 
-RING = 4096  # events of a lane that wait for the parent at most
+RING = 4096  # most events of a lane that wait for the parent
 
-#: What an event may be. Kernels of rules have other names; those are shown as "update".
-KINDS = ("data", "forward", "backward", "push", "pull", "wait", "update")
-_KERNELS = {"push_and_pull": "push", "add": "push", "attract": "push", "take": "pull", "pull": "pull", "push": "push"}
+#: The kinds of events; a kernel's rule declares which of the last three it is.
+KINDS = ("data", "forward", "backward", "wait", "push", "pull", "update")
 
 
 class Recorder:
-    """The worker's side: notes events, if the run keeps a timeline."""
+    """The worker's side: notes events if the run keeps a timeline."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -50,31 +49,23 @@ class Recorder:
             return
         store = self._store
         assert store.events is not None and store.event_counts is not None
-        kind = KINDS.index(what) if what in KINDS else KINDS.index(_KERNELS.get(what, "update"))
         count = int(store.event_counts[lane, 0])
-        store.events[lane, count % RING] = (kind, began, ended, store.get(lane, s.TURN))
+        store.events[lane, count % RING] = (KINDS.index(what), began, ended, store.get(lane, c.TURN))
         store.event_counts[lane, 0] = count + 1
 
     def watch(self, lane: int, model: Sequential) -> Any:
-        """The model's ``loss_and_gradient``; with a timeline, one that notes the forward and the backward pass."""
+        """The model's ``loss_and_gradient``; with a timeline, it also notes the forward and the backward pass."""
         if not self.on:
             return model.loss_and_gradient
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             began = time.monotonic_ns()
             split: list[int] = []
-            forward = model._forward
-
-            def timed(*a: Any, **k: Any) -> Any:
-                result = forward(*a, **k)
-                split.append(time.monotonic_ns())
-                return result
-
-            model._forward = timed  # type: ignore[method-assign]
+            model.between_passes = lambda: split.append(time.monotonic_ns())
             try:
                 result = model.loss_and_gradient(*args, **kwargs)
             finally:
-                del model._forward
+                model.between_passes = None
             ended = time.monotonic_ns()
             middle = split[-1] if split else began
             self.add(lane, "forward", began, middle)
@@ -85,21 +76,21 @@ class Recorder:
 
 
 class Timeline:
-    """The parent's side: a file in Chrome's trace-event format, which is whole after every :meth:`drain`.
+    """The parent's side: a file in Chrome's trace-event format, which is valid after every :meth:`drain`.
 
-    A file that cannot be written is found when this is made. One that can no longer be written ends the timeline, with
-    a warning, and not the run.
+    A file that cannot be written raises an error when this is made. If it can no longer be written later, the timeline
+    ends with a warning, and the run goes on.
 
     Parameters
     ----------
     path : str or Path
-        An older timeline there is written over, once there is something to write.
+        An older timeline there is overwritten, once there is something to write.
     store : Store
 
     Raises
     ------
     InputError
-        If there can be no such file, or there is one that is no timeline of pyconv's.
+        If the file cannot be made, or is there and is no timeline of pyconv's.
     """
 
     def __init__(self, path: str | Path, store: Store) -> None:
@@ -112,7 +103,7 @@ class Timeline:
         self._file, self._is_new = _opened(self._path)
         self._begun = False
         self._end = 0
-        self._writes = threading.RLock()  # the supervisor's thread marks deaths, the main thread drains
+        self._writes = threading.RLock()  # the supervisor's thread marks deaths, and the main thread drains
 
     def _begin(self) -> None:
         self._begun = True
@@ -120,7 +111,7 @@ class Timeline:
         self._append([_PROCESS, *(_meta("thread_name", lane, f"worker {lane}") for lane in lanes)])
 
     def _write(self, events: list[dict[str, Any]]) -> None:
-        """Append events, unless the file has failed."""
+        """Append events, unless the file has failed before."""
         with self._writes:
             if self._file is None:
                 return
@@ -133,14 +124,14 @@ class Timeline:
                 self._give_up(error)
 
     def _append(self, events: list[dict[str, Any]]) -> None:
-        """Append, and close the list so that the file can be read at any time."""
+        """Append events, and close the list, so that the file can be read at any time."""
         text = ",\n".join(json.dumps(event, separators=(",", ":")) for event in events)
         data = ((",\n" if self._end else "[\n") + text).encode()
         self._put(data + _TAIL)
         self._end += len(data)
 
     def _put(self, data: bytes) -> None:
-        """Write where the list is to go on; the file then ends there."""
+        """Write at the end of the list, and end the file there."""
         assert self._file is not None
         self._file.seek(self._end)
         while data:
@@ -148,7 +139,7 @@ class Timeline:
         self._file.truncate()
 
     def _give_up(self, error: OSError) -> None:
-        """Close the file as it was before the write that has failed."""
+        """Restore the file's last valid state, and close it."""
         _log.warning("%s: the timeline ends here: %s; the run goes on without it", self._path, error.strerror or error)
         with contextlib.suppress(OSError):
             self._put(_TAIL if self._end else b"[" + _TAIL)
@@ -161,7 +152,7 @@ class Timeline:
         self._file = None
 
     def drain(self) -> None:
-        """Take over what the workers have noted."""
+        """Move the events that the workers have noted to the file."""
         store = self._store
         assert store.events is not None and store.event_counts is not None
         events = []
@@ -191,7 +182,7 @@ class Timeline:
         self._write([{"name": text, "ph": "i", "s": "t", "pid": 0, "tid": lane, "ts": now}])
 
     def close(self) -> None:
-        """Take over the rest and close the file; where no epoch was begun, leave things as they were."""
+        """Move the rest to the file and close it; if no epoch was begun, leave the file unchanged."""
         with self._writes:
             if self._file is not None and self._begun:
                 self.drain()
@@ -213,7 +204,7 @@ _TAIL = b"\n]\n"
 
 
 def _opened(path: Path) -> tuple[io.FileIO, bool]:
-    """A file for a timeline, its content untouched so far, and whether it was made now."""
+    """An open file for a timeline, its content untouched so far, and whether it was created."""
     flags = os.O_RDWR | os.O_CLOEXEC
     try:
         try:

@@ -1,4 +1,4 @@
-"""The worker process: it runs the programs of its lanes until it is told to stop, and never outlives its parent."""
+"""The worker process: runs the programs of its lanes until the parent tells it to stop or is gone."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ from .. import runlog
 from ..arithmetic import quiet
 from ..descriptors import open_standard
 from ..errors import BackendUnavailable, RunError
+from ..optim.clipping import clip
 from . import _atomics as atomics
+from . import communicator as c
 from . import store as s
+from .batches import gathered
 from .engine import Job, epoch_order
 from .lane import Lane
 from .logs import send_logs
@@ -32,20 +35,21 @@ from .room import why_not_started
 from .sampler import EpochOrder
 from .sending import EXIT_UNREADABLE, unpacked
 from .trace import Recorder
+from .trained import Trained
 
 if TYPE_CHECKING:
     from ..nn import Sequential
     from .rules import Rule
 
 HEARTBEAT_S = 0.2
-EXIT_FAILED = 1  # it has left a message
-# The parent alone decides what these mean when they go to the whole group, as Ctrl-C does.
+EXIT_FAILED = 1  # the worker has left a message
+# When these signals go to the whole process group, as with Ctrl-C, the parent alone reacts to them.
 PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _log = runlog.logger("pyconv.parallel")
 
 
-#: Errors whose one line says all there is to say.
+#: Errors whose one line is enough: no traceback is logged.
 SAID = (RunError, BackendUnavailable)
 
 
@@ -55,26 +59,26 @@ class NotFinite(RunError):
 
 @dataclass
 class Setup:
-    """All that a worker process is told; it is pickled into the starting process.
+    """What a worker process is given when it starts; it is pickled.
 
-    What may be of a user's own is packed apart: if the worker cannot read it, it can say so."""
+    A user's own objects are packed separately: if the worker cannot read them, it can say so."""
 
     index: int
-    parent: int  # process id
+    parent: int  # process id of the parent
     plan: s.Plan
     segment: Segment
-    x: SharedArray
+    x: np.ndarray  # a SharedArray, or Rows of one
     labels: SharedArray
-    told: dict[str, bytes]  # the job, the rule and the model, to be unpacked
+    told: dict[str, bytes]  # the job, the rule and the model, packed
     threads: int
     spin: float
     log: Connection
-    last_words: Segment  # where the interpreter writes its stacks when a signal kills it
+    last_words: Segment  # the interpreter writes its stacks here when a signal kills it
     log_level: int
 
 
 def describe_model(model: Sequential) -> dict[str, Any]:
-    """What a worker needs to make the same network, without its parameters."""
+    """What a worker needs to make the same network, without the parameters that it finds in shared memory."""
     return {
         "layers": model.layers,
         "input_shape": model.input_shape,
@@ -82,21 +86,25 @@ def describe_model(model: Sequential) -> dict[str, Any]:
         "dtype": model.dtype.name,
         "algorithm": model.algorithm,
         "normalization": model.normalization,
+        "frozen": model.frozen,
+        "rest": model.trained.rest.gather(model.flat),
     }
 
 
 def make_model(description: dict[str, Any], backend: str, threads: int) -> Sequential:
-    """The network of a description."""
+    """The network of a description that :func:`describe_model` made."""
     from ..nn import Sequential
 
     made = Sequential(description["layers"], description["input_shape"], description["seed"], description["dtype"])
     made.normalization, made.algorithm = description["normalization"], description["algorithm"]
     made.backend, made.threads = backend, threads
+    made.frozen = description["frozen"]
+    made.trained.rest.scatter(description["rest"], made.flat)
     return made
 
 
 class Trainer:
-    """Computes the gradients of mini-batches.
+    """Computes the gradients of a worker's mini-batches.
 
     Parameters
     ----------
@@ -106,9 +114,9 @@ class Trainer:
     job : Job
     store : Store
     words : (WORKER,) int64 ndarray
-        The process's words.
+        The process's own words in the store.
     recorder : Recorder
-        Of the timeline.
+        For the timeline.
     """
 
     def __init__(
@@ -126,9 +134,10 @@ class Trainer:
         self._store, self._words, self._recorder = store, words, recorder
         self._order: EpochOrder | None = None
         self._epoch = -1
+        self._trained = Trained(model)
 
     def order(self) -> EpochOrder:
-        """The order of the epoch that is ordered."""
+        """The order of the current epoch's examples."""
         epoch = self._store.head(s.EPOCH)
         if self._order is None or epoch != self._epoch:
             self._order = epoch_order(self._labels, self._job, epoch, self._model.least_batch)
@@ -151,27 +160,25 @@ class Trainer:
         began = time.monotonic_ns()
         words[s.STARTED] = began
         order = self.order()
-        unit = lane.step * lane.workers + lane.index if self._rule.lockstep else self._store.get(lane.index, s.UNIT)
+        unit = lane.step * lane.workers + lane.index if self._rule.lockstep else self._store.get(lane.index, c.UNIT)
         words[s.FAILED_UNIT] = unit
         place = unit % lane.workers
-        indices = order.batch(lane.step, place)
-        images = self._x[indices]
-        if job.augment:
-            from ..datasets import augment
-
-            images = augment(images, **job.augment, seed=job.seed, epoch=lane.epoch, indices=indices)
-        labels = self._labels[indices]
+        images, labels = gathered(
+            self._x, self._labels, order, lane.step, place, seed=job.seed, epoch=lane.epoch, augmented=job.augment
+        )
         ready = time.monotonic_ns()
         self._recorder.add(lane.index, "data", began, ready)
         slot = self._store.gradients[lane.index]
-        self._model.attach(at, buffers)
-        loss, _ = self._recorder.watch(lane.index, self._model)(
+        self._trained.attach(at, buffers)
+        loss, gradient = self._recorder.watch(lane.index, self._model)(
             images,
             labels,
-            out=slot,
+            out=self._trained.room(slot),
             step=lane.epoch * lane.steps + lane.step,
             first=order.span(lane.step, place)[0],
+            **job.weights(self._labels, order, lane.step, place),
         )
+        self._trained.take(gradient, slot)
         self._store.unit_correct[unit] = self._model.correct
         done = time.monotonic_ns()
         words[s.DATA_NS] += ready - began
@@ -181,6 +188,8 @@ class Trainer:
         words[s.STARTED] = 0
         if not (np.isfinite(loss) and atomics.finite(slot)):
             raise NotFinite(f"the gradient is not finite (loss {loss:.6g})")
+        if job.clip_norm is not None and not self._rule.clips_mean:
+            clip(slot, job.clip_norm)
         return float(loss)
 
     def note(self, lane: int, what: str, began: int) -> None:
@@ -197,11 +206,11 @@ class Trainer:
 
 
 class Unreadable(RunError):
-    """What the worker is told cannot be read."""
+    """The worker cannot read what it was sent."""
 
 
 class _Stopped(BaseException):
-    """The parent has said stop."""
+    """The parent has told the worker to stop."""
 
 
 def main(setup: Setup) -> None:
@@ -211,10 +220,10 @@ def main(setup: Setup) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)
     atomics.die_with_parent()
-    if os.getppid() != setup.parent:  # it died before the kernel was asked
+    if os.getppid() != setup.parent:  # the parent died before the kernel was asked to end this process with it
         os._exit(EXIT_FAILED)
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        faulthandler.enable(setup.last_words)  # the parent logs it, with the worker's number
+        faulthandler.enable(setup.last_words)  # the parent logs it with the worker's number
     send_logs(setup.index, setup.log, setup.log_level)
     store = s.Store(setup.plan, setup.segment)
     words = store.worker(setup.index)
@@ -227,7 +236,9 @@ def main(setup: Setup) -> None:
         words[s.STATE] = s.NOT_FINITE if isinstance(error, NotFinite) else s.ERROR
         text = str(error).strip().splitlines()
         store.leave_message(setup.index, text[0] if isinstance(error, SAID) and text else _one_line(error))
-        if not isinstance(error, SAID):  # those say in one line all there is to say
+        # One line is enough for these errors, unless a user's function caused one. If something cannot be read, the
+        # parent reports it, once for all workers.
+        if not isinstance(error, SAID) or (error.__cause__ is not None and not isinstance(error, Unreadable)):
             _log.error("%s", traceback.format_exc().rstrip())
         words[s.HEARTBEAT] = time.monotonic_ns()
         _leave(EXIT_UNREADABLE if isinstance(error, Unreadable) else EXIT_FAILED)
@@ -240,7 +251,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _leave(status: int) -> None:
-    """Exit at once: there is nothing to tidy up that the kernel does not, and threads of libraries may not end."""
+    """Exit at once: the kernel cleans up everything, and threads of libraries might not end."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -287,16 +298,16 @@ def _told(setup: Setup, name: str) -> Any:
 
 
 def _added(store: s.Store, work: Work, worker: int, running: set[int]) -> dict[int, Program]:
-    """Programs of this worker's lanes that have something to do and do not run yet."""
+    """Programs of this worker's lanes that have work to do and are not running yet."""
     if store.head(s.STOP):
         raise _Stopped
     order = store.head(s.COMMAND)
-    mine = np.flatnonzero((store.column(s.OWNER) == worker) & (store.column(s.DONE) < order)).tolist()
+    mine = np.flatnonzero((store.column(c.OWNER) == worker) & (store.column(c.DONE) < order)).tolist()
     return {lane: program(store, work, lane) for lane in mine if lane not in running}
 
 
 def _beat(words: np.ndarray, parent: int) -> None:
-    """Show that the process runs, however long a step takes; and leave if the parent has gone."""
+    """Show that the process runs, however long a step takes, and leave if the parent is gone."""
 
     def beat() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""The update rules by name. A new rule is a new class in a new file, and one line here."""
+"""Makes update rules by name and options, for programs and the command line; :mod:`.table` lists them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from .easgd import EASGD
 from .hogwild import Hogwild
 from .local import Local
 from .sync import Sync
-
-#: The rules by name, in the order in which the documentation teaches them.
-RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Sync, Async, SSP, Hogwild, Local, EASGD)}
+from .table import RULES
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Option:
     type : type
         int, float, or bool for a switch.
     default : object
-        The value when it is not given, by the name of the rule.
+        By rule, the value if none is given.
     help : str
         Which rules have it, and what it does.
     """
@@ -62,12 +60,12 @@ OPTIONS: dict[str, Option] = _options()
 
 
 def rule_for(update: str | Rule, options: Mapping[str, Any] | None = None) -> Rule:
-    """The update rule of a name, with options.
+    """The update rule with a name and options.
 
     Parameters
     ----------
     update : str or Rule
-        One of :data:`RULES`; a rule is given back as it is.
+        One of :data:`RULES`; a rule is returned as it is.
     options : mapping, optional
         The rule's options by name, such as ``{"staleness": 4}``.
 
@@ -87,12 +85,35 @@ def rule_for(update: str | Rule, options: Mapping[str, Any] | None = None) -> Ru
         if options:
             raise InputError(f"the rule {update.describe()} is complete: give the option {next(iter(options))} to it")
         return update
-    update = choice(update, "update rule", RULES)
-    known = [field.name for field in dataclasses.fields(RULES[update])]
+    return made(RULES[choice(update, "update rule", RULES)], options)
+
+
+def made(kind: type[Rule], options: Mapping[str, Any]) -> Rule:
+    """A rule of a class, with these options.
+
+    Parameters
+    ----------
+    kind : type
+        A subclass of :class:`Rule`.
+    options : mapping
+        By name.
+
+    Returns
+    -------
+    Rule
+
+    Raises
+    ------
+    UnknownNameError
+        If the rule has no such option.
+    InputError
+        If an option's value is not possible.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]
     for name in options:
         if name not in known:
-            raise unknown_name(f"option of update {update!r}", name, known)
-    return RULES[update](**options)
+            raise unknown_name(f"option of update {kind.name!r}", name, known)
+    return kind(**options)
 
 
 __all__ = [
@@ -108,6 +129,7 @@ __all__ = [
     "Rule",
     "Sync",
     "kernel",
+    "made",
     "option",
     "rule_for",
 ]

@@ -11,25 +11,25 @@ from ..kernels import kernel
 from .base import SHARED_STATE, Rule, at_least, option, own_state
 
 if TYPE_CHECKING:
+    from ..chunk import Chunk
     from ..lane import Action, Lane
-    from ..sweep import Chunk
 
 
 @dataclass(frozen=True)
 class Async(Rule):
     """Downpour SGD: push the gradient and pull the parameters whenever ready, waiting for nobody.
 
-    The gradient is computed at parameters that others may have changed since: its *staleness* is the number of
-    their pushes. Every push is a step of the shared parameters, so W workers step W times as often as ``sync`` does,
-    each by the W-th part of the learning rate where pyconv chooses it.
+    The gradient is computed at parameters that others may change in the meantime; the number of their pushes is its
+    *staleness*. Every push is a step of the shared parameters, so W workers make W times as many steps as under
+    ``sync``. If pyconv chooses the learning rate, each step takes a W-th of it.
 
     Parameters
     ----------
     staleness_aware : bool
         Divide the learning rate of a push by its staleness, if that is above 1.
     shared_state : bool
-        Keep one state of the optimizer for all, as Downpour does. By default each worker has its own: its momentum
-        then is a mean over its own last gradients, and what others push meanwhile is not in it twice.
+        Keep one state of the optimizer for all workers, as Downpour does. By default each worker has its own: then its
+        momentum is a mean over its own last gradients, and the others' pushes are not counted twice.
 
     References
     ----------
@@ -58,7 +58,7 @@ class Async(Rule):
 
     @kernel(pull=True)
     def pull(self, c: Chunk) -> None:
-        """Copy the centre.
+        """Copy the centre to the replica.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class Async(Rule):
 
     @kernel(writes=("centre", "replica_state"), gradient=True, push=True, pull=True)
     def push_and_pull(self, c: Chunk) -> None:
-        """Step the centre by the lane's gradient and copy it.
+        """Step the centre by the lane's gradient, and copy it to the replica.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class Async(Rule):
 
     @kernel(writes=("centre", "state"), gradient=True, push=True, pull=True)
     def push_to_shared_and_pull(self, c: Chunk) -> None:
-        """The same with the state that is shared.
+        """As :meth:`push_and_pull`, with the shared optimizer state.
 
         Parameters
         ----------
@@ -97,12 +97,12 @@ class Async(Rule):
 
 @dataclass(frozen=True)
 class SSP(Rule):
-    """Stale synchronous parallel: as ``async``, but nobody gets more than so many mini-batches ahead of the slowest.
+    """Stale synchronous parallel: as ``async``, but no worker gets too many mini-batches ahead of the slowest.
 
     Parameters
     ----------
     staleness : int
-        Mini-batches that the fastest worker may be ahead of the slowest; 0 makes all wait for each other each time.
+        Mini-batches that the fastest worker may be ahead of the slowest; with 0 all wait for each other every time.
     shared_state : bool
         As for :class:`Async`.
 
@@ -124,13 +124,13 @@ class SSP(Rule):
 
     def step(self, lane: Lane) -> Iterator[Action]:
         yield lane.not_ahead(self.staleness)
-        yield lane.sweep(self.pull, locked=True)  # after the wait, or it would miss what was waited for
+        yield lane.sweep(self.pull, locked=True)  # after the wait, so that it includes what was waited for
         yield lane.gradient("replica")
         yield lane.sweep(self.push_to_shared if self.shared_state else self.push, locked=True)
 
     @kernel(pull=True)
     def pull(self, c: Chunk) -> None:
-        """Copy the centre.
+        """Copy the centre to the replica.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class SSP(Rule):
 
     @kernel(writes=("centre", "state"), gradient=True, push=True)
     def push_to_shared(self, c: Chunk) -> None:
-        """The same with the state that is shared.
+        """As :meth:`push`, with the shared optimizer state.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What an update rule is."""
+"""Rule: the base class of update rules, with its options and what a rule needs of the learning rate."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ...values import flag, integer
 from ..kernels import kernels
 
 if TYPE_CHECKING:
+    from ..communicator import Communicator
     from ..lane import Action, Lane
-    from ..store import Store
 
 Default = TypeVar("Default")
 
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What a rule needs of learning rate, momentum and warm-up, for a run whose user gave none.
+    """The learning rate, momentum and warm-up that a rule needs, for a run whose user gave none.
 
     Attributes
     ----------
     pushes : int
-        Steps that the shared parameters make while every worker does one mini-batch: 1 where gradients or parameters
-        are averaged. They share one step's learning rate.
+        Steps of the shared parameters while every worker does one mini-batch; 1 if gradients or parameters are
+        averaged. The steps share one step's learning rate.
     momentum : float
-        Of SGD, at most.
+        The largest momentum of SGD.
     nesterov : bool
-        Whether SGD's momentum has to look ahead.
+        Whether SGD needs Nesterov momentum.
     warmup : float
-        Share of the run over which the learning rate rises, at least.
+        The least share of the run over which the learning rate rises.
     """
 
     pushes: int = 1
@@ -46,23 +46,25 @@ class Needs:
 class Rule:
     """How the workers' gradients or parameters meet. A subclass is a rule; its dataclass fields are its options.
 
-    A rule is a script: :meth:`step` yields what a lane (a logical worker) does for one mini-batch, one action
-    after the other, and its kernels say what happens to the numbers. Whoever carries the script out takes care
-    of transactions, waiting, death and restart, so a rule needs to know nothing of them.
+    A rule is a script and kernels. :meth:`step` is the script: it yields, one after the other, the actions of a lane (a
+    logical worker) for one mini-batch. The kernels say how the numbers change. The code that runs the script takes care
+    of transactions, waiting, death and restart, so a rule need not.
 
     Attributes
     ----------
     name : str
-        By which ``update=`` knows it.
+        The name for ``update=``.
     lockstep : bool
-        True: lane w takes the w-th share of every step, and a step that begins with ``lane.everyone()`` is
-        begun by all lanes or by none; the run is then bit for bit the same each time. A step that waits for
-        everyone anywhere must begin with it. False: each lane takes the next free mini-batch whenever it is
-        ready.
+        True: lane w takes the w-th share of every step, and all lanes or none begin a step that begins with
+        ``lane.everyone()``; then every run gives the same bits. A step that waits for everyone anywhere must also begin
+        with ``lane.everyone()``. False: each lane takes the next free mini-batch whenever it is ready.
     replicas, replica_state : bool
         Whether each lane has parameters of its own, and optimizer state of its own.
+    clips_mean : bool
+        Whether the mean of the gradients is clipped, by ``c.clipped(mean)`` in a kernel; else each lane's own gradient
+        is clipped.
     formerly : mapping
-        Values of options in runs whose folders do not record them: what was usual before it changed.
+        Values of options in older runs, whose folders do not record them, if the default has changed since.
 
     Examples
     --------
@@ -72,6 +74,7 @@ class Rule:
         class Sync(Rule):
             name = "sync"
             lockstep = True
+            clips_mean = True
 
             def step(self, lane):
                 yield lane.everyone()
@@ -81,17 +84,18 @@ class Rule:
 
             @kernel(writes=("centre", "state"))
             def average(self, c):
-                c.optimise(c.centre, c.mean(c.gradients, c.weights), c.state)
+                c.optimise(c.centre, c.clipped(c.mean(c.gradients, c.weights)), c.state)
     """
 
     name: ClassVar[str] = ""
     lockstep: ClassVar[bool] = False
     replicas: ClassVar[bool] = False
     replica_state: ClassVar[bool] = False
+    clips_mean: ClassVar[bool] = False
     formerly: ClassVar[Mapping[str, Any]] = {}
 
     def begin(self, lane: Lane) -> Iterator[Action]:
-        """What a lane does at the start of an epoch and after a restart; not for lockstep rules, which just go on.
+        """The script at the start of an epoch and after a restart; not for lockstep rules, which simply go on.
 
         Parameters
         ----------
@@ -101,16 +105,15 @@ class Rule:
         Returns
         -------
         iterator of Action
-            What to do, in order.
+            The actions, in order.
         """
         return iter(())
 
     def step(self, lane: Lane) -> Iterator[Action]:
-        """What a lane does for one mini-batch.
+        """The script for one mini-batch.
 
-        A lockstep rule's script must depend on nothing but its options, the number of the step and the number
-        of workers: after a restart it is run again from the beginning of the step, and what had been done is
-        skipped.
+        A lockstep rule's script may depend only on its options, the number of the step and the number of workers. After
+        a restart it is run again from the beginning of the step, and the actions that were done are skipped.
 
         Parameters
         ----------
@@ -120,12 +123,12 @@ class Rule:
         Returns
         -------
         iterator of Action
-            What to do, in order.
+            The actions, in order.
         """
         raise InputError(f"{type(self).__name__} is not an update rule: it has no step()")
 
     def finish(self, lane: Lane) -> Iterator[Action]:
-        """What a lane does at the end of an epoch; lockstep rules only.
+        """The script at the end of an epoch; lockstep rules only.
 
         Parameters
         ----------
@@ -135,19 +138,19 @@ class Rule:
         Returns
         -------
         iterator of Action
-            What to do, in order.
+            The actions, in order.
         """
         return iter(())
 
     def learning_rate(self, lr: float, staleness: int) -> float:
-        """Learning rate of a push of a gradient.
+        """The learning rate for the push of a gradient.
 
         Parameters
         ----------
         lr : float
             After the schedule.
         staleness : int
-            Pushes of others since the pull that the gradient was computed at.
+            Pushes of others since the parameters were pulled at which the gradient was computed.
 
         Returns
         -------
@@ -156,13 +159,13 @@ class Rule:
         return lr
 
     def needs(self, workers: int) -> Needs:
-        """What learning rate, momentum and warm-up have to be like, where the user gives none.
+        """The learning rate, momentum and warm-up that the rule needs if the user gives none.
 
-        By default: as for one worker where gradients or parameters are averaged. Where each worker's gradient steps
-        the shared parameters by itself, W - 1 steps of others come between its pull and its push. With a state of its
-        own for each worker these are the same steps as one worker's, cut in W, and looking ahead along its momentum a
-        worker is only as far behind as the others' last gradients. With one state for all the delay itself acts as
-        momentum, and leaves no room for more.
+        By default: if gradients or parameters are averaged, the same as for one worker. Otherwise each worker's
+        gradient steps the shared parameters by itself, and W - 1 steps of other workers come between its pull and its
+        push. If each worker has a state of its own, these are one worker's steps divided by W; with Nesterov momentum a
+        worker is late only by the others' last gradients. If all share one state, the delay itself acts as momentum,
+        and the optimizer can have none.
 
         Parameters
         ----------
@@ -184,20 +187,20 @@ class Rule:
             return Needs(pushes=workers, nesterov=True, warmup=0.2)
         return Needs(pushes=workers, momentum=0.0, warmup=0.2)
 
-    def result(self, store: Store, out: np.ndarray) -> None:
-        """Write the parameters that the run has come to; by default the centre.
+    def result(self, shared: Communicator, out: np.ndarray) -> None:
+        """Write the parameters that the run has reached; by default the centre.
 
         Parameters
         ----------
-        store : Store
+        shared : Communicator
             What the workers share; read.
         out : (n,) ndarray
             Written.
         """
-        out[...] = store.centre
+        out[...] = shared.centre
 
     def options(self) -> dict[str, Any]:
-        """Its options.
+        """The rule's options.
 
         Returns
         -------
@@ -224,21 +227,21 @@ def option(default: Default, help: str) -> Default:
     Parameters
     ----------
     default : int, float, bool or None
-        The value when it is not given.
+        The value if none is given.
     help : str
-        What ``--help`` says of it.
+        The option's text for ``--help``.
 
     Returns
     -------
     dataclasses.Field
-        Typed as the value that the field will hold, as :func:`dataclasses.field` is.
+        Its static type is that of the value, as with :func:`dataclasses.field`.
     """
     field: Any = dataclasses.field(default=default, metadata={"help": help})
     return field
 
 
 MOST = 2**62
-"""Of an option that is a number of steps: sums of it and of steps are int64."""
+"""The largest number of steps in an option: it is added to other steps in an int64."""
 
 
 def at_least(rule: Rule, name: str, minimum: int) -> None:
@@ -252,6 +255,6 @@ SHARED_STATE = "one state of the optimizer for all workers, instead of one for e
 
 
 def own_state(rule: Any) -> None:
-    """Give each lane a state of its own, unless the rule's option `shared_state` says otherwise."""
+    """Give each lane a state of its own, unless the option `shared_state` is set."""
     object.__setattr__(rule, "shared_state", flag(rule.shared_state, "shared_state"))
     object.__setattr__(rule, "replica_state", not rule.shared_state)

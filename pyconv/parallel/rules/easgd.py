@@ -1,4 +1,4 @@
-"""easgd: workers train parameters of their own that an elastic force ties to a common centre."""
+"""easgd: workers train parameters of their own, which an elastic force pulls towards a common centre."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..kernels import kernel
 from .base import Needs, Rule, at_least, option
 
 if TYPE_CHECKING:
+    from ..chunk import Chunk
     from ..lane import Action, Lane
-    from ..sweep import Chunk
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class EASGD(Rule):
     sync_every : int
         Mini-batches of a worker between two meetings with the centre (the reference's τ).
     moving_rate : float
-        Share α of the difference by which a meeting moves both, at most 1; 0 takes ``0.9 / W``, the reference's choice
-        (its β = 0.9), which is for τ = 4, large mini-batches and many epochs.
+        Share α of the difference by which both move when they meet, at most 1; 0 takes ``0.9 / W``, the reference's
+        choice (its β = 0.9), which is meant for τ = 4, large mini-batches and many epochs.
     elastic_rho : float, optional
-        Strength ρ of the force, instead: then ``α = lr ρ``, which must be at most 1.
+        Strength ρ of the force; if given, it replaces `moving_rate`: ``α = lr ρ``, which must be at most 1.
 
     References
     ----------
@@ -57,7 +57,7 @@ class EASGD(Rule):
     def needs(self, workers: int) -> Needs:
         return Needs(
             warmup=0.2
-        )  # replicas part most while the learning rate is high and the network has learnt nothing
+        )  # replicas move apart most while the learning rate is high and the network has learnt nothing yet
 
     def step(self, lane: Lane) -> Iterator[Action]:
         yield lane.gradient("replica")
@@ -76,7 +76,7 @@ class EASGD(Rule):
         """
         c.optimise(c.replica, c.gradient, c.replica_state)
 
-    @kernel(writes=("replica", "centre"))
+    @kernel(writes=("replica", "centre"), event="push")
     def attract(self, c: Chunk) -> None:
         """Move replica and centre towards each other.
 
@@ -85,7 +85,7 @@ class EASGD(Rule):
         c : Chunk
             Of the numbers; both are written.
         """
-        share = self.moving_rate or 0.9 / len(c.replicas)
+        share = self.moving_rate or 0.9 / c.workers
         if self.elastic_rho is not None:
             share = min(c.lr * self.elastic_rho, 1.0)
         difference = np.subtract(c.replica, c.centre, out=c.scratch(0))

@@ -1,4 +1,7 @@
-"""hogwild: every worker changes the shared parameters in place, without a lock."""
+"""hogwild: every worker changes the shared parameters in place, without a lock.
+
+Three files to read: this one, the worker's moves in parallel/program.py, and the step itself in parallel/sweep.py.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,23 @@ from ..kernels import kernel
 from .base import SHARED_STATE, Rule, option, own_state
 
 if TYPE_CHECKING:
+    from ..chunk import Chunk
     from ..lane import Action, Lane
-    from ..sweep import Chunk
 
 
 @dataclass(frozen=True)
 class Hogwild(Rule):
     """Compute at the shared parameters while others change them, and step them in place without a lock.
 
-    There is no copy of the parameters and no waiting. Every number is read, changed and written within nanoseconds,
-    and where two workers do so at once, one of the changes is lost; on dense networks that is rare beside the noise
-    of the gradients.
+    Parameters are not copied and nobody waits. Every number is read, changed and written within nanoseconds. If two
+    workers do that at the same moment, one of the changes is lost; on dense networks that is rare, and small beside the
+    noise of the gradients.
 
     Parameters
     ----------
     shared_state : bool
-        Keep one state of the optimizer for all, changed in place as the parameters are. By default each worker has
-        its own, as under :class:`Async`.
+        Keep one state of the optimizer for all workers, changed in place as the parameters are. By default each worker
+        has its own, as under :class:`Async`.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""local: the paper's Algorithm 4, SGD on representative shards and averages of the results."""
+"""local: the paper's Algorithm 4: each worker runs SGD on a representative shard, and the results are averaged."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..kernels import kernel
+from ..sums import in_order
 from .base import Rule, at_least, option
 
 if TYPE_CHECKING:
+    from ..chunk import Chunk
+    from ..communicator import Communicator
     from ..lane import Action, Lane
-    from ..store import Store
-    from ..sweep import Chunk
 
 
 @dataclass(frozen=True)
 class Local(Rule):
-    """Every worker trains parameters of its own on its shard, and now and then all are replaced by their average.
+    """Every worker trains parameters of its own on its shard; now and then their average replaces them all.
 
-    Each run has the same bits, whatever the workers' speed, and one worker does plain SGD. The optimizers'
-    states stay each worker's own.
+    Every run gives the same bits, whatever the workers' speeds; with one worker it is plain SGD. Each worker keeps its
+    own state of the optimizer.
 
     Parameters
     ----------
@@ -54,9 +55,9 @@ class Local(Rule):
         yield lane.sweep(self.descend)
 
     def finish(self, lane: Lane) -> Iterator[Action]:
-        yield lane.everyone()  # nobody changes a replica any more
+        yield lane.everyone()  # from here on nobody changes a replica
         yield lane.sweep(self.average, share=True)
-        yield lane.everyone()  # the whole average is there
+        yield lane.everyone()  # the average is complete
         yield lane.sweep(self.take)
 
     @kernel(writes=("replica", "replica_state"), gradient=True)
@@ -81,7 +82,7 @@ class Local(Rule):
         """
         c.centre[...] = c.mean(c.replicas)
 
-    @kernel()
+    @kernel(event="pull")
     def take(self, c: Chunk) -> None:
         """Replace the lane's parameters by the average.
 
@@ -92,13 +93,6 @@ class Local(Rule):
         """
         c.replica[...] = c.centre
 
-    def result(self, store: Store, out: np.ndarray) -> None:
-        assert store.replicas is not None
-        mean_of_rows(store.replicas, out)
-
-
-def mean_of_rows(rows: np.ndarray, out: np.ndarray) -> None:
-    """``out = (1 / k) Σ rows[i]``, in the order of the rows."""
-    from .. import _atomics
-
-    _atomics.reduce_slots(rows, np.full(len(rows), 1 / len(rows)), out)
+    def result(self, shared: Communicator, out: np.ndarray) -> None:
+        rows = shared.everyones("replicas", slice(None))
+        in_order(rows, np.full(len(rows), 1 / len(rows)), out)
