@@ -1,0 +1,86 @@
+"""How fast messages travel between two ranks, by ping-pong: as pyconv sends them, its looking and sleeping included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .hosts import Here
+from .world import World
+
+SMALL, LARGE = 8, 1 << 20  # bytes
+PINGS, HAULS = 100, 7
+HOSTS = 3  # of which the way from rank 0 is measured, beside its own
+
+
+@dataclass(frozen=True)
+class Link:
+    """The way between two ranks.
+
+    Attributes
+    ----------
+    latency_s : float
+        Of a message of 8 bytes, one way; the median.
+    bytes_per_s : float
+        Of messages of 1 MiB, one way; the median.
+    """
+
+    latency_s: float
+    bytes_per_s: float
+
+    def __str__(self) -> str:
+        return f"{self.bytes_per_s / 1e6:,.0f} MB/s, {self.latency_s * 1e6:,.0f} microseconds"
+
+
+def measured(world: World, other: int) -> Link:
+    """Measure the way between rank 0 and another; both call it.
+
+    Parameters
+    ----------
+    world : World
+    other : int
+
+    Returns
+    -------
+    Link
+        As this rank has measured it.
+    """
+    peer = other if world.rank == 0 else 0
+    times = {}
+    for size, count in ((SMALL, PINGS), (LARGE, HAULS)):
+        message, found = np.ones(size, np.uint8), []
+        for _ in range(count + 1):  # the first one makes the connection
+            began = time.perf_counter()
+            if world.rank == 0:
+                world.swap([(peer, message)], [])
+                world.swap([], [(peer, message)])
+            else:
+                world.swap([], [(peer, message)])
+                world.swap([(peer, message)], [])
+            found.append((time.perf_counter() - began) / 2)
+        times[size] = float(np.median(found[1:]))
+    return Link(times[SMALL], LARGE / times[LARGE])
+
+
+def pairs(places: Sequence[Here]) -> dict[str, int]:
+    """Which ways from rank 0 to measure: to a neighbour on its host, and to one rank of each of some others.
+
+    Parameters
+    ----------
+    places : sequence of Here
+        Of all ranks.
+
+    Returns
+    -------
+    dict of str to int
+        The other rank, by what the way is called.
+    """
+    found: dict[str, int] = {}
+    for rank, place in enumerate(places):
+        name = "link within " if place.host == places[0].host else "link to "
+        if rank and name + place.host not in found and len(found) <= HOSTS:
+            found[name + place.host] = rank
+    return found

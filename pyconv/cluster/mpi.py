@@ -1,0 +1,143 @@
+"""MPI, through mpi4py: the one module that imports it. It does so only in a process that a launcher has started.
+
+A rank never waits inside MPI: it looks and sleeps in turn. So it leaves the CPU to its neighbours while it waits,
+receives signals, and notices when another rank has died.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError, install_line
+from .world import Message
+
+SPIN_S = 50e-6  # of looking without sleeping
+SLEEP_S, MOST_S = 20e-6, 1e-3  # the first sleep, and the longest
+LOOK_S = 0.25  # between two looks at the other processes
+KNOCK = 1  # the tag of a message that rank 0 does not expect; all others have 0
+RECORD = 8192  # bytes of what a rank tells of itself
+
+
+def library(initialize: bool) -> Any:
+    """mpi4py's module; without `initialize`, only to ask it for versions.
+
+    Raises
+    ------
+    InputError
+        If mpi4py is not installed, or finds no MPI that it can use.
+    """
+    try:
+        import mpi4py
+
+        if "mpi4py.MPI" not in sys.modules:
+            mpi4py.rc(initialize=initialize, finalize=initialize, thread_level="serialized")
+        from mpi4py import MPI
+    except ImportError as error:
+        if "mpi4py" in (error.name or ""):
+            raise InputError(f"mpi4py is not installed: {install_line('mpi')}") from None
+        raise InputError(f"mpi4py cannot be used: {_line(error)}; {install_line('mpi')}") from None
+    except RuntimeError as error:  # no library, or another's
+        raise InputError(f"mpi4py finds no MPI that it can use: {_line(error)}; {install_line('mpi')}") from None
+    return MPI
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def version(module: Any) -> str:
+    """The library's name and version, as ``"MPICH 5.0.2"``."""
+    name, numbers = module.get_vendor()
+    return f"{name} {'.'.join(map(str, numbers))}"
+
+
+def is_initialized() -> bool:
+    """Whether the program itself has begun to use MPI, by mpi4py."""
+    module = sys.modules.get("mpi4py.MPI")
+    return module is not None and bool(module.Is_initialized()) and not module.Is_finalized()
+
+
+class MPIWorld:
+    """A communicator of MPI's; a :class:`~.world.World`.
+
+    Attributes
+    ----------
+    lost : callable
+        ``lost()``: called four times a second while this rank waits.
+    version : str
+        The library's.
+    """
+
+    def __init__(self) -> None:
+        self._mpi = library(initialize=True)
+        if not self._mpi.Is_initialized():
+            self._mpi.Init()
+        self.version = version(self._mpi)
+        self._comm = self._mpi.COMM_WORLD.Dup()
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        self.serialized = self._mpi.Query_thread() >= self._mpi.THREAD_SERIALIZED
+        self.lost: Callable[[], None] = lambda: None
+        self._limit: float | None = None
+
+    def gather(self, record: np.ndarray) -> np.ndarray:
+        received = np.empty((self.size if self.rank == 0 else 0, len(record)), record.dtype)
+        self._wait([self._comm.Igather(record, received if self.rank == 0 else None, root=0)])
+        return received
+
+    def broadcast(self, record: np.ndarray) -> None:
+        self._wait([self._comm.Ibcast(record, root=0)])
+
+    def swap(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
+        requests = [self._comm.Irecv(array, source=rank) for rank, array in receives if array.size]
+        requests += [self._comm.Isend(array, dest=rank) for rank, array in sends if array.size]
+        if requests:
+            self._wait(requests)
+
+    def knock(self, record: np.ndarray) -> None:
+        self._wait([self._comm.Isend(record, dest=0, tag=KNOCK)])
+
+    def answer(self, record: np.ndarray) -> int | None:
+        status = self._mpi.Status()
+        if not self._comm.Iprobe(tag=KNOCK, status=status):
+            return None
+        rank = int(status.Get_source())
+        self._wait([self._comm.Irecv(record, source=rank, tag=KNOCK)])
+        return rank
+
+    def everybody(self, own: dict[str, object]) -> list[dict[str, Any]]:
+        """Each rank's description of its process."""
+        record = np.zeros(RECORD, np.uint8)
+        data = json.dumps(own).encode()
+        record[: len(data)] = np.frombuffer(data, np.uint8)
+        records = np.empty((self.size, RECORD), np.uint8)
+        self._wait([self._comm.Iallgather(record, records)])
+        return [json.loads(each.tobytes().rstrip(b"\0")) for each in records]
+
+    def hurry(self, seconds: float | None) -> None:
+        self._limit = None if seconds is None else time.monotonic() + seconds
+
+    def abort(self, status: int) -> None:
+        self._mpi.COMM_WORLD.Abort(status)
+        os._exit(status)
+
+    def _wait(self, requests: list[Any]) -> None:
+        began = looked = time.monotonic()
+        pause = SLEEP_S
+        while not self._mpi.Request.Testall(requests):
+            now = time.monotonic()
+            if now - began < SPIN_S:
+                continue
+            if self._limit is not None and now > self._limit:
+                raise TimeoutError("the other ranks do not come")
+            if now - looked > LOOK_S:
+                looked = now
+                self.lost()
+            time.sleep(pause)
+            pause = min(1.2 * pause, MOST_S)

@@ -1,0 +1,297 @@
+"""A rank's part of the computing: its lanes' programs, one after the other, up to where all ranks meet."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from ..backends import get
+from ..errors import InputError, RunError
+from ..nn import Sequential
+from ..parallel import Job, check_shares, parent
+from ..parallel import communicator as c
+from ..parallel import store as s
+from ..parallel.choose import ON_FAILURE
+from ..parallel.lane import Everyone, Lane
+from ..parallel.program import AtBoundary, Program, Reached, Wait, Work, program
+from ..parallel.trace import Recorder
+from ..parallel.worker import Trainer, describe_model, make_model
+from ..values import choice
+from . import rounds as r
+from .desk import Desk
+from .free import FreeLanes
+from .lanes import Lanes
+from .shards import Shard
+from .world import World
+
+Place = tuple[int, int]
+"""Where lanes are: a kind, and the step or clock."""
+
+
+class Node:
+    """The lanes of one rank; those of a lockstep rule are driven here, others by :func:`~.turns.mini_batches`.
+
+    Parameters
+    ----------
+    model : Sequential
+        Read.
+    x : (N, H, W, C) ndarray or Shard
+    labels : (N,) int64 ndarray
+    job : Job
+        Its `workers` are the lanes of all ranks.
+    world : World
+    rounds : Rounds
+    threads : int
+        OpenMP threads, for each lane in its turn.
+    fetch : callable
+        ``fetch(needs)``: a round in which the others send what this rank needs.
+
+    Raises
+    ------
+    InputError
+        If the job cannot be run over MPI.
+    """
+
+    def __init__(
+        self, model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job, world: World, rounds: r.Rounds,
+        threads: int, fetch: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        self.job, self.rule, self._rounds = dataclasses.replace(job, backend=get(job.backend).name), job.rule, rounds
+        check(self.job, world.size, len(x), model.least_batch)
+        if not (self.rule.lockstep or world.serialized):
+            raise InputError(
+                f"update {self.rule.name!r} needs an MPI that a second thread may call (MPI_THREAD_SERIALIZED), and "
+                "this one, as it was started, is for one: take sync or local"
+            )
+        self._fetch, self._key, self._learned = fetch, (r.REST, 0), dict[Place, int]()
+        self._shard = x if isinstance(x, Shard) else None
+        self._arranged = -1  # the epoch for which the shard is arranged
+        self.steps = -(-len(x) // (job.batch_size * job.workers))
+        plan = s.Plan(
+            parameters=model.trained.count,
+            buffers=model.flat_buffers.size,
+            dtype=model.dtype.name,
+            lanes=job.workers,
+            units=self.steps * job.workers,
+            state=tuple(job.optimizer.state_names),
+            replicas=self.rule.replicas,
+            replica_state=self.rule.replica_state,
+            clip=(job.clip_norm or 0.0) if self.rule.clips_mean else 0.0,
+        )
+        if self.rule.lockstep:
+            self.lanes = Lanes(plan, world, self._need)
+        else:
+            signalled = lambda: rounds.signalled()  # noqa: E731  # which is set later
+            self.lanes = FreeLanes(plan, world, fetch, self.rule, signalled, self.waiting)
+        lanes = self.lanes
+        model.trained.gather(model.flat, lanes.centre)
+        for lane in lanes.own:
+            lanes.buffers[lane][...] = model.flat_buffers
+            if lanes.replicas:
+                lanes.replicas[lane][...] = lanes.centre
+        rounds.most = lanes.spread.most
+        made = make_model(copy.deepcopy(describe_model(model)), self.job.backend, threads)
+        self._words = np.zeros(s.WORKER, np.int64)
+        store: s.Store = lanes  # type: ignore[assignment]  # of a store it has what these two use
+        self._trainer = Trainer(made, x, labels, self.job, self.rule, store, self._words, Recorder(store))
+        self.work = Work(
+            self.rule,
+            job.optimizer,
+            self._trainer.rate,
+            self._trainer.counts,
+            self._trainer.compute,
+            self._trainer.note,
+        )
+        self.programs: dict[int, Program] = {}
+        self._waits: dict[int, Wait] = {}
+        self._from: dict[int, int] = {}  # the step from which on each lane has computed in this session
+        self._waited_ns = 0
+
+    # ---- epochs -----------------------------------------------------------------------------------
+
+    def begin(self, epoch: int, begun: int, new: bool) -> None:
+        """Begin an epoch after its first `begun` steps, or go on with it."""
+        lanes = self.lanes
+        if new:
+            parent.new_epoch(lanes, self.rule, epoch, begun)
+        lanes.resume(epoch, begun)
+        self._arrange(epoch)
+        parent.order(lanes)
+        self._from = {lane: lanes.get(lane, c.CLOCK) // c.OPS for lane in lanes.own}
+        self.programs = {lane: program(lanes, self.work, lane) for lane in lanes.own}
+        self._waits.clear()
+
+    def _arrange(self, epoch: int) -> None:
+        """If each rank holds a part of the images only, exchange them: this epoch's images of its lanes come here."""
+        if self._shard is None or epoch == self._arranged:
+            return
+        order, holders = self._trainer.order(), self.lanes.spread.holders
+        owner = np.empty(len(self._shard), np.uint16)
+        owner[order.order] = np.repeat(np.tile(holders, order.steps), self._spans)
+        self._shard.arrange(owner)
+        self._arranged = epoch
+
+    @functools.cached_property
+    def _spans(self) -> list[int]:
+        """Images of each lane's share in each step, which are the same in every epoch."""
+        order = self._trainer.order()
+        return [count for step in range(order.steps) for count in self._trainer.counts(step)]
+
+    def advance(self) -> Place:
+        """Run the lanes, one after the other, to where they need the other ranks.
+
+        Returns
+        -------
+        (kind, value)
+            ``BOUNDARY`` and the step that may begin, ``ARRIVED`` and the clock of an everyone(), or ``REST``.
+
+        Raises
+        ------
+        RunError
+            If the lanes come to different places.
+        """
+        places = {self._advance(lane) for lane in self.lanes.own}
+        if len(places) > 1:
+            raise RunError(f"the script of update rule {self.rule.name!r} does not wait for everyone in every lane")
+        return places.pop()
+
+    def _advance(self, lane: int) -> Place:
+        lanes = self.lanes
+        while True:
+            wait = self._waits.get(lane)
+            if wait is not None:
+                if not wait.ready():
+                    return (r.BOUNDARY, lanes.begun) if isinstance(wait, AtBoundary) else self._clock(wait)
+                del self._waits[lane]
+            elif self._pauses(lane):
+                return r.BOUNDARY, lanes.begun
+            try:
+                found = next(self.programs[lane])
+            except StopIteration:
+                return r.REST, 0
+            if found is not None:
+                self._waits[lane] = found
+
+    def _clock(self, wait: Wait) -> Place:
+        assert isinstance(wait, Reached)
+        return r.ARRIVED, wait.value
+
+    def _pauses(self, lane: int) -> bool:
+        """Whether the lane is before a step that does not begin with everyone(). Ranks meet there nevertheless, so that
+        all of them do the step, or none does."""
+        step, done = divmod(self.lanes.get(lane, c.CLOCK), c.OPS)
+        if done or step < self.lanes.begun or step > self.steps or self.lanes.closed:
+            return False
+        at = Lane(lane, self.lanes.lanes, self.steps, lambda: self.lanes.get(lane, c.TURN))
+        at.step, at.epoch = step, self.lanes.epoch
+        script = self.rule.step(at) if step < self.steps else self.rule.finish(at)
+        return not isinstance(next(iter(script), None), Everyone)
+
+    def go(self, place: Place, verdict: r.Verdict) -> None:
+        """Let the lanes go on from `place`, to which all ranks have come, or stop them there."""
+        kind, value = place
+        self.lanes.met(value if kind == r.ARRIVED else c.OPS * self.lanes.begun + 1)
+        if kind == r.BOUNDARY and verdict.action == r.CLOSE:
+            self.lanes.close_gate()
+        elif kind == r.BOUNDARY:
+            self.lanes.begun += 1
+        self._key = (kind, value % c.OPS if kind == r.ARRIVED else 0)
+        self.lanes.serve(verdict.needs, verdict.what)
+
+    def _need(self, needs: int) -> None:
+        """Get what a lane lacks from the other ranks, now and from now on at this place of the script."""
+        if self._key[0] != r.REST:
+            self._learned[self._key] = self._learned.get(self._key, 0) | needs
+        self._fetch(needs)
+
+    # ---- rules that wait for nobody ---------------------------------------------------------------
+
+    @property
+    def desk(self) -> Desk:
+        """What all lanes share; rank 0's, under a rule that is not lockstep."""
+        assert isinstance(self.lanes, FreeLanes) and isinstance(self.lanes.desk, Desk)
+        return self.lanes.desk
+
+    def rest(self, failed: bool = False) -> None:
+        """This rank has nothing left to do in the epoch, or cannot go on."""
+        assert isinstance(self.lanes, FreeLanes)
+        self.lanes.rest(failed)
+
+    # ---- what the others hear ---------------------------------------------------------------------
+
+    def header(self, place: Place) -> np.ndarray:
+        """The header of this rank at a place."""
+        kind, value = place
+        key = (kind, value % c.OPS if kind == r.ARRIVED else 0)
+        header = self._rounds.header(kind, value, needs=self._learned.get(key, 0), changed=self.lanes.changed)
+        words = self._words
+        header[r.COMPUTE] = words[s.DATA_NS] + words[s.COMPUTE_NS]
+        header[r.UPDATE], header[r.WAIT] = words[s.UPDATE_NS], self._waited_ns
+        if kind == r.BOUNDARY:
+            losses, correct = header[r.HEAD :].reshape(2, -1)
+            correct[:] = -1
+            for index, lane in enumerate(self.lanes.own):
+                if value > self._from[lane]:
+                    unit = (value - 1) * self.lanes.lanes + lane
+                    losses[index : index + 1].view(np.float64)[:] = self.lanes.unit_loss[unit]
+                    correct[index] = self.lanes.unit_correct[unit]
+        return header
+
+    def take(self, headers: np.ndarray) -> None:
+        """Rank 0: note what all lanes have done in the step before the one that they are at."""
+        value, lanes = int(headers[0, r.VALUE]), self.lanes
+        if not value:
+            return
+        for rank, header in enumerate(headers):
+            losses, correct = header[r.HEAD :].reshape(2, -1)
+            for index, lane in enumerate(lanes.spread.lanes_of(rank)):
+                if correct[index] >= 0:
+                    unit = (value - 1) * lanes.lanes + lane
+                    lanes.unit_loss[unit] = losses[index : index + 1].view(np.float64)[0]
+                    lanes.unit_correct[unit] = correct[index]
+        lanes.unit_states[(value - 1) * lanes.lanes : value * lanes.lanes] = s.USED
+
+    def waiting(self, since: int) -> None:
+        """Note that this rank has waited for the others since then (monotonic ns)."""
+        self._waited_ns += time.monotonic_ns() - since
+
+    @property
+    def where(self) -> str:
+        """The step that is computed, as people count."""
+        lanes, begun = self.lanes, self.lanes.begun
+        if not self.rule.lockstep:
+            begun = int(self._words[s.FAILED_UNIT]) // lanes.lanes + 1
+        return f"epoch {lanes.epoch + 1}, step {lanes.epoch * self.steps + begun}"
+
+
+def check(job: Job, ranks: int, images: int, least: int) -> None:
+    """Check that a job can be run over MPI.
+
+    Parameters
+    ----------
+    job : Job
+    ranks, images : int
+    least : int
+        The fewest images that a share may have.
+
+    Raises
+    ------
+    InputError
+        If it cannot; the message says what to change.
+    """
+    choice(job.on_worker_failure, "reaction to a worker's failure", ON_FAILURE)
+    check_shares(images, job.batch_size, job.workers, least)
+    if job.workers > images:
+        raise InputError(f"{job.workers} workers on {ranks} ranks: there are only {images} images to share out")
+    alone = "or train on one machine (--cluster off)"
+    if job.backend == "cuda":
+        raise InputError(f"backend cuda is not there over MPI: take multicore, {alone}")
+    if job.trace is not None:
+        raise InputError(f"a timeline (trace) is not there over MPI: leave it out, {alone}")
+    if job.workers < ranks:
+        raise InputError(f"a run of {job.workers} workers cannot be continued on {ranks} ranks: take at most so many")

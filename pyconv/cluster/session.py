@@ -1,0 +1,368 @@
+"""Session: a process's part in a cluster. It knows all ranks, checks that they agree, and ends them together."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from .. import runlog
+from ..errors import InputError, Interrupted, PyconvError, RunError, shown
+from ..nn import Sequential
+from ..parallel import Engine, Job
+from ..threads import counted
+from ..values import choice
+from . import mpi
+from . import rounds as r
+from .hosts import Here, Hosts
+from .launch import launched
+from .link import measured, pairs
+from .spread import Spread
+
+CHOICES = ("auto", "mpi", "off")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SECOND_S = 2.0  # seconds for one rank to report that another has died, before the other ranks end too
+
+_log = runlog.logger("pyconv.cluster")
+
+
+class Session:
+    """One rank's view of all ranks.
+
+    Parameters
+    ----------
+    world : World
+    places : sequence of Here
+        Of all ranks.
+    library : str
+        MPI's name and version.
+
+    Attributes
+    ----------
+    rank, size : int
+    leads : bool
+        Whether this is rank 0, which has the terminal and the run folder.
+    """
+
+    def __init__(self, world: Any, places: Sequence[Here], library: str) -> None:
+        self.world, self.library = world, library
+        self.rank, self.size = world.rank, world.size
+        self.leads = self.rank == 0
+        self.hosts = Hosts(places, self.rank)
+        self.rounds = r.Rounds(world, self.hosts.names)
+        self._depth = 0
+        self._records: list[dict[str, Any]] = []
+        self.rounds.logs, self.rounds.heard = self._taken, self._heard
+        self._lost_at: float | None = None
+        world.lost = self._look
+        self._usual: dict[int, Any] = {}
+        self._pending: int | None = None
+        self.rounds.relieved = self._late
+
+    # ---- together ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Within it, an error that ends one rank's work ends all ranks' work; other ranks' log records go to rank 0."""
+        if not self._depth:
+            self.rounds.ended = False
+            self._hold_signals()
+        self._depth += 1
+        try:
+            with contextlib.nullcontext() if self.leads or self._depth > 1 else runlog.heard_by(_Collector(self)):
+                yield
+        except SystemExit:  # --help
+            if self._depth == 1:
+                self._round(r.LEAVING)
+            raise
+        except BaseException as error:
+            try:
+                self.rounds.fail(error)
+            except (PyconvError, Interrupted) as agreed:
+                agreed.told = not self.leads
+                raise
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                self._release_signals()
+
+    def _hold_signals(self) -> None:
+        """Hold signals back within a round: they are raised when it is over."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if callable(usual := signal.getsignal(number)):
+                    self._usual[number] = usual
+                    signal.signal(number, self._note)
+
+    def _release_signals(self) -> None:
+        for number, usual in self._usual.items():
+            signal.signal(number, usual)
+        self._usual.clear()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.rounds.busy:
+            self._pending = number
+        else:
+            self._usual[number](number, frame)
+
+    def _late(self) -> None:
+        number, self._pending = self._pending, None
+        if number in self._usual:
+            self._usual[number](number, None)
+
+    def _round(self, kind: int, text: bytes = b"") -> None:
+        if self.leads:
+            self.rounds.collect(self.rounds.header(kind), text)
+            self.rounds.tell(r.GO)
+        else:
+            self.rounds.ask(self.rounds.header(kind), text)
+
+    def end(self) -> None:
+        """Tell the other ranks that this one has finished its work, and wait until all have."""
+        self._round(r.LEAVING)
+
+    def of_leader(self, make: Callable[[], Any]) -> Any:
+        """The result of `make` at rank 0, on all ranks; JSON must be able to hold it."""
+        if not self.leads:
+            return json.loads(self.rounds.ask(self.rounds.header(r.SESSION)).text)
+        made = make()
+        self.rounds.collect(self.rounds.header(r.SESSION))
+        self.rounds.tell(r.GO, text=json.dumps(made).encode())
+        return made
+
+    def agree(self, facts: Mapping[str, Any]) -> None:
+        """Check that all ranks have the same facts.
+
+        Parameters
+        ----------
+        facts : mapping of str to object
+            By name; compared as JSON or as text.
+
+        Raises
+        ------
+        InputError
+            If they do not; all ranks raise it. It names the first difference.
+        """
+        data = json.dumps(facts, default=str).encode()
+        header = self.rounds.header(r.SESSION)
+        if not self.leads:
+            self.rounds.ask(header, data)
+            return
+        self.rounds.collect(header, data)
+        texts = self.rounds.texts()
+        mine = json.loads(texts[0])
+        for name, text in zip(self.hosts.names, texts):
+            theirs = json.loads(text)
+            for fact, value in mine.items():
+                if theirs.get(fact) != value:
+                    raise InputError(
+                        f"{name} was given another {fact} ({shown(theirs.get(fact))}) than {self.hosts.names[0]} "
+                        f"({shown(value)}); start all ranks with the same, or with --cluster off to train on each by "
+                        "itself"
+                    )
+        self.rounds.tell(r.GO)
+
+    # ---- a run ------------------------------------------------------------------------------------
+
+    def engine(
+        self, model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job, interrupted: Callable[[int], None]
+    ) -> Engine:
+        """The engine of a run on all ranks, for rank 0."""
+        from .engine import Leader  # not at the top: pyconv can be imported without the compiled modules
+
+        self._warn()
+        threads = self.threads(job.threads_per_worker)
+        return Leader(self.rounds, self.world, model, x, labels, job, threads, interrupted, self.describe)
+
+    def follow(
+        self, model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job, signals: Callable[[], str | None]
+    ) -> list[dict[str, Any]]:
+        """Do another rank's part of the run; returns the history, and leaves the result in the model.
+
+        Parameters
+        ----------
+        model, x, labels, job
+            As at rank 0.
+        signals : callable
+            ``signals()``: name of a signal that this rank has received, or None.
+        """
+        from .following import Follower
+
+        self.rounds.signalled = lambda: _number(signals())
+        try:
+            threads = self.threads(job.threads_per_worker)
+            return Follower(self.rounds, self.world, model, x, labels, job, threads).follow()
+        finally:
+            self.rounds.signalled = lambda: 0
+
+    def finish(self, model: Sequential, history: list[dict[str, Any]]) -> None:
+        """As rank 0, end the run: send the other ranks the model and the history."""
+        self.rounds.collect(self.rounds.header(r.REST))
+        self.rounds.tell(r.FINISH, text=json.dumps(history).encode())
+        ranks = range(1, self.size)
+        self.world.swap([(rank, each) for rank in ranks for each in (model.flat, model.flat_buffers)], [])
+
+    def lanes(self, workers: int | None) -> int:
+        """Workers of all ranks together.
+
+        Parameters
+        ----------
+        workers : int or None
+            Of each rank; None if the cost model would have to choose.
+
+        Raises
+        ------
+        InputError
+            If that is so.
+        """
+        if workers is None:
+            raise InputError("workers auto is not there over MPI: give the number of each rank's workers")
+        return workers * self.size
+
+    def prepare(self, job: Job) -> None:
+        """Tell the rounds how long headers are; all ranks must know it before one of them can fail alone."""
+        self.rounds.most = -(-job.workers // self.size)
+
+    def threads(self, asked: int | None) -> int:
+        """OpenMP threads of this rank."""
+        return self.hosts.threads(asked)
+
+    def describe(self, job: Job) -> str:
+        """One line for the start of a run; the job's backend is one that can run."""
+        spread = Spread(1, job.workers, self.size)
+        counts = sorted({len(spread.lanes_of(rank)) for rank in range(self.size)})
+        each = " or ".join(map(str, counts))
+        return (
+            f"backend {job.backend}, {counted(self.size, 'rank')} ({self.hosts.on_hosts()}) of {each} workers, in turn "
+            f"on {counted(self.threads(job.threads_per_worker), 'thread')}, update {job.rule.describe()}, "
+            f"{self.library}"
+        )
+
+    def _warn(self) -> None:
+        if (bound := self.hosts.bound()) is not None:
+            _log.warning("%s", bound)
+
+    # ---- logs -------------------------------------------------------------------------------------
+
+    def say(self, record: logging.LogRecord) -> None:
+        """Keep a log record for rank 0."""
+        text = f"[rank {self.rank}] {record.getMessage()}"
+        self._records.append({"name": record.name, "level": record.levelno, "text": text, "created": record.created})
+
+    def _taken(self) -> bytes:
+        records, self._records = self._records, []
+        return json.dumps(records).encode() if records else b""
+
+    def _heard(self, rank: int, data: bytes) -> None:
+        for each in json.loads(data):
+            record = logging.LogRecord(each["name"], each["level"], __file__, 0, each["text"], None, None)
+            record.created = each["created"]
+            runlog.deliver(record)
+
+    # ---- death ------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Called while this rank waits: if another rank has died, report it once, and end all ranks."""
+        what = self.hosts.lost()
+        if what is None:
+            return
+        now = time.monotonic()
+        self._lost_at = self._lost_at or now
+        if self.hosts.speaks():
+            self.rounds.give_up(RunError(f"{what}; continue the run with --resume"))
+        elif now - self._lost_at > SECOND_S:
+            self.world.abort(RunError.exit_status)
+
+
+class _Collector(logging.Handler):
+    def __init__(self, session: Session) -> None:
+        super().__init__(logging.WARNING)
+        self._session = session
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._session.say(record)
+
+
+def _number(name: str | None) -> int:
+    return 0 if name is None else int(signal.Signals[name])
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """A short name for some arrays' contents."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()[:16]
+
+
+_session: Session | None = None
+
+
+def session(cluster: str = "auto") -> Session | None:
+    """This process's session, or None if it trains by itself.
+
+    Parameters
+    ----------
+    cluster : {"auto", "mpi", "off"}
+        "auto": a session where a launcher has started several processes, or the program itself uses MPI with several
+        ranks. "mpi": a session, or an error. "off": none.
+
+    Raises
+    ------
+    InputError
+        If the processes cannot find each other: mpi4py is missing, or each is a world of one rank.
+    """
+    global _session
+    if choice(cluster, "cluster", CHOICES) == "off":
+        return None
+    if _session is not None:
+        return _session
+    launch = launched()
+    if cluster == "auto" and launch is None and not mpi.is_initialized():
+        return None
+    try:
+        world = mpi.MPIWorld()
+        if world.size > 1:
+            places = [Here(**each) for each in world.everybody(Here.now().record())]
+            made = Session(world, places, world.version)
+            made.hosts.check()
+            _session = made
+            return made
+        if launch is not None:
+            raise InputError(
+                f"{launch.size} processes were started, and each finds itself alone in {world.version}: start them "
+                "with the mpiexec that belongs to it, or with srun --mpi=pmi2; --cluster off trains in each by itself"
+            )
+        if cluster == "mpi":
+            raise InputError(
+                "cluster mpi: this is the only rank; start several, as with: mpiexec -n 4 python -m pyconv.train"
+            )
+    except InputError as error:
+        error.told = launch is not None and launch.rank != 0  # all say the same
+        raise
+    return None
+
+
+def about() -> dict[str, str]:
+    """What there is to say of MPI, for ``python -m pyconv.info``; all ranks call it, and measure the links."""
+    try:
+        ranks = session()
+        if ranks is not None:
+            ways = {
+                name: str(measured(ranks.world, other))
+                for name, other in pairs(ranks.hosts.places).items()
+                if ranks.rank in (0, other)
+            }
+            return {"library": ranks.library, "ranks": f"{ranks.size}: {ranks.hosts.on_hosts()}", **ways}
+        return {"library": mpi.version(mpi.library(initialize=False)), "ranks": "1: no launcher has started others"}
+    except InputError as error:
+        return {"library": f"not usable: {error}"}

@@ -1,0 +1,62 @@
+"""What a cluster's protocol needs of MPI: three moves that all ranks make in the same order, a
+message to rank 0 at any time, and a way out.
+
+:mod:`.mpi` has the real one; the tests have one of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+Message = tuple[int, np.ndarray]
+"""The other rank, and a contiguous array that is sent or written."""
+
+
+class World(Protocol):
+    """The ranks of a run, as one of them sees the others.
+
+    Attributes
+    ----------
+    rank, size : int
+        This one's number, from 0, and how many there are.
+    serialized : bool
+        Whether any thread may call it, one at a time; else only the one that has made it.
+    lost : callable
+        ``lost()``: called four times a second while this rank waits.
+    """
+
+    rank: int
+    size: int
+    serialized: bool
+    lost: Callable[[], None]
+
+    def gather(self, record: np.ndarray) -> np.ndarray:
+        """Bring every rank's record, ``(k,)`` int64, to rank 0: ``(size, k)`` there, without meaning on other ranks."""
+        ...
+
+    def broadcast(self, record: np.ndarray) -> None:
+        """Bring rank 0's record, ``(k,)`` int64, to all ranks; it is written in place."""
+        ...
+
+    def swap(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
+        """Send and receive arrays; between two ranks in the order of the lists. Empty ones are left out."""
+        ...
+
+    def knock(self, record: np.ndarray) -> None:
+        """Send a record, ``(k,)`` int64, to rank 0, which does not expect it; what follows goes by :meth:`swap`."""
+        ...
+
+    def answer(self, record: np.ndarray) -> int | None:
+        """Rank 0: the rank of the next record that has come by :meth:`knock`, which is written; None if none has."""
+        ...
+
+    def hurry(self, seconds: float | None) -> None:
+        """From here on, end each wait with a :class:`TimeoutError` after so many seconds; None removes the limit."""
+        ...
+
+    def abort(self, status: int) -> None:
+        """End all ranks at once; if there are other processes, it does not return."""
+        ...
