@@ -1,11 +1,12 @@
-"""The cost model: what computation and communication cost here, and what parallel training will gain.
+"""The cost model: measures what computation and communication cost here, and predicts what parallel training gains.
 
-:func:`calibrate` measures this machine's constants, :func:`predict` an epoch under each update rule, :func:`advise`
-says how many workers to use, :func:`speedup` is the paper's equation (8), and :func:`simulate` (needs SimPy, the extra
-``pip install '.[simulate]'``) plays clusters that the closed form does not cover.
+:func:`calibrate` measures this machine's constants. :func:`predict` gives the time of an epoch under an update rule,
+and :func:`advise` the number of workers. :func:`speedup` is the paper's equation (8). :func:`simulate` (needs SimPy,
+the extra ``pip install '.[simulate]'``) simulates clusters that the equations do not cover.
 """
 
-from .advice import Advice, advise
+from ..parallel.messages import Messages
+from .advice import Advice, advise, advised_workers
 from .calibration import Calibration, calibrate
 from .equations import (
     averaging_time,
@@ -19,7 +20,6 @@ from .equations import (
     speedup,
 )
 from .fits import Fit
-from .link import Messages
 from .network import Measured, Workload, measure, workload
 from .prediction import Prediction, predict
 from .rules import Cost, cost
@@ -37,6 +37,7 @@ __all__ = [
     "Simulated",
     "Workload",
     "advise",
+    "advised_workers",
     "averaging_time",
     "bend",
     "calibrate",

@@ -19,38 +19,38 @@ from ..backends import algorithms, backends
 from ..backends import get as get_backend
 from ..datasets.order import stratified_order
 from ..documents import read_json
-from ..errors import CheckpointError, DataError, InputError
+from ..errors import CheckpointError, DataError, InputError, shown
 from ..files import write_atomically
+from ..parallel.messages import time_messages
 from ..shapes import ConvGeometry, conv_geometry
 from ..threads import usable_cpus
-from ..values import choice, integer, real
+from ..values import choice, flag, integer, mapping, real
 from ..values import path as as_path
 from .checks import not_negative
 from .fits import Fit, line, median_of
-from .link import time_messages
 from .timing import median_seconds, seconds_of
 
-#: Layers that t_c is measured on, as (batch, image, channels, filters, kernel): from first layers to deep ones.
+#: Layers for measuring t_c, as (batch, image, channels, filters, kernel): from first layers to deep ones.
 LAYERS = ((16, 28, 1, 16, 5), (8, 24, 16, 32, 3), (8, 12, 64, 64, 3), (16, 12, 32, 64, 3), (32, 12, 64, 128, 3))
 #: The same for algorithms that are slow by design: the literal loops of the paper.
 SMALL_LAYERS = ((1, 14, 1, 8, 5), (1, 12, 4, 8, 3), (1, 12, 8, 16, 3), (2, 12, 8, 16, 3), (2, 14, 16, 16, 3))
 SLOW = ("naive", "literal")
 FEWEST = 3  # measurements that a line with an interval needs
 FORMAT = 1
-#: What a calibration of before it was measured says of t_n.
+#: t_n in a calibration that was made before t_n was measured.
 UNKNOWN = Fit(0.0, 0.0, 0.0, "s/example", 0)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What this machine needs for an operation, a message and a byte.
+    """How long this machine takes for an operation, a message and a byte.
 
     Attributes
     ----------
     t_c : dict of str to dict of str to Fit
-        By backend and algorithm: seconds an operation of convolution, forward and backward passes together.
+        By backend and algorithm: seconds for one operation of convolution, forward and backward passes together.
     start_up : dict of str to dict of str to Fit
-        The same for the seconds that each call costs whatever its size.
+        By backend and algorithm: seconds that each call takes whatever its size.
     t_s : Fit
         Seconds to start a message between two processes: the time until the other one is awake.
     t_b : Fit
@@ -66,7 +66,7 @@ class Calibration:
     slowdown : float
         Time of a training step while one other process trains too, over the time while none does.
     t_n : Fit
-        Seconds to bring one example of an epoch into its place; 0 in calibrations of before it was measured.
+        Seconds to bring one example of an epoch into its place; 0 in calibrations made before it was measured.
     """
 
     t_c: Mapping[str, Mapping[str, Fit]]
@@ -80,6 +80,18 @@ class Calibration:
     slowdown: float = 1.0
     t_n: Fit = UNKNOWN
 
+    def __post_init__(self) -> None:
+        for name in ("t_c", "start_up"):
+            for backend, known in mapping(getattr(self, name), name, "{'serial': {'direct': fit}}").items():
+                for algorithm, fit in mapping(known, f"{name}[{shown(backend)}]", "{'direct': fit}").items():
+                    _fit(fit, f"{name}[{shown(backend)}][{shown(algorithm)}]")
+        for name in ("t_s", "t_b", "t_u", "t_copy", "t_n"):
+            _fit(getattr(self, name), name)
+        object.__setattr__(self, "cpus", integer(self.cpus, "cpus", minimum=1))
+        for name, share in mapping(self.parallel_share, "parallel_share", "{'multicore': 0.9}").items():
+            real(share, f"parallel_share[{shown(name)}]", minimum=0, maximum=1)
+        object.__setattr__(self, "slowdown", real(self.slowdown, "slowdown", above=0))
+
     def rate(self, backend: str, algorithm: str = "auto", geometry: ConvGeometry | None = None) -> Fit:
         """t_c of a backend's algorithm.
 
@@ -90,7 +102,7 @@ class Calibration:
         algorithm : str
             Its name; "auto" is the fastest that was measured.
         geometry : ConvGeometry, optional
-            "auto" is the fastest of those that do this convolution: not every algorithm takes every kernel and stride.
+            Limits "auto" to algorithms that do this convolution: not every algorithm does every kernel and stride.
 
         Returns
         -------
@@ -106,7 +118,7 @@ class Calibration:
         choice(algorithm, f"calibrated algorithm of backend {backend}", ("auto", *known))
         if algorithm == "auto":
             able = [fit for name, fit in known.items() if geometry is None or _stands_for(backend, name, geometry)]
-            # On a busy machine a line may come out flat: an interval that reaches zero says nothing of the rate.
+            # On a busy machine a fitted line may be flat: an interval that reaches zero says nothing about the rate.
             sure = [fit for fit in able or known.values() if fit.low > 0]
             return min(sure or able or known.values(), key=lambda fit: fit.value)
         return known[algorithm]
@@ -117,12 +129,12 @@ class Calibration:
         Parameters
         ----------
         path : path
-            Written over if it is there and a regular file.
+            Overwritten if it is there and a regular file.
 
         Raises
         ------
         CheckpointError
-            If it cannot be written; what was there is untouched.
+            If it cannot be written; an older file is unchanged.
         """
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         try:
@@ -157,12 +169,7 @@ class Calibration:
                 fits["t_n"] = Fit(**content.pop("t_n"))
             for name in ("t_c", "start_up"):
                 fits[name] = {b: {a: Fit(**fit) for a, fit in by.items()} for b, by in content.pop(name).items()}
-            made = Calibration(**fits, **content)
-            integer(made.cpus, "cpus", minimum=1)
-            real(made.slowdown, "slowdown", above=0)
-            for name, share in made.parallel_share.items():
-                real(share, f"parallel_share.{name}", minimum=0, maximum=1)
-            return made
+            return Calibration(**fits, **content)
         except DataError as error:
             raise CheckpointError(f"{error}; this is not a calibration, or a damaged one: calibrate again") from None
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -174,17 +181,29 @@ class Calibration:
         return "\n".join([*lines, f"CPUs: {self.cpus}", f"slower in company: {self.slowdown:.3f} times"])
 
 
+def _fit(value: Any, name: str) -> None:
+    if not isinstance(value, Fit):
+        raise InputError(f"{name} must be a Fit, not {shown(value)}")
+
+
+def calibration_of(value: Any) -> Calibration:
+    """`value` if it is a Calibration, else an `InputError`."""
+    if not isinstance(value, Calibration):
+        raise InputError(f"calibration must be a Calibration, as calibrate() gives one, not {shown(value)}")
+    return value
+
+
 def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bool = True) -> Calibration:
     """Measure the constants of the cost model on this machine; takes some seconds.
 
     Parameters
     ----------
     backend : str, optional
-        Only this one; by default every backend that runs here but ``reference``.
+        Only this backend; by default every backend that runs here except ``reference``.
     seconds : float
-        For each of the measurements of an algorithm (five layers, three passes).
+        Time for each measurement of an algorithm (five layers, three passes).
     messages : bool
-        Whether to start a process and time messages to it; without it t_s is 0 and t_b that of a copy.
+        Whether to start a process and measure messages to it; without it t_s is 0, and t_b is that of a copy.
 
     Returns
     -------
@@ -195,20 +214,21 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
     BackendUnavailable
         If `backend` cannot run here.
     InputError
-        If a script calls this without a main guard: the process that messages are timed with imports the script.
+        If a script calls this without a main guard: the process that receives the messages imports the script.
     WorkerError
-        If the process that messages are timed with fails.
+        If the process that receives the messages fails.
 
     Notes
     -----
-    t_c and t_s, t_b are straight lines through the measured times (SciPy's least squares, relative errors), with 95 %
-    confidence intervals: section 4 of the paper calls them the time of one operation, start-up and time per byte.
+    t_c, and t_s with t_b, are straight lines through the measured times (SciPy's least squares, relative errors), with
+    95 % confidence intervals. Section 4 of the paper calls them the time of one operation, start-up and time per byte.
     """
     not_negative(seconds=seconds)
+    messages = flag(messages, "messages")
     names = [name for name, reason in backends().items() if reason is None and name != "reference"]
     if backend is not None:
         names = [get_backend(backend).name]
-    timed = time_messages() if messages else None  # first: a script without a main guard is told so at once
+    timed = time_messages() if messages else None  # first, so that a script without a main guard is told at once
     rates: dict[str, dict[str, Fit]] = {}
     starts: dict[str, dict[str, Fit]] = {}
     shares: dict[str, float] = {}
@@ -232,7 +252,7 @@ def _probe(layer: tuple[int, int, int, int, int]) -> ConvGeometry:
 
 
 def _passes(backend: Any, g: ConvGeometry, algorithm: str, threads: int) -> list[Any]:
-    """The three passes of a layer as functions, on fresh random numbers."""
+    """The three passes of a layer as functions on new random numbers."""
     rng = np.random.default_rng()
     shapes = (g.input_shape, g.weight_shape, g.output_shape)
     x, weight, grad = (backend.admit(rng.standard_normal(shape, dtype=np.float32), "x", 4) for shape in shapes)
@@ -245,9 +265,9 @@ def _passes(backend: Any, g: ConvGeometry, algorithm: str, threads: int) -> list
 
 
 def _operations(name: str, algorithm: str, seconds: float) -> tuple[Fit, Fit] | None:
-    """Start-up of a call and t_c of one algorithm, from three passes over several layers.
+    """Start-up of a call, and t_c, of one algorithm, from three passes over several layers.
 
-    Of those it is measured on what it does; None for an algorithm that does too few of them for a line.
+    Only the passes and layers that the algorithm does are measured; None if they are too few for a line.
     """
     backend = get_backend(name)
     amounts, times = [], []
@@ -261,21 +281,21 @@ def _operations(name: str, algorithm: str, seconds: float) -> tuple[Fit, Fit] | 
 
 
 def _stands_for(backend: str, algorithm: str, g: ConvGeometry) -> bool:
-    """Whether the rate of an algorithm may be that of convolutions like `g`."""
+    """Whether the rate of an algorithm may be used for convolutions like `g`."""
     if algorithm == "winograd" and (g.kh, g.kw) != (3, 3):
-        return False  # it takes other kernels along rows: winograd_1d, with a rate of its own
+        return False  # other kernels are done along rows: by winograd_1d, which has a rate of its own
     return takes(backend, algorithm, g)
 
 
 def takes(backend: str, algorithm: str, g: ConvGeometry) -> bool:
-    """Whether an algorithm of a backend does convolutions like `g`: it is asked for one, of a small image.
+    """Whether an algorithm of a backend does convolutions like `g`: it tries one, on a small image.
 
     Parameters
     ----------
     backend, algorithm : str
         Their names.
     g : ConvGeometry
-        Kernel size, stride, dilation, groups and channels count; the numbers and sizes of images do not.
+        Kernel size, stride, dilation, groups and channels matter; the number and size of images do not.
     """
     return _takes(backend, algorithm, (g.kh, g.kw), (g.sh, g.sw), (g.dh, g.dw), g.groups, g.c, g.k)
 
@@ -296,7 +316,7 @@ def _takes(
 
 
 def _parallel_share(name: str, seconds: float) -> float:
-    """The share of a middle layer's work that threads divide, by Amdahl's law from one and from all threads."""
+    """The share of a middle layer's work that threads divide (Amdahl's law), from times on one and on all threads."""
     backend = get_backend(name)
     threads = backend.threads(None)
     if threads < 2:
@@ -310,7 +330,7 @@ def _parallel_share(name: str, seconds: float) -> float:
 
 
 def _copies(seconds: float) -> Fit:
-    """Seconds a byte of copying 4 MB, about a model's parameters, between arrays of one process."""
+    """Seconds a byte to copy 4 MB, about a model's parameters, between arrays of one process."""
     source = np.random.default_rng().integers(0, 255, 1 << 22, dtype=np.uint8)
     target = np.empty_like(source)
     samples = seconds_of(lambda: np.copyto(target, source), budget=seconds, turns=9)
@@ -318,14 +338,14 @@ def _copies(seconds: float) -> Fit:
 
 
 def _orders(seconds: float) -> Fit:
-    """Seconds an example of making an epoch's order, of as many examples and classes as FER2013 has."""
+    """Seconds an example to make an epoch's order, with as many examples and classes as FER2013 has."""
     labels = np.random.default_rng().integers(0, 7, 28709)
     samples = seconds_of(lambda: stratified_order(labels, seed=0, epoch=0), budget=seconds, turns=9)
     return median_of([sample / labels.size for sample in samples], "s/example")
 
 
 def _updates(seconds: float) -> Fit:
-    """Seconds a parameter of an update of a million of them by SGD with momentum, which finds them in no cache."""
+    """Seconds a parameter for an update of a million parameters, which are in no cache, by SGD with momentum."""
     optimizer = optim.SGD(lr=1e-3, momentum=0.9)
     flat, gradient = np.random.default_rng().standard_normal((2, 1 << 20), dtype=np.float32)
     state = optimizer.init(flat.size, flat.dtype)
@@ -333,7 +353,7 @@ def _updates(seconds: float) -> Fit:
     samples: list[float] = []
     end = time.perf_counter() + seconds
     while len(samples) < 9 or time.perf_counter() < end:
-        between += 1  # what a gradient's computation does to the caches
+        between += 1  # evicts the parameters from the caches, as the computation of a gradient does
         start = time.perf_counter()
         optimizer.update(flat, gradient, state, 1)
         samples.append(time.perf_counter() - start)

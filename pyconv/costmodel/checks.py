@@ -1,4 +1,4 @@
-"""The numbers that the cost model takes: a bad one is refused by name, before anything is computed or measured."""
+"""Checks the numbers that the cost model takes, before anything is computed or measured; errors name the argument."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def plain(function: Function) -> Function:
-    """`function` with NumPy's numbers among its arguments as Python's, whose products of integers do not overflow."""
+    """`function`, with NumPy's numbers among its arguments made Python's, whose integer products do not overflow."""
 
     @functools.wraps(function)
     def called(*args: Any, **options: Any) -> Any:
@@ -35,14 +35,14 @@ def _plain(value: Any) -> Any:
 
 
 def _ordinary(value: Any, name: str) -> Any:
-    """`value` unless it is a fraction or a decimal number, which do not multiply with floats."""
+    """`value`, unless it is a Fraction or a Decimal, which do not multiply with floats."""
     if isinstance(value, (Fraction, Decimal)):
         raise InputError(f"{name} must be a float, not {shown(value)}")
     return value
 
 
 def network(model: Any) -> None:
-    """Refuse what is no network."""
+    """Raise an `InputError` if `model` is no network."""
     if not isinstance(model, Sequential):
         raise InputError(f"model must be a network, such as nn.build('fer'), not {shown(model)}")
 

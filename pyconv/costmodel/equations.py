@@ -10,9 +10,9 @@ t_b seconds a byte, S messages sent at once:
     S(p)    = T_1 / T_par
             = p / (1 + p (2 t_s + t_b S N (m - 1)) / (t_c (2 m² + 1) N²))   (8)
 
-(8) is derived from (7): as printed in the paper it has p under the fraction bar where (7) puts it above, and t_B S in
-t_s's place. (6) is headed T_comp there and is T_comm. What is sent are the halos: the (m - 1) / 2 rows at the border
-of a process's part, S N (m - 1) / 2 bytes in one direction.
+(8) is derived from (7). In the paper it is printed with p under the fraction bar, where (7) puts it above, and with t_B
+S in the place of t_s; and (6) is headed T_comp there, but is T_comm. The processes send halos: the (m - 1) / 2 rows at
+the border of a process's part, S N (m - 1) / 2 bytes in one direction.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def operations(n: int, m: int, k: int) -> float:
     Raises
     ------
     InputError
-        If a size is no integer of at least 1. The other functions refuse a bad number alike.
+        If a size is no integer of at least 1. The other functions refuse wrong numbers in the same way.
     """
     counts(n=n, m=m, k=k)
     return float((2 * m * m + 1) * n * n * k)
@@ -93,7 +93,7 @@ def computation_time(p: int, n: int, m: int, k: int, *, t_c: float) -> float:
 
 @plain
 def communication_time(n: int, m: int, k: int, *, t_s: float, t_b: float, s: float = 1) -> float:
-    """Eq. (6): the time that each process communicates, the same for every number of them.
+    """Eq. (6): the time that each process communicates; it does not depend on the number of processes.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def communication_time(n: int, m: int, k: int, *, t_s: float, t_b: float, s: flo
     t_b : float
         Seconds a byte.
     s : float
-        S, messages sent at once. The equation counts a pixel as a byte; for float32 give 4 times the messages.
+        S, messages sent at once. The equation counts a pixel as a byte; for float32, give 4 times the messages.
 
     Returns
     -------
@@ -204,8 +204,8 @@ def averaging_time(workers: int, parameter_bytes: float, *, t_s: float, t_b: flo
 def shuffle_time(workers: int, examples: int, *, t_n: float, cpus: int | None = None) -> float:
     """The time of the shuffle of Algorithm 4, O(k N): each of k workers brings all N examples into their order.
 
-    No message is sent for it: the order follows from seed and epoch, and each worker makes the whole of it. With a CPU
-    for each worker that takes as long as one order, N t_n; on fewer CPUs the workers take turns.
+    No message is sent for it: the order follows from seed and epoch, and each worker makes all of it. With a CPU for
+    each worker that takes as long as one order, N t_n; with fewer CPUs the workers take turns.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def shuffle_time(workers: int, examples: int, *, t_n: float, cpus: int | None = 
     t_n : float
         Seconds to bring one example into its place.
     cpus : int, optional
-        CPUs that the workers share; one for each by default.
+        CPUs that the workers share; by default one for each.
 
     Returns
     -------

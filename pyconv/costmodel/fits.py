@@ -24,9 +24,9 @@ class Fit:
     low, high : float
         Ends of the 95 % confidence interval; not below 0.
     unit : str
-        As "s/operation".
+        Such as "s/operation".
     points : int
-        Measurements behind it.
+        Number of measurements.
     """
 
     value: float
@@ -47,16 +47,16 @@ class Fit:
 
 
 def line(amounts: Sequence[float], seconds: Sequence[float], unit: str) -> tuple[Fit, Fit]:
-    """Fit ``seconds = start + amount · rate`` with neither below 0; errors count relative to each time.
+    """Fit ``seconds = start + amount · rate``, neither below 0; errors are weighted relative to each time.
 
     Parameters
     ----------
     amounts : sequence of float
         Operations or bytes, at least three of them.
     seconds : sequence of float
-        What each took.
+        How long each took.
     unit : str
-        Of an amount, as "operation".
+        The amounts' unit, such as "operation".
 
     Returns
     -------
@@ -71,10 +71,10 @@ def line(amounts: Sequence[float], seconds: Sequence[float], unit: str) -> tuple
     x, y = np.asarray(amounts, float), np.asarray(seconds, float)
     if x.shape != y.shape or x.size < 3:
         raise InputError(f"a line with an interval needs at least 3 measurements, not {x.size} and {y.size}")
-    # Scaled to about 1, or the solver's finite steps would be lost in numbers such as 1e-11.
+    # Scaled to about 1: otherwise the solver's finite steps would be lost in numbers such as 1e-11.
     x_scale, y_scale = x.max(), y.max()
     rough = np.array([y.min() / y_scale / 2, 1.0])
-    import scipy.optimize  # here: a second to load, which every worker process would spend
+    import scipy.optimize  # imported here: it takes a second, which every worker process would spend too
     import scipy.stats
 
     values, covariance = scipy.optimize.curve_fit(
@@ -96,7 +96,7 @@ def line(amounts: Sequence[float], seconds: Sequence[float], unit: str) -> tuple
 
 
 def median_of(samples: Sequence[float], unit: str) -> Fit:
-    """The median of `samples`, with the distribution-free 95 % interval from their order."""
+    """The median of `samples`, with a 95 % interval from their order, for any distribution."""
     ordered = np.sort(np.asarray(samples, float))
     if not ordered.size:
         raise InputError("the median of no measurement")

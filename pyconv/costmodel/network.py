@@ -1,4 +1,4 @@
-"""What a network asks of a machine: operations, bytes, and seconds for the gradient of a batch."""
+"""The work of a training step: operations and bytes, and the gradient's time, estimated or measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 from .. import nn, optim
 from ..backends import get as get_backend
 from ..shapes import ConvGeometry
-from .calibration import Calibration
+from ..values import integer, real
+from .calibration import Calibration, calibration_of
 from .checks import counts, network
 
 
@@ -24,11 +25,11 @@ class Workload:
     Attributes
     ----------
     convolution_flops, other_flops : int
-        Operations an image, forward and backward.
+        Operations for one image, forward and backward.
     activation_bytes : int
-        Bytes that all layers' results take, an image.
+        Bytes of all layers' results for one image.
     calls : int
-        Convolutions, counting each pass.
+        Calls of a convolution; each pass counts.
     parameters, itemsize : int
         Number of parameters, and the bytes of one.
     """
@@ -42,7 +43,7 @@ class Workload:
 
     @property
     def flops(self) -> int:
-        """Operations of a training step, an image."""
+        """Operations of a training step for one image."""
         return self.convolution_flops + self.other_flops
 
 
@@ -58,82 +59,72 @@ def workload(model: nn.Sequential) -> Workload:
     Workload
     """
     network(model)
-    shape: tuple[int, ...] = tuple(model.input_shape)
     flops = {True: 0, False: 0}
     calls = values = 0
-    first = True
-    for layer in model.layers:
+    for index, layer, shape, trained in model.leaves():
         is_convolution = isinstance(layer, nn.Conv2D)
-        passes = 1
-        if layer.parameters(shape):  # forward, the parameters' gradient, and the input's but for the first layer
-            passes = 2 if first else 3
-            first = False
-        elif not first:
-            passes = 2
-        flops[is_convolution] += passes * layer.flops(shape)
+        own = not layer.chains() and bool(layer.parameters(shape)) and str(index) not in model.frozen
+        passes = 1 + own + trained  # forward, the parameters' gradient, the input's gradient after the first parameters
+        flops[is_convolution] += passes * layer.own_flops(shape)
         calls += passes * is_convolution
-        shape = tuple(layer.output_shape(shape))
-        values += math.prod(shape)
+        values += math.prod(layer.output_shape(shape))
     itemsize = model.flat.itemsize
-    return Workload(flops[True], flops[False], values * itemsize, calls, model.flat.size, itemsize)
+    return Workload(flops[True], flops[False], values * itemsize, calls, model.trained.count, itemsize)
 
 
 def _convolutions(model: nn.Sequential) -> Iterator[tuple[ConvGeometry, int]]:
-    """Each convolution on one image, and its passes in training: the first parameters need no input's gradient."""
-    shape: tuple[int, ...] = tuple(model.input_shape)
-    first = True
-    for layer in model.layers:
+    """Each convolution on one image, and its passes in training: the first parameters need no input gradient."""
+    for index, layer, shape, trained in model.leaves():
         if isinstance(layer, nn.Conv2D):
-            yield layer.geometry(1, shape), 2 if first else 3
-        first = first and not layer.parameters(shape)
-        shape = tuple(layer.output_shape(shape))
+            yield layer.geometry(1, shape), 1 + trained + (str(index) not in model.frozen)
 
 
 def estimated_seconds(
     model: nn.Sequential, batch: int, calibration: Calibration, *, backend: str = "auto", algorithm: str = "auto",
     threads: int = 1,
 ) -> float:  # fmt: skip
-    """Seconds of one gradient of a batch, from the network's operations and bytes alone.
+    """Estimate the seconds of one gradient of a batch from the network's operations and bytes alone.
 
-    Convolutions cost their operations at t_c and a start-up each; what is not a convolution costs its operations at
-    the t_c of direct convolution; every layer's result is written and read again in each direction at the speed of a
-    copy.
+    A convolution takes its operations times t_c, and a start-up. Other operations take the t_c of direct convolution.
+    Every layer's result is written and read again in each direction, at the speed of a copy.
 
     Notes
     -----
-    A kernel's rate depends on a layer's shape: expect this to be too low, by some tens of per cent for large networks
-    and by several times for the smallest (the report's Fig. 3 shows how far), and :func:`measure` to be right within
+    A kernel's rate depends on a layer's shape. Expect this estimate to be too low, by some tens of per cent for large
+    networks and several times for the smallest (the report's Fig. 3 shows by how much); :func:`measure` is right within
     some per cent.
     """
     counts(batch=batch, threads=threads)
     name = get_backend(backend).name
+    calibration_of(calibration).rate(name)  # raises an error if there is none
     work = workload(model)
-    start = min((fit.value for fit in calibration.start_up[name].values()), default=0.0)
+    start = min((fit.value for fit in calibration.start_up.get(name, {}).values()), default=0.0)
     convolutions = work.calls * start
     for g, passes in _convolutions(model):
         convolutions += batch * passes * g.flops * calibration.rate(name, algorithm, g).value
-    plain = {algorithm: fit.value for algorithm, fit in calibration.t_c[name].items() if "winograd" not in algorithm}
-    others = batch * work.other_flops * min(plain.values())  # one multiplication for each, as in direct convolution
+    rates = {algorithm: fit.value for algorithm, fit in calibration.t_c[name].items()}
+    plain = [rate for algorithm, rate in rates.items() if "winograd" not in algorithm] or list(rates.values())
+    others = batch * work.other_flops * min(plain)  # one multiplication each, as in direct convolution
     traffic = 4 * batch * work.activation_bytes * calibration.t_copy.value
     share = calibration.parallel_share.get(name, 0.0)
-    # t_c is of all threads together where a backend has several: scale from those to the threads asked for.
+    # t_c is for all threads together if a backend has several: scale from these to the threads asked for.
     scale = amdahl(share, threads) / amdahl(share, calibration.cpus)
     return (convolutions + others + traffic) * scale
 
 
 def amdahl(parallel_share: float, threads: int) -> float:
-    """Time on `threads` threads over the time on one, when `parallel_share` of the work is divided."""
+    """Time on `threads` threads over the time on one, if threads divide `parallel_share` of the work."""
     return 1 - parallel_share + parallel_share / threads
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Steps of training on one worker, timed.
+    """Measured times of one worker's training steps.
 
     Attributes
     ----------
     gradients, updates : tuple of float
-        Seconds of each gradient, its batch gathered first, and of each update by SGD with momentum.
+        Seconds of each gradient, with gathering its batch, and of each update by SGD with momentum.
     """
 
     gradients: tuple[float, ...]
@@ -141,40 +132,40 @@ class Measured:
 
     @property
     def gradient_s(self) -> float:
-        """The mean, which an epoch's steps add up to."""
+        """The mean of the gradients' times: an epoch's steps add up to it."""
         return float(np.mean(self.gradients))
 
     @property
     def update_s(self) -> float:
-        """The mean."""
+        """The mean of the updates' times."""
         return float(np.mean(self.updates))
 
     @property
     def spread(self) -> float:
-        """Standard deviation of a gradient's seconds over their mean, as if they were normal; at most 0.1."""
-        low, high = np.percentile(self.gradients, [25, 75])  # 1.35 deviations apart, whatever the outliers
+        """Standard deviation of a gradient's seconds over their mean, as of a normal distribution; at most 0.1."""
+        low, high = np.percentile(self.gradients, [25, 75])  # 1.35 deviations apart; outliers do not matter
         return float(min((high - low) / 1.35 / self.gradient_s, 0.1))
 
 
 def measure(
     model: nn.Sequential, batch: int, *, backend: str = "auto", threads: int = 1, seconds: float = 1.0, data: int = 2048
 ) -> Measured:
-    """Train a copy of this network for a moment, on one worker, and time its steps.
+    """Train a copy of this network for a moment on one worker, and measure its steps.
 
     Parameters
     ----------
     model : Sequential
-        Its parameters and buffers stay as they are.
+        Its parameters and buffers do not change.
     batch : int
-        Images.
+        Images of a step.
     backend : str
-        Where; see :func:`pyconv.backends`.
+        Where to compute; see :func:`pyconv.backends`.
     threads : int
-        On how many threads.
+        Threads to compute on.
     seconds : float
-        To measure for; at least three steps are timed after one that is not.
+        How long to measure; at least three steps are timed, after one that is not.
     data : int
-        Random images that batches are drawn from, so that the cost of gathering a batch is part of it.
+        Number of random images from which batches are gathered, because gathering is part of the time.
 
     Returns
     -------
@@ -182,17 +173,20 @@ def measure(
 
     Notes
     -----
-    Gradients and updates take turns as in training: an update finds the parameters in no cache after a gradient, and
-    took up to twice as long as updates one after the other.
+    Gradients and updates alternate as in training: after a gradient, the parameters are in no cache, and an update took
+    up to twice as long as in a row of updates.
     """
-    counts(batch=batch)
+    network(model)
+    batch, threads = integer(batch, "batch", minimum=1), integer(threads, "threads", minimum=1)
+    data = integer(data, "data", minimum=1)
+    seconds = real(seconds, "seconds", minimum=0)
     twin = copy.deepcopy(model)
     twin.backend, twin.threads = backend, threads
     rng = np.random.default_rng()
     count = max(batch, min(data, (64 << 20) // (4 * math.prod(model.input_shape))))
     x = rng.integers(0, 256, (count, *model.input_shape)).astype(np.uint8)
     labels = rng.integers(0, model.output_shape[0], count)
-    # Training normalises, and that matters here too: on all-positive images pooling and ReLU are easier to foresee.
+    # Training normalises images, and here it matters too: processors predict ReLU and pooling better for positive ones.
     channels = model.input_shape[-1]
     twin.normalization = nn.Normalization([float(x.mean())] * channels, [float(x.std())] * channels)
     gradient = np.empty_like(twin.flat)

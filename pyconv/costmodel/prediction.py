@@ -1,4 +1,4 @@
-"""Predicting an epoch: computation, communication and time under each update rule."""
+"""Predicts the time of an epoch under an update rule: computation and communication."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ from dataclasses import dataclass
 
 from .. import nn
 from ..backends import get as get_backend
+from ..parallel import Rule, rule_for
 from ..threads import counted, split
-from ..values import integer
-from .calibration import Calibration, calibrate
-from .checks import not_negative, positive
+from ..values import flag, integer
+from .calibration import Calibration, calibrate, calibration_of
+from .checks import network, not_negative, plain, positive
 from .equations import shuffle_time
 from .network import estimated_seconds, workload
 from .network import measure as measured
-from .rules import cost
+from .rules import between_meetings, cost
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """An epoch as the cost model sees it.
+    """The predicted times of an epoch.
 
     Attributes
     ----------
     workers, threads, update, batch, images
-        What it is a prediction of: processes, threads in each, update rule, images of a worker's step and of the epoch.
+        The setting: processes, threads in each, update rule, images of a worker's step and of the epoch.
     gradient_s : float
-        Seconds of one gradient of one worker, with the CPUs shared among workers.
+        Seconds of one gradient of one worker, while all workers compute.
     step_s : float
-        Seconds of one step of one worker, everything included.
+        Seconds of one step of one worker, with everything in it.
     compute_s, communication_s : float
-        Seconds of the epoch that a worker computes gradients, and that it updates, sends, reads and waits.
+        A worker's seconds in the epoch for gradients, and for updating, sending, reading and waiting.
     epoch_s : float
         Seconds of the epoch.
     speedup : float
         Over one worker with the same batch and `base_threads` threads.
     base_threads : int
-        Of that one worker: as many as each of these workers has, but in an :class:`Advice` all that one worker would
-        have, so that its numbers compare with each other.
+        Threads of that one worker: as many as each of these workers has. In an :class:`Advice` it is all threads that
+        one worker would have, so that its predictions compare with each other.
     shuffle_s : float
-        Seconds of the epoch in which the workers bring its examples into their order; part of `communication_s`.
+        Seconds in which the workers bring the epoch's examples into their order; part of `communication_s`.
     """
 
     workers: int
@@ -72,12 +73,12 @@ class Prediction:
         )
 
     def over(self, alone: Prediction) -> Prediction:
-        """The same, with its speed-up over `alone`, the one worker that it is an alternative to.
+        """The same prediction, with its speed-up relative to `alone`, the one worker that it could replace.
 
         Parameters
         ----------
         alone : Prediction
-            Of one worker.
+            A prediction for one worker.
 
         Returns
         -------
@@ -92,8 +93,9 @@ def this_machine() -> Calibration:
     return calibrate()
 
 
+@plain
 def predict(
-    model: nn.Sequential, batch: int = 64, workers: int = 1, update: str = "sync", *, images: int = 28709,
+    model: nn.Sequential, batch: int = 64, workers: int = 1, update: str | Rule = "sync", *, images: int = 28709,
     threads: int | None = None, backend: str = "auto", calibration: Calibration | None = None, measure: bool = True,
     gradient_s: float | None = None, update_s: float | None = None, spread: float | None = None,
     every: float | None = None,
@@ -108,12 +110,12 @@ def predict(
         Images of one worker's step.
     workers : int
         Training processes.
-    update : str
-        Update rule.
+    update : str or Rule
+        The update rule: its name, or one of your own.
     images : int
         Images of the epoch; FER2013's training split by default.
     threads : int, optional
-        OpenMP threads of each worker; by default the usable CPUs are shared out.
+        OpenMP threads of each worker; by default the usable CPUs are divided among the workers.
     backend : str
         Where the workers compute.
     calibration : Calibration, optional
@@ -122,15 +124,16 @@ def predict(
         Train a copy of the network for a second, which gives its own t_c (seconds over its FLOPs). Without it the
         gradient's time is estimated from the FLOPs and bytes and the calibration's t_c.
     gradient_s : float, optional
-        Seconds of a worker's gradient when it has the CPUs to itself, known already: nothing is measured.
+        Seconds of a worker's gradient when it has the CPUs to itself, if known: then nothing is measured.
     update_s : float, optional
-        Seconds of one update of all parameters, known already. By default measured beside the gradient, else the
+        Seconds of one update of all parameters, if known. By default it is measured beside the gradient, else it is the
         calibration's t_u for each parameter.
     spread : float, optional
-        Standard deviation of a step's time over its mean, from worker to worker: what meetings wait for. By
-        default what was seen from step to step where the gradient is measured (at most 0.1), else 0.
+        Standard deviation of a step's time over its mean, from worker to worker; workers that meet wait because of it.
+        By default the spread from step to step if the gradient is measured (at most 0.1), else 0.
     every : float, optional
-        Steps between meetings, for ``local`` and ``easgd``; by default 1, as in training.
+        Steps between meetings, for rules with the option ``sync_every``; by default that option's own value, as in
+        training.
 
     Returns
     -------
@@ -150,12 +153,14 @@ def predict(
     Section 4 of the paper for the frame (computation divided, communication added), :mod:`.rules` for each rule's
     communication.
     """
+    network(model)
     batch, workers = integer(batch, "batch", minimum=1), integer(workers, "workers", minimum=1)
     images = integer(images, "images", minimum=1)
     if gradient_s is not None:
         positive(gradient_s=gradient_s)
     not_negative(**{k: v for k, v in {"update_s": update_s, "spread": spread}.items() if v is not None})
-    calibration = this_machine() if calibration is None else calibration
+    measure = flag(measure, "measure")
+    calibration = this_machine() if calibration is None else calibration_of(calibration)
     threads = _threads(backend, workers, threads, calibration.cpus)
     if gradient_s is None and measure:
         found = measured(model, batch, backend=backend, threads=threads)
@@ -165,8 +170,9 @@ def predict(
     if gradient_s is None:
         gradient_s = estimated_seconds(model, batch, calibration, backend=backend, threads=threads)
     if update_s is None:
-        update_s = calibration.t_u.value * model.flat.size
-    how = (model, batch, update, images, threads, calibration, gradient_s, update_s, spread or 0.0, every)
+        update_s = calibration.t_u.value * model.trained.count
+    rule = rule_for(update)
+    how = (model, batch, rule, images, threads, calibration, gradient_s, update_s, spread or 0.0, every)
     alone = _predict(1, *how)
     if workers == 1:
         return alone
@@ -175,29 +181,31 @@ def predict(
 
 
 def _threads(backend: str, workers: int, threads: int | None, cpus: int) -> int:
-    """Threads of each worker: as asked for, or an equal share; one where the backend has only one."""
+    """Threads of each worker: as asked for, or an equal share; one if the backend has no threads."""
     if get_backend(backend).threads(2) == 1:
         return 1
     return split(workers, threads, cpus)
 
 
 def _predict(
-    workers: int, model: nn.Sequential, batch: int, update: str, images: int, threads: int, calibration: Calibration,
+    workers: int, model: nn.Sequential, batch: int, rule: Rule, images: int, threads: int, calibration: Calibration,
     gradient_s: float, update_s: float, spread: float, every: float | None,
 ) -> Prediction:  # fmt: skip
     work = workload(model)
-    steps = images / (workers * batch)  # a short last step costs its share
+    steps = images / (workers * batch)  # a short last step counts in proportion
+    if every is None:  # 0 in the rule's option means once an epoch
+        every = max(1.0, between_meetings(rule, steps))
     own = cost(
-        update, workers=workers, parameters=work.parameters, itemsize=work.itemsize, t_s=calibration.t_s.value,
+        rule, workers=workers, parameters=work.parameters, itemsize=work.itemsize, t_s=calibration.t_s.value,
         t_b=calibration.t_b.value, t_u=update_s / max(1, work.parameters), every=every,
     )  # fmt: skip
-    # Workers share caches and memory; those that together ask for more CPUs than there are take turns on them.
+    # Workers share caches and memory. If they need more CPUs together than there are, they take turns on them.
     company = min(workers, max(1, calibration.cpus // threads)) - 1
     slower = 1 + company * (calibration.slowdown - 1)
     gradient_s *= slower
     crowding = max(1.0, workers * threads / calibration.cpus)
     gradient_s *= crowding
-    # Between two meetings are 1 / meets steps, whose deviations add as squares do.
+    # There are 1 / meets steps between two meetings; the squares of their deviations add up.
     waiting = math.sqrt(own.meets) * spread * gradient_s * expected_lead(workers)
     beside = own.busy_s * slower * crowding + waiting
     step_s = max(gradient_s + beside, workers * own.exclusive_s * slower)
@@ -207,7 +215,7 @@ def _predict(
     return Prediction(
         workers,
         threads,
-        update,
+        rule.name,
         batch,
         images,
         gradient_s,
@@ -222,7 +230,7 @@ def _predict(
 
 
 def expected_lead(workers: int) -> float:
-    """By how many standard deviations the slowest of `workers` normal times exceeds their mean, on average.
+    """How many standard deviations the slowest of `workers` normally distributed times is above the mean, on average.
 
     Exact for 2; for more, Blom's approximation of the largest order statistic, 3 % too high for 3 and closer beyond.
     """

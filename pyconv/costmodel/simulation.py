@@ -1,11 +1,17 @@
 """A discrete-event simulation of data-parallel training on many nodes: stragglers, queues, limited bandwidth.
 
-Where the closed form ends, this goes on.
+It goes on where the equations of :mod:`.equations` end.
 
-Workers sit on nodes. Inside a node they share memory; between nodes and the parameter server runs a network in which
-every message takes t_s to start, and the server's link passes one message at a time at t_b seconds a byte, in each
-direction. A gradient's time is drawn anew for each step: log-normal around its mean, and now and then a straggler is
-slower by a factor.
+Workers are on nodes. Inside a node they share memory. A network connects the nodes with the parameter server: every
+message takes t_s to start, and the server's link passes one message at a time, at t_b seconds a byte, in each
+direction. A gradient's time is drawn anew for each step from a log-normal distribution; now and then a straggler takes
+a multiple.
+
+A worker does what its update rule's script says, as in training. everyone() waits for all; a gradient takes its time; a
+kernel in which the optimizer steps takes an update's time. A share is averaged between the nodes. A sweep over all
+parameters that changes the centre is an exchange with the server, which answers with the parameters, so a pull by
+itself sends nothing; during a locked sweep nobody else uses the server. All else happens in a node's memory, in no
+time.
 
 Needs SimPy: ``pip install '.[simulate]'`` in the source folder.
 """
@@ -20,18 +26,19 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackendUnavailable, InputError, install_line, shown
-from ..values import choice, flag, integer, real
+from ..errors import InputError, needed, shown
+from ..parallel.lane import Action, Everyone, Gradient, Lane, NotAhead, Sweep
+from ..parallel.rules import Rule, rule_for
+from ..values import all_of, flag, integer, items, real
 from .checks import at_least_one, counts, not_negative, plain, positive
-from .rules import EVERY
+from .rules import between_meetings, with_options
 
-UPDATES = ("sync", "async", "ssp", "hogwild", "local", "easgd")
-HINT = f"the simulation needs SimPy: {install_line('simulate')}"
+MOST_WORKERS = 1 << 16
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Machines, as the simulation sees them.
+    """The simulated machines.
 
     Attributes
     ----------
@@ -44,14 +51,14 @@ class Cluster:
     t_s, t_b : float
         Seconds to start a message between nodes, and seconds a byte on a node's link.
     workers_per_node : int
-        Workers of a node. Rules that meet add up in shared memory first, so that one message leaves the node.
+        Workers on a node. Under rules that meet, they add up in shared memory first, so one message leaves the node.
     spread : float
         Standard deviation of a gradient's time over its mean (log-normal).
     straggler_share, straggler_factor : float
-        Share of the gradients that are slower, and by how much.
+        Share of the gradients that are stragglers, and how many times as long these take.
     shuffle_s : float
-        Seconds in which a worker brings an epoch's examples into their order, at the beginning of each; every worker
-        does it for itself, O(k N) in all (:func:`.shuffle_time`).
+        Seconds in which a worker brings an epoch's examples into their order, at the beginning of each epoch. Every
+        worker does it for itself, O(k N) in all (:func:`.shuffle_time`).
     tree : bool
         Whether synchronous rules average in ``⌈log2⌉`` rounds between the nodes, as the paper's Algorithm 4 does,
         rather than through the server's link.
@@ -81,16 +88,16 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What came out.
+    """The result of a simulation.
 
     Attributes
     ----------
     workers, update
-        Of the run.
+        The setting.
     steps_per_s : float
         Gradients a second over all workers.
     speedup : float
-        Over one worker alone on its node, which sends nothing.
+        Relative to one worker alone on its node, which sends nothing.
     busy_share : float
         Share of the workers' time that they compute gradients.
     staleness : float
@@ -110,28 +117,29 @@ class Simulated:
 
 @plain
 def simulate(
-    cluster: Cluster, workers: int, update: str = "sync", *, steps: int = 30, every: int | None = None,
-    epoch: int | None = None, staleness: int = 3, seed: int = 0,
+    cluster: Cluster, workers: int, update: str | Rule = "sync", *, steps: int = 30, every: int | None = None,
+    epoch: int | None = None, staleness: int | None = None, seed: int = 0,
 ) -> Simulated:  # fmt: skip
-    """Play some steps of parallel training.
+    """Simulate some steps of parallel training.
 
     Parameters
     ----------
     cluster : Cluster
         The machines.
     workers : int
-        1 to 1024 and more; nodes are filled one after the other.
-    update : str
-        Update rule.
+        1 to 65,536; nodes are filled one after the other.
+    update : str or Rule
+        The update rule: its name, or one of your own.
     steps : int
-        Of each worker; a few more where the last would have no meeting.
+        Steps of each worker; a few more if the last ones would have no meeting.
     every : int, optional
-        Steps of a worker between meetings, for ``local`` and ``easgd``; by default 1, as in training.
+        Steps of a worker between meetings, for rules with the option ``sync_every`` (``local``, ``easgd``); by default
+        that option's own value, as in training.
     epoch : int, optional
-        Steps of an epoch that the workers share: how often they shuffle, and, where `every` is not given, meet under
-        ``local`` (the paper's Algorithm 4, ``--sync-every 0``). By default the whole run is one epoch.
-    staleness : int
-        For ``ssp``: steps that a worker may be ahead of the slowest.
+        Steps of an epoch, which the workers share: how often they shuffle, and, without `every`, how often they meet
+        under ``local`` by name (the paper's Algorithm 4, ``--sync-every 0``). By default the whole run is one epoch.
+    staleness : int, optional
+        Steps that a worker may be ahead of the slowest, for rules with that option (``ssp``).
     seed : int
         The same seed gives the same run.
 
@@ -148,32 +156,28 @@ def simulate(
     UnknownNameError
         If the update rule is not known.
     """
-    choice(update, "update rule", UPDATES)
+    rule = rule_for(update)
     if not isinstance(cluster, Cluster):
         raise InputError(f"cluster must be a Cluster, not {shown(cluster)}")
-    counts(workers=workers, steps=steps)
+    integer(workers, "workers", minimum=1, maximum=MOST_WORKERS)
+    counts(steps=steps)
     counts(**{name: value for name, value in (("every", every), ("epoch", epoch)) if value is not None})
     for name, value in (("staleness", staleness), ("seed", seed)):
-        integer(value, name, minimum=0)
-    try:
+        if value is not None:
+            integer(value, name, minimum=0)
+    with needed("the simulation needs SimPy", extra="simulate"):
         import simpy
-    except ModuleNotFoundError:
-        raise BackendUnavailable(HINT) from None
-    between = _between_meetings(workers, update, steps, every, epoch)
-    steps = between * math.ceil(steps / between)
     shared = steps if epoch is None else math.ceil(epoch / workers)
-    run = _Run(simpy, cluster, workers, update, steps, between, staleness, shared, np.random.default_rng(seed))
+    if every is None:
+        by_epoch = epoch is not None and isinstance(update, str) and type(rule).finish is not Rule.finish
+        every = int(min(shared if by_epoch else between_meetings(rule, shared), steps))
+    between = min(every, steps) if "sync_every" in rule.options() else 1
+    rule = with_options(rule, sync_every=between, **({} if staleness is None else {"staleness": staleness}))
+    steps = between * math.ceil(steps / between)
+    run = _Run(
+        simpy, cluster, workers, rule, steps, between, steps if epoch is None else shared, np.random.default_rng(seed)
+    )
     return run.play()
-
-
-def _between_meetings(workers: int, update: str, steps: int, every: int | None, epoch: int | None) -> int:
-    """Steps of a worker from one meeting to the next, at most those of the run."""
-    if update not in EVERY:
-        return 1
-    chosen = EVERY[update] if every is None else every
-    if every is None and update == "local" and epoch is not None:
-        chosen = math.ceil(epoch / workers)
-    return int(min(chosen, steps))
 
 
 @dataclass
@@ -181,10 +185,9 @@ class _Run:
     simpy: Any
     cluster: Cluster
     workers: int
-    update: str
+    rule: Rule
     steps: int
     every: int
-    bound: int
     epoch: int  # steps of a worker
     rng: np.random.Generator
     waiting: list[Any] = field(default_factory=list)
@@ -194,12 +197,13 @@ class _Run:
 
     def play(self) -> Simulated:
         self.env = self.simpy.Environment()
-        self.up = self.simpy.Resource(self.env)  # the server's link: what comes in
-        self.down = self.simpy.Resource(self.env)  # and what goes out
-        self.server = self.simpy.Resource(self.env)  # updates of shared parameters, one at a time
+        self.up = self.simpy.Resource(self.env)  # the server's link, for messages that come in
+        self.down = self.simpy.Resource(self.env)  # and for messages that go out
+        self.server = self.simpy.Resource(self.env)  # updates of the shared parameters, one at a time
         self.nodes = math.ceil(self.workers / self.cluster.workers_per_node)
         self.clocks = [0] * self.workers
-        self.held: list[tuple[int, int, Any]] = []
+        self.read = [0] * self.workers  # by worker, the version of the parameters at which its gradient is computed
+        self.held: list[tuple[int, int, Any]] = []  # workers that wait until all clocks have reached a value
         for worker in range(self.workers):
             self.env.process(self.worker(worker))
         self.env.run()
@@ -208,7 +212,7 @@ class _Run:
         alone = self.mean_gradient() + c.update_s + c.shuffle_s / (self.workers * self.epoch)
         return Simulated(
             self.workers,
-            self.update,
+            self.rule.name,
             rate,
             rate * alone,
             self.computed / (self.workers * self.env.now),
@@ -221,7 +225,7 @@ class _Run:
         return c.gradient_s * (1 + c.straggler_share * (c.straggler_factor - 1))
 
     def gradient(self) -> float:
-        """Seconds of a gradient, drawn."""
+        """The seconds of a gradient, drawn at random."""
         c = self.cluster
         seconds = c.gradient_s
         if c.spread > 0:
@@ -232,56 +236,69 @@ class _Run:
         return seconds
 
     def worker(self, me: int) -> Generator[Any, Any, None]:
-        """One worker's steps."""
-        for step in range(self.steps):
-            if step % self.epoch == 0 and self.cluster.shuffle_s:
-                begun = min(1.0, (self.steps - step) / self.epoch)  # of an epoch that the run does not end, its share
+        """One worker's steps. The run is one long epoch of the script, with as many shuffles as its epochs need."""
+        lane = Lane(me, self.workers, self.steps, lambda: self.clocks[me])
+        for lane.step in range(self.steps):
+            if lane.step % self.epoch == 0 and self.cluster.shuffle_s:
+                # an epoch that the run does not finish counts in proportion
+                begun = min(1.0, (self.steps - lane.step) / self.epoch)
                 yield self.env.timeout(begun * self.cluster.shuffle_s)
-            if self.update == "ssp":
-                yield from self.not_ahead(me)
-            read = self.version
+            before = self.clocks[me]
+            for action in self.rule.step(lane):
+                yield from self.act(me, action)
+            self.clocks[me] = before + 1  # if no kernel has done so
+            self.release()
+        lane.step = self.steps
+        if self.rule.lockstep:
+            for action in self.rule.finish(lane):
+                yield from self.act(me, action)
+
+    def act(self, me: int, action: Action) -> Generator[Any, Any, None]:
+        """One action of the script. A worker that is alone only computes and updates."""
+        if isinstance(action, Gradient):
+            self.read[me] = self.version
             seconds = self.gradient()
             self.computed += seconds
             yield self.env.timeout(seconds)
-            yield from self.share(me, step, read)
-            self.clocks[me] += 1
-            if self.update == "ssp":
-                self.release()
+        elif isinstance(action, Sweep):
+            yield from self.sweep(me, action)
+            if action.declared.gradient and not self.rule.lockstep:
+                self.clocks[me] += 1
+        elif isinstance(action, Everyone):
+            yield from self.meet()
+        elif isinstance(action, NotAhead):
+            yield from self.not_ahead(me, action.by)
 
-    def share(self, me: int, step: int, read: int) -> Generator[Any, Any, None]:
-        """What the update rule does with a gradient."""
-        c = self.cluster
+    def sweep(self, me: int, action: Sweep) -> Generator[Any, Any, None]:
+        """Run a kernel."""
+        kernel = action.declared
+        update_s = self.cluster.update_s if kernel.optimises else 0.0
         if self.workers == 1:
-            yield self.env.timeout(c.update_s)
-        elif self.update == "sync":
-            yield from self.meet(c.update_s)
-        elif self.update == "local":
-            yield self.env.timeout(c.update_s)
-            if (step + 1) % self.every == 0:
-                yield from self.meet(0.0)
-        elif self.update == "easgd":
-            yield self.env.timeout(c.update_s)
-            if (step + 1) % self.every == 0:
-                yield from self.exchange(me, read)
-        else:
-            yield from self.exchange(me, read)
+            if kernel.optimises:
+                yield self.env.timeout(update_s)
+        elif action.share:
+            yield from self.average(update_s)
+        elif kernel.changes_centre:
+            yield from self.exchange(me, locked=action.locked)
+        elif kernel.optimises:
+            yield self.env.timeout(update_s)
 
-    def exchange(self, me: int, read: int) -> Generator[Any, Any, None]:
-        """Push to the server and pull from it; ``hogwild`` does not wait for others' updates."""
+    def exchange(self, me: int, *, locked: bool) -> Generator[Any, Any, None]:
+        """Push to the server and pull from it; without a lock, updates do not wait for each other."""
         c = self.cluster
         yield from self.send(self.up)
-        if self.update == "hogwild":
-            yield self.env.timeout(c.update_s)
-        else:
+        if locked:
             with self.server.request() as turn:
                 yield turn
                 yield self.env.timeout(c.update_s)
-        self.stale.append(self.version - read)
+        else:
+            yield self.env.timeout(c.update_s)
+        self.stale.append(self.version - self.read[me])
         self.version += 1
         yield from self.send(self.down)
 
     def send(self, link: Any) -> Generator[Any, Any, None]:
-        """A message of all parameters over the server's link; on the server's own node there is none."""
+        """Send all parameters over the server's link; on the server's own node nothing is sent."""
         c = self.cluster
         if self.nodes == 1:
             return
@@ -290,19 +307,18 @@ class _Run:
             yield turn
             yield self.env.timeout(c.t_b * c.parameter_bytes)
 
-    def meet(self, update_s: float) -> Generator[Any, Any, None]:
-        """Wait for all; the last to come sets the exchange off, and all go on when it is done."""
+    def meet(self) -> Generator[Any, Any, None]:
+        """Wait until all workers are here."""
         event = self.env.event()
         self.waiting.append(event)
         if len(self.waiting) == self.workers:
             together, self.waiting = self.waiting, []
-            yield from self.average(update_s)
             for other in together:
                 other.succeed()
         yield event
 
     def average(self, update_s: float) -> Generator[Any, Any, None]:
-        """Bring all gradients together and the parameters back to all."""
+        """Bring all gradients together, and the parameters back to all."""
         c = self.cluster
         if self.nodes > 1:
             if c.tree:
@@ -312,21 +328,23 @@ class _Run:
                 yield self.env.timeout(2 * (c.t_s + self.nodes * c.t_b * c.parameter_bytes))
         yield self.env.timeout(update_s / self.workers)
 
-    def not_ahead(self, me: int) -> Generator[Any, Any, None]:
-        """Hold a worker that is too far ahead of the slowest."""
-        while self.clocks[me] - min(self.clocks) > self.bound:
+    def not_ahead(self, me: int, by: int) -> Generator[Any, Any, None]:
+        """Hold a worker that is too far ahead of the slowest, until it no longer is."""
+        while self.clocks[me] - min(self.clocks) > by:
             event = self.env.event()
-            heapq.heappush(self.held, (self.clocks[me], me, event))
+            heapq.heappush(self.held, (self.clocks[me] - by, me, event))
             yield event
 
     def release(self) -> None:
-        """Let go of those who are no longer too far ahead."""
+        """Let workers go on that are no longer too far ahead."""
+        if not self.held:
+            return
         slowest = min(self.clocks)
-        while self.held and self.held[0][0] - slowest <= self.bound:
+        while self.held and self.held[0][0] <= slowest:
             heapq.heappop(self.held)[2].succeed()
 
 
-def curve(cluster: Cluster, update: str, workers: list[int], **options: int) -> list[Simulated]:
+def curve(cluster: Cluster, update: str | Rule, workers: list[int], **options: int) -> list[Simulated]:
     """Simulate each number of workers.
 
     Parameters
@@ -336,14 +354,14 @@ def curve(cluster: Cluster, update: str, workers: list[int], **options: int) -> 
     workers : list of int
         Numbers of workers.
     **options : int
-        Of :func:`simulate`: steps, every, epoch, staleness, seed.
+        Further arguments of :func:`simulate`: steps, every, epoch, staleness, seed.
 
     Returns
     -------
     list of Simulated
         One for each number.
     """
-    return [simulate(cluster, count, update, **options) for count in workers]
+    return [simulate(cluster, count, update, **options) for count in items(workers, "workers", "numbers of workers")]
 
 
 def bend(points: list[Simulated], share: float = 0.5) -> int | None:
@@ -354,11 +372,13 @@ def bend(points: list[Simulated], share: float = 0.5) -> int | None:
     points : list of Simulated
         By increasing numbers of workers.
     share : float
-        Of the number of workers.
+        Of the ideal speed-up, which is the number of workers.
 
     Returns
     -------
     int or None
         The number of workers; None if the curve does not bend so far.
     """
+    points = list(all_of(points, "points", Simulated, "results of simulate()"))
+    share = real(share, "share", minimum=0)
     return next((point.workers for point in points if point.speedup < share * point.workers), None)

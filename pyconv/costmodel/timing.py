@@ -1,4 +1,4 @@
-"""How calibration times something: for a moment, verified by nobody else, on numbers drawn afresh."""
+"""Measures how long a function takes, for the calibration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def seconds_of(work: Callable[[], object], *, budget: float = 0.05, turns: int = 5) -> list[float]:
-    """Seconds of one call of `work`, several times over.
+    """Several measurements of the seconds of one call of `work`.
 
     Parameters
     ----------

@@ -3,7 +3,8 @@
 from .experiments import experiment_sections
 from .page import Picture, Section, Table, write
 from .results import Results, read_results
-from .runs import Run, read_run, run_sections, summary
+from .run_sections import run_sections
+from .runs import Run, read_run, summary
 from .sweeps import sweep_sections, sweep_table
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Ends of captions that say what the records say."""
+"""Parts of captions that depend on the records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def range_of_estimates(records: list[dict[str, Any]]) -> str:
-    """How far the cost model's estimates are from the measured times; ends the sentence that names them."""
+    """The range of the cost model's estimates relative to the measured times; ends the sentence that names them."""
     ratios = {r["predicted_s"] / r["median_s"]: r["case"] for r in records if r.get("predicted_s") and r["median_s"]}
     if not ratios:
         return "."
@@ -16,7 +16,7 @@ def range_of_estimates(records: list[dict[str, Any]]) -> str:
 
 
 def estimates_by(key: str) -> Callable[[list[dict[str, Any]]], str]:
-    """A function of records: between which shares of the measured times the cost model's lie, by the value of `key`."""
+    """A function of records that says how far predicted times are from measured ones, for each value of `key`."""
 
     def ending(records: list[dict[str, Any]]) -> str:
         shares: dict[str, list[float]] = {}
@@ -33,7 +33,7 @@ def estimates_by(key: str) -> Callable[[list[dict[str, Any]]], str]:
 
 
 def rare_meetings(records: list[dict[str, Any]]) -> str:
-    """How many steps of a worker lie between two meetings, under the rules that do not meet in each."""
+    """The steps of a worker between two meetings, for the rules that do not meet in every step."""
     words = []
     for column in dict.fromkeys(record["column"] for record in records):
         own = [r for r in records if r["column"] == column and r["x"] > 1 and r.get("every") is not None]

@@ -1,4 +1,4 @@
-"""How every picture looks: sizes, colours that print in grey and that colour-blind readers tell apart, axes."""
+"""The look of all pictures: sizes, axes, and colours that can be told apart in grey and by colour-blind readers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PREDICTED = "cost model"
 
 
 def figure(panels: int = 1, *, width: float = 8.5, height: float = 3.8) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels side by side, and those."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # a second of import, needed only for pictures
+    """A figure with `panels` panels side by side, and the panels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to import, for pictures only
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(width, height), layout="constrained")
@@ -34,7 +34,7 @@ def style(index: int) -> dict[str, Any]:
 
 
 def ticks(axes: Axes, values: list[float]) -> None:
-    """Label exactly these positions of a logarithmic abscissa."""
+    """Label exactly these positions of a logarithmic x axis."""
     from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
     axes.xaxis.set_major_locator(FixedLocator(values))
@@ -43,7 +43,7 @@ def ticks(axes: Axes, values: list[float]) -> None:
 
 
 def plain_ordinate(axes: Axes) -> None:
-    """Write a logarithmic ordinate's labels as 0.5, 20, 1000 rather than as powers of ten, and few of them."""
+    """Label a logarithmic y axis as 0.5, 20, 1000 instead of powers of ten, with few labels."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -52,13 +52,13 @@ def plain_ordinate(axes: Axes) -> None:
 
 
 def dotted(axes: Axes, x: list[float], y: list[float], index: int) -> None:
-    """What the cost model predicts for the `index`-th curve; the legend has one line for all of these."""
+    """Draw the cost model's prediction for the `index`-th curve; the legend has one line for all predictions."""
     if x:
         axes.plot(x, y, ":", linewidth=1.2, color=COLOURS[index % len(COLOURS)], label=f"_{PREDICTED}")
 
 
 def legend(axes: Axes) -> None:
-    """A legend where there is something to explain."""
+    """Add a legend, if there is anything to explain."""
     from matplotlib.lines import Line2D
 
     handles, labels = axes.get_legend_handles_labels()

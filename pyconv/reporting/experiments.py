@@ -1,4 +1,4 @@
-"""The paper's experiments from measured records: Tables I and II, Figs. 1 to 4."""
+"""The report on the paper's experiments from measured records: Tables I and II, Figs. 1 to 4, and more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ..errors import InputError, shown
 from . import figures, paper
 from .captions import estimates_by, range_of_estimates, rare_meetings
 from .page import Picture, Section, Table
@@ -17,7 +18,7 @@ EPOCH_IMAGES = 60_000  # as MNIST has
 
 
 def experiment_sections(results: Results) -> list[Section]:
-    """Everything that a report of benchmarks has.
+    """All sections of a report on benchmarks.
 
     Parameters
     ----------
@@ -26,9 +27,11 @@ def experiment_sections(results: Results) -> list[Section]:
     Returns
     -------
     list of Section
-        Tables I and II, Figs. 1 to 4, what was simulated and predicted, and where the paper's tables disagree; what was
-        not measured says which benchmark measures it.
+        Tables I and II, Figs. 1 to 4, simulations and predictions, and where the paper's tables disagree. If something
+        was not measured, its section says which benchmark measures it.
     """
+    if not isinstance(results, Results):
+        raise InputError(f"results must be Results, as read_results gives them, not {shown(results)}")
     return [
         _about(results),
         _table_1(results.of("table1")),
@@ -42,11 +45,11 @@ def experiment_sections(results: Results) -> list[Section]:
     ]
 
 
-#: Keys of a machine's description as a reader writes them.
+#: Keys of a machine's description, with the words for a reader.
 _NAMES = {"cpu": "CPU", "usable_cpus": "usable CPUs", "memory_gib": "memory, GiB", "gpu": "GPU"}
 
 
-#: What the report shows, by experiment.
+#: Titles of the experiments.
 LABELS = {"table1": "Tables I and II"} | {f"fig{number}": f"Fig. {number}" for number in range(1, 5)}
 LABELS |= {name: name.replace("_", " ") for name in ("update_rules", "simulation", "prediction", "constants")}
 
@@ -77,7 +80,7 @@ def _about(results: Results) -> Section:
 
 
 def _when(results: Results, experiment: str, label: str) -> tuple[str, ...] | None:
-    """A line on an experiment: from when to when, and how its machine differs from the first file's."""
+    """A line about an experiment: its dates, and how its machine differs from the first file's."""
     times = sorted(record["when"] for record in results.of(experiment) if record.get("when"))
     if not times:
         return None
@@ -103,7 +106,7 @@ def _missing(title: str, file: str) -> Section:
 
 
 def _cannot(records: list[dict[str, Any]]) -> list[str]:
-    """A sentence for each reason for which columns could not run, or not in all rows."""
+    """A sentence for each reason why columns could not run, or not in all rows."""
     ran = {record["column"] for record in records if record["median_s"] is not None}
     by_reason: dict[tuple[str, bool], dict[str, list[str]]] = {}
     for record in records:
@@ -127,7 +130,7 @@ def milliseconds(seconds: float | None) -> str:
 
 
 def _by_layer(records: list[dict[str, Any]]) -> tuple[list[str], dict[str, dict[str, dict[str, Any]]]]:
-    """The layers, and each column's records by layer."""
+    """The layers; and for each column, its records by layer."""
     cases = sorted(dict.fromkeys(record["case"] for record in records))
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for record in sorted(records, key=_rank):
@@ -135,21 +138,21 @@ def _by_layer(records: list[dict[str, Any]]) -> tuple[list[str], dict[str, dict[
     return cases, table
 
 
-#: Rows of Table I: the paper's order, each kind from the loop to the fastest, then the peers.
+#: Rows of Table I: the paper's order, each kind from the loop to the fastest, then other libraries.
 _ROWS = ("serial naive", "serial direct", "serial winograd", "serial best", "multicore naive", "multicore best",
          "cuda naive", "cuda shared_input", "cuda shared_input_filter", "cuda block_tuned", "cuda implicit_gemm",
          "torch contiguous", "torch channels_last")  # fmt: skip
 
 
 def _rank(record: dict[str, Any]) -> tuple[int, bool]:
-    """A row's place in Table I, whatever was measured first; times with copies follow those without."""
+    """A row's position in Table I, whatever was measured first; times with copies follow times without."""
     name = record["column"].partition(",")[0]  # without the number of threads
     kernel = name.removesuffix(" with copies")
     return _ROWS.index(kernel) if kernel in _ROWS else len(_ROWS), name != kernel
 
 
 def _totals(records: list[dict[str, Any]]) -> dict[str, float]:
-    """Seconds of all layers together, of the columns that ran on all of them."""
+    """Seconds of all layers together, for the columns that ran on all of them."""
     cases, table = _by_layer(records)
     times = {column: [by.get(case, {}).get("median_s") for case in cases] for column, by in table.items()}
     return {column: sum(t for t in values if t) for column, values in times.items() if all(values)}
@@ -190,7 +193,7 @@ def _table_1(records: list[dict[str, Any]]) -> Section:
 
 
 def _as_printed(value: float) -> str:
-    """Milliseconds as the paper writes them."""
+    """Milliseconds in the paper's format."""
     return f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
@@ -244,7 +247,7 @@ def _ours(totals: dict[str, float], column: str) -> str:
 
 @dataclass(frozen=True)
 class _Figure:
-    """One of the paper's figures: how it is drawn here, and what the paper says of it."""
+    """One of the paper's figures: how to draw it from the records, and what the paper says about it."""
 
     title: str
     file: str
@@ -307,7 +310,7 @@ _FIGURES = {
 
 
 def _update_rules(records: list[dict[str, Any]]) -> list[Section]:
-    """Accuracy and time under each update rule; nothing where none was measured."""
+    """Accuracy and time under each update rule; nothing if none was measured."""
     rows = []
     for record in sorted(_ran(records), key=lambda record: record["x"]):
         reached = "–" if record["to_target_s"] is None else f"{record['to_target_s']:.1f} s"
@@ -338,7 +341,7 @@ def _ran(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _simulated(records: list[dict[str, Any]]) -> list[Section]:
-    """Clusters that the simulation has played; nothing where there was none."""
+    """Simulated clusters; nothing if there are none."""
     if not records:
         return []
     by_count: dict[int | None, list[str]] = {}
@@ -363,10 +366,12 @@ def _and(names: list[str]) -> str:
 
 
 def _predictions(records: list[dict[str, Any]]) -> list[Section]:
-    """Predicted beside measured epochs; nothing where none was measured."""
+    """Predicted and measured epochs; nothing if none was measured."""
     rows = []
     cases = list(dict.fromkeys(record["case"] for record in records))
     for record in sorted(records, key=lambda record: (cases.index(record["case"]), record["x"])):
+        if record.get("predicted_s") is None or not record["median_s"]:
+            continue
         least = record.get("least_s") or record["median_s"]
         ratio = record["predicted_s"] / least
         seconds = (f"{value:.3g} s" for value in (least, record["median_s"], record["predicted_s"]))
@@ -388,7 +393,7 @@ def _predictions(records: list[dict[str, Any]]) -> list[Section]:
 
 
 def _constants(records: list[dict[str, Any]]) -> list[Section]:
-    """The calibrated constants with their confidence intervals; nothing where there are none."""
+    """The calibrated constants with their confidence intervals; nothing if there are none."""
     rows = []
     for record in records:
         interval = f"{record['low']:.3g} to {record['high']:.3g}" if "low" in record else "–"

@@ -1,4 +1,4 @@
-"""Figs. 1 to 4 from records."""
+"""Draws Figs. 1 to 4, and the simulation, from records."""
 
 from __future__ import annotations
 
@@ -159,13 +159,13 @@ def workers(records: Records) -> Figure:
 
 
 def _speedup(axes: Axes, points: Records, column: str, index: int) -> None:
-    """One curve of speed-ups over the fewest workers, its bars from the quartiles of its own times."""
+    """One curve of speed-ups over the fewest workers; its error bars come from the quartiles of its own times."""
     base = points[0]
     scale = base["x"] * base["median_s"]
     values = np.array([scale / p["median_s"] for p in points])
     low, high = (np.array([scale / p[key] for p in points]) for key in ("q3_s", "q1_s"))
     bars = np.array([values - low, high - values]).clip(0)
-    bars[:, 0] = 0  # what the others are compared with
+    bars[:, 0] = 0  # the point with which the others are compared
     axes.errorbar([p["x"] for p in points], values, bars, label=column, capsize=2, **drawing.style(index))
     known = [p for p in points if p.get("predicted_s")]
     if known and known[0] is base:
@@ -179,7 +179,7 @@ def simulated(records: Records) -> Figure:
     counts = sorted({record["x"] for record in records})
     for index, (column, own) in enumerate(_split(records, "column").items()):
         points = _sorted(own)
-        width = 3.2 - 0.45 * index  # one curve shows beneath another
+        width = 3.2 - 0.45 * index  # so that a curve under another one shows
         axes.plot([p["x"] for p in points], [p["speedup"] for p in points], label=column, linewidth=width,
                   **drawing.style(index))  # fmt: skip
     axes.plot(counts, counts, color="#999", linewidth=0.8, label="ideal")

@@ -1,4 +1,4 @@
-"""Pages: sections of text, tables and pictures, written as Markdown and as one HTML file that needs no other."""
+"""Writes pages (sections of text, tables and pictures) as Markdown, and as one HTML file that needs no other files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import runlog
-from ..errors import RunError
+from ..errors import InputError, RunError, shown
 from ..files import write_atomically
 from ..plotting import content, own_style, why
+from ..values import all_of, flag, function, integer, text
+from ..values import path as as_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,9 +23,16 @@ if TYPE_CHECKING:
 _log = runlog.logger("pyconv.reporting")
 
 
+def _parts(value: Any, name: str, kinds: type | tuple[type, ...], what: str) -> tuple[Any, ...]:
+    """The items of a sequence; an iterator is refused, because it would be empty when the page is written."""
+    if not isinstance(value, Sequence):
+        raise InputError(f"{name} must be a list of {what}, not {shown(value)}")
+    return all_of(value, name, kinds, what)
+
+
 @dataclass(frozen=True)
 class Table:
-    """Cells of text under a header; the first column is what a row is about.
+    """Cells of text under a header; the first column names the row.
 
     Attributes
     ----------
@@ -33,9 +42,9 @@ class Table:
     caption : str
         A sentence above the table.
     text : bool
-        Whether the cells are words, which begin at the left, rather than numbers, which end at the right.
+        Whether the cells are words (aligned left) instead of numbers (aligned right).
     words : sequence of int
-        Columns of words in a table of numbers.
+        Columns of words in a table of numbers, by position.
     """
 
     header: Sequence[str]
@@ -44,8 +53,18 @@ class Table:
     text: bool = False
     words: Sequence[int] = ()
 
+    def __post_init__(self) -> None:
+        header = _parts(self.header, "header", str, "texts")
+        for row in _parts(self.rows, "rows", object, "rows"):
+            if len(cells := _parts(row, "a row", str, "texts")) != len(header):
+                raise InputError(f"a row has {len(cells)} cells, the header {len(header)}")
+        text(self.caption, "caption")
+        flag(self.text, "text")
+        for column in _parts(self.words, "words", object, "numbers of columns"):
+            integer(column, "a column of words", minimum=0)
+
     def is_left(self, column: int) -> bool:
-        """Whether a column's cells begin at the left.
+        """Whether a column is aligned left.
 
         Parameters
         ----------
@@ -66,21 +85,28 @@ class Picture:
     Attributes
     ----------
     name : str
-        Of its file, without extension.
+        Name of its file, without the ending.
     draw : callable
-        Makes the Figure; called within :func:`pyconv.plotting.own_style`.
+        Makes the Figure; it is called within :func:`pyconv.plotting.own_style`.
     caption : str
-        A sentence under the picture: also what a screen reader reads.
+        A sentence under the picture; also the text for screen readers.
     """
 
     name: str
     draw: Callable[[], Figure]
     caption: str
 
+    def __post_init__(self) -> None:
+        name = as_path(text(self.name, "name"), "name")
+        if name.name != self.name or self.name == "..":
+            raise InputError(f"name must be that of a file, not {shown(self.name)}")
+        function(self.draw, "draw", "a function that makes a Figure")
+        text(self.caption, "caption")
+
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it.
+    """A heading and the text, tables and pictures under it.
 
     Attributes
     ----------
@@ -91,6 +117,10 @@ class Section:
 
     title: str
     blocks: Sequence[str | Table | Picture]
+
+    def __post_init__(self) -> None:
+        text(self.title, "title")
+        _parts(self.blocks, "blocks", (str, Table, Picture), "paragraphs, tables and pictures")
 
 
 STYLE = """
@@ -116,21 +146,24 @@ def write(folder: str | Path, title: str, sections: Sequence[Section]) -> list[P
     Parameters
     ----------
     folder : path
-        Made if it is not there; files of the same names are replaced.
+        Made if it does not exist; files of the same names are replaced.
     title : str
     sections : sequence of Section
 
     Returns
     -------
     list of Path
-        What was written.
+        The written files.
 
     Raises
     ------
+    InputError
+        If an argument is of another kind.
     RunError
-        If it cannot be written.
+        If a file cannot be written.
     """
-    folder = Path(folder)
+    folder, title = as_path(folder, "folder"), text(title, "title")
+    sections = all_of(sections, "sections", Section, "sections")
     written: list[Path] = []
     drawn: dict[str, bytes | None] = {}
     try:
@@ -144,27 +177,27 @@ def write(folder: str | Path, title: str, sections: Sequence[Section]) -> list[P
                         written.append(folder / "pictures" / f"{block.name}.{form}")
                         write_atomically(written[-1], data)
         texts = {"report.md": markdown(title, sections, drawn), "report.html": page(title, sections, drawn)}
-        for name, text in texts.items():
+        for name, whole in texts.items():
             written.append(folder / name)
-            write_atomically(written[-1], text.encode())
+            write_atomically(written[-1], whole.encode())
     except OSError as error:
         raise RunError(f"{folder}: the report cannot be written: {error.strerror}") from None
     return written
 
 
 def _draw(picture: Picture) -> dict[str, bytes]:
-    """The picture as an SVG and a PNG file; none, and a warning, where it cannot be drawn: the tables remain."""
+    """The picture as an SVG and a PNG file; if it cannot be drawn, a warning and no file: the tables remain."""
     try:
         with own_style():
             figure = picture.draw()
             return {"svg": content(figure, "svg"), "png": content(figure, "png", dots_per_inch=150)}
-    except Exception as error:  # fonts, LaTeX, memory: whatever is wrong with matplotlib here
+    except Exception as error:  # fonts, LaTeX, memory: anything may be wrong with matplotlib
         _log.warning("the picture %s cannot be drawn: %s", picture.name, why(error))
         return {}
 
 
 def markdown(title: str, sections: Sequence[Section], drawn: Mapping[str, bytes | None]) -> str:
-    """The page as Markdown, with pictures as files in ``pictures/``; of those that could not be drawn, the caption."""
+    """The page as Markdown, with pictures as files in ``pictures/``; if one could not be drawn, its caption stays."""
     lines = [f"# {title}", ""]
     for section in sections:
         lines += [f"## {section.title}", ""]
@@ -181,7 +214,7 @@ def markdown(title: str, sections: Sequence[Section], drawn: Mapping[str, bytes 
 
 
 def markdown_table(table: Table) -> list[str]:
-    """Lines of a Markdown table, its caption in bold above."""
+    """The lines of a Markdown table, with the caption in bold above."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -192,7 +225,7 @@ def markdown_table(table: Table) -> list[str]:
 
 
 def page(title: str, sections: Sequence[Section], drawn: Mapping[str, bytes | None]) -> str:
-    """The page as one HTML file: style and pictures inside it."""
+    """The page as one HTML file, with style and pictures inside."""
     body = [f"<h1>{html.escape(title)}</h1>"]
     for section in sections:
         body.append(f"<h2>{html.escape(section.title)}</h2>")

@@ -1,4 +1,4 @@
-"""What the paper prints, and where that does not agree with itself.
+"""The numbers that the paper prints, and where they contradict each other.
 
 Chavan and Kulkarni, *Parallelization of Deep Convolutional Neural Network*; a 4-core AMD CPU with a 48-core NVIDIA GTX
 520.
@@ -6,7 +6,7 @@ Chavan and Kulkarni, *Parallelization of Deep Convolutional Neural Network*; a 4
 
 from __future__ import annotations
 
-#: Table I as printed: milliseconds of each variant on five convolutional layers, and the total where one is printed.
+#: Table I as printed: milliseconds of each variant on five convolutional layers, and the total if one is printed.
 TABLE_1: dict[str, tuple[float, ...]] = {
     "serial": (10033, 2205, 798, 908, 605),
     "naive": (4.07, 9.27, 4.27, 6.06, 5.28),
@@ -24,7 +24,7 @@ TABLE_2: dict[str, float] = {
     "advanced block setting": 701,
 }
 
-#: The paper's variants and ours.
+#: The paper's variants, and the columns of our benchmarks.
 OURS = {
     "serial": "serial naive",
     "naive": "cuda naive",
@@ -40,7 +40,7 @@ def total(variant: str) -> float:
 
 
 def ratio(variant: str) -> float:
-    """Serial over `variant`, as it follows from Table I (from the printed total where there is one)."""
+    """Serial over `variant`, as it follows from Table I (from the printed total if there is one)."""
     return total("serial") / TABLE_1_TOTALS.get(variant, total(variant))
 
 

@@ -1,17 +1,16 @@
-"""Reading what ``pytest --benchmark-only`` left: our own files in ``bench/results/``, or pytest-benchmark's JSON."""
+"""Reads the results of ``pytest --benchmark-only``: our own files in ``bench/results/``, or pytest-benchmark's JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..documents import read_json
-from ..errors import DataError, InputError, shown
+from ..errors import DataError, shown
 from ..records import Kind, check, duration, finite, measure, optional, share, size, table, text
+from ..values import items
 from ..values import path as as_path
 
 FORMAT = 1
@@ -40,13 +39,13 @@ _NEEDED_BY = {
     "prediction": ("median_s", "x", "predicted_s"),
     "constants": ("value", "unit", "points"),
 }  # fmt: skip
-"""What a report reads, by experiment."""
+"""The fields that a report reads, by experiment."""
 
 _NEEDED_OF_MEASURED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("table1", "fig1", "fig2", "fig4"), ("q1_s", "q3_s")),
     "fig3": ("q1_s", "q3_s", "images"),
 }
-"""And of what could run."""
+"""The fields of records that could run."""
 
 _ABOUT: dict[str, Kind] = {"machine": optional(table), "versions": optional(table), "peak": optional(table)}
 _PEAK: dict[str, Kind] = {"gflops": measure, "source": text}
@@ -54,18 +53,18 @@ _PEAK: dict[str, Kind] = {"gflops": measure, "source": text}
 
 @dataclass(frozen=True)
 class Results:
-    """Measured figures, and the machine that they are of.
+    """Measured records, and the machine on which they were measured.
 
     Attributes
     ----------
     records : list of dict
         ``experiment, case, operation, column, median_s, q1_s, q3_s, unavailable`` and more; seconds.
     machine, versions, peak : dict
-        As the benchmarks describe them; empty where the file does not say.
+        As in the benchmarks' files; empty if a file does not say.
     elsewhere : tuple of str
         Experiments measured on a machine whose processor has the same name but other caches, as virtual machines have.
     machines : dict of str to dict
-        The machine of each experiment, as the file with its latest records describes it.
+        The machine of each experiment, from the file with its latest records.
     """
 
     records: list[dict[str, Any]]
@@ -86,13 +85,13 @@ class Results:
         Returns
         -------
         list of dict
-            Those of :attr:`records` that are of it; empty if it was not measured.
+            Those of :attr:`records` with this experiment; empty if it was not measured.
         """
         return [record for record in self.records if record["experiment"] == experiment]
 
 
 def read_results(paths: Iterable[str | Path]) -> Results:
-    """Read one file or several; of the same figure the last one read counts.
+    """Read one or more files; if several have the same record, the last one counts.
 
     Parameters
     ----------
@@ -112,13 +111,11 @@ def read_results(paths: Iterable[str | Path]) -> Results:
     about: dict[str, dict[str, Any]] = {"machine": {}, "versions": {}, "peak": {}}
     elsewhere: dict[str, None] = {}
     machines: dict[str, dict[str, Any]] = {}
-    if isinstance(paths, (str, bytes, np.ndarray, Mapping)) or not isinstance(paths, Iterable):
-        raise InputError(f"paths must be a list of files, not {shown(paths)}")
-    for path in [as_path(path, "every one of paths") for path in paths]:
+    for path in [as_path(path, "every one of paths") for path in items(paths, "paths", "files")]:
         content = _read(path)
         for key in ("machine", "versions"):
             about[key] = about[key] or content.get(key) or {}
-        # What runs beside only lowers a measured peak.
+        # Other work on the machine can only lower a measured peak.
         about["peak"] = max(about["peak"], content.get("peak") or {}, key=lambda peak: peak.get("gflops", 0.0))
         other = content.get("machine") or {}
         if other and (other.get("cpu"), other.get("gpu")) != (about["machine"].get("cpu"), about["machine"].get("gpu")):
@@ -129,9 +126,9 @@ def read_results(paths: Iterable[str | Path]) -> Results:
             by_threads = found.setdefault(tuple(record.get(name) for name in (*_NEEDED, "x")), {})
             measured = any(not known.get("unavailable") for known in by_threads.values())
             if record.get("unavailable") and measured:
-                continue  # it could run in another session
+                continue  # it did run in another session
             if not measured:
-                by_threads.clear()  # why it could not run, without a number of threads
+                by_threads.clear()  # the reason why it could not run does not depend on threads
             by_threads[record.get("threads")] = record
             machines[record["experiment"]] = other
     abouts = about["machine"], about["versions"], about["peak"]
@@ -159,7 +156,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _from_pytest(content: dict[str, Any]) -> dict[str, Any]:
-    """pytest-benchmark's JSON in the form of our own."""
+    """pytest-benchmark's JSON in the format of our own files."""
     made: dict[str, Any] = {"records": []}
     for benchmark in content["benchmarks"]:
         info = (benchmark.get("extra_info") if isinstance(benchmark, dict) else None) or {}

@@ -1,14 +1,11 @@
-"""Pictures of runs: curves and confusion matrices."""
+"""Draws the pictures of runs: their curves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from . import drawing
-from .scores import Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +19,7 @@ def curves(runs: Sequence[Run]) -> Figure:
     figure, (loss, accuracy, timed) = drawing.figure(3, width=11, height=3.8)
     for index, run in enumerate(runs):
         look = drawing.style(index)
-        beneath = min(len(runs) - 1 - index, 5)  # later runs are drawn over it and have to leave its rim to be seen
+        beneath = min(len(runs) - 1 - index, 5)  # later runs are drawn over this one; its rim must stay visible
         look |= {"markersize": look["markersize"] + 3.5 * beneath, "linewidth": 1.3 + 0.9 * beneath}
         loss.plot([line["epoch"] for line in run.history], [line["train_loss"] for line in run.history],
                   label=run.name, **look)  # fmt: skip
@@ -41,29 +38,8 @@ def curves(runs: Sequence[Run]) -> Figure:
 
 
 def _whole_epochs(axes: Axes, first: int, last: int) -> None:
-    """Label whole epochs, some ten at most, with room beside a single one."""
+    """Label whole epochs, at most about ten, with room beside a single one."""
     step = max(1, -(-(last - first) // 10))
     axes.set_xticks(range(first, last + 1, step))
     room = 0.05 * (last - first) or 0.5
     axes.set_xlim(first - room, last + room)
-
-
-def confusion(found: Scores) -> Figure:
-    """A confusion matrix, in per cent of each true class."""
-    count = len(found.classes)
-    side = max(4.0, 0.62 * count + 1.8)
-    figure, (axes,) = drawing.figure(1, width=side + 0.8, height=side)
-    share = 100 * found.confusion / np.maximum(found.support, 1)[:, None]
-    axes.grid(False)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(count), found.classes, rotation=40, ha="right")
-    axes.set_yticks(range(count), found.classes)
-    axes.set(xlabel="answer", ylabel="true class")
-    axes.spines[:].set_visible(False)
-    if count <= 20:  # beyond, numbers would not be legible
-        for row, column in np.ndindex(count, count):
-            if found.confusion[row, column]:
-                dark = share[row, column] > 55
-                axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", fontsize=8,
-                          color="white" if dark else "black")  # fmt: skip
-    return figure

@@ -1,46 +1,39 @@
-"""Comparing runs: curves, confusion matrices, scores by class, time to accuracy, speed-up."""
+"""Reads run folders and compares runs: scores by class, time to an accuracy, speed-up."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import datasets, nn
 from ..documents import parse_json, read_text
 from ..errors import DataError, InputError, PyconvError
-from ..loop import read_config, reading
-from ..loop.folder import METRICS, MODEL
+from ..loop import examine, read_config, reading
+from ..loop.folder import METRICS, MODEL, read_classes
 from ..loop.metrics import check_line
-from ..values import flag
+from ..loop.scores import Scores, of_model
+from ..values import all_of, flag
 from ..values import path as as_path
-from . import run_pictures
-from .page import Picture, Section, Table
-from .scores import Scores, scores
-
-CURVES = (
-    "Training loss and validation accuracy against epochs, and validation accuracy against seconds since the start of "
-    "the run."
-)
+from .page import Table
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder tells.
+    """The content of a run folder.
 
     Attributes
     ----------
     name : str
-        The folder's name, made different from other runs' where they are the same.
+        The folder's name; numbered if several runs have the same.
     config : dict
         ``config.toml``.
     history : list of dict
         Lines of ``metrics.jsonl``, one an epoch; at least one.
     scores : Scores or None
-        Of the saved model on the validation split.
+        Scores of the saved model on the validation split.
     note : str
         Why there are no scores, or "".
     """
@@ -65,15 +58,15 @@ class Run:
 
     @property
     def work(self) -> object:
-        """What is trained on what: only the times of runs in which it is equal compare."""
+        """The network and its data: only runs for which this is equal can be compared in time."""
         model, data = self.config.get("model", {}), self.config.get("data", {})
         network: object = model.get("name")
-        with contextlib.suppress(KeyError, ValueError, TypeError, AttributeError):  # a file written by hand
+        with contextlib.suppress(KeyError, ValueError, TypeError, AttributeError):  # if the file was written by hand
             network = {name: value for name, value in parse_json(model["config"]).items() if name != "seed"}
         return network, data.get("fingerprint", data.get("source"))
 
     def seconds_to(self, accuracy: float) -> float | None:
-        """Time until the run had reached an accuracy.
+        """Time until the run reached an accuracy.
 
         Parameters
         ----------
@@ -83,7 +76,7 @@ class Run:
         Returns
         -------
         float or None
-            Seconds from the run's start to the end of the first epoch with it; None if none has it.
+            Seconds from the run's start to the end of the first epoch with that accuracy; None if there is none.
         """
         reached = (line for line in self.history if (line["val_accuracy"] or 0) >= accuracy)
         return next((float(line["elapsed_s"]) for line in reached), None)
@@ -102,9 +95,10 @@ def read_run(folder: str | Path, *, evaluate: bool = True) -> Run:
     Parameters
     ----------
     folder : path
-        As ``--out`` left it.
+        Folder that ``--out`` named.
     evaluate : bool
-        Whether to run the saved model on the validation data, for its scores by class.
+        Whether to run the saved model on the validation data, for its scores by class, where the folder does not hold
+        those that the run ended with.
 
     Returns
     -------
@@ -121,12 +115,15 @@ def read_run(folder: str | Path, *, evaluate: bool = True) -> Run:
     evaluate = flag(evaluate, "evaluate")
     config = read_config(folder)
     history = _history(folder / METRICS)
-    found, note = None, "not asked for"
-    if evaluate:
-        try:
-            found, note = _evaluate(folder, config), ""
-        except (PyconvError, OSError) as error:
-            note = str(error)
+    note = ""
+    try:
+        found = read_classes(folder, history[-1]["step"])
+        if found is None and evaluate:
+            found = _evaluate(folder, config)
+        elif found is None:
+            note = "not asked for"
+    except (PyconvError, OSError) as error:
+        found, note = None, str(error)
     return Run(folder.resolve().name, config, history, found, note)
 
 
@@ -145,7 +142,7 @@ def _history(path: Path) -> list[dict[str, Any]]:
 
 
 def _evaluate(folder: Path, config: dict[str, Any]) -> Scores:
-    """The saved model's scores on the validation split of the data that it was trained with."""
+    """The saved model's scores on the validation split of its training data."""
     about = config.get("data", {})
     if "source" not in about:
         raise InputError("the run's data were arrays of a program, which the folder does not keep")
@@ -156,19 +153,19 @@ def _evaluate(folder: Path, config: dict[str, Any]) -> Scores:
         raise InputError("the data have no validation split")
     if tuple(validation.x.shape[1:]) != tuple(model.input_shape):
         raise InputError(f"{about['source']} has images of another shape than the model was trained on")
-    classes = model.classes or [f"class {index}" for index in range(model.output_shape[0])]
-    return scores(validation.y, model.predict(validation.x), list(classes))
+    answers: Any = examine(model, validation.x, validation.y)  # None only for one that is stopped
+    return of_model(model, validation.y, answers.classes)
 
 
 def common_target(runs: Sequence[Run]) -> float | None:
-    """The highest whole per cent of accuracy that every run has reached; None where one has no validation."""
+    """The highest whole per cent of accuracy that every run reached; None if one has no validation."""
     best = [run.best_accuracy for run in runs]
     known = [value for value in best if value is not None]
     return int(100 * min(known)) / 100 if known and len(known) == len(best) else None
 
 
 def summary(runs: Sequence[Run]) -> Table:
-    """One row a run: what it was, how good, how fast, and the speed-up over the first.
+    """One row for each run: what it trained, its accuracy, its speed, and the speed-up over the first.
 
     Parameters
     ----------
@@ -179,6 +176,7 @@ def summary(runs: Sequence[Run]) -> Table:
     -------
     Table
     """
+    runs = some(runs)
     target = common_target(runs)
     first = runs[0]
     rows = []
@@ -193,7 +191,7 @@ def summary(runs: Sequence[Run]) -> Table:
                 run.name,
                 run.description,
                 str(len(run.history)),
-                _percent(run.best_accuracy),
+                percent(run.best_accuracy),
                 "–" if run.scores is None else f"{run.scores.macro_f1:.3f}",
                 f"{run.images_per_s:.0f}",
                 f"{run.images_per_s / first.images_per_s:.2f}" if alike and first.images_per_s else "–",
@@ -209,39 +207,13 @@ def summary(runs: Sequence[Run]) -> Table:
     return Table(header, rows, caption, words=(1,))
 
 
-def run_sections(runs: Sequence[Run]) -> list[Section]:
-    """Everything that a comparison of runs has.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-        At least one.
-
-    Returns
-    -------
-    list of Section
-        The runs, their curves, and each one's confusion matrix and scores by class.
-    """
-    runs = distinct(runs)
-    sections = [
-        Section("The runs", [summary(runs), *_time_split(runs)]),
-        Section("Curves", [Picture("curves", partial(run_pictures.curves, runs), CURVES)]),
-    ]
-    for number, run in enumerate(runs):
-        if run.scores is None:
-            sections.append(Section(f"{run.name}: classes", [f"No scores by class: {run.note}."]))
-            continue
-        caption = (
-            f"Confusion matrix of {run.name} on {run.scores.support.sum()} validation images: rows are the true "
-            "classes, in per cent of each."
-        )
-        picture = Picture(f"confusion-{number + 1}", partial(run_pictures.confusion, run.scores), caption)
-        sections.append(Section(f"{run.name}: classes", [picture, class_table(run.scores)]))
-    return sections
+def some(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """The runs of a table, at least one, or an `InputError`."""
+    return all_of(runs, "runs", Run, "runs, as read_run gives them", least=1)
 
 
 def distinct(runs: Sequence[Run]) -> list[Run]:
-    """The same runs, those of one name numbered."""
+    """The same runs; those with the same name get numbers."""
     names = [run.name for run in runs]
     made = []
     for number, run in enumerate(runs):
@@ -251,30 +223,6 @@ def distinct(runs: Sequence[Run]) -> list[Run]:
     return made
 
 
-def class_table(found: Scores) -> Table:
-    """Precision, recall, F1 and number of examples of each class, and the means over classes."""
-    rows = [
-        (name, f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", str(n))
-        for name, p, r, f, n in zip(found.classes, found.precision, found.recall, found.f1, found.support)
-    ]
-    means = (f"{found.precision.mean():.3f}", f"{found.recall.mean():.3f}", f"{found.macro_f1:.3f}")
-    rows.append(("mean over classes", *means, str(found.support.sum())))
-    return Table(("class", "precision", "recall", "F1", "examples"), rows, f"Accuracy {_percent(found.accuracy)}")
-
-
-def _time_split(runs: Sequence[Run]) -> list[Table]:
-    """Where the workers' time went, by run."""
-    rows = []
-    for run in runs:
-        compute, communication = (
-            sum(line.get(name) or 0.0 for line in run.history) for name in ("compute_s", "communication_s")
-        )
-        stale = max(line.get("staleness_max") or 0 for line in run.history)
-        restarts = sum(line.get("restarts") or 0 for line in run.history)
-        rows.append((run.name, f"{compute:.1f} s", f"{communication:.1f} s", str(stale), str(restarts)))
-    header = ("run", "computation", "communication", "largest staleness", "restarts")
-    return [Table(header, rows, "Where a worker's time went, and how asynchronous it was")]
-
-
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share in per cent, or a dash."""
     return "–" if value is None else f"{100 * value:.2f} %"

@@ -1,4 +1,4 @@
-"""A sweep: runs that differ in their update rule and their seed, by rule with error bars over the seeds."""
+"""The report of a sweep: runs by update rule, with error bars over their seeds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..values import mapping
 from . import drawing
 from .page import Picture, Section, Table
-from .runs import Run
+from .runs import Run, some
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,12 +36,13 @@ def sweep_sections(groups: Groups) -> list[Section]:
     -------
     list of Section
     """
+    groups = _groups(groups)
     picture = Picture("sweep", partial(sweep_picture, groups), PICTURE)
     return [Section("Update rules over seeds", [sweep_table(groups), picture])]
 
 
 def sweep_table(groups: Groups) -> Table:
-    """One row a rule: accuracy after the last epoch that all its seeds have, its range over them, time and speed.
+    """One row for each rule: accuracy after the last epoch that all seeds have, its range, time and speed.
 
     Parameters
     ----------
@@ -51,6 +53,7 @@ def sweep_table(groups: Groups) -> Table:
     -------
     Table
     """
+    groups = _groups(groups)
     rows = []
     for rule, runs in groups.items():
         accuracy, elapsed = curves(runs)
@@ -60,6 +63,10 @@ def sweep_table(groups: Groups) -> Table:
         rows.append((rule, str(len(runs)), str(accuracy.shape[1]), *cells, f"{speed:.0f}"))
     header = ("update rule", "seeds", "epochs", "accuracy, mean", "worst to best seed", "time", "images/s")
     return Table(header, rows, "Validation accuracy after the last epoch")
+
+
+def _groups(groups: Groups) -> Groups:
+    return {rule: some(runs) for rule, runs in mapping(groups, "groups", "{'sync': runs}").items()}
 
 
 def sweep_picture(groups: Groups) -> Figure:
@@ -81,7 +88,7 @@ def sweep_picture(groups: Groups) -> Figure:
 
 
 def curves(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
-    """Validation accuracy and seconds of the epochs that all runs have, (runs, epochs) each; NaN without validation."""
+    """Validation accuracy and seconds in the epochs that all runs have, each (runs, epochs); NaN without validation."""
     epochs = min(len(run.history) for run in runs)
     accuracy = [[line["val_accuracy"] for line in run.history[:epochs]] for run in runs]
     elapsed = [[line["elapsed_s"] for line in run.history[:epochs]] for run in runs]
