@@ -5,9 +5,9 @@
     dx[n, p, q, c]   = sum over i, j, k of         dy[n, r, s, k] w[i, j, c, k]   where r sh + i dh - pt = p, likewise q
     dw[i, j, c, k]   = sum over n, r, s of         x[n, r sh + i dh - pt, s sw + j dw - pl, c] dy[n, r, s, k]
 
-Kept to be read, and as the baseline that speed-ups are measured from: nothing is tiled, packed or vectorised by
-hand. Each output number is one sum, in one order: of rows of products, which are added up in float64, so that a sum
-of millions keeps its digits. The output rows are shared out among the threads.
+Kept to be read, and as the baseline of all speed-ups: nothing is tiled, packed or vectorised by hand. Each output
+number is one sum in one order. Rows of products are added up in float64, so that a sum of millions keeps its digits.
+The output rows are divided among the threads.
 
 Source: Chavan and Kulkarni, *Parallelization of Deep Convolutional Neural Network*, section 3B, Algorithm 2.
 """

@@ -1,4 +1,4 @@
-"""The C side of the kernels, which `_kernels/plan.h` explains, and what runs them."""
+"""The declarations of the kernels in C (`_kernels/plan.h` explains them), and of the functions that run them."""
 
 cdef extern from "plan.h" nogil:
     ctypedef struct conv:

@@ -1,8 +1,8 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The kernels as Python sees them: which of them run, on how many threads, in which memory.
+"""Runs the kernels: chooses the instruction set, the number of threads and the memory of a plan.
 
-What a plan is stands in ``_kernels/plan.h``. ``threads=1`` is the serial backend: the same loop on one thread, with the
-same bits.
+``_kernels/plan.h`` says what a plan is. ``threads=1`` is the serial backend: the same loop on one thread, with the same
+bits.
 """
 
 import math
@@ -14,7 +14,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cython.parallel cimport prange, threadid
 from libc.stdlib cimport free
 
-from .errors import unknown_name
+from .errors import ShapeError, unknown_name
 
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void **memory, size_t alignment, size_t size)
@@ -26,8 +26,18 @@ cdef extern from *:
     #else
     #define PYCONV_OPENMP 0
     #endif
+
+    static char pyconv_workspace_in_use;
+    static int pyconv_enter_workspace(void) {
+        return !__atomic_test_and_set(&pyconv_workspace_in_use, __ATOMIC_ACQUIRE);
+    }
+    static void pyconv_leave_workspace(void) {
+        __atomic_clear(&pyconv_workspace_in_use, __ATOMIC_RELEASE);
+    }
     """
     const int PYCONV_OPENMP
+    bint pyconv_enter_workspace() nogil
+    void pyconv_leave_workspace() nogil
 
 has_openmp = bool(PYCONV_OPENMP)
 
@@ -68,7 +78,7 @@ cdef const kernels *kernels_for(array):
 
 
 cdef const kernels *narrower_kernels_for(array):
-    """Those with half as wide vectors and as many registers, or NULL: only AVX-512 has them."""
+    """Kernels with vectors half as wide and as many registers, or NULL: only AVX-512 has them."""
     return pyconv_kernels(ISA_AVX512VL, array.dtype == np.float64) if _isa == ISA_AVX512 else NULL
 
 
@@ -76,10 +86,11 @@ cdef bint _halves_vectors = pyconv_halves_vectors()
 
 
 cdef double narrower_limit(const plan *p, int what, array) noexcept:
-    """Cycles of plan `p` in which half as wide vectors must do it to be taken instead; 0 where it cannot be so.
+    """If vectors half as wide need fewer cycles than this, they replace plan `p`; 0 if they cannot.
 
-    Estimates count whole vectors and half ones alike. Some processors do two halves in the time of a whole one: a last
-    vector whose second half is idle is worth it. Others do as many of either, and most lanes must have been idle.
+    Estimates count whole and half vectors alike. Some processors do two half vectors in the time of a whole one: then
+    half vectors pay if the last vector's second half is idle. Others do as many of either: then most lanes must be
+    idle.
     """
     cdef ptrdiff_t half = 32 // array.itemsize, c = p.g.c // p.g.groups, k = p.g.k // p.g.groups
     if _halves_vectors:
@@ -108,48 +119,50 @@ cdef const algorithm *algorithm_named(const kernels *table, str name) except NUL
 
 # Running a plan -----------------------------------------------------------------------------------------------------
 
-# A parallel region costs some microseconds to start: work below this many cycles a thread is not worth one.
+# A parallel region takes some microseconds to start. A thread with fewer cycles of work than this is not worth it.
 cdef double _cycles_per_thread = 20_000
 
 
 def _set_cycles_per_thread(cycles):
-    """Work that is worth a thread; None for the default. For tests, which want threads on tiny arrays."""
+    """Set the least cycles of work of a thread; None for the default. For tests that want threads on tiny arrays."""
     global _cycles_per_thread
     _cycles_per_thread = 20_000 if cycles is None else cycles
 
 
-# One workspace is kept between calls: fresh memory costs a page fault every 4 KiB. Guarded by the GIL.
+# One workspace is kept between calls, since fresh memory costs a page fault every 4 KiB. Without a GIL, Python's
+# threads run at the same time: a thread that finds another one at these variables does without them.
 cdef void *_kept = NULL
 cdef size_t _kept_size = 0
 cdef size_t MOST_KEPT = 256 << 20
 
 
 cdef void *take_workspace(size_t size, size_t *got) except? NULL:
-    global _kept, _kept_size
+    global _kept
     cdef void *memory = NULL
-    if _kept != NULL and _kept_size >= size:
-        memory = _kept
-        got[0] = _kept_size
-        _kept = NULL
-        return memory
-    if posix_memalign(&memory, 4096, size) != 0:
-        raise MemoryError(f"{size} bytes of workspace for a convolution")
-    got[0] = size
+    if pyconv_enter_workspace():
+        if _kept != NULL and _kept_size >= size:
+            memory, got[0] = _kept, _kept_size
+            _kept = NULL
+        pyconv_leave_workspace()
+    if memory == NULL:
+        if posix_memalign(&memory, 4096, size) != 0:
+            raise MemoryError(f"{size} bytes of workspace for a convolution")
+        got[0] = size
     return memory
 
 
 cdef void give_back(void *memory, size_t size) noexcept:
     global _kept, _kept_size
-    if size <= MOST_KEPT and (_kept == NULL or _kept_size < size):
-        free(_kept)
-        _kept = memory
-        _kept_size = size
-    else:
-        free(memory)
+    if size <= MOST_KEPT and pyconv_enter_workspace():
+        if _kept == NULL or _kept_size < size:
+            memory, _kept = _kept, memory
+            _kept_size = size
+        pyconv_leave_workspace()
+    free(memory)
 
 
 cdef int threads_for(double cycles, ptrdiff_t items, int threads) noexcept nogil:
-    """Threads that are worth starting."""
+    """How many threads are worth starting."""
     cdef double worth = cycles / _cycles_per_thread
     if threads > items:
         threads = <int> items
@@ -177,7 +190,7 @@ cdef void run_stage(const plan *p, int stage, int threads, char *shared, char *s
 
 
 cdef int run_plan(const plan *p, int threads) except -1:
-    """Run a complete plan whose operands are set."""
+    """Run a plan that is complete and has its operands."""
     cdef size_t shared = (p.shared_bytes + 63) // 64 * 64, got = 0
     cdef void *memory = NULL
     cdef int stage
@@ -200,14 +213,19 @@ cdef void *pointer(array) except? NULL:
     cdef Py_buffer view
     if array is None:
         return NULL
-    PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)      # several times as quick as array.ctypes.data
+    PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)      # several times as fast as array.ctypes.data
     PyBuffer_Release(&view)
     return view.buf
 
 
 cdef result(out, shape, dtype):
-    """`out`, or a fresh array; a large one begins at a multiple of 64 bytes, for stores of whole cache lines."""
+    """`out`, which must have this shape, or a fresh array.
+
+    A large one begins at a multiple of 64 bytes, for stores of whole cache lines.
+    """
     if out is not None:
+        if out.shape != shape:
+            raise ShapeError(f"out must have the result's shape {shape}, not {out.shape}")
         return out
     cdef Py_ssize_t count = np.dtype(dtype).itemsize * math.prod(shape)
     if count < 1 << 16:

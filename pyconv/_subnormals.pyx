@@ -1,4 +1,4 @@
-"""The calling thread's treatment of subnormal numbers: :mod:`pyconv.arithmetic` sets it and puts it back."""
+"""Makes subnormal numbers zero on the calling thread, and undoes it; :mod:`pyconv.arithmetic` calls it."""
 
 cdef extern from "subnormals.h" nogil:
     ctypedef unsigned long long float_control
@@ -7,16 +7,16 @@ cdef extern from "subnormals.h" nogil:
 
 
 def flush():
-    """Take subnormal numbers for zero on this thread from now on.
+    """Treat subnormal numbers as zero on this thread from now on.
 
     Returns
     -------
     int
-        What :func:`restore` takes to put the thread back.
+        For :func:`restore`, which undoes it.
     """
     return pyconv_flush_subnormals()
 
 
 def restore(float_control before):
-    """Put this thread back to where :func:`flush` found it."""
+    """Undo :func:`flush` on this thread."""
     pyconv_set_control(before)

@@ -1,10 +1,13 @@
-"""pyconv's own arithmetic in NumPy: apart from what the user's program tells NumPy and the processor to do."""
+"""Decorators that set the state of floating-point arithmetic around pyconv's functions, and put it back.
+
+NumPy's errors are ignored, and the processor makes subnormal numbers zero."""
 
 from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -14,10 +17,10 @@ R = TypeVar("R")
 
 
 def _processor() -> tuple[Callable[[], int], Callable[[int], None]]:
-    """What makes subnormal numbers zero on the calling thread, and what puts it back."""
+    """The function that makes subnormal numbers zero on the calling thread, and the one that undoes it."""
     try:
         compiled = importlib.import_module("pyconv._subnormals")
-    except ImportError:  # not built: they are kept
+    except ImportError:  # not built: subnormal numbers are kept
         return lambda: 0, lambda before: None
     return compiled.flush, compiled.restore
 
@@ -25,11 +28,19 @@ def _processor() -> tuple[Callable[[], int], Callable[[int], None]]:
 _flush, _restore = _processor()
 
 
-def quiet(function: Callable[P, R]) -> Callable[P, R]:
-    """Let NumPy ignore underflow, overflow and the like in `function`, whatever ``np.seterr`` says outside.
+def total(numbers: Iterable[float]) -> float:
+    """The sum of numbers of at least 0, rounded once; infinity if a float cannot hold it."""
+    try:
+        return math.fsum(numbers)
+    except OverflowError:  # all of them are finite, and their sum is not
+        return math.inf
 
-    Tiny probabilities and moments underflow in every training run, and do no harm; what diverges is found by looking
-    at losses and parameters.
+
+def quiet(function: Callable[P, R]) -> Callable[P, R]:
+    """Let NumPy ignore underflow, overflow and invalid operations in `function`, whatever ``np.seterr`` says outside.
+
+    Tiny probabilities and moments underflow in every training run, without harm. Divergence is found by looking at
+    losses and parameters instead.
 
     Parameters
     ----------
@@ -38,7 +49,7 @@ def quiet(function: Callable[P, R]) -> Callable[P, R]:
     Returns
     -------
     callable
-        The same, under pyconv's own error state.
+        The same function, under pyconv's own error state.
     """
 
     @functools.wraps(function)
@@ -50,11 +61,11 @@ def quiet(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def own(function: Callable[P, R]) -> Callable[P, R]:
-    """As :func:`quiet`, and let subnormal numbers be zero on the calling thread until `function` returns.
+    """As :func:`quiet`, and treat subnormal numbers as zero on the calling thread until `function` returns.
 
-    The processor takes up to a hundred times as long for them. The compiled kernels do the same on their threads
-    (``_kernels/subnormals.h``), so that the bits do not depend on where a number is computed. No generator may be
-    decorated: its caller runs between its steps.
+    With subnormal numbers a processor takes up to a hundred times as long. The compiled kernels treat them as zero on
+    their threads too (``_kernels/subnormals.h``), so the bits do not depend on where a number is computed. Do not
+    decorate a generator: its caller runs between its steps.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Arrays from outside: their types, NumPy's in main memory or any library's on a GPU, and how they are read."""
+"""Arrays from outside, in main memory (NumPy's) or on a GPU (any library's): their types, and how they are read."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ class GPUArray(Protocol):
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Address, shape and dtype, as the CUDA array interface, version 3, lays them down."""
+        """Address, shape and dtype, as version 3 of the CUDA array interface defines them."""
 
 
 #: float32 or float64 in main memory, or on a GPU.
 AnyArray: TypeAlias = "NDArray[np.floating] | GPUArray"
 
-#: The first array of an operation and its result, which is where that array is: NumPy's beside NumPy's, a
-#: :class:`pyconv.cuda.DeviceArray` beside one, and one again for another library's array on a GPU.
+#: The first array of an operation, and its result, which lies where that array lies: a NumPy array for a NumPy array, a
+#: :class:`pyconv.cuda.DeviceArray` for one of these, and for another library's array on a GPU.
 Array = TypeVar("Array", NDArray[np.floating], NDArray[np.float64], "DeviceArray", GPUArray)
 
 
 def as_array(value: ArrayLike, name: str) -> np.ndarray:
-    """`value` as a NumPy array of whatever it holds.
+    """`value` as a NumPy array of whatever dtype it holds.
 
     Raises
     ------
     InputError
-        If it is none, as a list of rows of different lengths, or has a mask, which nothing here could obey; `name` is
-        the argument's in the message.
+        If it is no array, such as a list of rows of different lengths, or if it has a mask, which no operation here
+        takes. `name` is what the message calls the argument.
     """
     if type(value) is np.ndarray:  # nearly always
         return value
     try:
         array = np.asanyarray(value)
-    except Exception as error:  # what an object's own __array__ raises, or a list of them, can be anything
+    except Exception as error:  # an object's own __array__ may raise anything
         raise no_array(name, error) from None
     if isinstance(array, np.ma.MaskedArray) or (array.dtype != object and masked(value)):
         raise InputError(f"{name} is a masked array; fill what is masked first, with {name}.filled(0), or leave it out")
@@ -51,7 +51,7 @@ def as_array(value: ArrayLike, name: str) -> np.ndarray:
 
 
 def no_array(name: str, error: Exception) -> PyconvError:
-    """The error for an argument that NumPy cannot read, for NumPy's reason; pyconv's own errors stay as they are."""
+    """The error for an argument that NumPy cannot read, with its reason; pyconv's errors stay as they are."""
     if isinstance(error, PyconvError):
         return error
     return InputError(f"{name} cannot be read as an array: {' '.join(str(error).split())[:200]}")

@@ -1,16 +1,16 @@
 """Checkpoints: everything that a run needs to continue to the same bits, in one file that is whole or absent.
 
 The file is safetensors: arrays by name, and one JSON text with the numbers and names. It holds no code, so a
-checkpoint from a stranger is harmless to read. It is written beside its place, forced to the disk and moved
-over the old one: a run killed at any moment, or a disk that fills up, leaves the last good checkpoint.
+checkpoint from a stranger is harmless to read. It is first written beside its place, then forced to the disk, then
+moved over the old one: if a run is killed or a disk fills up, the last good checkpoint is still there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +19,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from .documents import parse_json
-from .errors import CheckpointError, PyconvError, shown
-from .files import write_atomically
+from .documents import checksum, parse_json
+from .errors import CheckpointError, PyconvError, short, shown
+from .files import readable, write_atomically
 from .nn import InputRange, Normalization, Sequential, from_config
 from .values import path as as_path
 
@@ -30,7 +30,7 @@ VERSION = 3
 
 
 def fingerprint(model: Sequential) -> str:
-    """A short name for a network: its layers with their settings, input shape, seed and dtype; not its values."""
+    """A short name for a network: a hash of its layers and settings, input shape, seed and dtype."""
     return hashlib.sha256(json.dumps(model.config(), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -41,12 +41,12 @@ class Checkpoint:
     Attributes
     ----------
     model : dict
-        What is not numbers: ``config``, ``normalization``, ``input_range`` and ``classes``, as :func:`pyconv.nn.load`
-        reads them too.
+        What is not numbers: ``config``, ``normalization``, ``input_range`` and ``classes``, which
+        :func:`pyconv.nn.load` reads too.
     fingerprint : str
-        Of the network; see :func:`fingerprint`.
+        The network's; see :func:`fingerprint`.
     settings : dict
-        What must be the same for the continuation to be the same run: optimizer, batch size, seed, data, ...
+        What must stay the same when the run is continued: optimizer, batch size, seed, data, ...
     parameters : (P,) float array
         ``model.flat``.
     buffers : dict of str to array
@@ -74,7 +74,7 @@ class Checkpoint:
         Raises
         ------
         OSError
-            If it cannot be written; what was at `path` before is still there.
+            If it cannot be written; an older checkpoint at `path` is still there.
         """
         tensors = {"parameters": self.parameters}
         tensors.update({f"buffer/{name}": value for name, value in self.buffers.items()})
@@ -103,16 +103,21 @@ class Checkpoint:
         """
         path = as_path(path, "path")
         try:
-            with safe_open(os.fspath(path), framework="numpy") as file:
+            with safe_open(os.fspath(readable(path)), framework="numpy") as file:
                 text = (file.metadata() or {}).get("pyconv")
                 content = _content(path, text)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except FileNotFoundError:
             raise CheckpointError(f"{path}: there is no checkpoint here") from None
+        except MemoryError:
+            raise CheckpointError(f"{path}: the checkpoint is too large for the memory that is left") from None
         except (OSError, SafetensorError) as error:
+            why = (
+                getattr(error, "strerror", None)
+                or f"it is truncated or damaged ({short(' '.join(str(error).split()), 200)})"
+            )
             raise CheckpointError(
-                f"{path}: not a readable checkpoint, it is truncated or damaged ({error}); "
-                "use an older copy or begin the run again"
+                f"{path}: not a readable checkpoint, {why}; use an older copy or begin the run again"
             ) from None
         if content.pop("checksum", None) != _checksum(tensors, content) or "parameters" not in tensors:
             raise CheckpointError(
@@ -145,7 +150,7 @@ class Checkpoint:
         position: Mapping[str, Any],
         history: list[dict[str, Any]],
     ) -> Checkpoint:
-        """The checkpoint of a run as it stands; it refers to the arrays and does not copy them."""
+        """The checkpoint of a run at this moment; it refers to the arrays and does not copy them."""
         about = {
             "config": model.config(),
             "normalization": model.normalization.config(),
@@ -163,12 +168,12 @@ class Checkpoint:
         Raises
         ------
         CheckpointError
-            If the checkpoint is another model's, or does not hold what the model needs; the model is as it was then.
+            If the checkpoint is another model's, or lacks something; the model is then unchanged.
         """
         if self.fingerprint != fingerprint(model):
             raise CheckpointError(
                 f"the checkpoint is of another model: it has {self.parameters.size} parameters and the fingerprint "
-                f"{self.fingerprint}, this model has {model.flat.size} and {fingerprint(model)}"
+                f"{short(self.fingerprint)}, this model has {model.flat.size} and {fingerprint(model)}"
             )
         shapes = {name: value.shape for name, value in model.buffers.items()}
         if (
@@ -189,12 +194,12 @@ class Checkpoint:
             value[...] = self.buffers[name]
 
     def build(self) -> Sequential:
-        """The network of the checkpoint, with its values.
+        """A new network from the checkpoint, with its values.
 
         Raises
         ------
         CheckpointError
-            If the checkpoint describes no network, or not the one that it has values of.
+            If the checkpoint does not describe a network, or its values do not fit it.
         """
         try:
             model = from_config(self.model["config"])
@@ -208,7 +213,7 @@ def _content(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
     """The checkpoint's JSON, checked for format and version."""
     try:
         content = parse_json(text) if text is not None else None
-    except ValueError:  # no JSON, a number of thousands of digits, or nested without end
+    except ValueError:  # no JSON, a number of thousands of digits, or nested too deeply
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of pyconv")
@@ -225,7 +230,7 @@ _MODEL_PARTS = ("config", "normalization", "classes")
 
 
 def _wrong_part(content: Mapping[str, Any]) -> str | None:
-    """The first part of a checkpoint's JSON that is not there or of another kind, or None."""
+    """The first part of a checkpoint's JSON that is missing or of another kind, or None."""
     for name, kind in _PARTS.items():
         if not isinstance(content.get(name), kind):
             return name
@@ -242,13 +247,11 @@ def _wrong_part(content: Mapping[str, Any]) -> str | None:
 
 
 def _checksum(tensors: Mapping[str, np.ndarray], content: Mapping[str, Any]) -> int:
-    """CRC-32 over the JSON text without the checksum, then names, kinds and numbers in the order of the names."""
-    value = zlib.crc32(json.dumps(content).encode())
-    for name in sorted(tensors):
-        array = tensors[name]
-        value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), value)
-        value = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"", value)
-    return value
+    """CRC-32 of the JSON text without the checksum, then of each array's name, dtype, shape and numbers."""
+    about = (
+        (f"{name} {tensors[name].dtype.str} {tensors[name].shape}".encode(), tensors[name]) for name in sorted(tensors)
+    )
+    return checksum(content, itertools.chain.from_iterable(about))
 
 
 def _part(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

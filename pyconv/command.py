@@ -1,4 +1,4 @@
-"""What the commands share: a parser whose errors are one line, and the way from an error to an exit status."""
+"""What all commands use: a parser whose errors are one line, and the exit status for each error."""
 
 from __future__ import annotations
 
@@ -19,18 +19,31 @@ from . import runlog, values
 from .descriptors import open_standard, open_streams, silence
 from .errors import InputError, Interrupted, PyconvError, shown
 from .interrupts import NOTHING, as_usual, expect_late_ones
+from .invocation import typed
+from .version import __version__
 
 
 def version() -> str:
-    """Of the package."""
-    return str(sys.modules["pyconv"].__version__)
+    """The package's version."""
+    return __version__
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises `InputError` instead of printing its usage, and takes no abbreviated flags."""
+    """A command's parser: it raises `InputError` instead of printing its usage, and takes no abbreviated flags.
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+    Parameters
+    ----------
+    command : str
+        Its name. In the texts ``python -m pyconv.NAME`` becomes what the user has typed.
+    **options
+        Those of :class:`argparse.ArgumentParser`.
+    """
+
+    def __init__(self, command: str = "", **options: Any) -> None:
+        if command and "epilog" in options:
+            options["epilog"] = options["epilog"].replace(f"python -m pyconv.{command}", typed(command))
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=typed(command), allow_abbrev=False, formatter_class=form, **options)
         self.add_argument("--version", action="version", version=f"pyconv {version()}", help="print it and exit")
 
     def error(self, message: str) -> NoReturn:
@@ -38,8 +51,8 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{words if len(words) <= 300 else words[:300] + '…'} (see {self.prog} --help)")
 
 
-def whole(minimum: int) -> Callable[[str], int]:
-    """The type of a flag that takes an integer from `minimum` to what an int64 holds."""
+def whole(minimum: int, maximum: int = values.MOST) -> Callable[[str], int]:
+    """The type of a flag that takes an integer from `minimum` to `maximum`; by default `maximum` is an int64's."""
 
     def parse(text: str) -> int:
         try:
@@ -48,8 +61,8 @@ def whole(minimum: int) -> Callable[[str], int]:
             value = minimum - 1
         if value < minimum:
             raise argparse.ArgumentTypeError(f"must be an integer of at least {minimum}, not {shown(text)}")
-        if value > values.MOST:
-            raise argparse.ArgumentTypeError(f"must be an integer of at most {values.MOST}, not {shown(text)}")
+        if value > maximum:
+            raise argparse.ArgumentTypeError(f"must be an integer of at most {maximum}, not {shown(text)}")
         return value
 
     return parse
@@ -79,9 +92,9 @@ class Main(Protocol):
 def command(body: Callable[[Sequence[str] | None], int]) -> Main:
     """Make `body` a command: its errors become one line on standard error and the documented exit status.
 
-    0 done; 1 the run failed; 2 the arguments or the data are wrong; 130 interrupted. What the system refuses (room on
-    a disk, descriptors, processes) is a failure, of which the line says what it is about. Any other exception is a bug
-    in pyconv and keeps its traceback. Standard output that is closed, or whose reader has gone away, is no error.
+    0 done; 1 the run failed; 2 the arguments or the data are wrong; 130 interrupted. If the system refuses something
+    (room on a disk, descriptors, processes), the run failed, and the line names what was refused. Any other exception
+    is a bug in pyconv and keeps its traceback. A closed standard output, or a reader that has gone away, is no error.
     """
 
     @functools.wraps(body)
@@ -97,13 +110,14 @@ def command(body: Callable[[Sequence[str] | None], int]) -> Main:
                 _flush(sys.stdout)
                 return status
         except PyconvError as error:
-            return _report(f"pyconv: error: {_one_line(error)}", error.exit_status)
+            return _report("" if error.told else f"pyconv: error: {_one_line(error)}", error.exit_status)
         except KeyboardInterrupt as error:
-            return _report(f"pyconv: {_interruption(error)}", Interrupted.exit_status)
+            told = isinstance(error, Interrupted) and error.told
+            return _report("" if told else f"pyconv: {_interruption(error)}", Interrupted.exit_status)
         except MemoryError as error:
             hint = "take a smaller batch, fewer images (--limit) or fewer workers"
             return _report(f"pyconv: error: out of memory: {_one_line(error)}; {hint}".replace(": ;", ";"), 1)
-        except BrokenPipeError:  # nobody reads any more
+        except BrokenPipeError:  # the reader of standard output has gone away
             _drop(sys.stdout)
             return 0
         except OSError as error:
@@ -122,7 +136,7 @@ def command(body: Callable[[Sequence[str] | None], int]) -> Main:
     return main
 
 
-#: What a system refuses for reasons of its own, and what to do about it.
+#: Errors of the system, and what to do about each.
 _REFUSALS = {
     errno.ENOSPC: "make room there",
     errno.EDQUOT: "make room there",
@@ -137,19 +151,19 @@ _REFUSALS = {
 
 
 def _flush(stream: TextIO | None) -> None:
-    """Write what waits in the buffer; raise OSError too where what was not buffered could not be written."""
+    """Write the stream's buffer; raise OSError also if something unbuffered could not be written."""
     if stream is None or stream.closed:
         return
     stream.flush()
     try:
         number = stream.fileno()
-    except (OSError, ValueError):  # no file: a notebook's, a test's
+    except (OSError, ValueError):  # no file: a stream of a notebook or of a test
         return
     os.write(number, b"")
 
 
 def _is_faulty(stream: TextIO | None) -> bool:
-    """Whether `stream` refuses what is written to it."""
+    """Whether nothing can be written to `stream`."""
     try:
         _flush(stream)
     except (OSError, ValueError):
@@ -158,7 +172,7 @@ def _is_faulty(stream: TextIO | None) -> bool:
 
 
 def _drop(stream: TextIO | None) -> None:
-    """Let the rest of a stream go nowhere: Python flushes it on the way out, and complains where it cannot."""
+    """Let nothing more of a stream be written: Python flushes it at exit, and would complain that it cannot."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         silence(stream.fileno())  # type: ignore[union-attr]
 
@@ -175,7 +189,7 @@ def script(main: Main) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
         status = main()
-    except KeyboardInterrupt as error:  # one more, on the way to the report of the first
+    except KeyboardInterrupt as error:  # a second one, while the first is being reported
         status = _report(f"pyconv: {_interruption(error)}", Interrupted.exit_status)
     _settle()
     for stream in (sys.stdout, sys.stderr):
@@ -188,7 +202,7 @@ _is_program = False
 
 
 def _send_again(unraisable: sys.UnraisableHookArgs) -> None:
-    """Ctrl-C in a destructor or a weak reference's callback, which may not raise: once more, when that is over."""
+    """Ctrl-C cannot be raised in a destructor or a weak reference's callback: send it again afterwards."""
     if unraisable.exc_type is KeyboardInterrupt:
         with contextlib.suppress(RuntimeError):  # no new thread: the interpreter is ending
             threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -197,14 +211,14 @@ def _send_again(unraisable: sys.UnraisableHookArgs) -> None:
 
 
 def _settle() -> None:
-    """Once a program's status is known, an impatient Ctrl-C changes nothing any more."""
+    """Ignore signals once a program's exit status is known: another Ctrl-C must not change it."""
     if _is_program:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
 
 def _interruption(error: BaseException | None) -> str:
-    """What an interruption left: the run's own words, also where a second Ctrl-C came while it was ending."""
+    """The message of an interruption: the run's own, also if a second Ctrl-C came while the run was ending."""
     while error is not None:
         if isinstance(error, Interrupted):
             return _one_line(error)
@@ -214,7 +228,7 @@ def _interruption(error: BaseException | None) -> str:
 
 def _report(message: str, status: int) -> int:
     _settle()
-    if sys.stderr is not None:
+    if sys.stderr is not None and message:
         try:
             sys.stderr.write(message + "\n")
             sys.stderr.flush()
@@ -229,7 +243,7 @@ def _one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _signals_like_ctrl_c() -> Any:
-    """Within it SIGTERM and SIGHUP end the command as Ctrl-C does. While it runs, the training loop takes over."""
+    """Within it SIGTERM and SIGHUP end the command as Ctrl-C does; the training loop has handlers of its own."""
     with contextlib.suppress(ValueError):  # not the main thread
         expect_late_ones()
     try:
@@ -241,7 +255,7 @@ def _signals_like_ctrl_c() -> Any:
 
 @contextlib.contextmanager
 def notes_shown() -> Iterator[None]:
-    """Within it, what there is to say about the data while it is read goes to standard error, a line each."""
+    """Within it, notes about the data that is read go to standard error, one line each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("pyconv: note: %(message)s"))
     with runlog.heard_by(handler):

@@ -1,4 +1,4 @@
-"""Standard input, output and error: there in every process that pyconv opens files in, whoever has closed them.
+"""Keeps descriptors 0, 1 and 2 open in every process that opens files, and silences standard error for C libraries.
 
 A process that was started with descriptor 2 closed gives that number to the next file it opens. What a library then
 prints to standard error lands in that file, be it a log, a checkpoint or the memory that workers share.
@@ -17,18 +17,19 @@ STANDARD = (0, 1, 2)
 
 
 def open_standard() -> None:
-    """Open those of the descriptors 0, 1 and 2 that are closed, on the null device; processes started later have them.
+    """Open those of the descriptors 0, 1 and 2 that are closed, on the null device; child processes inherit them.
 
-    Call it before opening anything that is kept. Python's own ``sys.stdout`` and its kin stay as they are.
+    Call it before opening a file that stays open. Python's ``sys.stdin``, ``sys.stdout`` and ``sys.stderr`` do not
+    change.
     """
-    with contextlib.suppress(OSError):  # no null device, or no descriptor left: what opens files next will say so
-        while (number := os.open(os.devnull, os.O_RDWR)) in STANDARD:  # always the lowest number that is free
+    with contextlib.suppress(OSError):  # no null device, or no descriptor left: the next file to be opened will say so
+        while (number := os.open(os.devnull, os.O_RDWR)) in STANDARD:  # open takes the lowest number that is free
             os.set_inheritable(number, True)
         os.close(number)
 
 
 def open_streams() -> None:
-    """Give a program ``sys.stdout`` and ``sys.stderr``, which Python leaves None where the descriptor was closed."""
+    """Give a program ``sys.stdout`` and ``sys.stderr``; Python sets them to None if the descriptor was closed."""
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             with contextlib.suppress(OSError):
@@ -37,7 +38,7 @@ def open_streams() -> None:
 
 
 def silence(number: int) -> None:
-    """Let nothing more be written to descriptor `number`: the null device takes its place."""
+    """Let nothing more be written to descriptor `number`: replace it by the null device."""
     with contextlib.suppress(OSError):
         null = os.open(os.devnull, os.O_WRONLY)
         if null != number:
@@ -52,7 +53,7 @@ _kept: int | None = None
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Within it, in any thread, nothing reaches standard error: for C libraries that print what is raised anyway."""
+    """Within it no thread writes to standard error: for C libraries that print an error and raise it too."""
     global _inside, _kept
     with _lock:
         if not _inside:

@@ -1,23 +1,27 @@
-"""TOML and JSON from outside: what is no such text, too long, too deep, or holds too large a number is refused."""
+"""Reads TOML and JSON files; refuses what is invalid, too long, nested too deeply, or holds too large a number."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .errors import DataError
+from .files import readable
 
 LONGEST = 1 << 28
-"""Bytes of a document; pyconv's own have some thousands."""
+"""Most bytes of a document; pyconv's own have some thousands."""
 
 DEEPEST = 50
-"""Tables in tables; pyconv's own are five deep."""
+"""Most tables inside tables; pyconv's own are five deep."""
 
 LARGEST = 2**64
-"""No integer of a document is larger; a seed may be nearly that."""
+"""The largest integer in a document; a seed may be nearly as large."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -52,12 +56,12 @@ def read_text(path: Path) -> str:
         If the file cannot be read, is too long or is not text in UTF-8.
     """
     try:
-        with path.open("rb") as file:
+        with readable(path).open("rb") as file:
             data = file.read(LONGEST + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if len(data) > LONGEST:
-        raise DataError(f"{path}: is longer than {LONGEST >> 20} MiB, which nothing that is read here is")
+        raise DataError(f"{path}: is longer than {LONGEST >> 20} MiB, the most that is read")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -90,7 +94,7 @@ def _parse(text: str, loads: Callable[[str], Any]) -> Any:
         raise ValueError("its parts are nested too deeply") from None
     except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
         raise ValueError(" ".join(str(error).split())[:200]) from None
-    except (ValueError, OverflowError):  # thousands of digits, or a date that is none
+    except (ValueError, OverflowError):  # a number of thousands of digits, or an invalid date
         raise ValueError("it holds a number that is too large") from None
     parts = [(content, 1)]
     while parts:
@@ -102,3 +106,28 @@ def _parse(text: str, loads: Callable[[str], Any]) -> Any:
         elif isinstance(part, int) and abs(part) > LARGEST:
             raise ValueError("it holds a number that is too large")
     return content
+
+
+def checksum(content: Mapping[str, Any], pieces: Iterable[bytes | np.ndarray]) -> int:
+    """The CRC-32 by which a file's damage is found at loading: of a JSON object, then of each piece.
+
+    Parameters
+    ----------
+    content : mapping
+        Without the checksum; its text is ``json.dumps``'s.
+    pieces : iterable of bytes or ndarray
+        Of an array the numbers count, in the order of its axes.
+
+    Returns
+    -------
+    int
+    """
+    value = zlib.crc32(json.dumps(content).encode())
+    for piece in pieces:
+        value = zlib.crc32(piece if isinstance(piece, bytes) else _bytes(piece), value)
+    return value
+
+
+def _bytes(array: np.ndarray) -> memoryview | bytes:
+    """An array's numbers, without a copy if they lie together."""
+    return np.ascontiguousarray(array).view(np.uint8).data if array.size else b""

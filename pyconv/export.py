@@ -23,7 +23,7 @@ exit status: 0 done; 1 the file cannot be written; 2 an argument or the model is
 def parser() -> Parser:
     """The command's flags."""
     made = Parser(
-        prog="python -m pyconv.export",
+        "export",
         description="Write a trained network as an ONNX file.",
         epilog=EXAMPLES,
     )

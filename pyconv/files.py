@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and only over what is a file."""
+"""Reads and writes regular files only, and writes each whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .values import path as as_path
 
-_LONG = 180  # bytes of a name to which a number can still be added
+_LONG = 180  # bytes of the longest name to which a number can still be added
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -22,16 +22,35 @@ _KINDS = {
 }
 
 
+def readable(path: str | os.PathLike[str]) -> Path:
+    """`path`, if it is a file that can be opened for reading.
+
+    Raises
+    ------
+    OSError
+        If it does not exist, or is no regular file: a pipe would block until somebody writes to it, and a device may
+        never end.
+    """
+    place = Path(path)
+    mode = place.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "of another kind")
+        raise OSError(errno.EINVAL, f"is {kind}, and only files are read", str(place))
+    return place
+
+
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to `path` so that at every moment the file is the old one or the new one, whole.
+    """Write `data` to `path` so that at every moment the whole old file or the whole new one is there.
 
     Where `path` is a symbolic link, the file that it leads to is written.
 
     Raises
     ------
     OSError
-        If it cannot be written, or there is something at `path` that is not a regular file, such as a device, which
-        must not be replaced by a file. What was there is untouched and nothing else is left behind.
+        If it cannot be written, or if something at `path` is not a regular file, such as a device, which a file must
+        not replace. What was there is unchanged and nothing else is left behind.
     """
     path = regular(path)
     name = path.name if len(os.fsencode(path.name)) < _LONG else "pyconv"
@@ -51,14 +70,14 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def regular(path: str | os.PathLike[str]) -> Path:
-    """The place that a file at `path` is to be written to, symbolic links followed.
+    """The path that a file at `path` is to be written to, with symbolic links followed.
 
     Raises
     ------
     InputError
-        If it is no name that a file can have.
+        If a file cannot have this name.
     OSError
-        If there is something that is not a regular file.
+        If something that is not a regular file has this name.
     """
     place = Path(os.path.realpath(as_path(path, "path")))
     with contextlib.suppress(FileNotFoundError):
@@ -70,11 +89,11 @@ def regular(path: str | os.PathLike[str]) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to the disk, where the file system can: a file moved into it then stays there."""
+    """Force a folder's entries to the disk, if the file system can: a file that was moved into it then stays there."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:  # some network file systems refuse; the file itself is on the disk
+    except OSError:  # some network file systems refuse this; the file itself is on the disk
         pass
     finally:
         os.close(descriptor)

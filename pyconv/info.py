@@ -14,17 +14,18 @@ from typing import Any
 
 import threadpoolctl
 
-from . import threads
+from . import threads, waiting
 from .backends import BUILD_HINT, algorithms, backends
+from .cluster import about, session
 from .command import Parser, command, script, version
 
-PACKAGES = ("numpy", "scipy", "pillow", "safetensors", "rich", "matplotlib", "pycuda", "mpi4py", "torch")
+PACKAGES = ("numpy", "scipy", "pillow", "safetensors", "rich", "matplotlib", "pycuda", "torch")
 
 
 def parser() -> Parser:
     """The command's flags."""
     made = Parser(
-        prog="python -m pyconv.info",
+        "info",
         description="Print what pyconv finds on this machine, and why anything is missing.",
     )
     made.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -35,7 +36,10 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parser().parse_args(argv)
+    ranks = session()
     found = collect()
+    if ranks is not None and not ranks.leads:
+        return 0
     if args.json:
         print(json.dumps(found, indent=1))
     else:
@@ -67,10 +71,12 @@ def collect() -> dict[str, Any]:
         },
         "threads": threads.default(),
         "openmp": _openmp(),
+        "waiting_threads": waiting.describe(),
         "blas": _blas(),
         "backends": {name: "usable" if why is None else f"not usable: {why}" for name, why in usable.items()},
         "algorithms": {name: ", ".join(algorithms(name)) for name, why in usable.items() if why is None},
         "shared_memory": _shared_memory(),
+        "mpi": about(),
         "packages": {name: _version(name) for name in PACKAGES},
     }
 
@@ -88,7 +94,7 @@ def _compiled_module() -> str:
 
 
 def _instruction_set() -> str:
-    """The one that kernels run with, and the others that they could."""
+    """The instruction set of the kernels that run, and the others that this processor could run."""
     module = _compiled()
     if module is None:
         return "none: the compiled module is missing"
@@ -126,7 +132,7 @@ def _cpu_name() -> str:
 
 
 def _shared_memory() -> str:
-    """Room for the parameter server."""
+    """Room in the memory that workers share."""
     try:
         status = os.statvfs("/dev/shm")
     except OSError:

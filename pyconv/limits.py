@@ -1,7 +1,7 @@
 """What the system grants this process: memory, processes, descriptors and sizes of files.
 
-Read from the control group (version 2 or 1) and those above it, from the process's own limits and from ``/proc``. What
-cannot be read is no limit.
+Limits are read from the process's control group (version 2 or 1) and the groups above it, from the process's own limits
+and from ``/proc``. If something cannot be read, it counts as unlimited.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
-NO_LIMIT = 1 << 60  # bytes; version 1 writes a number near 2**63 where there is none
+NO_LIMIT = 1 << 60  # bytes; version 1 writes a number near 2**63 if there is no limit
 
 
 class Limit(NamedTuple):
-    """Of something, how much there may be, and how much of that is left."""
+    """A limit on something: the most that there may be, and how much of that is left."""
 
     most: int
     left: int
@@ -47,9 +47,9 @@ def cgroup_folders(controller: str, root: Path = CGROUPS, self_cgroup: Path = OW
 
 
 def memory(root: Path = CGROUPS, self_cgroup: Path = OWN_CGROUPS) -> Limit | None:
-    """Bytes of memory that the control group grants, the tightest where several do, or None where none does.
+    """Bytes of memory that the control groups grant, by the tightest limit; None if there is none.
 
-    Pages of files count as left, since the kernel gives them back first, and so does swap that the group may use.
+    The page cache counts as left, because the kernel frees it first, and so does swap that the group may use.
     """
     found = []
     swap = _table(Path("/proc/meminfo")).get("SwapFree", 0) * 1024
@@ -72,7 +72,7 @@ def memory(root: Path = CGROUPS, self_cgroup: Path = OWN_CGROUPS) -> Limit | Non
 
 
 def machine_memory() -> Limit | None:
-    """Bytes of memory that the machine has, swap included, or None where it does not say."""
+    """Bytes of memory that the machine has, swap included; None if that cannot be read."""
     table = _table(Path("/proc/meminfo"))
     if "MemTotal" not in table or "MemAvailable" not in table:
         return None
@@ -81,8 +81,39 @@ def machine_memory() -> Limit | None:
     return Limit(1024 * most, 1024 * left)
 
 
+def amount(count: int) -> str:
+    """A number of bytes, in words."""
+    for power, unit in ((30, "GB"), (20, "MB")):
+        if count >= 1 << power:
+            return f"{count / (1 << power):,.1f} {unit}"
+    return f"{count / 2**10:.1f} kB"
+
+
+def shortage(needed: int) -> str | None:
+    """Why so many more bytes of memory cannot be had.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes beside those that are in use.
+
+    Returns
+    -------
+    str or None
+        The limit, what is left of it, and how to raise it, for a message. None if the bytes can be had.
+    """
+    found = (
+        (memory(), "the control group's limit of {} leaves {}; raise memory.max (--memory for a container)"),
+        (machine_memory(), "of the machine's {} of memory {} are left; end other programs"),
+    )
+    for limit, words in found:
+        if limit is not None and needed > limit.left:
+            return words.format(amount(limit.most), amount(limit.left))
+    return None
+
+
 def processes(root: Path = CGROUPS, self_cgroup: Path = OWN_CGROUPS) -> Limit | None:
-    """Processes and threads that the control group grants, or None where it sets no limit."""
+    """Processes and threads that the control groups grant, or None if there is no limit."""
     found = []
     for folder in cgroup_folders("pids", root, self_cgroup):
         most, now = _number(folder / "pids.max"), _number(folder / "pids.current")
@@ -92,7 +123,7 @@ def processes(root: Path = CGROUPS, self_cgroup: Path = OWN_CGROUPS) -> Limit | 
 
 
 def descriptors(needed: int) -> Limit | None:
-    """Descriptors that this process may have open, after making them as many more as `needed` where it may do so."""
+    """Descriptors that this process may have open. The limit is first raised for `needed` more, if that is allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         now = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 - as little work as can be, the listing's own is one
@@ -108,7 +139,7 @@ def descriptors(needed: int) -> Limit | None:
 
 
 def file_size() -> Limit | None:
-    """Bytes that a file of this process may have, or None where there is no limit."""
+    """The largest file that this process may write, in bytes, or None if there is no limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     return None if soft == resource.RLIM_INFINITY else Limit(soft, soft)
 
@@ -121,7 +152,7 @@ def _number(path: Path) -> int | None:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """The numbers of a file of names and numbers."""
+    """The content of a file of lines with a name and a number."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,9 +1,10 @@
-"""Pictures look alike everywhere: drawn with Agg and in one style, whatever environment and user's settings say."""
+"""Draws all pictures in one style with matplotlib's Agg, whatever the environment and the user's settings say."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -15,24 +16,28 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def own_style() -> Iterator[None]:
-    """Within it matplotlib is there and has its settings as it comes: figures are to be made and written in it.
+    """Within it matplotlib has its default settings: make and write figures in it.
 
-    ``MPLBACKEND`` may name a backend that is not installed here, as Jupyter's own for the children of a notebook, and
-    a ``matplotlibrc`` may ask for a LaTeX that is not there. Afterwards all is as the user set it.
+    ``MPLBACKEND`` may name a backend that is not installed here, such as Jupyter's own in the child processes of a
+    notebook, and a ``matplotlibrc`` may ask for a LaTeX that is missing. Afterwards the user's settings are back.
     """
     _import()
     import matplotlib
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams["svg.hashsalt"] = "pyconv"  # names in a file that do not depend on chance
+        matplotlib.rcParams["svg.hashsalt"] = "pyconv"  # else the names in an SVG file would be random
         yield
 
 
 def _import() -> None:
-    """Import matplotlib without the backend that the environment names, which it refuses to be imported with."""
+    """Import matplotlib without the backend that the environment names: with an unknown one the import fails.
+
+    The first import of a user's looks at all fonts. Matplotlib says so if that takes long, on the line of a live bar.
+    """
     if "matplotlib" in sys.modules:
         return
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     named = os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib
@@ -41,7 +46,7 @@ def _import() -> None:
             os.environ["MPLBACKEND"] = named
     if named:
         with contextlib.suppress(ValueError):
-            matplotlib.rcParams["backend"] = named  # for what the user's program draws itself
+            matplotlib.rcParams["backend"] = named  # for what the user's program draws
 
 
 def content(figure: Figure, form: str, *, dots_per_inch: int = 100) -> bytes:
@@ -55,6 +60,6 @@ def content(figure: Figure, form: str, *, dots_per_inch: int = 100) -> bytes:
 
 
 def why(error: BaseException) -> str:
-    """What went wrong, in a line: LaTeX's errors have hundreds."""
+    """What went wrong, in one line: LaTeX's errors have hundreds."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

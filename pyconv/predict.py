@@ -13,11 +13,13 @@ import numpy as np
 from . import nn
 from .checkpoint import Checkpoint
 from .command import Parser, command, notes_shown, script
+from .datasets.brightness import Brightness
 from .datasets.decoding import decode_all
 from .datasets.folder import described, images_under
 from .datasets.images import FORMAT_NAMES, Picture
-from .errors import InputError
-from .loop.folder import BEST, CHECKPOINT, MODEL
+from .errors import DataError, InputError, shown
+from .loop import holds_run, read_config
+from .loop.folder import BEST, CHECKPOINT, CONFIG, MODEL
 from .values import path as as_path
 
 EXAMPLES = """The network's classes are printed with their probabilities, the most probable first.
@@ -35,7 +37,7 @@ printed)
 def parser() -> Parser:
     """The command's flags."""
     made = Parser(
-        prog="python -m pyconv.predict",
+        "predict",
         description="Print what a trained network sees in image files.",
         epilog=EXAMPLES,
     )
@@ -56,12 +58,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(model.input_shape) != 3:
         raise InputError(f"{args.model}: the network takes vectors of {model.input_shape[0]} numbers, not images")
     paths, notes = _files(args.images)
+    brightness = _brightness(Path(args.model))
     images = np.empty((len(paths), *model.input_shape), np.uint8)
     done: list[str | None] = []
     with notes_shown():
-        for image, (_, picture) in zip(images, decode_all([Path(path) for path in paths], model.input_shape)):
-            image[...] = picture.pixels
-            done.append(_done(picture))
+        for at, (_, picture) in enumerate(decode_all([Path(path) for path in paths], model.input_shape)):
+            if picture.deep and images.dtype == np.uint8:
+                images = images.astype(np.float32)
+            images[at] = brightness.scaled(picture.pixels) if picture.deep else picture.pixels
+            done.append(_done(picture, brightness))
     told = model.other_scale(images, "the images")
     for note in [*notes, *([told] if told else [])]:
         print(f"pyconv: note: {note}", file=sys.stderr)
@@ -85,9 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def load_model(place: Path, *, best: bool = False) -> nn.Sequential:
-    """The network of a run folder, after its last epoch or its best one, or of a model file.
+    """Load the network of a run folder, after its last epoch or its best one, or of a model file.
 
-    A run that was stopped in its first epoch has no model file yet: its checkpoint serves.
+    If a run was stopped in its first epoch, there is no model file yet, and the checkpoint is used.
 
     Raises
     ------
@@ -108,7 +113,7 @@ def load_model(place: Path, *, best: bool = False) -> nn.Sequential:
 
 
 def _files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The image files that the arguments name, those of folders by name; and what was passed over in these."""
+    """The image files that the arguments name, a folder's in order of name; and what was skipped in folders."""
     files: list[str] = []
     notes: list[str] = []
     for argument in arguments:
@@ -124,7 +129,19 @@ def _files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, notes
 
 
-def _done(picture: Picture) -> str | None:
+def _brightness(place: Path) -> Brightness:
+    """How a run scaled its images of 16 bits; by their type's range where it had none, or there is only a model."""
+    if not holds_run(place):
+        return Brightness()
+    kept = read_config(place)["data"].get("brightness")
+    if kept is None:
+        return Brightness()
+    if len(kept) != 2 or kept[0] >= kept[1]:
+        raise DataError(f"{place / CONFIG}: data.brightness must be two numbers that rise, not {shown(kept)}")
+    return Brightness(*kept)
+
+
+def _done(picture: Picture, brightness: Brightness) -> str | None:
     """What had to be done to an image to bring it to the network's shape."""
     height, width, channels = picture.pixels.shape
     done = []
@@ -132,6 +149,8 @@ def _done(picture: Picture) -> str | None:
         done.append(f"resized from {picture.width}x{picture.height} to {width}x{height}")
     if picture.channels != channels:
         done.append("made gray" if channels == 1 else "given three equal channels")
+    if picture.deep:
+        done.append(f"brought from {brightness.low:g}–{brightness.high:g} to 0–255")
     if picture.several:
         done.append("the first of several pictures")
     return " and ".join(done) or None

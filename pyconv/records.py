@@ -1,4 +1,4 @@
-"""Records from files: whether each field that is read is there, and of its kind."""
+"""Checks records that were read from files: whether each field is there, and of its kind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import values
 from .errors import DataError, InputError, is_text, shown
 
 Kind = Callable[[Any, str], object]
-"""A check: it takes a value and its name, and raises an `InputError` where the value is of another kind."""
+"""A check: it takes a value and its name, and raises an `InputError` if the value is of another kind."""
 
 _MOST = 1e30
 
@@ -20,22 +20,22 @@ def count(value: Any, name: str) -> None:
 
 
 def size(value: Any, name: str) -> None:
-    """An integer from 1 to a thousand million, of something that is counted."""
+    """An integer from 1 to a thousand million: a number of things."""
     values.integer(value, name, minimum=1, maximum=10**9)
 
 
 def duration(value: Any, name: str) -> None:
-    """A number above 0, of a size that can be divided by and drawn."""
+    """A number above 0 that can be divided by and drawn."""
     values.real(value, name, minimum=1 / _MOST, maximum=_MOST)
 
 
 def measure(value: Any, name: str) -> None:
-    """A number of at least 0, of a size that can be drawn."""
+    """A number of at least 0 that can be drawn."""
     values.real(value, name, minimum=0, maximum=_MOST)
 
 
 def finite(value: Any, name: str) -> None:
-    """A number, of a size that can be drawn."""
+    """A number that can be drawn."""
     values.real(value, name, minimum=-_MOST, maximum=_MOST)
 
 
@@ -64,8 +64,30 @@ def texts(value: Any, name: str) -> None:
         text(item, name)
 
 
+def measures(value: Any, name: str) -> None:
+    """A list of numbers of at least 0."""
+    if not isinstance(value, list):
+        raise InputError(f"{name} must be a list of numbers, not {shown(value)}")
+    for item in value:
+        measure(item, name)
+
+
+def flag(value: Any, name: str) -> None:
+    """True or False."""
+    values.flag(value, name)
+
+
+def count_rows(value: Any, name: str) -> None:
+    """A list of lists of integers of at least 0."""
+    if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
+        raise InputError(f"{name} must be a list of rows of integers, not {shown(value)}")
+    for row in value:
+        for item in row:
+            count(item, name)
+
+
 def optional(kind: Kind) -> Kind:
-    """Of `kind`, or None."""
+    """The check of a value that is None or of `kind`."""
 
     def check(value: Any, name: str) -> None:
         if value is not None:
@@ -80,20 +102,20 @@ def check(record: Any, where: str, kinds: Mapping[str, Kind], needed: Collection
     Parameters
     ----------
     record : object
-        What should be a table.
+        The record; it should be a table.
     where : str
-        File, and row where it has some, for the message.
+        For the message: the file, and the row if there is one.
     kinds : mapping of str to Kind
-        Of the fields that are read; others may be there.
+        By name, the kinds of the fields that are read; there may be others.
     needed : collection of str
         Fields that must be there.
     prefix : str
-        What the message writes before a field's name.
+        Written before a field's name in the message.
 
     Raises
     ------
     DataError
-        If it is no table, lacks a field, or one is of another kind.
+        If it is no table, lacks a field, or has a field of another kind.
     """
     if not isinstance(record, Mapping):
         raise DataError(f"{where}: must be a table, not {shown(record)}")

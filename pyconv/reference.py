@@ -1,4 +1,4 @@
-"""The equations, literally, in NumPy: the twin that every other backend is tested against.
+"""The backend ``reference``: every operation's equation, literally, in NumPy; the other backends are tested against it.
 
 Written to be read beside the equations, not to be fast: the sums over the kernel's rows ``i`` and columns
 ``j`` are Python loops, and the sum over channels is a matrix product. Functions have the backend signature
@@ -7,8 +7,8 @@ Written to be read beside the equations, not to be fast: the sums over the kerne
 Source: Chavan and Kulkarni, *Parallelization of Deep Convolutional Neural Network*, section 2, Algorithm 1
 (forward, backward) and section 3B, Algorithm 2 (convolution).
 
-Long sums are made in float64, of float32 numbers too, and rounded once. Subnormal numbers are kept, unless a network
-computes here: training takes them for zero on every backend.
+Long sums are computed in float64, for float32 numbers too, and rounded once. Subnormal numbers are kept, except when a
+network computes with this backend: in training they are zero on every backend.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ algorithms = ("literal",)
 
 Array = NDArray[np.floating]
 
-#: Products that are added up in the arrays' own precision.
-SUMMED = 4096
+#: As many products are added up in the arrays' own precision; longer sums are made of such parts, in float64.
+SUMMED = 1024
 
 
 def _result(value: Array, out: Array | None) -> Array:
@@ -36,7 +36,7 @@ def _result(value: Array, out: Array | None) -> Array:
 
 
 def _wide(array: Array) -> np.dtype:
-    """The dtype of long sums: float64, or the array's own where that is wider."""
+    """The dtype of long sums: float64, or the array's own if that is wider."""
     return np.result_type(array, np.float64)
 
 
@@ -156,7 +156,7 @@ def avg_pool2d(x, pg: PoolGeometry, *, threads=1, out=None):
 
 @quiet
 def avg_pool2d_input_grad(grad_out, pg: PoolGeometry, *, threads=1, out=None):
-    """Each window's error is shared equally by its pixels inside the image."""
+    """Each window's error, divided equally among its pixels inside the image."""
     share = grad_out / _window_sizes(pg)
     padded = np.zeros((pg.n, pg.h + pg.pt + pg.pb, pg.w + pg.pl + pg.pr, pg.c), _wide(grad_out))
     for i in range(pg.kh):
@@ -169,8 +169,8 @@ def avg_pool2d_input_grad(grad_out, pg: PoolGeometry, *, threads=1, out=None):
 def correlate2d(image, kernel, before, size, boundary="fill", fillvalue=0):
     """``y[m, n] = sum over i, j of x[m + i - top, n + j - left] k[i, j]``, x continued beyond its edges.
 
-    For one image and one kernel: `before` is ``(top, left)``, by how many pixels the first window reaches beyond the
-    image, and `size` the result's. :func:`pyconv.convolve2d` is this with the kernel turned around.
+    For one image and one kernel. `before` is ``(top, left)``, how many pixels the first window reaches beyond the
+    image; `size` is the result's. :func:`pyconv.convolve2d` is this with the kernel turned by 180 degrees.
     """
     y = np.zeros(size, np.result_type(image, kernel))
     for m, n in np.ndindex(size):
@@ -182,7 +182,7 @@ def correlate2d(image, kernel, before, size, boundary="fill", fillvalue=0):
 
 
 def _inside(position: int, size: int, boundary: str) -> int | None:
-    """The pixel of an axis of `size` that stands for the one at `position`, or None for the fill value."""
+    """The pixel of an axis of `size` that is used for position `position`, or None for the fill value."""
     if boundary in ("fill", "constant"):
         return position if 0 <= position < size else None
     if boundary == "wrap":
@@ -206,6 +206,46 @@ def relu(x, *, threads=1, out=None):
 def relu_grad(grad_out, y, *, threads=1, out=None):
     """The error where the unit was active, else zero; `y` is the result of :func:`relu`."""
     return _result(np.where(y > 0, grad_out, grad_out.dtype.type(0)), out)
+
+
+_ACTIVATIONS = {
+    "leaky_relu": lambda x, first, second: np.where(x > 0, x, x * first),
+    "clip": lambda x, first, second: np.minimum(np.maximum(x, first), second),
+    "sigmoid": lambda x, first, second: 1 / (1 + np.exp(-x)),
+    "tanh": lambda x, first, second: np.tanh(x),
+}
+
+_SLOPES = {
+    "leaky_relu": lambda y, first, second: np.where(y > 0, 1, first),
+    "clip": lambda y, first, second: (first < y) & (y < second),
+    "sigmoid": lambda y, first, second: y * (1 - y),
+    "tanh": lambda y, first, second: 1 - y * y,
+}
+
+
+@quiet
+def activate(x, kind, first=0.0, second=0.0, *, threads=1, out=None):
+    """The activation `kind` of each number; its two parameters have the precision of `x`; NaN stays NaN."""
+    return _result(_ACTIVATIONS[kind](x, x.dtype.type(first), x.dtype.type(second)), out)
+
+
+@quiet
+def activate_grad(grad_out, y, kind, first=0.0, second=0.0, *, threads=1, out=None):
+    """The error times the slope, which follows from `y`, the result of :func:`activate`."""
+    slope = _SLOPES[kind](y, y.dtype.type(first), y.dtype.type(second)).astype(y.dtype)
+    # With a slope of 0 the gradient is 0 whatever the error is, NaN included, as in relu_grad.
+    return _result(np.where((kind == "clip") & (slope == 0), slope, grad_out * slope), out)
+
+
+def pad2d(x, padding, *, threads=1, out=None):
+    """Images with zeros around them: ``((top, bottom), (left, right))`` pixels."""
+    return _result(np.pad(x, ((0, 0), *padding, (0, 0))), out)
+
+
+def crop2d(x, padding, *, threads=1, out=None):
+    """Images without so many pixels around them: the gradient of :func:`pad2d`."""
+    (top, bottom), (left, right) = padding
+    return _result(np.ascontiguousarray(x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]), out)
 
 
 @quiet

@@ -27,10 +27,10 @@ is wrong
 
 def parser() -> Parser:
     """The command's flags."""
-    made = Parser(prog="python -m pyconv.report", description=DESCRIPTION, epilog=EXAMPLES)
+    made = Parser("report", description=DESCRIPTION, epilog=EXAMPLES)
     made.add_argument("sources", metavar="RESULTS.json|RUN_DIR", nargs="+", help="benchmarks' results, or run folders")
     made.add_argument("-o", "--out", metavar="DIR", default="report", help="folder for the report (default: report)")
-    made.add_argument("--no-evaluate", action="store_true", help="do not run the models for their scores by class")
+    made.add_argument("--no-evaluate", action="store_true", help="do not run models to score them by class")
     return made
 
 

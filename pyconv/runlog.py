@@ -1,8 +1,8 @@
-"""pyconv's loggers. What they say reaches a run's own log and display, whatever the program does with ``logging``.
+"""pyconv's loggers: their records reach a run's own log and display, whatever the program does with ``logging``.
 
-The standard loggers are the program's to configure: ``logging.config.dictConfig`` disables those that exist, a level
-or ``logging.disable`` silences them. What a run has said, a worker's death for one, must be in its ``log.txt`` all the
-same. So a record goes to the run's own handlers first, and then to the standard logger of its name, as everybody's.
+The program may configure the standard loggers: ``logging.config.dictConfig`` disables existing ones, and a level or
+``logging.disable`` silences them. But what a run says, such as a worker's death, must be in its ``log.txt``. So a
+record goes to the run's own handlers first, and then to the standard logger of its name.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from contextlib import contextmanager
 from typing import Any
 
 LEVEL = logging.INFO
-"""Of the least that a run's handlers hear."""
+"""The lowest level that a run's handlers hear."""
 
 _handlers: list[logging.Handler] = []
 _alone = False
 
 
 class RunLogger(logging.LoggerAdapter[logging.Logger]):
-    """Hands records to the run's handlers and to the standard logger; made by :func:`logger`."""
+    """Passes records to the run's handlers and to the standard logger; made by :func:`logger`."""
 
     def isEnabledFor(self, level: int) -> bool:
-        """Whether anybody hears."""
+        """Whether any handler would hear a record of this level."""
         return (bool(_handlers) and level >= LEVEL) or self.logger.isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
@@ -41,19 +41,19 @@ class RunLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 def logger(name: str) -> RunLogger:
-    """The logger of that name, of pyconv's own: every module takes its from here."""
+    """The logger of that name; every module of pyconv gets its logger here."""
     return RunLogger(logging.getLogger(name), {})
 
 
 def hand_over(record: logging.LogRecord) -> None:
-    """Give a record to the run's handlers."""
+    """Pass a record to the run's handlers."""
     for handler in list(_handlers):
         if record.levelno >= handler.level:
             handler.handle(record)
 
 
 def deliver(record: logging.LogRecord) -> None:
-    """Say what another process, a worker, has said."""
+    """Log a record that came from a worker process."""
     ours = record.name.partition(".")[0] == "pyconv"
     if ours and record.levelno >= LEVEL:
         hand_over(record)
@@ -63,7 +63,7 @@ def deliver(record: logging.LogRecord) -> None:
 
 
 def _wanted(standard: logging.Logger) -> bool:
-    """Whether the standard logger is to have a record too: without handlers it would print what a run has shown."""
+    """Whether the standard logger gets a record too: without handlers it would print what the run has already shown."""
     return not _handlers or standard.hasHandlers()
 
 

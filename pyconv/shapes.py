@@ -1,7 +1,7 @@
-"""Geometry of every operation: output sizes, paddings, the work in it, and whether the arguments fit.
+"""Geometry of every operation: output sizes, paddings, amount of work, and the check that arguments fit together.
 
-All geometry is decided here, once; backends receive a :class:`ConvGeometry` or :class:`PoolGeometry` that is
-known to be valid, and never check again.
+All geometry is decided here, once. Backends receive a valid :class:`ConvGeometry` or :class:`PoolGeometry` and never
+check again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 FILTER_MODES = ("full", "same", "valid")
 
 MOST = 2**31 - 1
-"""The largest stride, padding, dilation or window: beyond, sums and products of them would leave C's integers."""
+"""The largest stride, padding, dilation or window: with larger ones, sums and products would overflow C's integers."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class PoolGeometry:
         return (self.n, self.oh, self.ow, self.c)
 
     def number_pixels(self) -> PoolGeometry:
-        """Itself, for max pooling, which numbers an image's pixels in 32 bits; a `ShapeError` where that is too few."""
+        """Itself, if max pooling can number an image's pixels in 32 bits; else a `ShapeError`."""
         if self.h * self.w > MOST:
             raise ShapeError(
                 f"max pooling takes images of at most {MOST} pixels, not {self.h} x {self.w}; pool parts of the image"
@@ -140,7 +140,7 @@ class PoolGeometry:
 
 def pair(value: Any, name: str, *, minimum: int = 1) -> tuple[int, int]:
     """`value`, an int or ``(height, width)``, as two ints of at least `minimum`."""
-    if type(value) is int and minimum <= value <= MOST:  # nearly always
+    if type(value) is int and minimum <= value <= MOST:  # the usual case
         return value, value
     items = sequence(value)
     if items is None:
@@ -160,14 +160,14 @@ def _extent(value: Any, name: str, minimum: int) -> int:
 
 
 def _array(shape: tuple[int, ...]) -> None:
-    """Refuse a result that no array can hold, in either precision."""
+    """Raise a `ShapeError` for a result that no array can hold."""
     if math.prod(shape) > sys.maxsize // 8:
         raise ShapeError(f"the output would have shape {shape}, more numbers than an array can hold")
 
 
 def shape4(shape: Any, name: str) -> tuple[int, int, int, int]:
-    """`shape` as four positive ints, or a `ShapeError` that says what it is."""
-    if type(shape) is not tuple or not all(type(size) is int for size in shape):  # an array's shape is, nearly always
+    """`shape` as four positive ints, or a `ShapeError` that says what is wrong."""
+    if type(shape) is not tuple or not all(type(size) is int for size in shape):  # an array's shape passes at once
         sizes = sequence(shape)
         if sizes is None:
             raise ShapeError(f"{name} must be four integers, not {shown(shape)}")
@@ -183,19 +183,19 @@ def shape4(shape: Any, name: str) -> tuple[int, int, int, int]:
 
 
 def _one_axis(padding: tuple[int, int] | str, size: int, span: int, stride: int) -> tuple[int, int]:
-    """Padding before and after one axis, in pixels; `span` is the reach of a window."""
+    """Padding before and after one axis, in pixels; `span` is the extent of a window, dilation included."""
     if padding == "valid":
         return 0, 0
     if padding == "same":
         output = -(-size // stride)
         total = max((output - 1) * stride + span - size, 0)
-        return total // 2, total - total // 2  # the odd pixel after: ONNX's SAME_UPPER
+        return total // 2, total - total // 2  # an odd pixel goes to the end: ONNX's SAME_UPPER
     assert not isinstance(padding, str)
     return padding
 
 
-def _padding_pairs(padding: Any) -> tuple[tuple[int, int] | str, tuple[int, int] | str]:
-    """Any spelling of a padding as ``(vertical, horizontal)``, each ``(before, after)`` or a mode's name."""
+def padding_pairs(padding: Any) -> tuple[tuple[int, int] | str, tuple[int, int] | str]:
+    """A padding in any of its forms as ``(vertical, horizontal)``, each ``(before, after)`` or a mode's name."""
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
             raise InputError(f"padding must be 'same', 'valid' or integers, not {shown(padding)}")
@@ -247,7 +247,7 @@ def conv_geometry(
     stride, dilation : int or (int, int)
         At least 1, down and across.
     padding : int, (int, int), ((int, int), (int, int)), "same" or "valid"
-        Zero padding in pixels; ``"same"`` makes the output ``ceil(size / stride)``, the odd pixel after.
+        Zero padding in pixels. ``"same"`` makes the output ``ceil(size / stride)``; an odd pixel goes to the end.
     groups : int
         Groups of channels; must divide C and K.
 
@@ -270,11 +270,11 @@ def conv_geometry(
             f"the filters expect {c_group * groups} input channels ({c_group} in each of {groups} groups), "
             f"but the images have {c}"
         )
-    vertical, horizontal = _padding_pairs(padding)
+    vertical, horizontal = padding_pairs(padding)
     return _conv_geometry(n, h, w, c, k, kh, kw, sh, sw, vertical, horizontal, dh, dw, groups)
 
 
-@functools.lru_cache(4096)  # a network meets the same few geometries in every step
+@functools.lru_cache(4096)  # a network uses the same few geometries in every step
 def _conv_geometry(
     n: int,
     h: int,
@@ -327,7 +327,7 @@ def pool_geometry(
     n, h, w, c = shape4(input_shape, "input")
     kh, kw = pair(pool_size, "pool_size")
     sh, sw = pair(pool_size if stride is None else stride, "stride")
-    vertical, horizontal = _padding_pairs(padding)
+    vertical, horizontal = padding_pairs(padding)
     pt, pb, oh = _axis(h, kh, sh, 1, vertical, "height")
     pl, pr, ow = _axis(w, kw, sw, 1, horizontal, "width")
     for size, kernel, stride_, before, output, axis in ((h, kh, sh, pt, oh, "height"), (w, kw, sw, pl, ow, "width")):
@@ -343,18 +343,19 @@ def pool_geometry(
 def filter_padding(
     size: tuple[int, ...], kernel: tuple[int, ...], mode: str, *, turned: bool, origin: Pair = 0
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Pixels to lay around images for a mode of :mod:`scipy.signal`, for stride 1.
+    """Padding that gives images the output size of a mode of :mod:`scipy.signal`, for stride 1.
 
     Parameters
     ----------
     size, kernel : (int, int)
         Height and width of the images and of the kernel, in pixels.
     mode : one of FILTER_MODES
-        All windows that touch the image, one for each of its pixels, or those inside it.
+        "full": all windows that touch the image; "same": one for each of its pixels; "valid": those inside it.
     turned : bool
-        Whether this is a convolution, whose even kernels lie one pixel further up and left than a correlation's.
+        Whether this is a convolution. If the kernel is even, its windows lie one pixel further up and left than a
+        correlation's.
     origin : int or (int, int)
-        In mode "same", pixels by which the kernel is moved up and left, or down and right where `turned`.
+        In mode "same", pixels by which the kernel is moved up and left, or down and right if `turned`.
 
     Returns
     -------
@@ -382,7 +383,7 @@ def filter_padding(
 
 
 def _centred(kernel: int, move: int, turned: bool) -> tuple[int, int]:
-    """Pixels before and after one axis, so that each of its pixels has a window about it."""
+    """Padding before and after one axis, so that each of its pixels has a window around it."""
     before = kernel // 2 - move if turned else (kernel - 1) // 2 + move
     if not 0 <= before < kernel:
         raise InputError(f"origin {move} would move a kernel of {kernel} pixels off the pixel that it is centred on")

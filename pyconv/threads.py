@@ -1,18 +1,16 @@
-"""How many threads: what the process may use, what the user asked for, and what is safe after a fork.
+"""How many threads an operation or a worker runs on, from the CPUs, the user's request and whether it is safe.
 
-Everything that starts threads or workers asks here, so that workers times threads never exceeds what the
-scheduler will give.
+All code that starts threads or workers asks here, so that workers times threads never exceeds what the scheduler will
+give.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import math
 import os
 from pathlib import Path
 
-from . import runlog
+from . import runlog, waiting
 from .errors import InputError, shown
 from .limits import CGROUPS, OWN_CGROUPS, cgroup_folders
 from .values import integer
@@ -21,35 +19,11 @@ VARIABLE = "PYCONV_NUM_THREADS"
 OPENMPS = "OMP_NUM_THREADS"
 
 MOST = max(1024, os.cpu_count() or 1)
-"""More threads than this are a slip: starting them would exhaust the system's, not make anything faster."""
-
-SPINS = "300"
-"""How often a thread of OpenMP's looks for its next work before it sleeps: :func:`load_openmp`."""
-
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
-"""Variables by which a user decides that."""
+"""The most threads: a larger number is a mistake, and would exhaust the system."""
 
 _log = runlog.logger("pyconv")
 _importing_process = os.getpid()
 _warned_of_fork = False
-
-
-def load_openmp() -> None:
-    """Load OpenMP's library, with threads that wait for each other for microseconds before they sleep.
-
-    GNU OpenMP's spin for milliseconds otherwise: beside another busy program they then take the CPU from the thread
-    that they wait for, and two threads are slower than one. The library reads the variable once, when it is loaded; it
-    is set for that moment only, so that child processes and other libraries find what the user has set. Where another
-    package has loaded the library already, or the user has decided, nothing changes. Decision 18 has the measurements.
-    """
-    if any(name in os.environ for name in WAITING):
-        return
-    os.environ["GOMP_SPINCOUNT"] = SPINS
-    try:
-        with contextlib.suppress(ImportError):  # not built: who needs it says so
-            importlib.import_module("pyconv._naive")
-    finally:
-        del os.environ["GOMP_SPINCOUNT"]
 
 
 def affinity() -> int:
@@ -60,7 +34,7 @@ def affinity() -> int:
 
 
 def cgroup_quota(root: Path = CGROUPS, self_cgroup: Path = OWN_CGROUPS) -> float | None:
-    """CPUs' worth of time that the control group grants, or None where there is no limit.
+    """The CPU time that the control groups grant, as a number of CPUs, or None if there is no limit.
 
     Reads version 2 (``cpu.max`` of the process's group and of every group above it) and version 1
     (``cpu.cfs_quota_us`` over ``cpu.cfs_period_us``); the tightest limit counts.
@@ -85,21 +59,21 @@ def cgroup_quota(root: Path = CGROUPS, self_cgroup: Path = OWN_CGROUPS) -> float
 
 
 def counted(number: int, thing: str) -> str:
-    """`number` with its noun, in the plural where it is one: "1 thread", "2 threads"."""
+    """`number` with its noun in the singular or plural: "1 thread", "2 threads"."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may really use: affinity, cut down to the control group's quota."""
+    """CPUs that this process can use at once: affinity, or the control groups' quota if that is less."""
     quota = cgroup_quota()
     cpus = affinity()
     return cpus if quota is None else max(1, min(cpus, math.ceil(quota)))
 
 
 def openmps_limit() -> int | None:
-    """Threads that `OMP_NUM_THREADS` grants (of a list, as for nested regions, the first), or None: no limit.
+    """The number of threads that `OMP_NUM_THREADS` allows (the first, if it is a list for nested regions), or None.
 
-    What is no positive integer is no limit, as in OpenMP.
+    As in OpenMP, anything but a positive integer is no limit.
     """
     try:
         count = int(os.environ.get(OPENMPS, "").partition(",")[0])
@@ -108,14 +82,14 @@ def openmps_limit() -> int | None:
     return count if count > 0 else None
 
 
-# Read once, as OpenMP's own library does: while workers start, the variable holds what is meant for them.
+# Read once, as OpenMP's own library does: while workers are started, the variable holds the workers' value.
 _openmps_limit = openmps_limit()
 
 
 def default() -> int:
-    """Threads of an operation when the caller does not say.
+    """Threads of an operation if the caller gives no number.
 
-    `PYCONV_NUM_THREADS`; or every usable CPU, but not more than `OMP_NUM_THREADS`, which people and schedulers set.
+    `PYCONV_NUM_THREADS`; else every usable CPU, but at most `OMP_NUM_THREADS`, which users and schedulers set.
     """
     text = os.environ.get(VARIABLE)
     if text is None:
@@ -131,15 +105,15 @@ def default() -> int:
 
 
 def asked_for(count: int, name: str) -> int:
-    """A number of threads that the user asks for, checked."""
+    """The user's number of threads, checked."""
     return integer(count, name, minimum=1, maximum=MOST)
 
 
 def resolve(requested: int | None) -> int:
     """Threads to run on: `requested`, or the default; one in a forked child.
 
-    GNU OpenMP hangs in a child forked from a process that has already run a parallel region, so a child that
-    inherited this module computes on one thread and says so once. Workers are spawned and do not inherit it.
+    GNU OpenMP hangs in a child that was forked from a process which had already run a parallel region. So a child that
+    inherited this module computes on one thread, and says so once. Workers are spawned and do not inherit it.
     """
     count = default() if requested is None else asked_for(requested, "threads")
     if count > 1 and os.getpid() != _importing_process:
@@ -148,14 +122,15 @@ def resolve(requested: int | None) -> int:
             _warned_of_fork = True
             _log.warning("this process was forked after pyconv was imported: operations run on one thread here")
         return 1
+    waiting.watch(count)
     return count
 
 
 def split(workers: int, threads_per_worker: int | None = None, cpus: int | None = None) -> int:
     """Threads of each of `workers` processes so that together they do not exceed the usable CPUs.
 
-    An explicit `threads_per_worker` is honoured as it is: the user has asked for it. Else the variables that
-    :func:`default` reads say how many each process may have at most.
+    A `threads_per_worker` that the user gives is not changed. Otherwise the variables that :func:`default` reads limit
+    the threads of each process.
     """
     if threads_per_worker is not None:
         return asked_for(threads_per_worker, "threads_per_worker")

@@ -1,7 +1,7 @@
-"""The kinds of values that arguments and files hold: each is checked in one place, and refused by name.
+"""Checks the values of arguments and of files, one function for each kind of value.
 
-A helper takes the value and the argument's name, and returns the value as Python's own kind: NumPy's numbers and 0-d
-arrays are numbers too. What is refused is an `InputError` of one short line, whatever the value is.
+A function takes the value and the argument's name, and returns the value as Python's own type; NumPy's numbers and 0-d
+arrays count as numbers. A wrong value raises an `InputError` of one short line, whatever the value is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,22 @@ import numpy as np
 from .errors import DtypeError, InputError, is_text, shown, unknown_name
 
 MOST = 2**63 - 1
-"""The largest integer of any argument, unless it says otherwise: what an int64 holds."""
+"""The largest integer of any argument, unless the argument says otherwise: an int64's."""
 
 _NAME_BYTES = 255  # of a file's or folder's name, in every file system that is in use
 _PATH_BYTES = 4095
 
 
 def integer(value: Any, name: str, *, minimum: int, maximum: int | None = MOST) -> int:
-    """`value` as an int from `minimum` to `maximum` (None: without end), or an `InputError` that names the argument."""
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} must be an integer, not {shown(value)}") from None
+    """`value` as an int from `minimum` to `maximum` (None: no maximum), or an `InputError` that names the argument."""
+    number = value
+    if type(value) is not int:  # nearly always it is one
+        try:
+            if isinstance(value, (bool, np.bool_)):
+                raise TypeError
+            number = operator.index(value)
+        except TypeError:
+            raise InputError(f"{name} must be an integer, not {shown(value)}") from None
     if number < minimum:
         raise InputError(f"{name} must be at least {minimum}, not {shown(number)}")
     if maximum is not None and number > maximum:
@@ -51,7 +53,7 @@ def real(
 ) -> float:
     """`value` as a float within the limits, or an `InputError` that names the argument; -0.0 comes back as 0.0.
 
-    Text, complex numbers and True are no numbers here; infinity is one where `infinite` says so.
+    Text, complex numbers and True do not count as numbers; infinity does if `infinite`.
     """
     number = _float(value)
     within = (
@@ -79,7 +81,9 @@ def limits(
 
 
 def _float(value: Any) -> float | None:
-    """`value` as a float, or None where it is no real number that a float can hold."""
+    """`value` as a float, or None if it is no real number that a float can hold."""
+    if type(value) is float:  # nearly always
+        return value
     if isinstance(value, (bool, np.bool_, str, bytes, bytearray, complex, np.complexfloating)):
         return None
     if isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind not in "iuf" or masked(value)):
@@ -91,7 +95,7 @@ def _float(value: Any) -> float | None:
 
 
 def masked(value: Any) -> bool:
-    """Whether an array, or one in a list of them, has a mask, which NumPy's conversions drop without a word."""
+    """Whether an array, or one in a list of arrays, has a mask, which NumPy's conversions silently drop."""
     if isinstance(value, np.ma.MaskedArray):
         return True
     return isinstance(value, (list, tuple)) and any(
@@ -100,7 +104,7 @@ def masked(value: Any) -> bool:
 
 
 def sequence(value: Any) -> tuple[Any, ...] | None:
-    """What a list, a tuple or a vector holds, or None for anything else: a number, a 0-d array, text, a set."""
+    """The items of a list, a tuple or a vector, or None for anything else: a number, a 0-d array, text, a set."""
     if isinstance(value, np.ndarray):
         return tuple(value) if value.ndim and not masked(value) else None
     return (
@@ -110,8 +114,37 @@ def sequence(value: Any) -> tuple[Any, ...] | None:
     )
 
 
+def items(value: Any, name: str, what: str) -> tuple[Any, ...]:
+    """The items of an iterable, or an `InputError` that asks for a list of `what`.
+
+    Text, mappings and arrays are refused, because their items are not what is asked for.
+    """
+    other = (str, bytes, bytearray, memoryview, Mapping, np.ndarray)
+    if isinstance(value, other) or not isinstance(value, Iterable):
+        raise InputError(f"{name} must be a list of {what}, not {shown(value)}")
+    return tuple(value)
+
+
+def all_of(value: Any, name: str, kinds: type | tuple[type, ...], what: str, *, least: int = 0) -> tuple[Any, ...]:
+    """The items of an iterable: at least `least`, each of one of the `kinds`; or an `InputError` as of `items`."""
+    found = items(value, name, what)
+    for item in found:
+        if not isinstance(item, kinds):
+            raise InputError(f"{name} must be a list of {what}, and one of them is {shown(item)}")
+    if len(found) < least:
+        raise InputError(f"{name} must be a list of {what}, at least {least}; there are {len(found)}")
+    return found
+
+
+def text(value: Any, name: str) -> str:
+    """`value` as text that can be written as UTF-8, or an `InputError` that names the argument."""
+    if not isinstance(value, str) or not is_text(value):
+        raise InputError(f"{name} must be text, not {shown(value)}")
+    return str(value)
+
+
 def flag(value: Any, name: str) -> bool:
-    """`value` as a bool, or an `InputError` that names the argument; 0, 1 and text are none."""
+    """`value` as a bool, or an `InputError` that names the argument; 0, 1 and text do not count as bools."""
     if isinstance(value, np.ndarray) and value.ndim == 0 and not masked(value):
         value = value[()]
     if not isinstance(value, (bool, np.bool_)):
@@ -149,7 +182,7 @@ def function(value: Any, name: str, example: str) -> Callable[..., Any]:
 def path(value: Any, name: str, *, text: bool = False) -> Path:
     """`value` as a path that the operating system can take, or an `InputError` that names the argument.
 
-    With `text` its name must also be text, for it is written to files.
+    With `text` the path must also be UTF-8 text, because it is written to files.
     """
     try:
         place = os.fspath(value)
@@ -185,8 +218,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float64":
 
 
 def float_dtype(value: Any, name: str = "dtype") -> np.dtype:
-    """`value` as one of the two dtypes that are computed in, or a `DtypeError`; text must be the dtype's name."""
-    key: Any = value  # NumPy reads a great many texts and objects as dtypes, and raises all kinds of errors on others
+    """`value` as float32 or float64, or a `DtypeError`; text must be the dtype's name."""
+    key: Any = value  # NumPy reads many texts and objects as dtypes, and raises all kinds of errors for the others
     if isinstance(value, type) and (value is float or issubclass(value, np.floating)):
         key = np.dtype(value).name
     elif isinstance(value, np.dtype) and value.isnative:

@@ -1,0 +1,3 @@
+"""The version of pyconv."""
+
+__version__ = "0.1.0"
