@@ -1,4 +1,4 @@
-"""The devices that the CUDA tests run on: the emulated one wherever g++ is, a GPU where there is one."""
+"""The devices on which the CUDA tests run: the emulated one if there is g++, and a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from collections.abc import Iterator
 import pytest
 from cuda_on_cpu import toolchain
 from cuda_on_cpu.device import EmulatedDevice
+from hypothesis import settings
+from hypothesis import strategies as st
+from quick import EXAMPLES
 
 from pyconv import cuda
-from pyconv.backends import Backend, _loaded
-from pyconv.cuda import operations
+from pyconv.backends import _loaded
+from pyconv.backends.gpu import Cuda
 
 NO_GPU = cuda.unavailable()
 NO_EMULATOR = toolchain.missing()
@@ -21,8 +24,12 @@ DEVICES = [
     pytest.param("gpu", marks=[pytest.mark.gpu, *([pytest.mark.skip(reason=f"cuda: {NO_GPU}")] if NO_GPU else [])]),
 ]
 
-#: The operations as a backend, whatever device they run on.
-BACKEND = Backend("cuda", operations, many_threads=False)
+#: A quick run compiles the kernels in one precision: they are the same text in both.
+PRECISIONS = ["float32", pytest.param("float64", marks=pytest.mark.slow)]
+DTYPES = st.sampled_from(["float32", "float64"][: 1 if settings.default.max_examples == EXAMPLES["quick"] else 2])
+
+#: The operations as a backend, on any device.
+BACKEND = Cuda()
 
 
 @pytest.fixture

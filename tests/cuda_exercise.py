@@ -9,16 +9,16 @@ import numpy as np
 from cuda_on_cpu import toolchain
 
 from pyconv import cuda, optim
-from pyconv.backends import Backend
-from pyconv.cuda import layers, operations, updates
+from pyconv.backends.gpu import Cuda
+from pyconv.cuda import layers, updates
 from pyconv.cuda.array import empty, to_device, zeros
 from pyconv.cuda.source import HERE
 from pyconv.shapes import conv_geometry, pool_geometry
 
-_BACKEND = Backend("cuda", operations, many_threads=False)
+_BACKEND = Cuda()
 
-#: One number at a time, with everything that a convolution can have; the ways that read four at a time; and more
-#: channels, and pixels, than shared memory holds at once.
+#: Convolutions with every setting, for kernels that read one number at a time; convolutions for kernels that read four;
+#: and convolutions with more channels and pixels than shared memory holds at once.
 SHAPES = [
     conv_geometry((2, 7, 9, 4), (3, 3, 2, 12), stride=(2, 1), padding=((1, 2), (0, 1)), dilation=(1, 2), groups=2),
     conv_geometry((3, 6, 7, 8), (3, 2, 8, 20), padding=1),
@@ -27,7 +27,7 @@ SHAPES = [
 
 
 def kernels_of_all_files() -> set[tuple[str, str]]:
-    """(file, kernel) of all there are."""
+    """All kernels, as (file, kernel)."""
     return {(path.stem, kernel) for path in HERE.glob("*.cu") for kernel in toolchain.kernels(path.read_text())}
 
 
@@ -63,6 +63,14 @@ def exercise() -> None:
     _BACKEND.bias_grad(grad)
     _, mean, inv_std = _BACKEND.batch_norm(x, per_channel, per_channel, 1e-5)
     _BACKEND.batch_norm_grad(x, grad, per_channel, mean, inv_std)
+    for kind in ("leaky_relu", "clip", "sigmoid", "tanh"):
+        _BACKEND.activate_grad(grad, _BACKEND.activate(x, kind, 0.1, 0.9), kind, 0.1, 0.9)
+    around = ((1, 0), (2, 1))
+    _BACKEND.crop2d(_BACKEND.pad2d(numbers(2, 5, 7, 3), around), around)
+    _BACKEND.add(x, grad)
+    beside = np.empty((5, 7), np.float32)
+    _BACKEND.concatenate([numbers(5, 3), numbers(5, 4)], out=beside)
+    _BACKEND.channels(beside, 3, out=np.empty((5, 4), np.float32))
     _BACKEND.softmax_cross_entropy(numbers(3, 40), np.array([0, 39, 7]))
     there, other, means = to_device(x), empty(x.shape, x.dtype), to_device(per_channel)
     layers.scale(there, 2.0, other)

@@ -1,4 +1,4 @@
-"""Small parallel runs for the tests, and faults that their workers suffer. Worker processes import this module."""
+"""Small parallel runs for the tests, and faults of their workers. Worker processes import this module."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def job(update: Any = "sync", workers: int = 4, batch_size: int = 5, epochs: int
 
 @dataclasses.dataclass
 class Result:
-    """What a run has come to."""
+    """The result of a run."""
 
     model: nn.Sequential
     losses: list[float]
@@ -61,30 +61,30 @@ class Result:
     records: list[dict[str, np.ndarray]]
 
 
-def train(plan: Job, model: nn.Sequential | None = None, each: Any = None) -> Result:
+def train(plan: Job, model: nn.Sequential | None = None, each: Any = None, images: int = IMAGES) -> Result:
     """Run all epochs; `each(engine, number of reports)` is called after every report."""
     model = model or small_model()
-    x, y = data()
+    x, y = data(images)
     engine = ParameterServer(model, x, y, plan)
-    losses, images, records = [], [], []
+    losses, counts, records = [], [], []
     try:
         for epoch in range(plan.epochs):
-            before = len(images)
+            before = len(counts)
             for report in engine.epoch(epoch):
                 losses.append(report.loss)
-                images.append(report.images)
+                counts.append(report.images)
                 if each is not None:
                     each(engine, len(losses))
-            assert sum(images[before:]) == len(x)
+            assert sum(counts[before:]) == len(x)
             records.append(engine.record())
         statistics = engine.statistics()
-        return Result(model, losses, images, statistics["restarts"], statistics, records)
+        return Result(model, losses, counts, statistics["restarts"], statistics, records)
     finally:
         engine.close()
 
 
 def workers_of(process: psutil.Process) -> set[int]:
-    """Worker processes of a process that are there; multiprocessing's own tracker is not one."""
+    """The living worker processes of a process, without multiprocessing's own tracker."""
     found = set()
     for child in process.children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -107,7 +107,7 @@ class Leavings:
         return {*Path("/dev/shm").iterdir(), *temporary.glob("pymp-*"), *temporary.glob("pyconv*")}
 
     def assert_nothing_new(self) -> None:
-        """Compare with what is there now. Other programs' files are held open by them, and are no leavings."""
+        """Compare with the present state. Files that other programs hold open do not count."""
         gc.collect()
         workers = workers_of(psutil.Process())
         assert workers == set(), f"worker processes {workers} are left"
@@ -118,15 +118,17 @@ class Leavings:
             time.sleep(0.1)
         assert left == set(), f"{left} are left"
         more = len(list(Path("/proc/self/fd").iterdir())) - self._descriptors
-        assert more <= 4, f"{more} descriptors are left open"  # the tracker's pipe, once
+        assert more <= 4, f"{more} descriptors are left open"  # multiprocessing's tracker has one pipe
 
 
 def _held_by_another(path: Path) -> bool:
-    """Whether a process that is no relative of this one has the file open, or the file is gone by now."""
+    """Whether an unrelated process has the file open or mapped, or the file is gone by now."""
     for process in psutil.process_iter():
         if process.pid == os.getpid():
             continue
         with contextlib.suppress(OSError):
+            if str(path) in Path(f"/proc/{process.pid}/maps").read_text():
+                return True
             for entry in Path(f"/proc/{process.pid}/fd").iterdir():
                 with contextlib.suppress(OSError):
                     if entry.readlink() == path:
@@ -136,9 +138,9 @@ def _held_by_another(path: Path) -> bool:
 
 @dataclasses.dataclass
 class Faults:
-    """A constant learning-rate schedule; the first worker that asks at a step of `plan` suffers the fault there.
+    """A constant learning-rate schedule that makes workers fail: the first worker that asks at a step of `plan`.
 
-    Workers ask for the learning rate once a mini-batch, whatever the rule, so this reaches into every kind of run.
+    Under every rule, workers ask for the learning rate once a mini-batch, so this works in every kind of run.
     """
 
     plan: dict[int, str]
@@ -160,7 +162,7 @@ class Faults:
 
 
 def suffer(fault: str) -> None:
-    """Let this process suffer the fault."""
+    """Make this process fail in this way."""
     if fault == "exception":
         raise ValueError("planted")
     if fault == "segfault":
@@ -204,7 +206,7 @@ def _always(first: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class MajorityVote(Rule):
-    """signSGD with majority vote: a rule of a user's own, in a module of the user's own."""
+    """signSGD with majority vote, as a rule that a user has written in a module."""
 
     name = "majority-vote"
     lockstep = True

@@ -1,4 +1,4 @@
-"""A call that is refused as a user's mistake is."""
+"""refused(): checks that a call is refused as a user's mistake."""
 
 from __future__ import annotations
 

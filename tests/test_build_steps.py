@@ -1,4 +1,4 @@
-"""The build says what it does, where pip shows nothing of it."""
+"""The build writes its steps to the terminal, because pip shows nothing of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SETUP = Path(__file__).parent.parent / "setup.py"
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
-    """setup.py's names, run without a build, and the file for its steps."""
+    """The names of setup.py, which is run without building, and the file to which it writes its steps."""
 
     class Extension(types.SimpleNamespace):
         def __init__(self, name: str, sources: list[str], **options: Any) -> None:
@@ -57,7 +57,7 @@ def test_every_source_is_a_numbered_line(built: dict[str, Any], monkeypatch: pyt
 
 
 def _place(modules: list[Any], name: str) -> int:
-    """Number of the first source of a module."""
+    """The place, from 1 on, of a module's first source among the sources of all modules."""
     names = [module.name for module in modules for _ in module.sources]
     return names.index(name) + 1
 

@@ -116,7 +116,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, make: object, message:
 
 
 def _edit(path: Path, change: Callable[[dict[str, Any]], object], *, sealed: bool) -> None:
-    """Change a checkpoint's JSON; `sealed` puts the checksum right again, as a program that wrote such files would."""
+    """Change a checkpoint's JSON; `sealed` corrects the checksum, as a program that writes such files would."""
     with safe_open(path, framework="numpy") as file:
         content = json.loads(file.metadata()["pyconv"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -166,6 +166,18 @@ def test_a_normalization_that_does_not_fit(saved: tuple[nn.Sequential, Path], wr
         Checkpoint.load(saved[1]).restore(model)
     np.testing.assert_array_equal(model.flat, before[0])
     assert model.normalization == before[1]
+
+
+@pytest.mark.parametrize("wrong", [{"input_range": 3}, {"classes": 3}], ids=["input range", "classes"])
+def test_what_does_not_fit_leaves_nothing_of_what_did(saved: tuple[nn.Sequential, Path], wrong: dict[str, Any]) -> None:
+    fits = {"normalization": {"mean": [5.0], "std": [2.0]}}
+    _edit(saved[1], lambda content: content["model"].update(fits | wrong), sealed=True)
+    model = _model()
+    before = model.normalization, model.input_range, model.classes
+    with pytest.raises(CheckpointError, match="does not fit its network"):
+        Checkpoint.load(saved[1]).restore(model)
+    assert (model.normalization, model.input_range, model.classes) == before
+    assert model.normalization != nn.Normalization(5.0, 2.0)
 
 
 def test_a_checkpoint_of_no_network(saved: tuple[nn.Sequential, Path]) -> None:

@@ -81,7 +81,7 @@ def flags(place: Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The tests' own environment; what is tested is this source tree, from whichever folder it is run."""
+    """The tests' environment; it finds this source tree from every folder."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
@@ -112,7 +112,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     yield begin
     for process in started:
-        if process.poll() is None:  # the test failed: have it say where it was
+        if process.poll() is None:  # the test failed: make the process print its stacks
             process.send_signal(signal.SIGABRT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 print(*process.communicate(timeout=5))
@@ -156,7 +156,7 @@ def one_line(error: str, status: int) -> str:
 
 
 def test_the_images_kept_for_a_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """FER2013 from its CSV to a model: PrivateTest is measured once, at the end, and kept."""
+    """FER2013 from its CSV to a model: the accuracy on PrivateTest is measured once, at the end, and recorded."""
     rng = np.random.default_rng()
     x, y = images_of(rng, 60, 48, 48), labels_of(rng, 60, 7)
     usages = ["Training"] * 30 + ["PublicTest"] * 10 + ["PrivateTest"] * 20
@@ -201,6 +201,8 @@ def test_train_from_start_to_end(place: Path, tmp_path: Path) -> None:
         "checkpoint",
         "model.safetensors",
         "best.safetensors",
+        "classes.json",
+        "confusion.png",
         "log.txt",
         "curves.png",
     }
@@ -211,7 +213,7 @@ def test_train_from_start_to_end(place: Path, tmp_path: Path) -> None:
 
 
 def test_config_repeats_the_run(place: Path, tmp_path: Path) -> None:
-    """A folder with nothing but config.toml begins anew and ends with the same bits."""
+    """A run resumed from config.toml alone begins anew and ends with the same bits."""
     (tmp_path / "again").mkdir()
     shutil.copy(place / "run" / "config.toml", tmp_path / "again")
     assert train.main(["--resume", str(tmp_path / "again"), "--progress", "off"]) == 0
@@ -226,6 +228,24 @@ def test_resume_of_a_finished_run_says_so(place: Path, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert "nothing left to do: 2 epochs" in out and str(place / "run") in out
     assert (place / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_resume_of_a_finished_run_makes_up_for_lost_files(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(place / "run", tmp_path / "run")
+    lost = [tmp_path / "run" / name for name in ("model.safetensors", "best.safetensors", "curves.png")]
+    for path in lost:
+        path.unlink()
+    assert train.main(["--resume", str(tmp_path / "run"), "--progress", "plain"]) == 0
+    out = capsys.readouterr().out
+    assert "model.safetensors was missing: written again from the checkpoint" in out
+    for name, value in tensors(place / "run" / "model.safetensors").items():
+        np.testing.assert_array_equal(tensors(lost[0])[name], value)
+    figures = [json.loads(line)["val_accuracy"] for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
+    last_is_best = figures[-1] > max(figures[:-1])
+    assert lost[1].exists() == last_is_best and ("cannot be made again" in out) != last_is_best
+    assert lost[2].exists()
 
 
 def test_resume_with_more_epochs(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,6 +268,7 @@ def test_resume_with_data_that_has_moved(place: Path, tmp_path: Path, capsys: py
     assert train.main([*again, "--epochs", "3"]) == 0
 
 
+@pytest.mark.covering("number", most=1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_leaves_a_checkpoint_within_two_seconds(
     place: Path, tmp_path: Path, start: Callable[..., Any], number: signal.Signals
@@ -266,10 +287,11 @@ def test_a_signal_leaves_a_checkpoint_within_two_seconds(
     assert re.search(r"after step (\d+);", error)[1] == str(kept.position["total_steps"])  # type: ignore[index]
 
 
+@pytest.mark.covering("number", most=1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_while_a_command_imports(start: Callable[..., Any], number: signal.Signals) -> None:
     process = start("pyconv.train", "--help")
-    wait_for(lambda: "_multiarray_umath" in Path(f"/proc/{process.pid}/maps").read_text(), process)  # NumPy comes early
+    wait_for(lambda: "_multiarray_umath" in Path(f"/proc/{process.pid}/maps").read_text(), process)  # it is early
     process.send_signal(number)
     _, error = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -287,13 +309,13 @@ def test_a_signal_while_the_test_images_are_looked_at(
     options = [*flags(tmp_path), "--model", str(place / "net.toml"), "--epochs", "1", "--progress", "off"]
     before = [signal.getsignal(other) for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with monkeypatch.context() as patch:
-        patch.setattr(train, "evaluate", lambda *_: signal.raise_signal(number))
+        patch.setattr(train, "examine", lambda *_: signal.raise_signal(number))
         assert train.main([*options, "--out", str(tmp_path / "run")]) == 130
     error = one_line(capsys.readouterr().err, 130)
     assert f"complete in {tmp_path / 'run'}: only the test accuracy is missing" in error
     assert before == [signal.getsignal(other) for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     assert not (tmp_path / "run" / "test.json").exists()
-    assert train.main(["--resume", error.strip().rpartition(" ")[2], "--progress", "off"]) == 0  # as the line says
+    assert train.main(["--resume", error.strip().rpartition(" ")[2], "--progress", "off"]) == 0  # as the message says
     assert "test accuracy" in capsys.readouterr().out
     assert (tmp_path / "run" / "test.json").exists()
 
@@ -338,6 +360,7 @@ def test_ctrl_c_while_a_run_is_ending(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "after step 7" in one_line(capsys.readouterr().err, 130)
 
 
+@pytest.mark.slow
 def test_kill_9_and_resume_to_the_same_bits(place: Path, tmp_path: Path, start: Callable[..., Any]) -> None:
     options = [*flags(place), "--epochs", "40", "--flip", "--seed", "3"]
     assert run("pyconv.train", *options, "--out", tmp_path / "whole", "--progress", "off").returncode == 0
@@ -368,7 +391,7 @@ def test_kill_9_and_resume_to_the_same_bits(place: Path, tmp_path: Path, start: 
 
 
 def limit_files(size: int) -> Callable[[], None]:
-    """As a full disk: no file can grow beyond `size` bytes."""
+    """Like a full disk: no file can grow beyond `size` bytes."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
@@ -377,13 +400,13 @@ def test_a_full_disk_at_the_start(place: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert str(tmp_path / "run") in one_line(done.stderr, 2)
     assert "cannot be written" in done.stderr
-    assert "kept" not in done.stderr  # there was no checkpoint before
-    assert list(tmp_path.iterdir()) == []  # so that the same command works once there is room
+    assert "kept" not in done.stderr  # there was no earlier checkpoint
+    assert list(tmp_path.iterdir()) == []  # so that the same command works when there is room again
 
 
 def test_a_disk_that_fills_up_keeps_the_last_good_checkpoint(place: Path, tmp_path: Path) -> None:
     size = (place / "run" / "checkpoint" / "last.safetensors").stat().st_size
-    # The checkpoint grows by a line of history an epoch, and so does metrics.jsonl: both stop at the limit.
+    # The checkpoint and metrics.jsonl grow by a line an epoch, until the limit stops one of them.
     done = run("pyconv.train", *flags(place), "--epochs", "500", "--out", tmp_path / "run",
                preexec_fn=limit_files(size + 3000))  # fmt: skip
     assert done.returncode == 1, done.stderr
@@ -413,7 +436,7 @@ def test_target_accuracy(place: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_progress_off_prints_the_result_only(place: Path, tmp_path: Path) -> None:
     done = run("pyconv.train", *flags(place), "--epochs", "1", "--progress", "off", "--out", tmp_path / "run")
     assert done.stdout.startswith("done: 1 epoch") and done.stdout.count("\n") == 1
-    assert done.stderr == "" or backends()["multicore"]  # without OpenMP a warning is due
+    assert done.stderr == "" or backends()["multicore"]  # without OpenMP there is a warning
 
 
 def test_a_broken_pipe_is_quiet(place: Path, tmp_path: Path, start: Callable[..., Any]) -> None:
@@ -432,7 +455,7 @@ def test_a_broken_pipe_is_quiet(place: Path, tmp_path: Path, start: Callable[...
 
 
 def on_a_terminal(*arguments: str | Path, size: tuple[int, int] = (24, 100)) -> tuple[int, str]:
-    """Run a command on a pseudo-terminal; its status and all that it wrote there."""
+    """Run a command on a pseudo-terminal; returns its status and all that it wrote there."""
     import fcntl
     import struct
     import termios
@@ -457,9 +480,10 @@ def on_a_terminal(*arguments: str | Path, size: tuple[int, int] = (24, 100)) -> 
     return process.wait(10), written.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [60, 100])
 def test_a_live_bar_on_a_terminal(tmp_path: Path, columns: int) -> None:
-    # The default run, cut short: a second of steps, so that the display, a few times a second, catches some.
+    # The default run, cut to about a second of steps: the display, which changes a few times a second, shows some.
     status, text = on_a_terminal("pyconv.train", "--limit", "700", "--epochs", "1", "--out", tmp_path / "run",
                                  size=(24, columns))  # fmt: skip
     assert status == 0, text
@@ -468,11 +492,12 @@ def test_a_live_bar_on_a_terminal(tmp_path: Path, columns: int) -> None:
     assert any("epoch" in bar and "images/s" in bar for bar in bars), bars
     if columns == 100:
         assert any(re.search(r"epoch 1/1 .*step \d+/11 +loss \d.*images/s +ETA \d+:\d\d", bar) for bar in bars), bars
-    assert all(len(bar) <= columns for bar in bars)
+    assert [bar for bar in bars if len(bar) > columns] == []
     assert "\x1b[?25l" in text and text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor comes back
     assert any(frame.startswith("done: 1 epoch") for frame in frames)
 
 
+@pytest.mark.covering("terminal", most=1)
 @pytest.mark.parametrize("terminal", ["dumb", ""])
 def test_plain_lines_on_a_terminal_that_cannot(
     place: Path, tmp_path: Path, terminal: str, monkeypatch: pytest.MonkeyPatch
@@ -485,6 +510,7 @@ def test_plain_lines_on_a_terminal_that_cannot(
     assert "\x1b" not in text
 
 
+@pytest.mark.slow
 @on_real_images
 def test_real_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A short form of the README's command: a tenth of the images, and the accuracy that this gives."""
@@ -629,6 +655,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.covering("module", most=3)
 @pytest.mark.parametrize("module", COMMANDS)
 def test_help(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "90")
@@ -645,6 +672,7 @@ def test_help(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "(default: faces)" in " ".join(done.stdout.split())
 
 
+@pytest.mark.covering("module", most=1)
 @pytest.mark.parametrize("module", COMMANDS)
 def test_version(module: str) -> None:
     done = run(f"pyconv.{module}", "--version")
@@ -736,6 +764,7 @@ def test_wrong_sizes_of_images(place: Path, capsys: pytest.CaptureFixture[str], 
     assert "size" in one_line(capsys.readouterr().err, 2)
 
 
+@pytest.mark.slow
 def test_notes_are_said_once(tmp_path: Path, rng: np.random.Generator) -> None:
     np.savez(tmp_path / "a.npz", x=rng.integers(0, 256, (40, 16, 16), dtype=np.uint8), y=np.arange(40) % 4 + 1)
     for shown in ("off", "plain"):
@@ -774,7 +803,7 @@ def test_predict_warns_of_other_units(place: Path, tmp_path: Path, capsys: pytes
 def test_a_signal_before_the_run(tmp_path: Path, start: Callable[..., Any]) -> None:
     process = start("pyconv.train", "--limit", "100000000", "--out", tmp_path / "run")
     wait_for(lambda: handles(process.pid, signal.SIGTERM), process)
-    time.sleep(0.2)  # it draws faces by now
+    time.sleep(0.2)  # by now it draws faces
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=20)
     assert process.returncode == 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import math
 import os
@@ -19,12 +20,15 @@ from scipy.stats import norm
 
 import pyconv
 from pyconv import costmodel, nn, optim
-from pyconv.costmodel import fits
+from pyconv.costmodel import advice as advice_module
+from pyconv.costmodel import advised_workers, fits
 from pyconv.costmodel.network import estimated_seconds
 from pyconv.costmodel.prediction import expected_lead
 from pyconv.errors import CheckpointError, InputError, UnknownNameError
-from pyconv.parallel import Job, advised_workers
+from pyconv.loop import recipe
+from pyconv.parallel import RULES, Job
 from pyconv.parallel.guard import MESSAGE
+from pyconv.parallel.rules import Local
 from pyconv.shapes import conv_geometry
 
 SIZES = st.integers(3, 300)
@@ -65,7 +69,9 @@ def test_speedup_is_ideal_without_communication_and_bounded_with_it() -> None:
 
 def test_averaging_takes_a_logarithm_of_rounds() -> None:
     assert costmodel.averaging_time(1, 4e6, t_s=1e-5, t_b=1e-9) == 0
-    assert costmodel.averaging_time(16, 4e6, t_s=1e-5, t_b=1e-9) == pytest.approx(2 * 4 * (1e-5 + 4e-3))
+    for workers, rounds in ((2, 1), (3, 2), (5, 3), (16, 4), (17, 5)):
+        seconds = costmodel.averaging_time(workers, 4e6, t_s=1e-5, t_b=1e-9)
+        assert seconds == pytest.approx(2 * rounds * (1e-5 + 4e-3)), workers
     assert costmodel.epoch_time(16, 32.0, 4e6, t_s=0, t_b=0) == pytest.approx(2)
 
 
@@ -153,28 +159,71 @@ def test_a_line_needs_three_points() -> None:
         fits.line([1, 2], [1, 2], "byte")
 
 
-def test_every_update_rule_of_training_has_a_cost() -> None:
-    from pyconv.parallel.choose import UPDATES
-
-    for update in UPDATES:
-        how = {"parameters": 10**6, "itemsize": 4, "t_s": 1e-5, "t_b": 1e-10, "t_u": 5e-10}
-        one, many = (costmodel.cost(update, workers=workers, **how) for workers in (1, 4))
-        assert one == costmodel.Cost(5e-4)
-        assert many.busy_s > 0
+def test_the_scripts_cost_what_the_table_says() -> None:
+    workers, u, c, m = 4, 5e-4, 4e-4, 2e-5
+    s, k = 2 * c, c
+    table = {
+        "sync": (2 * m + 2 * c + (u + s) / workers + k, 0, 1),
+        "async": (u + s + 2 * c + k, u + s + c, 0),
+        "ssp": (u + s + 2 * c + k, u + s + c, 0),
+        "hogwild": (u + c + k, 0, 0),
+        "local": (u + s + k + 2 * m + 2 * c, 0, 1),
+        "easgd": (u + s + k + 3 * c, 3 * c, 0),
+    }
+    how = {"parameters": 10**6, "itemsize": 4, "t_s": 1e-5, "t_b": 1e-10, "t_u": 5e-10}
+    assert list(table) == list(RULES)
+    for update, expected in table.items():
+        assert costmodel.cost(update, workers=1, **how) == costmodel.Cost(5e-4)
+        for rule in (update, RULES[update]()):
+            assert dataclasses.astuple(costmodel.cost(rule, workers=workers, **how)) == pytest.approx(expected)
     with pytest.raises(UnknownNameError, match="did you mean 'hogwild'"):
         costmodel.cost("hogwold", workers=2, parameters=1, itemsize=4, t_s=0, t_b=0, t_u=0)
 
 
 def test_meetings_are_as_frequent_as_in_training_by_default() -> None:
-    from pyconv.costmodel.rules import EVERY
-    from pyconv.parallel import OPTIONS
-
-    assert OPTIONS["sync_every"].default == EVERY
     how = {"workers": 4, "parameters": 10**6, "itemsize": 4, "t_s": 1e-5, "t_b": 1e-10, "t_u": 5e-10}
-    alone = 5e-4 + 3 * 4e-4  # the update, and the price of losing nothing
+    alone = 5e-4 + 3 * 4e-4  # u + k + s, where k + s = 3 c
     assert costmodel.cost("local", every=1e9, **how).busy_s == pytest.approx(alone)
     assert costmodel.cost("local", every=10, **how).busy_s > alone
     assert costmodel.cost("local", every=1, **how) == costmodel.cost("local", **how)
+    assert costmodel.cost(Local(sync_every=10), **how) == costmodel.cost("local", every=10, **how)
+    assert costmodel.cost(Local(sync_every=0), **how).busy_s == pytest.approx(alone)
+
+
+def test_what_a_rule_does_now_and_then_costs_a_share_of_a_step() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Seldom(Local):
+        def step(self, lane):
+            yield lane.gradient("replica")
+            yield lane.sweep(self.descend)
+            if lane.turn % 3 == 2:
+                yield lane.sweep(self.take)
+
+        def finish(self, lane):
+            return iter(())
+
+    how = {"workers": 4, "parameters": 10**6, "itemsize": 4, "t_s": 1e-5, "t_b": 1e-10, "t_u": 5e-10}
+    assert costmodel.cost(Seldom(), **how).busy_s == pytest.approx(5e-4 + (3 + 1 / 3) * 4e-4)
+
+
+@needs_kernels
+def test_the_tutorials_rule_is_predicted_and_advised_without_another_line(
+    machine: costmodel.Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "docs" / "tutorials")
+    majority = importlib.import_module("my_rules").SignMajority()
+    model = nn.build("lenet")
+    how = {"images": 640, "threads": 1, "calibration": machine, "gradient_s": 1e-3, "update_s": 1e-5}
+    mine, theirs = (costmodel.predict(model, 8, 4, update, **how) for update in (majority, "sync"))
+    assert mine.update == "signmajority" and mine.epoch_s == theirs.epoch_s
+    monkeypatch.setattr("pyconv.costmodel.advice._here", lambda backend, cpus: machine)
+    monkeypatch.setattr("pyconv.costmodel.advice.usable_cpus", lambda: 8)
+    monkeypatch.setattr(
+        "pyconv.costmodel.advice.measure", lambda *args, threads, **how: costmodel.Measured((0.4,), (1e-6,))
+    )
+    job = Job(optim.SGD(lr=0.01), 8, 1, backend="serial", threads_per_worker=1, update=majority)
+    workers, reason = advised_workers(model, 640, job)
+    assert workers == 8 and "times as fast" in reason
 
 
 @needs_kernels
@@ -242,7 +291,7 @@ def test_meetings_wait_for_the_slowest(machine: costmodel.Calibration) -> None:
 @pytest.mark.parametrize("workers, error", [(2, 1e-6), (3, 0.03), (4, 0.02), (8, 0.01), (64, 0.005), (1024, 0.005)])
 def test_the_expected_lead_is_that_of_normal_numbers(workers: int, error: float) -> None:
     def largest(x: float) -> float:
-        """The density of the largest of them, times x."""
+        """The density of the largest of these numbers, times x."""
         return x * workers * norm.pdf(x) * norm.cdf(x) ** (workers - 1)
 
     assert expected_lead(workers) == pytest.approx(quad(largest, -9, 9, points=[0, 3], limit=200)[0], rel=error)
@@ -310,7 +359,7 @@ def test_an_advice_has_one_number_for_how_many_times_faster(
     machine: costmodel.Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measured(model: nn.Sequential, batch: int, *, threads: int, **how: object) -> costmodel.Measured:
-        return costmodel.Measured((0.4 / threads**0.5,), (1e-6,))  # threads pay half
+        return costmodel.Measured((0.4 / threads**0.5,), (1e-6,))  # as the root of threads
 
     monkeypatch.setattr("pyconv.costmodel.advice.measure", measured)
     advice = costmodel.advise(nn.build("lenet"), 8, images=640, backend="multicore", calibration=machine)
@@ -330,7 +379,7 @@ def test_workers_are_chosen_for_the_threads_of_each(
     machine: costmodel.Calibration, monkeypatch: pytest.MonkeyPatch, threads: int | None, counts: set[int]
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr("pyconv.threads.usable_cpus", lambda: 8)
+    monkeypatch.setattr("pyconv.costmodel.advice.usable_cpus", lambda: 8)
     monkeypatch.setattr("pyconv.costmodel.advice._here", lambda backend, cpus: machine)
 
     def measured(model: nn.Sequential, batch: int, *, threads: int, **how: object) -> costmodel.Measured:
@@ -341,8 +390,7 @@ def test_workers_are_chosen_for_the_threads_of_each(
     job = Job(optim.SGD(lr=0.01), 8, 1, threads_per_worker=threads, backend="multicore")
     workers, reason = advised_workers(nn.build("lenet"), 640, job)
     assert set(asked) == counts
-    if threads is None:  # asked in either way, the answer is one
-        monkeypatch.setattr("pyconv.costmodel.advice.usable_cpus", lambda: 8)
+    if threads is None:  # both ways of asking have the same answer
         advice = costmodel.advise(nn.build("lenet"), 8, images=640, backend="multicore")
         assert (advice.workers, advice.reason) == (workers, reason)
     if threads == 2:
@@ -371,6 +419,34 @@ def test_calibration_measures_saves_and_loads(tmp_path: Path) -> None:
     assert math.isfinite(estimate) and estimate > 0
 
 
+@needs_kernels
+@pytest.mark.parametrize("name, shape, update, images", [
+    ("lenet", (28, 28, 1), "sync", 600), ("lenet", (28, 28, 1), "async", 40), ("5-4-8-3", (48, 48, 1), "hogwild", 2000),
+    ("5-4-8-3", (20, 20, 3), "easgd", 28709),
+])  # fmt: skip
+def test_advise_and_auto_give_one_answer(
+    machine: costmodel.Calibration, monkeypatch: pytest.MonkeyPatch, name: str, shape: tuple[int, ...], update: str,
+    images: int,
+) -> None:  # fmt: skip
+    """The training loop and a user get the same advice, and nothing is measured twice."""
+    for where in ("pyconv.threads.usable_cpus", "pyconv.costmodel.advice.usable_cpus"):
+        monkeypatch.setattr(where, lambda: 8)
+    monkeypatch.setattr("pyconv.costmodel.advice._here", lambda backend, cpus: machine)
+    noise = np.random.default_rng(images)
+
+    def measured(model: nn.Sequential, batch: int, *, threads: int, **how: object) -> costmodel.Measured:
+        return costmodel.Measured((1e-4 * batch / threads ** noise.uniform(0, 1),), (1e-6,))
+
+    monkeypatch.setattr("pyconv.costmodel.advice.measure", measured)
+    model = nn.build(name, input_shape=shape)
+    job = Job(optim.SGD(lr=0.01), min(64, images), 1, update=update)
+    assert advice_module.BATCH == recipe.BATCH
+    workers, reason = advised_workers(model, images, job, shared=True)
+    for _ in range(3):
+        advice = costmodel.advise(model, update=update, images=images)
+        assert (advice.workers, advice.reason) == (workers, reason)
+
+
 UNGUARDED = """
 import numpy as np, pyconv
 from pyconv import costmodel, nn
@@ -381,6 +457,7 @@ model = nn.build("5-2-4-2")
 
 @needs_kernels
 @pytest.mark.timeout(120)
+@pytest.mark.covering("call", most=1)
 @pytest.mark.parametrize(
     "call",
     [

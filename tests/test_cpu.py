@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pyconv import reference
+from pyconv.errors import ShapeError
 from pyconv.shapes import conv_geometry, pool_geometry
 
 _cpu = pytest.importorskip("pyconv._cpu", reason="the compiled module is not built")
@@ -142,12 +143,13 @@ def poisoned(shape, dtype):
 
 
 def assert_close(value, expected, dtype):
-    """Within rounding of sums that are as large as the largest result."""
+    """Check equality up to the rounding of sums that are as large as the largest result."""
     assert value.dtype == expected.dtype
     scale = np.abs(expected).max() + 1
     np.testing.assert_allclose(value, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
+@pytest.mark.covering("name algorithm", "name isa", "algorithm dtype isa")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("algorithm", CONVOLVERS)
 @pytest.mark.parametrize("name", CONVOLUTIONS)
@@ -188,6 +190,7 @@ def test_instruction_sets_agree_to_rounding(name, dtype):
             np.testing.assert_allclose(other, one, rtol=0, atol=limit, err_msg=isa)
 
 
+@pytest.mark.covering("name", "algorithm")
 @pytest.mark.parametrize("algorithm", CONVOLVERS)
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_threads_do_not_change_a_bit(name, algorithm):
@@ -226,6 +229,7 @@ def test_convolution_matches_pytorch(name):
     assert_close(_cpu.conv2d_weight_grad(x, dy, g), tw.grad.numpy().transpose(2, 3, 1, 0), "float64")
 
 
+@pytest.mark.covering("shape", "isa")
 @pytest.mark.parametrize(
     ("shape", "filters", "kernel", "how"),
     [
@@ -242,7 +246,7 @@ def test_convolution_matches_pytorch(name):
     ],
 )
 def test_arrays_beyond_the_caches(shape, filters, kernel, how, isa):
-    """Large results may be stored past the caches, where they are made of whole lines; large inputs are fetched."""
+    """Large results may bypass the caches if they are whole cache lines; large inputs are prefetched."""
     weight_shape = (*kernel, shape[-1] // how.get("groups", 1), filters)
     g = conv_geometry(shape, weight_shape, **how)
     rng = np.random.default_rng(9)
@@ -278,7 +282,7 @@ def test_nan_and_infinity_reach_as_far_as_the_kernel(name, isa):
 
 @pytest.mark.skipif("avx512" not in _cpu.isas(), reason="this processor has no AVX-512")
 def test_half_a_vector_of_filters_takes_half_as_wide_vectors():
-    """8 filters leave 8 of 16 lanes idle: the bits are those of the vectors that hold 8; 16 filters do not."""
+    """8 filters fill 8 of 16 lanes: the bits are those of vectors of 8 lanes; with 16 filters they are not."""
     rng, before = np.random.default_rng(3), _cpu.isa()
     try:
         for filters, same in ((8, True), (16, False)):
@@ -347,6 +351,7 @@ def test_pooling_matches_the_twin(name, dtype, threads, isa):
     assert_close(gx, reference.avg_pool2d_input_grad(dy, pg), dtype)
 
 
+@pytest.mark.covering("name pooling", "index dtype isa", "activation index")
 @pytest.mark.parametrize("activation", (None, "relu"))
 @pytest.mark.parametrize("index", (np.int32, np.uint8))
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -378,7 +383,7 @@ def test_convolution_with_pooling_matches_the_two_apart(name, pooling, dtype, in
 
 @pytest.mark.parametrize("algorithm", ("auto", *(name for name in _cpu.algorithms if name.startswith("winograd_"))))
 def test_filters_made_once_serve_every_batch_of_pooled_images(algorithm):
-    """So many channels over so few pixels that a convolution alone would share the transformed images instead."""
+    """There are many channels and few pixels: a convolution alone would divide the transformed images instead."""
     g = conv_geometry((32, 12, 12, 64), (3, 3, 64, 160), padding=1)
     assert g.n // _cpu._images_together(g, 4) == 8
     rng = np.random.default_rng(6)
@@ -390,7 +395,7 @@ def test_filters_made_once_serve_every_batch_of_pooled_images(algorithm):
         assert_close(y, expected, "float32")
 
 
-#: Images, filters, padding, pooling; the vectors' tails, several tables a kernel row, several blocks of rows.
+#: Images, filters, padding, pooling: with tails of vectors, several tables for a kernel row, several blocks of rows.
 SPARSE = {
     "the paper's": ((40, 28, 28, 1), (5, 5, 1, 50), 0, 2),
     "three channels": ((3, 17, 19, 3), (3, 3, 3, 40), 1, 2),
@@ -418,7 +423,7 @@ def test_weight_gradient_from_pooled_errors(name, dtype, activation, isa):
         )
         for threads in (1, 2, 3)
     ]
-    if found[0] is None:  # the vectors are too short for its tables
+    if found[0] is None:  # vectors are too short for the algorithm's tables
         assert isa != "avx512" or dtype == "float64"
         return
     for gw, gb in found:
@@ -463,11 +468,43 @@ def test_elementwise_and_statistics_match_the_twin(shape, dtype, isa):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", (1, 2, 7, 8, 16, 24, 31, 33, 48, 63, 64, 65, 100, 127, 128, 300))
+def test_batch_norm_of_any_width_on_any_number_of_threads(channels, dtype, isa, rng):
+    """Rows are taken side by side where channels are few; here with rows that are no whole number of such lines."""
+    shape = (int(rng.integers(8, 80000 // channels)), channels)
+    x = (rng.standard_normal(shape) * 3 + 20).astype(dtype)
+    dy = rng.standard_normal(shape).astype(dtype)
+    gamma, beta = (rng.standard_normal(channels).astype(dtype) for _ in range(2))
+    wide, errors = x.astype("float64"), dy.astype("float64")
+    mean, inv_std = wide.mean(axis=0), 1 / np.sqrt(wide.var(axis=0) + 1e-5)
+    h = (wide - mean) * inv_std
+    narrow = mean.astype(dtype), inv_std.astype(dtype)
+    expected = [h * gamma + beta, mean, inv_std]
+    expected += [gamma * inv_std * (errors - errors.mean(axis=0) - h * (errors * h).mean(axis=0))]
+    expected += [(errors * h).sum(axis=0), errors.sum(axis=0)]
+    found = []
+    _cpu._set_cycles_per_thread(1)  # start threads for the smallest work too
+    try:
+        for threads in (1, 2, 3):
+            made = _cpu.batch_norm(x, gamma, beta, 1e-5, threads=threads, out=poisoned(shape, dtype))
+            found.append([*made, *_cpu.batch_norm_grad(x, dy, gamma, *narrow, threads=threads)])
+    finally:
+        _cpu._set_cycles_per_thread(None)
+    in_place = x.copy()
+    assert _cpu.batch_norm(in_place, gamma, beta, 1e-5, out=in_place)[0] is in_place
+    np.testing.assert_array_equal(in_place, found[0][0])
+    for one, two, three, wanted in zip(*found, expected, strict=True):
+        assert one.tobytes() == two.tobytes() == three.tobytes()
+        scale = max(np.abs(wanted).max(), 1)
+        np.testing.assert_allclose(one / scale, wanted / scale, rtol=0, atol=3e-5 if dtype == "float32" else 1e-11)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", ((1, 1), (6, 7), (65, 10), (3, 1000)))
 def test_softmax_matches_the_twin(shape, dtype, isa):
     rng = np.random.default_rng(shape)
     logits = (10 * rng.standard_normal(shape)).astype(dtype)
-    logits[0] += 1000  # overflows a careless exponential
+    logits[0] += 1000  # would overflow in a careless exponential
     labels = rng.integers(0, shape[1], shape[0])
     losses, grad = _cpu.softmax_cross_entropy(logits, labels, threads=2)
     expected_losses, expected_grad = reference.softmax_cross_entropy(logits, labels)
@@ -514,12 +551,12 @@ def test_dense_matches_the_twin_on_any_number_of_threads(n, inputs, units, dtype
     assert_close(first[3], x.T @ dy, dtype)
 
 
-#: Examples, inputs and units: what is left of a block of either, several pieces of the sums, several tiles and parts.
+#: Examples, inputs and units: with incomplete blocks of each, sums in several pieces, several tiles and parts.
 BEHIND_RELU = ((64, 300, 100), (33, 40, 47), (200, 97, 33), (50, 193, 300), (300, 5, 64), (40, 2000, 40))
 
 
 def behind_relu(n, inputs, units, dtype):
-    """Images and errors of which three in five are zero, in whole rows and columns too; filters and biases."""
+    """Images and errors of which three fifths are zero, whole rows and columns among them; filters and biases."""
     rng = np.random.default_rng((5, n, inputs, units))
     x, w, b, dy = (
         rng.standard_normal(shape).astype(dtype) for shape in ((n, inputs), (inputs, units), (units,), (n, units))
@@ -551,11 +588,12 @@ def test_dense_layers_behind_a_relu(n, inputs, units, dtype, isa):
         assert_close(result, wanted, dtype)
 
 
+@pytest.mark.covering("n", "value isa", "dtype isa")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("value", (np.nan, np.inf, -np.inf))
 @pytest.mark.parametrize("n, inputs, units", BEHIND_RELU)
 def test_a_skipped_zero_hides_nothing(n, inputs, units, value, dtype, isa):
-    """Zero times NaN, or infinity, is NaN: one such number behind zeros only is where the whole product has it."""
+    """Zero times NaN or infinity is NaN: skipping zeros must not hide a NaN or infinity that meets only zeros."""
     x, w, b, dy = behind_relu(n, inputs, units, dtype)
     w[4, -1] = value  # all of x[:, 4] is zero
     turned = np.where(np.arange(inputs)[:, None] == inputs - 1, value, np.abs(w) < 9)[:, ::-1].astype(dtype)
@@ -571,13 +609,13 @@ def test_a_skipped_zero_hides_nothing(n, inputs, units, value, dtype, isa):
 
 
 def test_zeros_are_skipped(isa, monkeypatch):
-    """By the kernel, which has ReLU in it; behind BLAS's product it is an operation of its own."""
+    """The kernel includes the ReLU; after a product by BLAS the ReLU is an operation of its own."""
     called = []
     relu = _dense.relu
     monkeypatch.setattr(_dense, "relu", lambda *args, **how: called.append(1) or relu(*args, **how))
     x, w, b, _ = behind_relu(64, 200, 100, "float32")
     _cpu.dense(x, w, b, activation="relu")
-    assert bool(called) == (isa == "baseline")  # with vectors of four numbers BLAS does it all
+    assert bool(called) == (isa == "baseline")  # with vectors of four numbers, BLAS computes all products
     _cpu.dense(np.where(x == 0, np.float32(0.5), x), w, b, activation="relu")
     assert len(called) == (2 if isa == "baseline" else 1)
 
@@ -596,3 +634,42 @@ def test_an_instruction_set_can_be_forced():
     command = [sys.executable, "-c", "from pyconv import _cpu"]
     run = subprocess.run(command, env={**os.environ, "PYCONV_ISA": "mmx"}, capture_output=True, text=True)
     assert run.returncode != 0 and "baseline" in run.stderr
+
+
+def test_out_has_the_shape_of_the_result():
+    g, x, w, b, dy = problem("first layer", "float32")
+    pg = pool_geometry(g.output_shape, 2)
+    y = _cpu.conv2d(x, w, b, g, activation="relu")
+    where = np.zeros(pg.output_shape, np.uint8)
+    pooled = _cpu.conv2d_pool(x, w, b, g, pg, activation="relu", indices=where)
+    vectors, matrix = y.reshape(len(y), -1), np.ones((y[0].size, 3), np.float32)
+    errors = np.ones((len(y), 3), np.float32)
+    calls = [
+        lambda out: _cpu.conv2d(x, w, b, g, out=out),
+        lambda out: _cpu.conv2d(x, w, b, g, algorithm="naive", out=out),
+        lambda out: _cpu.conv2d_input_grad(dy, w, g, out=out),
+        lambda out: _cpu.conv2d_weight_grad(x, dy, g, out=out),
+        lambda out: _cpu.conv2d_pool(x, w, b, g, pg, out=out),
+        lambda out: _cpu.conv2d_pool_grad(pooled, where, pooled, pg, out=out)[0],
+        lambda out: _cpu.conv2d_pool_weight_grad(x, pooled, where, pooled, g, pg, out=out)[0],
+        lambda out: _cpu.max_pool2d(y, pg, out=out),
+        lambda out: _cpu.max_pool2d_input_grad(pooled, where, pg, out=out),
+        lambda out: _cpu.avg_pool2d(y, pg, out=out),
+        lambda out: _cpu.avg_pool2d_input_grad(pooled, pg, out=out),
+        lambda out: _cpu.dense(vectors, matrix, None, out=out),
+        lambda out: _cpu.dense_input_grad(errors, matrix, out=out),
+        lambda out: _cpu.dense_weight_grad(vectors, errors, out=out),
+        lambda out: _cpu.relu(y, out=out),
+        lambda out: _cpu.relu_grad(y, y, out=out),
+        lambda out: _cpu.activate(y, "tanh", out=out),
+        lambda out: _cpu.pad2d(x, ((1, 2), (3, 4)), out=out),
+        lambda out: _cpu.crop2d(x, ((1, 2), (3, 4)), out=out),
+    ]
+    for call in calls:
+        expected = call(None)
+        for shape in ((*expected.shape[:-1], expected.shape[-1] + 1), expected.shape[1:], (expected.size,)):
+            with pytest.raises(ShapeError, match="out must have the result's shape"):
+                call(np.empty(shape, np.float32))
+        out = np.empty_like(expected)
+        assert call(out) is out
+        np.testing.assert_array_equal(out, expected)

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_devices import BACKEND, DEVICES, running_on
-from hypothesis import given, settings
+from cuda_devices import BACKEND, DEVICES, DTYPES, running_on
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import DTYPES, SEEDS, ConvCase, conv_cases
+from quick import examples
+from strategies import SEEDS, ConvCase, conv_cases
 
 import pyconv
 from pyconv.errors import InputError
-from pyconv.shapes import ConvGeometry
+from pyconv.shapes import ConvGeometry, conv_geometry
 
 VARIANTS = pyconv.algorithms("cuda")
 ORDERS = ("natural", "reversed", "shuffled")
 
 
 def close(actual: np.ndarray, expected: np.ndarray, terms: int) -> None:
-    """Equal up to the rounding of a sum of `terms` products of unit variance, in `actual`'s precision."""
+    """Check equality up to the rounding of a sum of `terms` products of unit variance, in `actual`'s precision."""
     assert actual.shape == expected.shape
     scale = np.sqrt(terms) * (40 if actual.dtype == np.float32 else 200)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=scale * np.finfo(actual.dtype).eps)
 
 
 def check(g: ConvGeometry, algorithm: str, dtype: str, rng: np.random.Generator) -> None:
-    """All three operations of one variant, in NumPy arrays, against the twin in float64."""
+    """Check all three operations of one variant on NumPy arrays against the twin in float64."""
     shapes = (g.input_shape, g.weight_shape, (g.k,), g.output_shape)
     x, weight, bias, grad = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
     wide = [array.astype(np.float64) for array in (x, weight, bias, grad)]
@@ -45,7 +46,7 @@ def check(g: ConvGeometry, algorithm: str, dtype: str, rng: np.random.Generator)
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("algorithm", VARIANTS)
-@settings(max_examples=12)
+@examples(12)
 @given(case=conv_cases(), seed=SEEDS, dtype=DTYPES, order=st.sampled_from(ORDERS))
 def test_any_shape_equals_the_twin(
     device: str, algorithm: str, case: ConvCase, seed: int, dtype: str, order: str
@@ -54,3 +55,17 @@ def test_any_shape_equals_the_twin(
         patch.setenv("PYCONV_CUDA_SPECIALISE", "0")  # one compilation for all shapes
         with running_on(device, order=order, seed=seed):
             check(case.geometry, algorithm, dtype, np.random.default_rng(seed))
+
+
+@pytest.mark.covering("algorithm")
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("algorithm", VARIANTS)
+def test_more_channels_than_a_tile_holds(
+    device: str, algorithm: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tile is written several times, in each order of threads; without a barrier, others would still read it."""
+    monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
+    g = conv_geometry((1, 9, 10, 40), (3, 3, 40, 8), padding=1)
+    for order in ORDERS:
+        with running_on(device, order=order):
+            check(g, algorithm, "float32", rng)

@@ -1,4 +1,4 @@
-"""Why there is no GPU, in one line with what to do; and never another backend in its place."""
+"""Without a usable GPU, one line says why and what to do; no other backend is taken instead."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ import pyconv
 from pyconv.backends import _loaded
 from pyconv.cuda import device as door
 from pyconv.cuda import driver
+from pyconv.cuda.device import gpus, ordinal
 from pyconv.errors import BackendUnavailable
 
 
 class DriverError(Exception):
-    """As PyCUDA's."""
+    """Stands for PyCUDA's error."""
 
 
 def fake(*, count: int = 1, capability: tuple[int, int] = (9, 0), init: str | None = None) -> ModuleType:
-    """As much of ``pycuda.driver`` as the question needs."""
+    """A stand-in for ``pycuda.driver`` with what the search for a GPU needs."""
 
     class Device:
         def __init__(self, number: int) -> None:
@@ -49,7 +50,7 @@ def fake(*, count: int = 1, capability: tuple[int, int] = (9, 0), init: str | No
 
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path, module: ModuleType | None, driver_py: str = "") -> None:
-    """Let ``import pycuda.driver`` give `module`, or run `driver_py`."""
+    """Make ``import pycuda.driver`` return `module`, or run `driver_py`."""
     monkeypatch.setattr(driver, "_initialised_in", None)
     for name in ("pycuda", "pycuda.driver"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -94,7 +95,7 @@ def test_the_reason_is_one_line(
     install(monkeypatch, tmp_path, None if made is None else fake(**made), text)
     monkeypatch.setattr(door, "_made", None)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    reason = driver.unavailable()
+    reason = driver.unavailable(gpus, ordinal)
     assert reason is not None and "\n" not in reason
     with pytest.raises(BackendUnavailable, match=words):
         door.current()
@@ -103,23 +104,23 @@ def test_the_reason_is_one_line(
 def test_a_gpu_without_nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, tmp_path, fake())
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert driver.unavailable() == (
+    assert driver.unavailable(gpus, ordinal) == (
         "nvcc is not found: install NVIDIA's CUDA toolkit and put its bin folder on PATH"
     )  # fmt: skip
 
 
 def test_a_gpu_and_all_that_it_needs(tmp_path: Path, path_with_nvcc: None, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, tmp_path, fake(count=2))
-    assert driver.unavailable() is None
+    assert driver.unavailable(gpus, ordinal) is None
     assert door.gpus() == (0, 1)
     monkeypatch.setenv("PYCONV_GPUS", "1,0,1")
     assert door.gpus() == (1, 0), "a GPU that is named twice is shared out once"
     monkeypatch.setenv("PYCONV_GPUS", "0,2")
-    assert driver.unavailable() == "there is no GPU 2: 2 visible; set PYCONV_GPUS or CUDA_VISIBLE_DEVICES"
+    assert driver.unavailable(gpus, ordinal) == "there is no GPU 2: 2 visible; set PYCONV_GPUS or CUDA_VISIBLE_DEVICES"
     monkeypatch.setenv("PYCONV_GPUS", "2")
-    assert driver.unavailable() == "there is no GPU 2: 2 visible; set PYCONV_GPUS or CUDA_VISIBLE_DEVICES"
+    assert driver.unavailable(gpus, ordinal) == "there is no GPU 2: 2 visible; set PYCONV_GPUS or CUDA_VISIBLE_DEVICES"
     monkeypatch.setenv("PYCONV_GPUS", "first")
-    assert "must be numbers of GPUs, from 0 on, such as 0,2; not 'first'" in str(driver.unavailable())
+    assert "must be numbers of GPUs, from 0 on, such as 0,2; not 'first'" in str(driver.unavailable(gpus, ordinal))
 
 
 @pytest.mark.parametrize("made", [{"count": 0}, {"init": "cuInit failed: no CUDA-capable device is detected"}])
@@ -127,21 +128,21 @@ def test_a_gpu_and_all_that_it_needs(tmp_path: Path, path_with_nvcc: None, monke
 def test_gpus_that_are_hidden(
     made: dict, chosen: str, tmp_path: Path, path_with_nvcc: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """nvidia-smi shows them all the same, so the variable is named."""
+    """nvidia-smi shows hidden GPUs too, so the message names the variable that hides them."""
     install(monkeypatch, tmp_path, fake(**made))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-    assert str(driver.unavailable()).endswith(f"and CUDA_VISIBLE_DEVICES, which is {chosen!r}")
+    assert str(driver.unavailable(gpus, ordinal)).endswith(f"and CUDA_VISIBLE_DEVICES, which is {chosen!r}")
 
 
 def test_a_child_of_a_process_that_asked_for_the_gpu(
     tmp_path: Path, path_with_nvcc: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CUDA is started by the question, and a fork does not survive that."""
+    """The search for a GPU starts CUDA, which does not work in a forked process."""
     install(monkeypatch, tmp_path, fake())
-    assert driver.unavailable() is None
+    assert driver.unavailable(gpus, ordinal) is None
     child = os.getpid() + 1
     monkeypatch.setattr(os, "getpid", lambda: child)
-    assert "was forked from one that used the GPU, or asked for it" in str(driver.unavailable())
+    assert "was forked from one that used the GPU, or asked for it" in str(driver.unavailable(gpus, ordinal))
 
 
 def test_no_other_backend_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ BARRIER, OFF_BY_ONE, NO_BOUND, RACE, DIVERGED, OVERFLOW, PAST_OUTPUT = range(1, 
 
 @functools.cache
 def works(kind: str) -> bool:
-    """Whether programs under this sanitizer can be built and run here: images and kernels differ."""
+    """Whether programs with this sanitizer can be built and run here, which depends on the system."""
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "empty.cpp"), Path(folder, "empty")
         source.write_text("int main() { return 0; }")
@@ -132,8 +132,9 @@ def test_the_exercise_runs_every_kernel() -> None:
     assert set(device.launches) == kernels_of_all_files()
 
 
+@pytest.mark.slow
 def test_every_kernel_passes_the_sanitizers() -> None:
-    """In processes of their own, side by side: most of the time goes into compiling."""
+    """Each file is compiled and run in a process; several run at once, because most of the time goes into compiling."""
     kinds = [kind for kind in ("address", "thread") if works(kind)]
     if not kinds:
         pytest.skip(f"{toolchain.CXX} cannot build or run programs with a sanitizer here")
@@ -158,7 +159,7 @@ def test_every_kernel_passes_the_sanitizers() -> None:
 
 
 def test_every_convolution_needs_its_barriers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without barriers no variant that shares memory is right: the poison and the order of threads see to that."""
+    """Without barriers no variant is right: shared memory begins as NaN, and threads run in another order."""
     monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
     g = conv_geometry((1, 12, 12, 8), (3, 3, 8, 8), padding=1)
     rng = np.random.default_rng(0)
@@ -177,11 +178,12 @@ def barriers(algorithm: str) -> list[int]:
 BARRIERS = [(algorithm, line) for algorithm in cuda.algorithms for line in barriers(algorithm)]
 
 
+@pytest.mark.covering("line", most=3)
 @pytest.mark.parametrize(("algorithm", "line"), BARRIERS)
 def test_each_barrier_of_a_convolution_is_missed(
     algorithm: str, line: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over more channels than a tile holds, and more pixels, in three orders of the threads."""
+    """With more channels and pixels than a tile holds, in three orders of the threads."""
     monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
     g = SHAPES[-1]
     x, weight, grad = (
@@ -201,7 +203,7 @@ def test_each_barrier_of_a_convolution_is_missed(
 
 
 def test_fibers_also_switch_by_ucontext(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of machines other than x86-64."""
+    """This code is for machines other than x86-64."""
     if platform.machine() != "x86_64" or os.name != "posix":
         pytest.skip("here it is the only way, and every other test takes it")
     monkeypatch.setitem(toolchain.FLAGS, None, [*toolchain.FLAGS[None], "-DCUDA_ON_CPU_UCONTEXT"])

@@ -5,38 +5,40 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.special
-from cuda_devices import BACKEND, DEVICES, running_on
-from hypothesis import given, settings
+from cuda_devices import BACKEND, DEVICES, DTYPES, PRECISIONS, running_on
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import DTYPES, SEEDS, conv_cases, pool_cases
+from quick import examples
+from strategies import SEEDS, conv_cases, pool_cases
 
 import pyconv.reference as twin
 from pyconv import cuda, optim
-from pyconv.cuda import layers, updates
+from pyconv.backends import dropout_mask
+from pyconv.cuda import layers, operations, updates
 from pyconv.cuda.array import empty, to_device, zeros
 from pyconv.errors import InputError, ShapeError
-from pyconv.nn.dropout import _STREAM, mask
+from pyconv.nn.dropout import _STREAM
 from pyconv.shapes import conv_geometry, pool_geometry
 
 ORDERS = ("natural", "reversed", "shuffled")
 on_every_device = pytest.mark.parametrize("device", DEVICES)
-in_both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+in_both_dtypes = pytest.mark.parametrize("dtype", PRECISIONS)
 
 
 def near(actual: np.ndarray, expected: np.ndarray, factor: float = 40) -> None:
-    """Equal up to `factor` roundings of numbers of the size of `expected`."""
+    """Check equality up to `factor` roundings of numbers of the size of `expected`."""
     assert actual.shape == expected.shape
     scale = factor * np.finfo(actual.dtype).eps * max(1.0, float(np.abs(expected).max(initial=0)))
     np.testing.assert_allclose(actual, expected, rtol=0, atol=scale)
 
 
 @on_every_device
-@settings(max_examples=25)
+@examples(25)
 @given(case=pool_cases(), seed=SEEDS, dtype=DTYPES, order=st.sampled_from(ORDERS))
 def test_pooling(device: str, case: tuple, seed: int, dtype: str, order: str) -> None:
     pg, _ = case
     rng = np.random.default_rng(seed)
-    x = rng.integers(-3, 4, pg.input_shape).astype(dtype)  # small integers: many ties
+    x = rng.integers(-3, 4, pg.input_shape).astype(dtype)  # small integers, so that there are many ties
     grad = rng.standard_normal(pg.output_shape).astype(dtype)
     indices, expected = np.empty(pg.output_shape, np.int32), np.empty(pg.output_shape, np.int32)
     with running_on(device, order=order, seed=seed):
@@ -44,6 +46,30 @@ def test_pooling(device: str, case: tuple, seed: int, dtype: str, order: str) ->
             BACKEND.max_pool2d(x, pg, indices=indices), twin.max_pool2d(x, pg, indices=expected)
         )
         np.testing.assert_array_equal(indices, expected)
+        near(BACKEND.max_pool2d_input_grad(grad, indices, pg), twin.max_pool2d_input_grad(grad, indices, pg))
+        near(BACKEND.avg_pool2d(x, pg), twin.avg_pool2d(x, pg))
+        near(BACKEND.avg_pool2d_input_grad(grad, pg), twin.avg_pool2d_input_grad(grad, pg))
+
+
+POOLS = {
+    "overlap": ((2, 9, 10, 3), 3, {"stride": 2}),
+    "padding": ((1, 9, 9, 5), 3, {"stride": 2, "padding": 1}),
+    "padding on one side": ((2, 7, 8, 2), 4, {"stride": (1, 2), "padding": ((3, 0), (0, 3))}),
+    "gaps": ((1, 11, 12, 3), 2, {"stride": 3}),
+    "whole image": ((2, 6, 5, 4), (6, 5), {}),
+}
+
+
+@on_every_device
+@in_both_dtypes
+@pytest.mark.parametrize("name", POOLS)
+def test_pooling_of_every_kind(rng: np.random.Generator, device: str, dtype: str, name: str) -> None:
+    shape, size, rest = POOLS[name]
+    pg = pool_geometry(shape, size, **rest)
+    x, grad = rng.integers(-3, 4, shape).astype(dtype), rng.standard_normal(pg.output_shape).astype(dtype)
+    indices = np.empty(pg.output_shape, np.int32)
+    with running_on(device, order="shuffled"):
+        np.testing.assert_array_equal(BACKEND.max_pool2d(x, pg, indices=indices), twin.max_pool2d(x, pg))
         near(BACKEND.max_pool2d_input_grad(grad, indices, pg), twin.max_pool2d_input_grad(grad, indices, pg))
         near(BACKEND.avg_pool2d(x, pg), twin.avg_pool2d(x, pg))
         near(BACKEND.avg_pool2d_input_grad(grad, pg), twin.avg_pool2d_input_grad(grad, pg))
@@ -158,7 +184,7 @@ def test_dropout_draws_the_masks_of_the_cpu(rng: np.random.Generator, device: st
             threshold=20000,
             scale=1.5,
         )
-        keep = mask(seed, step, layer, first, 5, size, 20000)
+        keep = dropout_mask(seed, step, layer, first, 5, size, 20000, _STREAM)
         np.testing.assert_array_equal(factor.get(), np.float32(1.5) * keep)
         np.testing.assert_array_equal(y.get(), x * (np.float32(1.5) * keep))
 
@@ -178,7 +204,7 @@ OPTIMIZERS = [
 @on_every_device
 @in_both_dtypes
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
-def test_optimisers_step_as_on_the_cpu(
+def test_optimizers_step_as_on_the_cpu(
     rng: np.random.Generator, device: str, dtype: str, optimizer: optim.Optimizer
 ) -> None:
     n = 300
@@ -194,7 +220,7 @@ def test_optimisers_step_as_on_the_cpu(
             near(kept[name].get(), state[name], 20)
 
 
-def test_an_optimiser_of_ones_own_has_no_kernel() -> None:
+def test_an_optimizer_of_ones_own_has_no_kernel() -> None:
     class Mine(optim.SGD):
         pass
 
@@ -207,7 +233,7 @@ def test_an_optimiser_of_ones_own_has_no_kernel() -> None:
 
 
 @on_every_device
-@settings(max_examples=15)
+@examples(15)
 @given(case=conv_cases(max_channels=3), seed=SEEDS, pool=st.tuples(st.integers(1, 3), st.integers(1, 3)),
        order=st.sampled_from(ORDERS))  # fmt: skip
 def test_the_fused_first_block(device: str, case: object, seed: int, pool: tuple, order: str) -> None:
@@ -225,11 +251,11 @@ def test_the_fused_first_block(device: str, case: object, seed: int, pool: tuple
             full = twin.conv2d(x.astype(np.float64), weight.astype(np.float64), bias.astype(np.float64), g,
                                activation="relu")  # fmt: skip
             near(y, twin.max_pool2d(full, pg))
-            # The index may point to another pixel only where rounding makes a tie.
+            # Only where rounding makes a tie may the index point to another pixel.
             at = full.reshape(g.n, -1, g.k)
             chosen = np.take_along_axis(at, indices.reshape(g.n, -1, g.k).astype(np.int64), axis=1)
             near(y.reshape(chosen.shape), chosen)
-            if BACKEND.fuses_pool(g, pg):
+            if operations.fuses_pool(g, pg):
                 grad = rng.standard_normal(pg.output_shape).astype(np.float32)
                 spread = twin.max_pool2d_input_grad((grad * (y > 0)).astype(np.float64), indices, pg)
                 dw, db = BACKEND.conv2d_pool_weight_grad(x, grad, indices, y, g, pg, activation="relu")
@@ -245,7 +271,7 @@ def test_the_first_layer_of_fer_is_fused(rng: np.random.Generator, device: str) 
     pg = pool_geometry(g.output_shape, 2)
     x, weight = rng.standard_normal(g.input_shape).astype("f"), rng.standard_normal(g.weight_shape).astype("f")
     with running_on(device) as running:
-        assert BACKEND.fuses_pool(g, pg)
+        assert operations.fuses_pool(g, pg)
         y = BACKEND.conv2d_pool(x, weight, None, g, pg, activation="relu")
         if device == "emulated":
             assert running.launches == [("first_layer", "convolve")]

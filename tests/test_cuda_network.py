@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_devices import BACKEND, DEVICES, running_on
+from cuda_devices import BACKEND, DEVICES, PRECISIONS, running_on
 from cuda_on_cpu.null import NullDevice
 
 from pyconv import cuda, nn, optim
@@ -22,6 +22,21 @@ SMALL = [
     nn.Flatten(),
     nn.Dropout(0.4),
     nn.Dense(9, activation="relu"),
+    nn.Dense(5),
+]
+
+
+IMPORTED = [
+    nn.ZeroPad2D(((0, 1), (2, 0))),
+    nn.SeparableConv2D(6, 3, stride=2, depth_multiplier=2),
+    nn.LeakyReLU(0.1),
+    nn.Conv2D(8, 1, activation="relu"),
+    nn.Tanh(),
+    nn.Dropout(0.3),
+    nn.ReLU6(),
+    nn.Sigmoid(),
+    nn.Clip(low=0.4),
+    nn.GlobalAvgPool2D(),
     nn.Dense(5),
 ]
 
@@ -47,9 +62,9 @@ def batch(rng: np.random.Generator, n: int, shape: tuple, classes: int) -> tuple
 def decided(
     rng: np.random.Generator, model: nn.Sequential, n: int, classes: int, **how: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A batch in which no ReLU and no maximum hangs on rounding: a little change of the parameters changes it little.
+    """A batch in which rounding decides no ReLU and no maximum: a small change of the parameters has a small effect.
 
-    Where one does, both gradients are right and far apart.
+    If rounding decides one, both gradients are right and far apart.
     """
     judge = nn.Sequential(model.layers, model.input_shape, seed=model.seed, dtype="float64")
     judge.normalization, judge.backend = model.normalization, "serial"
@@ -70,9 +85,10 @@ def alike(actual: np.ndarray, expected: np.ndarray, factor: float) -> None:
 
 
 @on_every_device
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_small_network_of_every_layer(rng: np.random.Generator, device: str, dtype: str) -> None:
-    host, there = pair(SMALL, (12, 10, 2), dtype)
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("layers", [SMALL, IMPORTED], ids=["small", "imported"])
+def test_a_small_network_of_every_layer(rng: np.random.Generator, device: str, dtype: str, layers: list) -> None:
+    host, there = pair(layers, (12, 10, 2), dtype)
     x, labels = decided(rng, host, 6, 5, step=4, first=2)
     with running_on(device, order="shuffled"):
         loss, gradient = there.loss_and_gradient(x, labels, step=4, first=2)
@@ -86,6 +102,7 @@ def test_a_small_network_of_every_layer(rng: np.random.Generator, device: str, d
         assert there.predict(x, batch_size=4).shape == (6,)
 
 
+@pytest.mark.slow
 @on_every_device
 def test_a_step_of_fer_equals_the_cpus_and_copies_only_the_batch(rng: np.random.Generator, device: str) -> None:
     host, there = (nn.build("fer") for _ in range(2))
@@ -104,7 +121,7 @@ def test_a_step_of_fer_equals_the_cpus_and_copies_only_the_batch(rng: np.random.
             losses = network.begin(network.stage(x, labels), BACKEND, "auto", there.normalization, step - 1, 0)
             stepper.update(step, 0.01)
             loss = losses.get().mean(dtype=np.float64)
-            if device == "emulated" and step == 2:  # in the first step, tables go there too
+            if device == "emulated" and step == 2:  # in the first step, tables are copied too
                 assert running.copied_in == x.nbytes + labels.nbytes
                 assert running.copied_out == losses.nbytes
             expected_loss, gradient = host.loss_and_gradient(x, labels, step=step - 1)
@@ -132,7 +149,7 @@ def test_a_second_batch_may_be_on_its_way(rng: np.random.Generator, device: str)
 
 
 def test_the_host_asks_a_device_for_little(rng: np.random.Generator) -> None:
-    """After the first step all programs, tables and plans are kept: a step is launches, and copies of the batch."""
+    """Programs, tables and plans are kept after the first step: later steps launch kernels and copy their batch."""
     model = nn.build("fer")
     x, labels = batch(rng, 4, (48, 48, 1), 7)
     with cuda.use(NullDevice()) as device:
@@ -146,3 +163,38 @@ def test_the_host_asks_a_device_for_little(rng: np.random.Generator) -> None:
             launches.append(device.launches)
     assert device.compilations == 0
     assert launches[0] == launches[1] <= 75
+
+
+@on_every_device
+def test_branches(rng: np.random.Generator, device: str) -> None:
+    layers = [
+        nn.Residual([nn.Conv2D(3, 1), nn.ReLU()], shortcut=[nn.Conv2D(3, 3, padding=1)]),
+        nn.ReLU(),
+        nn.Parallel([[nn.AvgPool2D(2)], [nn.MaxPool2D(2), nn.Dropout(0.3)]], join="concat"),
+        nn.Flatten(),
+        nn.Dense(4),
+    ]
+    host, there = pair(layers, (6, 4, 2))
+    x, labels = decided(rng, host, 3, 4, step=2)
+    with running_on(device, order="shuffled"):
+        loss, gradient = there.loss_and_gradient(x, labels, step=2)
+        expected_loss, expected = host.loss_and_gradient(x, labels, step=2)
+        assert loss == pytest.approx(expected_loss, rel=1e-5)
+        alike(gradient, expected, 2000)
+        alike(there.forward(x), host.forward(x), 2000)
+
+
+@on_every_device
+def test_a_long_gradient_is_clipped_there(rng: np.random.Generator, device: str) -> None:
+    _, there = pair([nn.Conv2D(4, 3, activation="relu"), nn.Flatten(), nn.Dense(3)], (7, 5, 1))
+    x, labels = batch(rng, 6, (7, 5, 1), 3)
+    with running_on(device):
+        network = there.on_device()
+        network.push(there.flat, there.flat_buffers)
+        network.begin(network.stage(x, labels), BACKEND, "auto", there.normalization, 0, 0)
+        before = network.gradient.get().copy()
+        norm = float(np.linalg.norm(before))
+        network.clip(2 * norm)
+        np.testing.assert_array_equal(network.gradient.get(), before)
+        network.clip(norm / 3)
+        np.testing.assert_allclose(network.gradient.get(), before / 3, rtol=1e-5)

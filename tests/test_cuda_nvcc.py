@@ -21,8 +21,9 @@ from pyconv.nn.on_device import OptimizerOnDevice
 from pyconv.shapes import ConvGeometry, conv_geometry
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc, of NVIDIA's CUDA toolkit, is not on PATH"),
-    pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR)),  # the tiles are chosen for a device
+    pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR)),  # the tiles are chosen for this device
 ]
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
@@ -75,7 +76,7 @@ def convolutions(g: ConvGeometry, dtype: str) -> list[tuple[str, source.Macros]]
         ("block_tuned.cu", {**shape, **tile.macros(), "GRAD_C": 32, "GRAD_K": 64, "GRAD_P": 32 * 4 // itemsize}),
         ("implicit_gemm.cu", {**shape, **gemm.macros(*wide)}),
     ]
-    if first is not None:  # it is refused where there are many channels
+    if first is not None:  # the variant is refused if there are many channels
         files.append(("first_layer.cu", {**shape, **first, "GRAD_K": 32, "GRAD_T": 8, "GRAD_D": 4}))
     return files
 
@@ -97,7 +98,7 @@ def no_spills(name: str, found: dict[str, tuple[int, int]]) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_file_compiles(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unspecialised, in float32: one pass over all files."""
+    """Without a layer's macros, in float32: one pass over all files."""
     monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
     with running_on("emulated"):
         files = [*convolutions(ODD, "float32"), *others("float32")]
@@ -120,7 +121,7 @@ def all_of(folder: Path, jobs: list[tuple[str, str, source.Macros]]) -> dict[str
 
 
 def test_all_that_training_fer_compiles(tmp_path: Path) -> None:
-    """Recorded from two steps with every layer of ours, as on a GPU of 132 multiprocessors."""
+    """The programs are recorded from two steps with every layer of pyconv, as on a GPU with 132 multiprocessors."""
     model = nn.build("fer-bn")
     x, labels = np.zeros((128, 48, 48, 1), np.uint8), np.zeros(128, np.int64)
     with cuda.use(NullDevice(132)) as device:
@@ -142,14 +143,14 @@ def test_all_that_training_fer_compiles(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_the_paper_s_variants_compile(g: ConvGeometry, architecture: str, dtype: str, tmp_path: Path) -> None:
-    """Specialised, as in training, with the tiles that the static choice takes."""
+    """With a layer's macros, as in training, and the tiles that the static choice takes."""
     with running_on("emulated"):
         jobs = [(name, architecture, macros) for name, macros in convolutions(g, dtype)]
         all_of(tmp_path, jobs)
 
 
 def test_no_kind_of_tile_of_block_tuned_spills(tmp_path: Path) -> None:
-    """The likeliest of each number of outputs a thread, forward and for the input gradient of a strided layer."""
+    """The likeliest tile for each number of outputs of a thread; forward, and input gradient of a strided layer."""
     strided = conv_geometry((128, 24, 24, 32), (3, 3, 32, 64), stride=2, padding=1)
     with running_on("emulated"):
         jobs = []

@@ -45,14 +45,14 @@ def test_a_run_waits_where_it_must(copies: str) -> None:
 
 
 class Hasty(LateDevice):
-    """Never waits when it is told to."""
+    """A device that does not wait when it is told to."""
 
     def synchronise(self) -> None:
         pass
 
 
 class Forgetful(LateDevice):
-    """Does not wait for a batch."""
+    """A network that does not wait for its batch."""
 
     def __init__(self) -> None:
         super().__init__("late")
@@ -73,7 +73,7 @@ def test_a_forgotten_wait_is_found(device: type[LateDevice]) -> None:
 
 @pytest.mark.parametrize("copies", ["early", "late"])
 def test_a_gradient_is_fetched_whole(copies: str) -> None:
-    """Layer by layer, beside the backward pass; batches of different sizes one after the other."""
+    """Gradients are copied layer by layer during the backward pass, for batches of several sizes in turn."""
     model = nn.Sequential(LAYERS, (10, 10, 1), seed=1)
     model.backend = "cuda"
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""PyCUDA itself and driver.py above it, on a libcuda that runs on the CPU: the way to a real GPU, but for the GPU."""
+"""PyCUDA itself and driver.py above it, on a libcuda that runs on the CPU: the GPU backend without a GPU."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def python(program: str, environment: dict[str, str], **more: str) -> subprocess
     )  # fmt: skip
 
 
-def test_the_gpu_tests_pass_through_pycuda(environment: dict[str, str]) -> None:
+def test_the_gpu_tests_pass_through_pycuda(environment: dict[str, str], thorough: bool) -> None:
     files = [
         TESTS / f"test_{name}.py"
         for name in (
@@ -41,6 +41,7 @@ def test_the_gpu_tests_pass_through_pycuda(environment: dict[str, str]) -> None:
         )
     ]
     what = ["-m", "gpu", "-k", "not pytorch_and_pyconv", *map(str, files)]  # PyTorch has a libcuda of its own
+    what += ["--thorough"] if thorough else []
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *what],
         capture_output=True, text=True, timeout=280, env=environment, check=False, cwd=TESTS.parent,
@@ -97,7 +98,7 @@ def test_workers_are_dealt_out_to_the_gpus(environment: dict[str, str], gpus: st
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_training_run(environment: dict[str, str], workers: int, tmp_path: Path) -> None:
-    """The whole command, to its end and without a word of PyCUDA's about what it leaves."""
+    """The whole command ends without a message of PyCUDA's about memory that was not freed."""
     what = ["--data", "faces", "--limit", "40", "--model", "5-4-8-7", "--batch-size", "8", "--epochs", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "pyconv.train", "--backend", "cuda", "--progress", "plain", "--workers", str(workers),
@@ -155,7 +156,7 @@ def test_a_toolkit_that_is_older_than_the_gpu(environment: dict[str, str], tmp_p
 
 
 def test_a_cache_folder_that_cannot_be_written_to(environment: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "cuda").symlink_to("/proc")  # nobody writes there, not even root
+    (tmp_path / "cuda").symlink_to("/proc")  # not even root can write there
     done = python(CONVOLVE, environment, PYCONV_CACHE_DIR=str(tmp_path))
     assert done.stdout.count("\n") == 1, done.stdout + done.stderr
     assert "cannot be written to: " in done.stdout and "set PYCONV_CACHE_DIR" in done.stdout
@@ -194,7 +195,7 @@ def test_another_library_on_another_gpu(environment: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("after", [1, 40, 90])
 def test_a_gpu_that_is_lost_is_one_line(environment: dict[str, str], after: int, tmp_path: Path) -> None:
-    """Nothing can be given back then, and PyCUDA would say so for each array, event and module."""
+    """Nothing can be freed then, and PyCUDA would print an error for each array, event and module."""
     what = ["--data", "faces", "--limit", "40", "--model", "5-4-8-7", "--batch-size", "8", "--epochs", "3"]
     done = subprocess.run(
         [sys.executable, "-m", "pyconv.train", "--backend", "cuda", "--progress", "plain", "--out", str(tmp_path),
@@ -225,7 +226,7 @@ def test_what_the_pool_keeps_counts_as_the_workers_share(environment: dict[str, 
 
 
 def test_memory_without_the_pool(environment: dict[str, str]) -> None:
-    """As under compute-sanitizer."""
+    """Under compute-sanitizer there is no pool either."""
     exercise = [sys.executable, str(TESTS / "cuda_exercise.py")]
     more = {"PYCONV_CUDA_POOL": "0"}
     done = subprocess.run(

@@ -18,7 +18,7 @@ on_every_device = pytest.mark.parametrize("device", DEVICES)
 
 
 class Foreign:
-    """Another library's array: pyconv learns of it what the interface says, and nothing else."""
+    """Another library's array, with nothing but the interface."""
 
     def __init__(self, array: np.ndarray, **changes: object) -> None:
         self._memory = to_device(array)
@@ -45,7 +45,7 @@ def test_arrays_go_in_and_come_out_without_a_copy(rng: np.random.Generator, devi
     expected = pyconv.conv2d(x, weight, bias, padding=1, activation="relu", backend="reference")
     with running_on(device) as running:
         foreign = [Foreign(array, stream=stream) for array in (x, weight, bias)]
-        pyconv.conv2d(*foreign, padding=1, activation="relu", backend="cuda")  # constant tables go there once
+        pyconv.conv2d(*foreign, padding=1, activation="relu", backend="cuda")  # constant tables are copied once
         if device == "emulated":
             running.copied_in = running.copied_out = 0
         y = pyconv.conv2d(*foreign, padding=1, activation="relu", backend="cuda")
@@ -53,7 +53,7 @@ def test_arrays_go_in_and_come_out_without_a_copy(rng: np.random.Generator, devi
             assert running.copied_in == running.copied_out == 0
         assert isinstance(y, DeviceArray)
         again = Foreign(x)
-        again.__cuda_array_interface__ = y.__cuda_array_interface__  # as another library would take it
+        again.__cuda_array_interface__ = y.__cuda_array_interface__  # as another library would read it
         z = pyconv.max_pool2d(again, 2, backend="cuda")
         np.testing.assert_allclose(y.get(), expected, atol=1e-5)
         np.testing.assert_array_equal(z.get(), pyconv.max_pool2d(y.get(), 2, backend="reference"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_devices import BACKEND, DEVICES, running_on
+from cuda_devices import BACKEND, DEVICES, PRECISIONS, running_on
 
 import pyconv.reference as twin
 from pyconv.cuda import block_tuned, implicit_gemm, problem
@@ -37,13 +37,14 @@ def check(g: ConvGeometry, rng: np.random.Generator, algorithm: str, dtype: str 
         np.testing.assert_allclose(actual, expected, rtol=0, atol=scale)
 
 
+@pytest.mark.covering("tile", "shares", most=2)
 @on_every_device
 @pytest.mark.parametrize("shares", [1, 3])
 @pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.m}x{tile.n}")
 def test_a_tile_of_implicit_gemm(
     rng: np.random.Generator, device: str, tile: implicit_gemm.GemmTile, shares: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than one tile in each direction, none of them full; the sum in one piece, and shared out."""
+    """More than one tile in each direction, all incomplete; the sum in one piece, and divided among blocks."""
     monkeypatch.setattr(implicit_gemm, "choose", lambda *_: (tile, shares))
     g = conv_geometry((2, 9, 9, 8), (3, 3, 8, tile.n + 4 if shares == 1 else 12), padding=1)
     with running_on(device, order="shuffled"):
@@ -52,6 +53,7 @@ def test_a_tile_of_implicit_gemm(
         problem.forget()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sanitize", ["address", "thread"])
 def test_the_largest_tile_passes_the_sanitizers(
     rng: np.random.Generator, sanitize: str, monkeypatch: pytest.MonkeyPatch
@@ -67,7 +69,7 @@ def test_the_largest_tile_passes_the_sanitizers(
 
 @on_every_device
 @pytest.mark.parametrize(("channels", "filters"), [(8, 12), (6, 10), (5, 7)], ids=["by 4", "by 2", "one by one"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 def test_how_many_numbers_are_read_at_once(
     rng: np.random.Generator, device: str, channels: int, filters: int, dtype: str
 ) -> None:
@@ -108,6 +110,7 @@ def block_tiles() -> list[block_tuned.Tile]:
     return list(first.values())
 
 
+@pytest.mark.covering("tile", most=2)
 @on_every_device
 @pytest.mark.parametrize("tile", block_tiles(), ids=lambda tile: f"{tile.out_p}x{tile.out_k}")
 def test_a_tile_of_block_tuned(rng: np.random.Generator, device: str, tile: block_tuned.Tile) -> None:

@@ -1,4 +1,4 @@
-"""The memory traffic that the tutorial states is what the kernels do: each access is counted as they run."""
+"""The kernels have the memory traffic that the tutorial states: every access of a run is counted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from cuda_devices import BACKEND, NO_EMULATOR, running_on
 
 import pyconv
-from pyconv.cuda import traffic
 from pyconv.cuda.array import to_device
+from pyconv.cuda.choice import forward_traffic
 from pyconv.shapes import ConvGeometry, conv_geometry
 
 pytestmark = pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR))
@@ -30,6 +30,6 @@ def test_counted_traffic_is_what_the_kernel_does(
     with running_on("emulated", sanitize="count") as device:
         BACKEND.conv2d(to_device(x), to_device(weight), None, g, algorithm=algorithm)
         counted = np.sum([bytes_of for _, bytes_of in device.counted], axis=0) // 4
-        stated = traffic.forward(algorithm, g)
+        stated = forward_traffic(algorithm, g)
     assert tuple(counted) == (stated.global_reads, stated.global_writes, stated.shared_reads, stated.shared_writes)
     assert stated.multiply_adds == g.n * g.oh * g.ow * g.k * g.kh * g.kw * g.c // g.groups

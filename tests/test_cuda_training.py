@@ -21,12 +21,18 @@ from pyconv.cuda.errors import DeviceLostError, DeviceMemoryError
 pytestmark = pytest.mark.skipif(NO_EMULATOR is not None, reason=str(NO_EMULATOR))
 
 TESTS = Path(__file__).parent
+WEIGHTED = {
+    "class_weight": [1, 3, 0.5],
+    "label_smoothing": 0.1,
+    "sample_weight": np.linspace(0, 2, 48),
+    "clip_norm": 4.0,
+}
 LAYERS = [nn.Conv2D(4, 3, activation="relu"), nn.MaxPool2D(2), nn.Flatten(), nn.Dropout(0.2), nn.Dense(3)]
 
 
 @pytest.fixture(autouse=True)
 def _emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let this process and those that it starts find the emulated device where a GPU would be."""
+    """Make this process and its children use the emulated device instead of a GPU."""
     monkeypatch.setenv("PYCONV_CUDA_DEVICE", "cuda_on_cpu.device:EmulatedDevice")
     monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS.parent), str(TESTS)]))
@@ -54,7 +60,7 @@ def fitted(backend: str, out: Path | None = None, **how: object) -> tuple[nn.Seq
     return model, history
 
 
-@pytest.mark.parametrize("how", [{}, {"augment": {"shift": 1}}], ids=["plain", "augmented"])
+@pytest.mark.parametrize("how", [{}, {"augment": {"shift": 1}}, WEIGHTED], ids=["plain", "augmented", "weighted"])
 def test_a_run_on_the_gpu_equals_one_on_the_cpu(how: dict) -> None:
     there, history = fitted("cuda", **how)
     host, expected = fitted("serial", **how)
@@ -65,6 +71,29 @@ def test_a_run_on_the_gpu_equals_one_on_the_cpu(how: dict) -> None:
     assert history[-1]["val_loss"] == pytest.approx(expected[-1]["val_loss"], rel=1e-3)
 
 
+@pytest.mark.covering("workers", most=1)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_frozen_layers_stay_as_they_are(workers: int) -> None:
+    layers = [
+        nn.Conv2D(4, 3), nn.BatchNorm(), nn.ReLU(), nn.Flatten(), nn.Dense(5), nn.BatchNorm(), nn.ReLU(), nn.Dense(3)
+    ]  # fmt: skip
+    x, y = data()
+    done = []
+    for backend in ("cuda", "serial"):
+        model = nn.Sequential(layers, (10, 10, 1), seed=1)
+        model.normalization = nn.Normalization(100.0, 60.0)
+        for freeze in (["0", "BatchNorm"], [1, 4, 5]):  # below, and in between
+            before = {name: array.copy() for name, array in {**model.parameters, **model.buffers}.items()}
+            optimizer = optim.SGD(0.05, momentum=0.9, weight_decay=0.1)
+            pyconv.fit(model, x, y, epochs=1, batch_size=8, workers=workers, backend=backend, progress="off",
+                       optimizer=optimizer, clip_norm=2.0, freeze=freeze)  # fmt: skip
+            for name, array in {**model.parameters, **model.buffers}.items():
+                frozen = name.rpartition(".")[0] in model.which(freeze)
+                assert np.array_equal(array, before[name]) == frozen, name
+        done.append(model)
+    np.testing.assert_allclose(done[0].flat, done[1].flat, atol=1e-4)
+
+
 def test_a_run_that_is_resumed_ends_at_the_same_bits(tmp_path: Path) -> None:
     whole, _ = fitted("cuda", tmp_path / "whole", epochs=3)
     fitted("cuda", tmp_path / "half", epochs=1)
@@ -72,6 +101,7 @@ def test_a_run_that_is_resumed_ends_at_the_same_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(half.flat, whole.flat)
 
 
+@pytest.mark.covering("update", most=2)
 @pytest.mark.parametrize("update", ["sync", "async", "local"])
 def test_workers_share_the_gpu(update: str) -> None:
     # With momentum on top of stale gradients, as async has them, a few steps may well lead nowhere.
@@ -83,6 +113,7 @@ def test_workers_share_the_gpu(update: str) -> None:
         np.testing.assert_allclose(there.flat, host.flat, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_command_says_where_it_runs(tmp_path: Path) -> None:
     done = command(tmp_path / "run", "--epochs", "1")
     assert done.returncode == 0, done.stderr
@@ -101,6 +132,7 @@ def command(out: Path, *flags: str, **environment: str) -> subprocess.CompletedP
 FAILURES = {"OutOfMemory": "out of memory", "LostInMidRun": "illegal memory access"}
 
 
+@pytest.mark.covering("name", most=1)
 @pytest.mark.parametrize(("name", "words"), FAILURES.items())
 def test_a_failing_gpu_is_one_line_and_status_1(tmp_path: Path, name: str, words: str) -> None:
     done = command(tmp_path / "run", PYCONV_CUDA_DEVICE=f"cuda_on_cpu.failing:{name}")
@@ -109,6 +141,7 @@ def test_a_failing_gpu_is_one_line_and_status_1(tmp_path: Path, name: str, words
     assert len(lines) == 1 and lines[0].startswith("pyconv: error: ") and words in lines[0]
 
 
+@pytest.mark.covering("name", most=1)
 @pytest.mark.parametrize(("name", "words"), FAILURES.items())
 def test_a_gpu_that_fails_a_worker_is_named_with_it(tmp_path: Path, name: str, words: str) -> None:
     flags = ["--workers", "2", "--batch-size", "5", "--on-worker-failure", "abort"]

@@ -12,7 +12,7 @@ from cuda_devices import BACKEND, DEVICES, running_on
 
 import pyconv.reference as twin
 from pyconv import cuda
-from pyconv.cuda import block_tuned, timing, tuning
+from pyconv.cuda import block_tuned, tile_file, timing
 from pyconv.cuda.array import to_device
 from pyconv.cuda.choice import TABLE
 from pyconv.cuda.problem import Problem
@@ -29,7 +29,7 @@ VARIANT: block_tuned.BlockTuned = TABLE["block_tuned"]  # type: ignore[assignmen
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYCONV_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("PYCONV_CUDA_SPECIALISE", "0")
-    tuning._read.cache_clear()
+    tile_file._read.cache_clear()
     VARIANT.forget()
 
 
@@ -46,7 +46,7 @@ def test_the_fastest_tile_is_remembered(rng: np.random.Generator, device: str) -
             times = [milliseconds for _, milliseconds in found[name]]
             assert len(times) == 3 and times == sorted(times) and times[0] > 0
             assert VARIANT.choice(problem, np.float32) == found[name][0][0]
-        content = json.loads(tuning.path().read_text())
+        content = json.loads(tile_file.path().read_text())
         assert content["version"] == 1 and len(content["tiles"]) == 2
         x, weight = rng.standard_normal(G.input_shape).astype("f"), rng.standard_normal(G.weight_shape).astype("f")
         y = BACKEND.conv2d(x, weight, None, G, algorithm="block_tuned")
@@ -57,11 +57,11 @@ def test_what_the_file_says_is_taken_and_a_second_layer_keeps_the_first() -> Non
     with running_on("emulated"):
         tiles = static()
         assert VARIANT.choice(FORWARD, np.float32) == tiles[0]
-        tuning.remember("block_tuned", FORWARD, np.float32, tiles[3])
+        tile_file.remember("block_tuned", FORWARD, np.float32, tiles[3])
         VARIANT.forget()
         assert VARIANT.choice(FORWARD, np.float32) == tiles[3]
-        tuning.remember("block_tuned", Problem.input_grad(G), np.float32, tiles[1])
-        assert len(json.loads(tuning.path().read_text())["tiles"]) == 2
+        tile_file.remember("block_tuned", Problem.input_grad(G), np.float32, tiles[1])
+        assert len(json.loads(tile_file.path().read_text())["tiles"]) == 2
         assert VARIANT.choice(FORWARD, np.float64) != tiles[3], "another precision is another layer"
 
 
@@ -82,29 +82,29 @@ def test_what_the_file_says_is_taken_and_a_second_layer_keeps_the_first() -> Non
 def test_a_tile_that_cannot_be_is_not_taken(change) -> None:
     with running_on("emulated"):
         tiles = static()
-        tuning.remember("block_tuned", FORWARD, np.float32, tiles[2])
-        content = json.loads(tuning.path().read_text())
+        tile_file.remember("block_tuned", FORWARD, np.float32, tiles[2])
+        content = json.loads(tile_file.path().read_text())
         (key,) = content["tiles"]
         content["tiles"][key] = change(asdict(tiles[2]))
-        tuning.path().write_text(json.dumps(content))
-        tuning._read.cache_clear()
+        tile_file.path().write_text(json.dumps(content))
+        tile_file._read.cache_clear()
         assert VARIANT.choice(FORWARD, np.float32) == tiles[0]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 99, "tiles": {}}', '{"version": 1}'])
 def test_a_damaged_file_is_as_none(text: str) -> None:
     with running_on("emulated"):
-        tuning.path().write_text(text)
+        tile_file.path().write_text(text)
         assert VARIANT.choice(FORWARD, np.float32) == static()[0]
-        tuning.remember("block_tuned", FORWARD, np.float32, static()[1])
-        assert list(json.loads(tuning.path().read_text())["tiles"].values()) == [asdict(static()[1])]
+        tile_file.remember("block_tuned", FORWARD, np.float32, static()[1])
+        assert list(json.loads(tile_file.path().read_text())["tiles"].values()) == [asdict(static()[1])]
 
 
 def test_a_cache_folder_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PYCONV_CACHE_DIR", str(tmp_path / "file"))
     with pytest.raises(RunError, match=r"cannot be made: .*; set PYCONV_CACHE_DIR"):
-        tuning.path()
+        tile_file.path()
 
 
 @on_every_device

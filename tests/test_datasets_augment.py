@@ -1,4 +1,4 @@
-"""Augmentation: what it does to an image, and what the draw depends on."""
+"""Augmentation: what it does to an image, and what its random numbers depend on."""
 
 from __future__ import annotations
 

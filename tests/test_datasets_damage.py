@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_files import idx_bytes, images_of, labels_of, pixel_field, write_csv, write_idx, write_image
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyconv import datasets
@@ -50,7 +50,6 @@ def make_jpeg_folder(folder: Path, rng: np.random.Generator) -> tuple[Path, Path
 
 
 @pytest.mark.parametrize("make", [make_csv, make_npz, make_idx, make_packed_idx, make_folder, make_jpeg_folder])
-@settings(max_examples=40)
 @given(data=st.data())
 def test_any_damage_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, make: Callable[[Path, np.random.Generator], tuple[Path, Path]], data

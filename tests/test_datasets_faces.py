@@ -1,4 +1,4 @@
-"""Synthetic faces: reproducible, balanced, varied, and not to be read by a linear model."""
+"""Synthetic faces: reproducible, balanced, varied, and too hard for a linear model."""
 
 from __future__ import annotations
 
@@ -57,11 +57,12 @@ def test_no_two_faces_are_alike() -> None:
 
 def test_pictures_are_well_exposed() -> None:
     x = datasets.faces(500, 2).x.reshape(500, -1)
-    assert x.std(axis=1).min() > 5  # none is blank
+    assert x.std(axis=1).min() > 5  # no face is blank
     assert ((x == 0) | (x == 255)).mean() < 0.25
     assert 90 < x.mean() < 160
 
 
+@pytest.mark.slow
 def test_the_embedded_default() -> None:
     data = datasets.load("faces")
     assert data.classes == CLASSES
@@ -71,7 +72,7 @@ def test_the_embedded_default() -> None:
     some = datasets.load("faces", limit=100)
     np.testing.assert_array_equal(some.train.x, data.train.x[:100])
     np.testing.assert_array_equal(some.validation.x, data.validation.x)
-    data.train.x[:] = 0  # a copy: the next one is as new
+    data.train.x[:] = 0  # a copy: changing it does not change the next
     assert datasets.load("faces").train.x.any()
 
 

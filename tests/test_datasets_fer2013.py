@@ -1,4 +1,4 @@
-"""FER2013: each form that goes round is read, and each bad row is named."""
+"""FER2013: each distributed form is read, and each bad row is named."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ import pytest
 from data_files import images_of, refused, write_image
 from PIL import Image
 
-from pyconv import datasets
-from pyconv.datasets import at_once, decoding, folder
+from pyconv import datasets, limits
+from pyconv.datasets import at_once, decoding
 from pyconv.errors import DataError, InputError
 
 CLASSES = ["anger", "joy", "Zeal"]
@@ -84,7 +84,8 @@ def test_kinds_of_png(tmp_path: Path, rng: np.random.Generator) -> None:
 
     np.testing.assert_array_equal(read_back(Image.fromarray(gray)), gray[..., None])
     np.testing.assert_array_equal(read_back(Image.fromarray(colour)), colour)
-    np.testing.assert_array_equal(read_back(Image.fromarray(gray.astype(np.uint16) * 256 + 77)), gray[..., None])
+    deep = gray.astype(np.uint16) * 256 + 77
+    np.testing.assert_allclose(read_back(Image.fromarray(deep)), deep[..., None] / 257, rtol=1e-6)
     with_alpha = np.concatenate([colour, images_of(rng, 6, 5, 1)], axis=2)
     np.testing.assert_array_equal(read_back(Image.fromarray(with_alpha)), colour)
     np.testing.assert_array_equal(read_back(Image.fromarray(gray > 99)), (gray > 99)[..., None] * 255)
@@ -249,8 +250,14 @@ def test_a_test_folder_without_labels_is_passed_over(
 
 def test_more_images_than_memory_are_refused(tmp_path: Path, rng: np.random.Generator, monkeypatch) -> None:
     fill(tmp_path, rng, (64, 64))
-    monkeypatch.setattr(folder.os, "sysconf", lambda name: 100)
-    refused(tmp_path, tmp_path, "12 images of 64x64 need", "--size 64x64, or size=(64, 64) in Python", error=DataError)
+    monkeypatch.setattr(limits, "machine_memory", lambda: limits.Limit(100, 0))
+    refused(
+        tmp_path,
+        tmp_path,
+        "12 images of 64x64 need",
+        "or make them smaller, with --size 64x64 (size=(64, 64))",
+        error=DataError,
+    )
 
 
 def test_long_reading_says_how_far_it_is(

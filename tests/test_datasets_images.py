@@ -17,7 +17,7 @@ from PIL import Image
 
 from pyconv import datasets
 from pyconv.datasets import images
-from pyconv.errors import DataError
+from pyconv.errors import DataError, InputError
 
 
 @pytest.fixture
@@ -103,27 +103,68 @@ def test_colour_comes_through(tmp_path: Path, colour: np.ndarray, name: str, opt
     np.testing.assert_array_equal(datasets.read_image(tmp_path / name), colour)
 
 
-def test_sixteen_bits_are_scaled_by_their_range(tmp_path: Path, gray: np.ndarray, rng: np.random.Generator) -> None:
+def test_sixteen_bits_keep_their_depth(tmp_path: Path, gray: np.ndarray, rng: np.random.Generator) -> None:
     deep = gray.astype(np.uint16) * 256 + images_of(rng, 6, 5)
-    alpha = np.full_like(deep, 30_000)
     paths = [
         written(tmp_path, png(0, 16, deep), "gray.png"),
-        written(tmp_path, png(4, 16, np.stack([deep, alpha], -1)), "gray-alpha.png"),
         written(tmp_path, tiff(deep, 1), "black-is-zero.tif"),
         written(tmp_path, tiff(~deep, 0), "white-is-zero.tif"),
-        written(tmp_path, tiff(~gray, 0), "white-is-zero-8.tif"),
         written(tmp_path, b"P5 5 6 65535\n" + deep.astype(">u2").tobytes(), "gray.pgm"),
     ]
     Image.fromarray(deep.astype(">u2")).save(tmp_path / "big-endian.tif")
     for path in [*paths, tmp_path / "big-endian.tif"]:
-        np.testing.assert_array_equal(datasets.read_image(path), gray[..., None], err_msg=path.name)
-    for kind, samples in ((2, [deep] * 3), (6, [deep] * 3 + [alpha])):
-        path = written(tmp_path, png(kind, 16, np.stack(samples, -1)))
-        np.testing.assert_array_equal(datasets.read_image(path), np.stack([gray] * 3, -1))
+        found = datasets.read_image(path)
+        assert found.dtype == np.float32 and found.shape == (6, 5, 1)
+        np.testing.assert_allclose(found[..., 0], deep / 257, rtol=1e-6, err_msg=path.name)
+        wide = datasets.read_image(path, (6, 5, 3))
+        np.testing.assert_array_equal(wide, np.repeat(found, 3, axis=-1))
     path = written(
         tmp_path, b"P5 5 6 4095\n" + (gray.astype(np.uint32) * 4095 // 255).astype(">u2").tobytes(), "12.pgm"
     )
-    assert np.abs(datasets.read_image(path)[..., 0].astype(int) - gray).max() <= 1
+    assert np.abs(datasets.read_image(path)[..., 0] - gray).max() <= 1
+
+
+def test_what_pillow_reads_only_eight_bits_of_keeps_sixteen(
+    tmp_path: Path, gray: np.ndarray, rng: np.random.Generator
+) -> None:
+    path = written(tmp_path, tiff(~gray, 0), "white-is-zero-8.tif")
+    np.testing.assert_array_equal(datasets.read_image(path), gray[..., None])
+    deep = gray.astype(np.uint16) * 256 + images_of(rng, 6, 5)
+    alpha = np.full_like(deep, 30_000)
+    for kind, samples, channels in ((4, [deep, alpha], 1), (2, [deep] * 3, 3), (6, [deep] * 3 + [alpha], 3)):
+        found = datasets.read_image(written(tmp_path, png(kind, 16, np.stack(samples, -1))))
+        np.testing.assert_allclose(found, np.stack([deep / 257] * channels, -1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("shape", [(9, 11, 1), (40, 30, 1), (12, 9, 3)])
+def test_deep_images_are_resized_in_floating_point(
+    tmp_path: Path, rng: np.random.Generator, name: str, shape: tuple[int, int, int]
+) -> None:
+    deep = rng.integers(200, 5000, (24, 18)).astype(np.uint16)  # all of it is white to Pillow's own conversion
+    Image.fromarray(deep).save(tmp_path / name)
+    found = datasets.read_image(tmp_path / name, shape)
+    theirs = Image.fromarray(deep.astype(np.float32)).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    expected = np.repeat(np.asarray(theirs)[..., None] / 257, shape[2], axis=-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert len(np.unique(found)) > 50
+
+
+def test_bits_in_use(tmp_path: Path, rng: np.random.Generator) -> None:
+    deep = rng.integers(0, 4096, (6, 5)).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    np.testing.assert_allclose(datasets.read_image(tmp_path / "a.png", bits=12)[..., 0], deep * (255 / 4095), rtol=1e-6)
+    for bits, words in (
+        (8, "bits=8 hold at most 255"),
+        (17, "at most 16"),
+        (0, "at least 1"),
+        ("data", "bits must be"),
+    ):
+        with pytest.raises(InputError, match=words) as caught:
+            datasets.read_image(tmp_path / "a.png", bits=bits)
+        assert "\n" not in str(caught.value)
+    Image.fromarray((deep >> 4).astype(np.uint8)).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(datasets.read_image(tmp_path / "b.png", bits=12)[..., 0], deep >> 4)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +214,7 @@ def test_every_mode_that_a_tiff_takes(tmp_path: Path, colour: np.ndarray, gray: 
     assert found.shape == (6, 5, 1 if is_gray else 3)
     if is_gray:
         flat = gray if mode.startswith("I") else np.asarray(image.convert("L"))
-        np.testing.assert_array_equal(found[..., 0], flat)
+        np.testing.assert_allclose(found[..., 0], flat, rtol=1e-6)
     elif mode in ("RGB", "RGBA"):
         np.testing.assert_array_equal(found, colour)
     else:

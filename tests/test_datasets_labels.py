@@ -52,8 +52,9 @@ def test_wrong_first_labels(tmp_path: Path, rng: np.random.Generator, first: obj
 
 def test_options_that_the_data_does_not_heed(tmp_path: Path, rng: np.random.Generator) -> None:
     path = archive(tmp_path, rng, np.arange(40) % 4)
-    refused(path, "size is for data of the form folder of class folders", size=(4, 4))
-    refused("faces", "first_label is for data of the form NumPy archive and IDX folder", first_label=1)
+    refused(path, "size is for data of the form Parquet file or folder of class folders;", size=(4, 4))
+    forms = "NumPy archive, NumPy file, IDX folder or Parquet file"
+    refused("faces", f"first_label is for data of the form {forms}; leave it out here", first_label=1)
 
 
 HINTS = [

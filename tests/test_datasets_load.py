@@ -38,7 +38,7 @@ def test_unknown_name_lists_the_known(tmp_path: Path, monkeypatch: pytest.Monkey
     refused("", "known: faces", error=UnknownNameError)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.npy", "fer2013.tar.gz", "a.png"])
+@pytest.mark.parametrize("name", ["a.txt", "a.hdf5", "fer2013.tar.gz", "a.png"])
 def test_other_files(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"something")
     refused(tmp_path / name, tmp_path / name, "not a form of data", ".csv", ".npz", error=DataError)

@@ -91,9 +91,9 @@ def test_gaps_between_labels(tmp_path: Path, good: dict) -> None:
     path = tmp_path / "a.npz"
     far = np.where(good["y"] == 2, 999_999, good["y"] + 1)
     refused(save(path, x=good["x"], y=far), path, "label 999999", "3 different labels", "and 0 is not", error=DataError)
-    assert len(datasets.load(save(path, x=good["x"], y=good["y"] * 400)).classes) == 801  # few enough to mean it
+    assert len(datasets.load(save(path, x=good["x"], y=good["y"] * 400)).classes) == 801  # few enough
     names = [str(label) for label in range(1500)]
-    assert datasets.load(save(path, x=good["x"], y=good["y"] * 700, classes=names)).classes == names  # said so
+    assert datasets.load(save(path, x=good["x"], y=good["y"] * 700, classes=names)).classes == names  # given names
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -201,6 +201,7 @@ def test_a_zip_of_something_else(tmp_path: Path) -> None:
     refused(path, path, "empty", error=DataError)
 
 
+@pytest.mark.slow
 def test_an_archive_whose_directory_is_damaged_is_refused(tmp_path: Path, good: dict, rng: np.random.Generator) -> None:
     path = save(tmp_path / "a.npz", **good, classes=["cat", "dog", "fox"])
     whole = path.read_bytes()
@@ -223,7 +224,7 @@ def test_an_archive_whose_directory_is_damaged_is_refused(tmp_path: Path, good: 
 
 
 def entry_lost(whole: bytes, name: bytes) -> bytes:
-    """The archive without the directory's entry of that name, the record at the end corrected to fit."""
+    """The archive without the directory's entry of that name; the record at its end is corrected."""
     at = whole.index(b"PK\1\2")
     while whole[at + 46 : at + 46 + len(name)] != name:
         at = whole.index(b"PK\1\2", at + 1)
@@ -246,7 +247,7 @@ def test_an_entry_that_was_lost(tmp_path: Path, good: dict, name: str, compresse
 
 def test_archives_of_other_writers(tmp_path: Path, good: dict) -> None:
     class Stream:
-        """What cannot be sought in: sizes follow the data then."""
+        """A stream without seek: zipfile then writes sizes after the data."""
 
         def __init__(self, path: Path) -> None:
             self.write, self.flush = (file := path.open("wb")).write, file.flush
@@ -271,3 +272,30 @@ def test_arrays_that_are_not_read_are_named(tmp_path: Path, good: dict) -> None:
     path = save(tmp_path / "a.npz", **good, class_names=["a", "b", "c"], ids=np.arange(20))
     (note,) = datasets.load(path).notes
     assert note.startswith(f"{path}: not read: class_names, ids; what is read are classes, x, ")
+
+
+@pytest.mark.parametrize("spelling", ["{0}_images {0}_labels", "x_{0} y_{0}"])
+def test_archives_of_others(tmp_path: Path, rng: np.random.Generator, spelling: str) -> None:
+    made = {}
+    for split, count in (("train", 20), ("val", 6), ("test", 7)):
+        x, y = spelling.format(split).split()
+        made |= {x: images_of(rng, count, 6, 5, 1)[..., 0], y: (np.arange(count) % 3).astype(np.uint8)[:, None]}
+    data = datasets.load(save(tmp_path / "pneumoniamnist.npz", **made))
+    x, y = spelling.format("train").split()
+    np.testing.assert_array_equal(data.train.x[..., 0], made[x])
+    np.testing.assert_array_equal(data.train.y, made[y][:, 0])
+    assert data.test is not None
+    assert (len(data.validation.y), len(data.test.y), data.notes) == (6, 7, ())
+
+
+def test_kmnist_as_it_is_shipped(tmp_path: Path, rng: np.random.Generator) -> None:
+    images, labels = images_of(rng, 20, 6, 5, 1)[..., 0], (np.arange(20) % 3).astype(np.uint8)
+    for kind, part in (("train", slice(0, 14)), ("test", slice(14, 20))):
+        for what, array in (("imgs", images), ("labels", labels)):
+            np.savez_compressed(tmp_path / f"kmnist-{kind}-{what}.npz", array[part])
+    data = datasets.load(tmp_path / "kmnist-train-imgs.npz")
+    np.testing.assert_array_equal(data.train.x[..., 0], images[:14])
+    np.testing.assert_array_equal(data.validation.y, labels[14:])
+    assert data.notes == ()
+    (tmp_path / "kmnist-test-labels.npz").unlink()
+    refused(tmp_path / "kmnist-train-imgs.npz", "kmnist-test-labels.npz", "no such file")

@@ -119,4 +119,4 @@ def test_the_first_line_says_what_is_waited_for(tmp_path: Path, capsys: pytest.C
     assert train.main(["--data", "faces", "--limit", "77", *common, str(tmp_path / "b")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "drawing 1,477 faces"
-    assert len([line for line in lines if line.startswith("data ")]) == 1  # nothing is shown twice
+    assert len([line for line in lines if line.startswith("data ")]) == 1  # nothing is shown a second time

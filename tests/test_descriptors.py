@@ -1,4 +1,4 @@
-"""Closed and full standard input, output and error: nothing lands in a run's files, and a run is a run."""
+"""Closed standard input, output and error, and a full output: runs work, and nothing is written into their files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def python(*arguments: Any, closed: tuple[int, ...] = (), output: str = "", **op
 
 
 def in_a_fork(work: Callable[[], bool]) -> bool:
-    """What `work` finds in a forked process, which may close what it likes."""
+    """The result of `work` in a forked process, which may close descriptors."""
     child = os.fork()
     if not child:
         status = 1
@@ -86,7 +86,7 @@ def test_shared_memory_takes_no_standard_descriptor(named: bool, tmp_path: Path)
             memory.FOLDER = tmp_path / "missing"
         for number in range(3):
             os.close(number)
-        segments = [memory.Segment(100, "a test") for _ in range(3)]  # each mapped by a descriptor of its own, too
+        segments = [memory.Segment(100, "a test") for _ in range(3)]  # each file has a second descriptor, for its map
         null = Path(os.devnull).stat()
         return len(segments) == 3 and all(os.path.samestat(os.fstat(number), null) for number in range(3))
 
@@ -102,7 +102,7 @@ def assert_same_parameters(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the script's run with everything open."""
+    """The folder of the script's run with all descriptors open."""
     folder = tmp_path_factory.mktemp("open")
     (folder / "script.py").write_text(SCRIPT)
     done = python("script.py", "plain", cwd=folder)
@@ -110,11 +110,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.covering("progress", most=1)
 @pytest.mark.parametrize(("closed", "progress"), [((2,), "plain"), ((0, 1, 2), "rich")], ids=str)
 def test_a_script_with_closed_descriptors(
     undisturbed: Path, tmp_path: Path, closed: tuple[int, ...], progress: str
 ) -> None:
-    """OpenMP prints to descriptor 2, into whatever that is."""
+    """OpenMP prints to descriptor 2, whichever file has that number."""
     (tmp_path / "script.py").write_text(SCRIPT)
     done = python("script.py", progress, closed=closed, cwd=tmp_path, env={"OMP_DISPLAY_ENV": "true"})
     assert done.returncode == 0, done.stderr
@@ -133,6 +134,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_training_with_everything_closed(images: Path, tmp_path: Path) -> None:
     arguments = ["-m", "pyconv.train", "--data", images, "--model", "5-2-4-3", "--epochs", "1", "--workers", "2"]
     for name, closed in (("open", ()), ("closed", (0, 1, 2))):

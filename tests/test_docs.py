@@ -9,7 +9,9 @@ import re
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -21,7 +23,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if not {"_build", "generated"} & set(page.parts))
 READMES = [DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md", "bench/README.md")]
 MODULES = ("pyconv", "pyconv.nn", "pyconv.optim", "pyconv.datasets", "pyconv.costmodel", "pyconv.parallel",
-           "pyconv.parallel.rules", "pyconv.cuda", "pyconv.reporting")  # fmt: skip
+           "pyconv.parallel.rules", "pyconv.cuda", "pyconv.reporting", "pyconv.sklearn")  # fmt: skip
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -79,7 +81,7 @@ def test_every_error_and_its_status_is_listed() -> None:
     text = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
     statuses = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| (\d+) \|", text, re.MULTILINE))
     worker = importlib.import_module("pyconv.parallel.worker")
-    private = {PyconvError, worker.NotFinite, worker.Unreadable}  # the parent raises others in their place
+    private = {PyconvError, worker.NotFinite, worker.Unreadable}  # the parent raises other errors instead
     for error in (subclasses(PyconvError) | {Interrupted}) - private:
         assert statuses.get(error.__name__) == str(error.exit_status), error
 
@@ -94,7 +96,7 @@ def test_every_environment_variable_is_explained() -> None:
         for name in re.findall(r"environ[^\n]*\"(PYCONV_\w+)\"", path.read_text(encoding="utf-8"))
     }
     assert {"PYCONV_ISA", "PYCONV_GPUS"} <= used
-    inner = {"PYCONV_CUDA_DEVICE"}  # for tests: another device behind the same door
+    inner = {"PYCONV_CUDA_DEVICE"}  # for tests: another device with the same interface
     missing = sorted(name for name in used - inner if name not in text)
     assert not missing, f"no page, such as reference/commands.md, has {', '.join(missing)}"
 
@@ -136,7 +138,7 @@ def test_what_a_peer_does_faster_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("page", [*PAGES, *READMES], ids=lambda page: str(page.relative_to(DOCS.parent)))
 def test_code_fits_the_page(page: Path) -> None:
-    """A page shows 88 columns; the docs' style sheet breaks longer lines, which reads badly."""
+    """A page shows 88 columns; the style sheet breaks longer lines, which are hard to read."""
     assert [line for line in code_lines(page) if len(line) > 88] == []
 
 
@@ -144,7 +146,7 @@ def test_code_fits_the_page(page: Path) -> None:
 def test_commands_on_pages_have_flags_that_exist(page: Path) -> None:
     known = {flag for action in train.parser()._actions for flag in action.option_strings}
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    for command in re.findall(r"python -m pyconv\.train(.*)$", text, re.MULTILINE):
+    for command in re.findall(r"(?:python -m pyconv\.|\bpyconv )train(.*)$", text, re.MULTILINE):
         for flag in re.findall(r"(?<!\S)--[a-z-]+", command):
             assert flag in known, f"{page.name}: there is no flag {flag}"
 
@@ -168,7 +170,7 @@ def test_the_crossing_with_transforms_is_what_was_measured(monkeypatch: pytest.M
     assert "| 64×64 | 5×5 | 9×9 |" in text
     assert "| 64×64 | 2 | 1.2 | 0.667 |" in text
     assert "| 64×64 | 100 | – | – |" in text
-    assert "| scipy.signal convolve2d | scipy.ndimage convolve |" in text  # dotted names made the table too wide
+    assert "| scipy.signal convolve2d | scipy.ndimage convolve |" in text  # dotted names would be too wide
     monkeypatch.delitem(sys.modules, "scipy_tables")
 
 
@@ -192,7 +194,7 @@ def test_a_tutorials_downloads_hold_the_modules_that_it_imports(
     for name in "ab":
         (gallery / f"{name}.ipynb").write_text(json.dumps({"cells": cells}))
         (gallery / f"{name}.zip").write_bytes(b"")
-    for _ in range(2):  # the second time over what the first has left
+    for _ in range(2):  # the second time in the folder that the first has left
         assert downloads.complete(gallery) == ["a"]
         made = json.loads((gallery / "a.ipynb").read_text())["cells"]
         texts = ["".join(cell["source"]) for cell in made]
@@ -204,7 +206,7 @@ def test_a_tutorials_downloads_hold_the_modules_that_it_imports(
 
 
 def test_a_downloaded_tutorial_finds_the_benchmarks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It runs anywhere, where pyconv is imported from its source folder."""
+    """It runs in any folder, with pyconv imported from its source folder."""
     monkeypatch.syspath_prepend(DOCS / "tutorials")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "my_benchmarks", raising=False)
@@ -212,6 +214,24 @@ def test_a_downloaded_tutorial_finds_the_benchmarks(monkeypatch: pytest.MonkeyPa
 
     assert any((folder / my_benchmarks.HERE).is_file() for folder in my_benchmarks.FOLDERS)
     monkeypatch.delitem(sys.modules, "my_benchmarks")
+
+
+def test_a_zip_holds_the_benchmarks_that_its_tutorial_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    import downloads
+
+    held = {path.relative_to(downloads.ROOT).as_posix() for path in downloads.runs(Path("my_benchmarks.py"))}
+    assert {"conftest.py", "pyproject.toml", "bench/conftest.py", "bench/harness/peak.c"} <= held
+    text = (DOCS / "tutorials" / "tutorial_6_reproduce_paper.py").read_text(encoding="utf-8")
+    assert {f"bench/bench_{name}.py" for name in re.findall(r'quick\("(\w+)"\)', text)} <= held
+    assert downloads.runs(Path("my_rules.py")) == []
+    monkeypatch.chdir(tmp_path)
+    *_, cell = downloads.with_modules([], [DOCS / "tutorials" / "my_benchmarks.py"])
+    exec("".join(cell["source"]), {})
+    for name in held:
+        assert (tmp_path / name).read_bytes() == (downloads.ROOT / name).read_bytes()
+    assert len("".join(cell["source"])) < 250_000
+    monkeypatch.delitem(sys.modules, "downloads")
 
 
 def test_tutorials_import_nothing_that_their_downloads_lack(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,13 +263,28 @@ def test_accuracy_with_the_defaults_is_compared_over_the_same_seeds(monkeypatch:
     import defaults_table
 
     def ended(column: str, workers: int, seed: int, accuracy: float) -> dict:
-        return {"case": "faces, fer", "column": column, "x": workers, "seed": seed, "accuracy": accuracy}
+        cell = {"case": "faces, fer", "column": column, "x": workers, "seed": seed}
+        return {**cell, "accuracy": accuracy, "processor": f"CPU {seed}"}
 
     records = [ended("one worker", 1, 0, 0.95), ended("one worker", 1, 1, 0.93), ended("sync", 2, 0, 0.95),
                ended("hogwild", 16, 0, 0.91), ended("hogwild", 16, 1, 0.93)]  # fmt: skip
-    content = {"records": records, "machine": {"cpu": "a CPU", "usable_cpus": 2}, "versions": {"pyconv": "1"}}
-    text = defaults_table.tables(content)
+    text = defaults_table.tables({"records": records, "versions": {"pyconv": "1"}})
+    assert "CPU 0; CPU 1; pyconv 1." in text
     assert "| one worker | 1 | 94.00 | 93.00 | +0.00 | 2 |" in text
     assert "| sync | 2 | 95.00 | 95.00 | +0.00 | 1 |" in text
     assert "| hogwild | 16 | 92.00 | 91.00 | **-2.00** | 2 |" in text
     monkeypatch.delitem(sys.modules, "defaults_table")
+
+
+def test_the_tutorials_rule_counts_only_workers_that_have_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS / "tutorials")
+    rule = importlib.import_module("my_rules").SignMajority()
+    taken: list[np.ndarray] = []
+    old = np.array([-3.0, -1.0, 2.0])  # in the slot of a worker without images
+    chunk = SimpleNamespace(
+        gradients=np.array([[1.0, 2.0, -1.0], [4.0, 0.5, -2.0], old, old, old]), weights=np.array([0.5, 0.5, 0, 0, 0]),
+        centre=np.zeros(3), state={}, optimise=lambda centre, gradient, state: taken.append(gradient),
+    )  # fmt: skip
+    rule.vote(chunk)
+    assert taken[0].tolist() == [1, 1, -1]
+    monkeypatch.delitem(sys.modules, "my_rules")

@@ -15,7 +15,7 @@ import pytest
 from numpydoc.docscrape import NumpyDocString
 from numpydoc.validate import validate
 
-PARTS = ("nn", "optim", "datasets", "costmodel", "parallel", "parallel.rules", "cuda", "reporting")
+PARTS = ("nn", "optim", "datasets", "costmodel", "parallel", "parallel.rules", "cuda", "reporting", "sklearn")
 MODULES = ("pyconv", *(f"pyconv.{part}" for part in PARTS))
 
 # Of numpydoc's checks: no docstring, no summary, sections or arguments in another order, arguments that are not there.
@@ -67,7 +67,7 @@ def _signature(member: Any) -> inspect.Signature:
 
 @functools.cache
 def _docstring(name: str) -> str:
-    """The docstring, or where a method has none that of the method which it overrides."""
+    """The docstring; if a method has none, that of the method that it overrides."""
     owner, _, method = name.rpartition(".")
     member = PUBLIC[name]
     text = inspect.getdoc(getattr(PUBLIC[owner], method) if owner in PUBLIC else member)
@@ -75,14 +75,14 @@ def _docstring(name: str) -> str:
 
 
 def missing(docstring: str, signature: inspect.Signature, *, kind: str) -> list[str]:
-    """What of a signature the docstring does not describe; `kind` is "class", "property" or "function"."""
+    """The parts of a signature that the docstring does not describe; `kind` is "class", "property" or "function"."""
     if not docstring:
         return ["has no docstring"]
     if kind == "property":
         return []
     sections: Any = NumpyDocString(docstring)
     names = [entry.name for entry in sections["Parameters"]]
-    # A data class lists what it is made of as attributes, and they are its arguments.
+    # A data class describes its fields as attributes; they are its arguments too.
     names += [entry.name for entry in sections["Attributes"]] if kind == "class" else []
     described = {name.strip().lstrip("*") for entry in names for name in entry.split(",")}
     found = [f"{name} is not described" for name in signature.parameters if name not in described]
@@ -98,7 +98,7 @@ def missing(docstring: str, signature: inspect.Signature, *, kind: str) -> list[
 
 
 def untyped(signature: inspect.Signature, *, kind: str) -> list[str]:
-    """Arguments, and the result, without a type or with one that says nothing; a dict for JSON may hold anything."""
+    """Arguments and results without a type, or with a type that says nothing; a dict for JSON may hold anything."""
     annotations = {name: argument.annotation for name, argument in signature.parameters.items()}
     if kind != "class":
         annotations["the result"] = signature.return_annotation
@@ -117,8 +117,8 @@ def _kind(member: Any) -> str:
 def test_docstring_is_complete(name: str) -> None:
     member = PUBLIC[name]
     assert missing(_docstring(name), _signature(member), kind=_kind(member)) == []
-    if inspect.isfunction(member) and not member.__doc__:
-        return  # inherited: numpydoc looks at the base's
+    if inspect.isroutine(member) and not member.__doc__:
+        return  # inherited: numpydoc looks at the method of the base class
     assert [text for code, text in validate(name)["errors"] if code in CODES] == []
 
 

@@ -1,4 +1,4 @@
-"""Values of the wrong kind at the public doors: each is refused by the argument's name, in one line."""
+"""Values of the wrong kind in public functions: each is refused in one line that names the argument."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VECTOR = np.ones(2, np.float32)
         ({"lr": 10**400}, "lr must be a finite number of at least 0, not an integer of 1329 bits"),
     ],
 )
-def test_an_optimiser_takes_vectors_and_numbers(arguments: dict[str, Any], words: str) -> None:
+def test_an_optimizer_takes_vectors_and_numbers(arguments: dict[str, Any], words: str) -> None:
     rule = optim.SGD(0.1, momentum=0.5)
     right: dict[str, Any] = {"flat": VECTOR.copy(), "gradient": VECTOR, "state": rule.init(2), "step": 1, "lr": None}
     rule.update(**right)
@@ -58,7 +58,7 @@ def test_an_optimiser_takes_vectors_and_numbers(arguments: dict[str, Any], words
         (lambda: optim.Adam(0.1).init(2**62), "n must be at most"),
     ],
 )
-def test_settings_of_optimisers_and_schedules(call: Callable[[], Any], words: str) -> None:
+def test_settings_of_optimizers_and_schedules(call: Callable[[], Any], words: str) -> None:
     refused(call, words)
 
 
@@ -222,6 +222,7 @@ def test_a_schedule_that_fails_later_ends_the_run_by_name() -> None:
     refused(lambda: fit(schedule=lambda step, total: 1 if step == 1 else None), "what the schedule gives for step 2")
 
 
+@pytest.mark.slow
 def test_numbers_of_numpy_are_taken_everywhere(tmp_path: Path) -> None:
     history = fit(
         epochs=np.int8(1), batch_size=np.array(4), seed=np.uint64(3), threads_per_worker=np.int64(1), resume=np.False_,

@@ -1,4 +1,4 @@
-"""pyconv under ``np.seterr(all="raise")`` in the user's program: its own underflows are its own affair."""
+"""``np.seterr(all="raise")`` in the user's program: pyconv's own underflows raise nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyconv.errors import DivergedError
 
 @pytest.fixture
 def raising():
-    """The user's program wants to know of every overflow and underflow of its own."""
+    """The user's program makes errors of all its overflows and underflows."""
     with np.errstate(all="raise"):
         yield
 
@@ -63,6 +63,7 @@ def test_training_and_prediction_under_the_users_error_state(
     pyconv.softmax_cross_entropy(np.full((3, 2), np.float32(3e38)), np.array([0, 1, 1]), backend=backend)
 
 
+@pytest.mark.slow
 def test_reports_under_the_users_error_state(raising: None, tmp_path: Path, rng: np.random.Generator) -> None:
     from pyconv import report
 
@@ -72,6 +73,7 @@ def test_reports_under_the_users_error_state(raising: None, tmp_path: Path, rng:
     assert report.main([str(tmp_path / "run"), "-o", str(tmp_path / "report")]) == 0
 
 
+@pytest.mark.slow
 def test_data_and_predictions_of_time_under_the_users_error_state(raising: None) -> None:
     from pyconv import costmodel, datasets
 
@@ -87,8 +89,9 @@ def test_diverging_under_the_users_error_state(raising: None, rng: np.random.Gen
         pyconv.fit(model, x, labels, batch_size=16, optimizer=optim.SGD(1e30), epochs=3, progress="off")
 
 
+@pytest.mark.slow
 def test_workers_under_the_users_error_state(tmp_path: Path) -> None:
-    """A worker imports the user's main module, and so does what stands at its top."""
+    """A worker imports the user's main module, and so runs the code at its top."""
     script = tmp_path / "program.py"
     script.write_text(
         "import numpy as np\nnp.seterr(all='raise')\nimport pyconv\nfrom pyconv import nn, optim\n"

@@ -1,23 +1,28 @@
-"""Files are written whole, and only over regular files: a device, a pipe or a socket of that name stays what it is."""
+"""Only regular files are read or replaced: a device, a pipe or a socket with that name is left alone."""
 
 from __future__ import annotations
 
+import binascii
 import os
 import socket
 import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import pyconv
-from pyconv import costmodel, nn
+from pyconv import checkpoint, costmodel, datasets, nn
 from pyconv.checkpoint import Checkpoint
+from pyconv.documents import checksum, read_text
 from pyconv.errors import CheckpointError, InputError, PyconvError
-from pyconv.files import write_atomically
-from pyconv.reporting import write
+from pyconv.files import readable, write_atomically
+from pyconv.loop.folder import RunFolder
+from pyconv.nn import serialize
+from pyconv.reporting import read_results, write
 
 
 def model() -> nn.Sequential:
@@ -38,7 +43,7 @@ def link_to_a_fifo(place: Path) -> None:
     place.symlink_to("behind")
 
 
-def checkpoint(place: Path) -> None:
+def write_checkpoint(place: Path) -> None:
     Checkpoint.of(model(), {}, {}, {}, []).save(place)
 
 
@@ -51,7 +56,7 @@ KINDS = {"a named pipe": fifo, "a socket": unix_socket, "a named pipe behind a l
 WRITERS: dict[str, Callable[[Path], object]] = {
     "bytes": lambda place: write_atomically(place, b"new"),
     "model": lambda place: model().save(place),
-    "checkpoint": checkpoint,
+    "checkpoint": write_checkpoint,
     "calibration": calibration,
     "report": lambda place: write(place.parent, "title", []),
 }
@@ -67,6 +72,59 @@ def test_only_files_are_replaced(tmp_path: Path, kind: str, writer: str) -> None
         WRITERS[writer](place)
     left = {path.name: path.lstat().st_mode for path in tmp_path.iterdir() if not path.is_dir()}
     assert left == before
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "bytes": readable,
+    "text": read_text,
+    "model": nn.load,
+    "architecture": nn.from_toml,
+    "checkpoint": Checkpoint.load,
+    "calibration": costmodel.Calibration.load,
+    "results": lambda place: read_results([place]),
+    "data": datasets.load,
+    "pixels": datasets.read_pixels,
+    "image": lambda place: datasets.read_image(place, (4, 4, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "a device"])
+@pytest.mark.parametrize("reader", list(READERS))
+def test_only_files_are_read(tmp_path: Path, kind: str, reader: str) -> None:
+    place = tmp_path / ("place.npz" if reader == "data" else "place")
+    if kind == "a device":
+        place.symlink_to("/dev/zero")
+    else:
+        KINDS[kind](place)
+    words = f"is {kind.removesuffix(' behind a link')}, and only files are read"
+    with pytest.raises((OSError, PyconvError), match=f"{words}|neither a file nor a folder|is not a regular file"):
+        READERS[reader](place)
+
+
+@pytest.mark.parametrize("read", [nn.load, Checkpoint.load])
+def test_a_file_that_no_memory_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, read: Any) -> None:
+    def no_room(*_: Any, **__: Any) -> None:
+        raise MemoryError("Cannot allocate memory (os error 12)")
+
+    (tmp_path / "large").touch()
+    for module in (checkpoint, serialize):
+        monkeypatch.setattr(module, "safe_open", no_room)
+    with pytest.raises(CheckpointError, match=r"large: .*too large for the memory that is left"):
+        read(tmp_path / "large")
+
+
+def test_a_pipe_in_the_place_of_a_new_runs_settings_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.toml")
+    with pytest.raises(InputError, match=r"holds config\.toml already"):
+        pyconv.fit(model(), np.zeros((8, 3), np.float32), np.arange(8) % 2, out=tmp_path, progress="off")
+    assert stat.S_ISFIFO((tmp_path / "config.toml").lstat().st_mode)
+
+
+def test_a_log_that_cannot_be_written_to_the_end_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").symlink_to("/proc/self/environ")  # it can be opened, and takes no byte
+    folder = RunFolder(tmp_path)
+    folder.note("a line")
+    folder.close()
 
 
 def test_a_models_error_is_pyconvs_own(tmp_path: Path) -> None:
@@ -120,3 +178,11 @@ def test_links_are_followed_and_files_are_whole(tmp_path: Path) -> None:
     content = (tmp_path / "file").read_bytes()
     assert len(content) == 9999 and len(set(content)) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"file", "link", "dangling", "later"}
+
+
+def test_a_checksum_is_the_crc_of_the_text_and_the_pieces():
+    numbers = np.random.default_rng().standard_normal((3, 5, 7))
+    across = numbers.transpose(2, 0, 1)
+    pieces = [b"name", across, np.empty((0, 4)), np.float32(2).reshape(())]
+    joined = b'{"one": 1}' + b"name" + across.tobytes() + np.float32(2).tobytes()
+    assert checksum({"one": 1}, pieces) == binascii.crc32(joined)

@@ -38,7 +38,7 @@ def drawn(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.nd
 
 
 def close(actual: np.ndarray, expected: np.ndarray, terms: int) -> None:
-    """Equal in dtype, and up to the rounding of a sum of `terms` products; integers exactly."""
+    """Check equality of dtype, and of numbers up to the rounding of a sum of `terms` products; integers exactly."""
     assert actual.dtype == expected.dtype
     assert actual.shape == expected.shape
     if actual.dtype.kind in "iu":
@@ -95,7 +95,7 @@ def test_boundaries_and_origins_are_ndimages(
     kernel = tuple(min(k, s) for k, s in zip(kernel, size))  # type: ignore[assignment]
     origin = [data.draw(st.integers(-(k // 2), (k - 1) // 2)) for k in kernel]
     image, weights = rng.standard_normal(size), rng.standard_normal(kernel)
-    if name == "convolve2d":  # what ndimage allows, in its own count
+    if name == "convolve2d":  # the origins that ndimage allows, as it counts them
         origin = [-move - (k % 2 == 0) for move, k in zip(origin, kernel)]
         expected = scipy.ndimage.convolve(image, weights, mode=mode, cval=2.5, origin=origin)
     else:
@@ -112,7 +112,7 @@ def test_boundaries_and_origins_are_ndimages(
 def test_numbers_are_the_literal_twins(
     name: str, size: tuple[int, int], kernel: tuple[int, int], seed: int, mode: str, boundary: str
 ) -> None:
-    """Kernels of many times the image too."""
+    """Kernels may be much larger than the image."""
     rng = np.random.default_rng(seed)
     image, weights = rng.standard_normal(size), rng.standard_normal(kernel)
     if mode == "valid" and any(i < k for i, k in zip(size, kernel)):
@@ -143,7 +143,7 @@ def test_complex_numbers_meet_any_others(dtypes: tuple[str, str], rng: np.random
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_stays_where_it_is(bad: float, boundary: str, rng: np.random.Generator, isa: str) -> None:
-    """In the image it reaches the windows that see it; in the kernel it meets the zeros beyond the edges too."""
+    """In the image it affects the windows that contain it; in the kernel it also meets the zeros beyond the edges."""
     for size, width in (((41, 67), 3), ((41, 67), 12), ((130, 35), 21)):
         image, kernel = drawn(rng, size, "float32"), drawn(rng, (5, width), "float32")
         image[rng.integers(size[0]), rng.integers(size[1])] = bad
@@ -173,6 +173,14 @@ def test_narrow_integers_wrap_around_as_scipys_do() -> None:
 
 
 IMAGE, KERNEL = np.ones((5, 6)), np.ones((3, 2))
+
+
+@pytest.mark.parametrize("name", ["convolve2d", "correlate2d"])
+@pytest.mark.parametrize("fillvalue", [1j, 2 - 3j, np.complex64(1.5)])
+def test_a_complex_number_beyond_the_edge_of_real_images(name: str, fillvalue: complex) -> None:
+    image, kernel = np.arange(30.0).reshape(5, 6), (np.arange(9.0) * (1 - 2j)).reshape(3, 3)
+    expected = getattr(scipy.signal, name)(image, kernel, "same", "fill", fillvalue)
+    np.testing.assert_allclose(getattr(pyconv, name)(image, kernel, "same", "fill", fillvalue), expected)
 
 
 @pytest.mark.parametrize(

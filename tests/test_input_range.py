@@ -1,4 +1,4 @@
-"""Examples in another scale than those of the training are refused or told of; the same scale never is."""
+"""Examples in another scale than the training's are refused or cause a warning; the same scale never does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pyconv
 from pyconv import nn, optim
 from pyconv.checkpoint import Checkpoint
 from pyconv.errors import CheckpointError, DtypeError, InputError
-from pyconv.nn import serialize
+from pyconv.nn import model_file
 
 
 def network() -> nn.Sequential:
@@ -35,7 +35,7 @@ def images(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The warnings of scales that were logged since the last look."""
+    """The warnings about scales since the last call."""
     found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     caplog.clear()
     return [line for line in found if "scale" in line]
@@ -87,7 +87,7 @@ def test_predictions_in_another_scale_warn_once(images: tuple, call: str) -> Non
         warnings.simplefilter("error")
         for same in (x, x.astype(np.float32), x[:1], np.zeros_like(x), np.zeros(x.shape, np.float32), x[:, :, :, 0]):
             getattr(model, call)(same)
-        model.loss_and_gradient(x / 255, y)  # training is fit's matter
+        model.loss_and_gradient(x / 255, y)  # fit() looks at training images itself
     with pytest.warns(
         UserWarning, match=r"x: float64 0.* to 1, but the network was trained on uint8 .* to 255"
     ) as told:
@@ -133,14 +133,14 @@ def test_copies_and_files_remember(images: tuple, tmp_path: Path) -> None:
 
 
 def _without_input_range(path: Path, value: object = None) -> None:
-    """Make the file one of a time before there was an input range, or give it another."""
+    """Remove the input range from the file, as in files of older versions, or change it."""
     with safe_open(str(path), framework="numpy") as file:
         about = json.loads(file.metadata()["pyconv"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     del about["input_range"]
     if value is not None:
         about["input_range"] = value
-    about["crc32"] = serialize._checksum(tensors, about)
+    about["crc32"] = model_file.checksum(tensors, about)
     path.write_bytes(save(tensors, metadata={"pyconv": json.dumps(about)}))
 
 

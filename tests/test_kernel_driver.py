@@ -1,7 +1,7 @@
 """The kernels outside Python, against the literal twin: on an emulated ARM, under valgrind, with sanitizers.
 
-`make arm`, `make valgrind` and `make sanitize` run these with a word on what to install; a plain run skips what is not
-there.
+`make arm`, `make valgrind` and `make sanitize` run these tests, and say what to install if a tool is missing; a plain
+run skips the tests whose tools are missing.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def _valgrind(folder: Path) -> Driver:
     _only_when_asked("valgrind")
     _needs("valgrind", "gcc", debian="valgrind gcc")
     options = ["--error-exitcode=9", "--quiet", "--leak-check=full", "--errors-for-leak-kinds=all"]
-    # It knows no AVX-512 and reports a processor without.
+    # valgrind knows no AVX-512, and shows the program a processor without it.
     return Driver(build(folder / "driver", ["gcc", "-O1", "-g"]), ["valgrind", *options], poison=False)
 
 
 def _sanitized(folder: Path) -> Driver:
     _only_when_asked("sanitize")
     _needs("gcc", debian="gcc")
-    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O0", "-g"]  # compiles in a fraction of -O1
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O0", "-g"]  # -O1 compiles much longer
     return Driver(build(folder / "driver", ["gcc", *flags]))
 
 
@@ -68,7 +68,7 @@ def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def convolutions(problem: tuple, dtype: str, name: str, relu: bool = False) -> list[tuple[Request, np.ndarray]]:
-    """The three passes, and what they have to give."""
+    """The three passes, with the expected results."""
     g, x, w, b, dy = problem
     wide = [array.astype("float64") for array in (x, w, b, dy)]
     forward = {"a": x, "b": w, "bias": b}
@@ -198,7 +198,7 @@ def test_pooling(driver: Driver, dtype: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_elementwise_and_statistics(driver: Driver, dtype: str, tmp_path: Path) -> None:
     requests, expected = [], []
-    for shape in ((1, 1), (5, 3), (60, 33), (4000, 7)):
+    for shape in ((1, 1), (5, 3), (60, 33), (4000, 7), (70, 127)):
         rng = np.random.default_rng(shape)
         x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
         gamma, beta = (rng.standard_normal(shape[1]).astype(dtype) for _ in range(2))

@@ -1,22 +1,26 @@
-"""What the system grants: read from control groups of both versions, and named before a run starts."""
+"""Limits of the system: they are read from control groups of both versions, and a run is refused before it starts."""
 
 from __future__ import annotations
 
 import errno
 import os
 import resource
+import struct
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from parallel_runs import data, job, small_model, train
+from PIL import Image
 
 import pyconv
-from pyconv import interrupts, limits
-from pyconv.errors import InputError, WorkerError
+from pyconv import datasets, interrupts, limits, nn
+from pyconv.errors import DataError, InputError, WorkerError
 from pyconv.limits import Limit
 from pyconv.parallel import SharedMemoryError, memory
 from pyconv.parallel.server import ParameterServer
@@ -40,6 +44,10 @@ def groups(folder: Path, files: dict[str, Any], own: str) -> tuple[Path, Path]:
         ({"a/b/memory.max": 100, "a/b/memory.current": 60}, Limit(100, 40)),
         ({"a/b/memory.max": "max", "a/b/memory.current": 60,
           "a/memory.max": 80, "a/memory.current": 70}, Limit(80, 10)),
+        ({"a/b/memory.max": 100, "a/b/memory.current": 60,
+          "a/memory.max": 200, "a/memory.current": 190}, Limit(200, 10)),
+        ({"a/b/memory.max": 100, "a/b/memory.current": 95,
+          "a/memory.max": 200, "a/memory.current": 150}, Limit(100, 5)),
         ({"a/b/memory.max": 100, "a/b/memory.current": 90,
           "a/b/memory.stat": "anon 20\ninactive_file 30\nactive_file 10\nshmem 5"}, Limit(100, 50)),
         ({"a/b/memory.max": 50, "a/b/memory.current": 90}, Limit(50, 0)),
@@ -105,6 +113,56 @@ def test_shared_memory_that_the_system_does_not_grant(
     with pytest.raises(SharedMemoryError, match="for the training images"):
         pyconv.fit(small_model(), *data(), workers=2, batch_size=5, out=tmp_path / "run", progress="off")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_workers_that_no_memory_is_left_for_are_not_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(limits, "memory", lambda: Limit(100 * MB, 60 * MB))
+    words = r"^2 workers cannot be started: they need 68\.\d MB of memory at least, and .* limit of 100\.0 MB leaves 60"
+    with pytest.raises(SharedMemoryError, match=words) as error:
+        pyconv.fit(small_model(), *data(), workers=2, batch_size=5, out=tmp_path / "run", progress="off")
+    assert error.value.exit_status == 2 and not (tmp_path / "run").exists()
+
+
+def _idx(folder: Path, shape: tuple[int, ...]) -> Path:
+    folder.mkdir()
+    for name, of in (("images-idx3", shape), ("labels-idx1", shape[:1])):
+        content = np.zeros(of, np.uint8)
+        content[0] = 1
+        header = bytes([0, 0, 8, len(of)]) + struct.pack(f">{len(of)}I", *of)
+        (folder / f"train-{name}-ubyte").write_bytes(header + content.tobytes())
+    return folder
+
+
+def _pictures(folder: Path) -> Path:
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            Image.fromarray(np.full((20, 30, 3), number, np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_data_that_no_memory_is_left_for_are_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    x, y = np.zeros((40, 20, 30), np.uint8), np.arange(40) % 2
+    np.savez_compressed(tmp_path / "a.npz", x=x, y=y)
+    np.savez(tmp_path / "wide.npz", x=x.astype(np.float64), y=y)
+    wide = len((tmp_path / "wide.npz").read_bytes())
+    cases: list[tuple[str | Path, int, str]] = [
+        (tmp_path / "a.npz", x.nbytes, r"a\.npz: the entries of x need 23\.6 kB of memory"),
+        (tmp_path / "wide.npz", 8 * x.size, "the entries of x need"),
+        (tmp_path / "wide.npz", wide, ""),
+        (_idx(tmp_path / "idx", x.shape), x.nbytes, "images-idx3-ubyte: 40 entries need"),
+        (_pictures(tmp_path / "folder"), 8 * 1800, "folder: 8 images of 30x20 need"),
+        ("faces", 77 * 2304, r"faces: 77 images need"),
+    ]
+    for source, needed, words in cases:
+        monkeypatch.setattr(limits, "memory", lambda needed=needed: Limit(4 * MB, needed - 1))
+        if words:
+            with pytest.raises(DataError, match=words + r".* and the control group's limit of 4\.0 MB leaves"):
+                datasets.load(source, limit=77, seed=987)
+        else:
+            datasets.load(source)
+    with pytest.raises(InputError, match=r"parameters need .* MB of memory, and the control group's"):
+        nn.build("fer")
 
 
 def test_a_limit_on_files_is_heard() -> None:
@@ -177,7 +235,7 @@ def test_descriptors_that_may_be_had_are_taken() -> None:
 
 @pytest.fixture
 def small_group() -> Iterator[Path]:
-    """A control group of 300 MB, where this user may make one."""
+    """A control group with 300 MB of memory, if this user may make one."""
     version_1 = Path("/sys/fs/cgroup/memory")
     group = (version_1 if version_1.exists() else Path("/sys/fs/cgroup")) / f"pyconv-test-{os.getpid()}"
     try:
@@ -202,6 +260,17 @@ def test_a_real_control_group(small_group: Path) -> None:
     assert "for a test, 400.0 MB of shared memory are needed, and the control group's limit of 300.0 MB" in done.stderr
 
 
+def test_what_does_not_fit_into_a_real_control_group(small_group: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in (("x", np.zeros((100_000, 60, 60), np.uint8)), ("y", np.arange(100_000) % 2)):
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array(stream, array)
+    program = f"import sys; from pyconv import train; sys.exit(train.main(['--data', '{tmp_path}/a.npz']))"
+    done = limited(program, f"echo $$ > {small_group}/cgroup.procs")
+    assert done.returncode == 2, "not killed"
+    assert "a.npz: the entries of x need 343.3 MB of memory, and the control group's limit of 300.0 MB" in done.stderr
+
+
 def test_where_memory_runs_out_a_worker_goes_first() -> None:
     own = Path("/proc/self/oom_score_adj")
     if not own.exists():
@@ -217,6 +286,7 @@ def test_where_memory_runs_out_a_worker_goes_first() -> None:
     assert own.read_text() == before
 
 
+@pytest.mark.covering("error", most=1)
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -252,7 +322,7 @@ def test_what_the_system_refuses_all_the_same(monkeypatch: pytest.MonkeyPatch, e
 def test_openblas_without_its_threads_is_no_interruption(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], left: int, status: int
 ) -> None:
-    """It sends its own process SIGINT."""
+    """OpenBLAS sends its own process SIGINT if it gets no threads."""
     monkeypatch.setattr(limits, "processes", lambda: Limit(7, left))
 
     def leave(number: int) -> None:
@@ -269,7 +339,7 @@ READ_ONLY = "mount -t tmpfs -o ro none /dev/shm"
 
 
 def test_workers_need_no_dev_shm() -> None:
-    """Where it is read-only, as in some containers, the kernel's own anonymous files serve."""
+    """If it is read-only, as in some containers, anonymous files of the kernel are used."""
     probe = subprocess.run(["unshare", "-rm", "sh", "-c", READ_ONLY], capture_output=True, check=False)
     if probe.returncode:
         pytest.skip("this machine does not let a user mount")

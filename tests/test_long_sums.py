@@ -14,8 +14,12 @@ BACKENDS = ("reference", *COMPILED)
 DTYPES = ("float32", "float64")
 
 
+#: With shorter vectors each running sum is longer and loses more: these bounds are for vectors of 16 numbers.
+LANES = {"avx512": 16, "avx2": 8}.get(_cpu.isa(), 4)
+
+
 def ulps(found: np.ndarray, exact: np.ndarray) -> float:
-    """The largest difference in units of the last place of what it should be."""
+    """The largest difference, in units of the last place of the expected numbers."""
     exact = np.asarray(exact, np.longdouble)
     return float((np.abs(found - exact) / np.spacing(np.abs(exact).astype(found.dtype))).max())
 
@@ -69,7 +73,7 @@ def test_infinite_windows_stay_infinite() -> None:
 @pytest.mark.parametrize("algorithm", ("naive", "direct", "auto", "reference"))
 @pytest.mark.parametrize("channels", (1, 8))
 def test_sums_over_millions_of_pixels(algorithm: str, channels: int) -> None:
-    """The worst that can happen to a running sum: numbers of one size, which it outgrows."""
+    """The worst case for a running sum: numbers of equal size, which become small compared with the sum."""
     x, dy = np.full((1, 2000, 1000, channels), np.float32(0.1)), np.ones((1, 2000, 1000, 2), np.float32)
     where = {"backend": "reference"} if algorithm == "reference" else {"backend": "serial", "algorithm": algorithm}
     found = pyconv.conv2d_weight_grad(x, dy, 1, **where)
@@ -80,7 +84,8 @@ def test_sums_over_millions_of_pixels(algorithm: str, channels: int) -> None:
 def test_depthwise_sums_over_millions_of_pixels(channels: int) -> None:
     x = np.full((1, 1000, 1000, channels), np.float32(0.1))
     found = pyconv.conv2d_weight_grad(x, np.ones_like(x), 3, padding=1, groups=channels, backend="serial")
-    np.testing.assert_allclose(found[1, 1], 1e6 * float(np.float32(0.1)), rtol=3e-5)
+    lanes = min(LANES, 8) if channels <= 8 else LANES  # a Zen 4 takes half a vector for so few channels
+    np.testing.assert_allclose(found[1, 1], 1e6 * float(np.float32(0.1)), rtol=3e-5 * 16 / lanes)
 
 
 def test_pooled_sums_over_millions_of_pixels() -> None:
@@ -100,7 +105,7 @@ def test_sums_over_a_kernel_of_millions() -> None:
     x, weight = np.full((1, 1500, 1000, 1), np.float32(0.1)), np.ones((1500, 1000, 1, 1), np.float32)
     for algorithm in ("naive", "direct"):
         found = pyconv.conv2d(x, weight, backend="serial", algorithm=algorithm)
-        np.testing.assert_allclose(found, 1.5e6 * float(np.float32(0.1)), rtol=1e-3)
+        np.testing.assert_allclose(found, 1.5e6 * float(np.float32(0.1)), rtol=1e-3 * 16 / LANES)
 
 
 @pytest.mark.parametrize("channels", (1, 8))

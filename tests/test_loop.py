@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from quick import examples
 
 import pyconv
 from pyconv import nn, optim
@@ -51,7 +52,7 @@ def data(count: int = EXAMPLES, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def small(seed: int = 0) -> nn.Sequential:
-    """A network with everything that has state or randomness of its own."""
+    """A network with every layer that has state or random numbers."""
     layers = [nn.Conv2D(6, 3, padding="same"), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2D(2), nn.Flatten(),
               nn.Dropout(0.2), nn.Dense(16, activation="relu"), nn.Dense(CLASSES)]  # fmt: skip
     return nn.Sequential(layers, input_shape=(SIDE, SIDE, 1), seed=seed)
@@ -64,7 +65,7 @@ RECIPE: dict[str, Any] = {
 
 
 def numbers(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A history without what the clock decides."""
+    """A history without its times."""
     timed = {"seconds", "images_per_s", "compute_s", "communication_s", "elapsed_s", "seconds_to_target"}
     return [{name: value for name, value in line.items() if name not in timed} for line in history]
 
@@ -114,12 +115,24 @@ def test_it_learns_and_reports(undisturbed: tuple[nn.Sequential, list[dict[str, 
     )
 
 
+def test_an_epochs_figures_are_means_over_its_images() -> None:
+    """The steps do not all have the same number of images."""
+    steps: list[dict[str, Any]] = []
+    (line,) = pyconv.fit(small(), *data(), **{**RECIPE, "epochs": 1}, on_step=lambda about: steps.append(dict(about)))
+    images = np.array([about["images"] for about in steps])
+    assert len(set(images)) == 2 and images.sum() == EXAMPLES
+    for name in ("loss", "accuracy"):
+        assert line[f"train_{name}"] == pytest.approx(images @ [about[name] for about in steps] / EXAMPLES)
+
+
 def test_the_run_folder(undisturbed: tuple[nn.Sequential, list[dict[str, Any]], Path]) -> None:
     model, history, out = undisturbed
     names = {
         "best.safetensors",
         "checkpoint",
+        "classes.json",
         "config.toml",
+        "confusion.png",
         "curves.png",
         "log.txt",
         "metrics.jsonl",
@@ -151,7 +164,7 @@ def test_the_same_seed_gives_the_same_bits(undisturbed: tuple[nn.Sequential, lis
 
 
 def _assert_same(out: Path, model: nn.Sequential, history: list[dict[str, Any]], undisturbed: Any) -> None:
-    """The run in `out` ended where the undisturbed one did, to the bit."""
+    """Check that the run in `out` ended with the bits of the undisturbed one."""
     _, expected, reference = undisturbed
     assert numbers(history) == numbers(expected)
     assert [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()] == history
@@ -168,6 +181,7 @@ def _assert_same(out: Path, model: nn.Sequential, history: list[dict[str, Any]],
     np.testing.assert_array_equal(best[0].flat, best[1].flat)
 
 
+@pytest.mark.covering("step", "number", most=5)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 @pytest.mark.parametrize("step", [1, STEPS - 1, STEPS, STEPS + 1, 3 * STEPS - 1])
 def test_an_interrupted_run_continues_to_the_same_bits(
@@ -185,7 +199,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(
     _assert_same(tmp_path / "run", model, history, undisturbed)
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(steps=st.lists(st.integers(1, 3 * STEPS - 1), min_size=1, max_size=4))
 def test_any_number_of_interruptions(
     steps: list[int], undisturbed: Any, tmp_path_factory: pytest.TempPathFactory
@@ -232,7 +246,7 @@ def test_a_crash_between_metrics_and_checkpoint(tmp_path: Path, undisturbed: Any
         pyconv.fit(small(), *data(), out=out, **{**RECIPE, "progress": At(STEPS + 2, send(signal.SIGTERM))})
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 2, "half a li')
-    halves = [out / ".model.safetensors.77.partial", out / "checkpoint" / ".last.safetensors.77.tmp"]
+    halves = [out / ".model.safetensors.77.tmp", out / "checkpoint" / ".last.safetensors.77.tmp"]
     for half in halves:
         half.write_bytes(b"half")
     model = small()
@@ -509,6 +523,7 @@ def test_a_file_of_the_users_own_is_not_written_over(tmp_path: Path, name: str) 
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.covering("name", most=1)
 @pytest.mark.parametrize("name", ["two\nlines", "it's\ta tab", "a plain name", "größe"])
 def test_a_folder_of_any_name_can_be_resumed(tmp_path: Path, name: str) -> None:
     out = tmp_path / name

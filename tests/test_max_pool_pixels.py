@@ -1,4 +1,4 @@
-"""Max pooling numbers an image's pixels in 32 bits, and says so where these are too few."""
+"""Max pooling counts an image's pixels in 32 bits; a larger image is refused, and the error says so."""
 
 from __future__ import annotations
 

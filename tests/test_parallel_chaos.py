@@ -13,7 +13,7 @@ from pyconv.parallel import RULES
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
-ROUND = 4 * len(RULES)  # seeds in which each rule comes three times without and once with a parent that suffers
+ROUND = 4 * len(RULES)  # each rule three times with failing workers, once also with a failing parent
 BASE = ROUND * int(os.environ.get("PYCONV_TEST_SEED", np.random.SeedSequence().entropy % 2**20))
 
 

@@ -1,4 +1,4 @@
-"""The memory of a parallel run: the data is there once, however many workers use it."""
+"""The memory of a parallel run: the data is in memory once, however many workers use it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ WORKERS = 2
 
 
 def _held(tree: list[psutil.Process]) -> int:
-    """Bytes of memory that these processes hold together, what they share counted once."""
+    """Bytes of memory that these processes hold together; shared memory counts once."""
     return sum(process.memory_full_info().pss for process in tree)
 
 
 def _held_in_training(folder: Path, images: int) -> float:
-    """Bytes that ``python -m pyconv.train`` and its workers hold together in training, by the median of looks."""
+    """Bytes that ``python -m pyconv.train`` and its workers hold together in training: the median of several looks."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (images, 32, 32, 1), dtype=np.uint8)
     np.savez(folder / "data.npz", x=x, y=np.arange(images) % 3, x_val=x[:90], y_val=np.arange(90) % 3)
@@ -45,6 +45,7 @@ def _held_in_training(folder: Path, images: int) -> float:
             run.wait(20)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's account of shared memory")
 def test_the_training_images_are_in_memory_once(tmp_path: Path) -> None:
     few, many = 2_000, 30_000

@@ -1,4 +1,4 @@
-"""Who is slow: told from long mini-batches, or from a second of short ones, and not from turns on a shared CPU."""
+"""Slow workers are found by long mini-batches, or a second of short ones; waiting for a shared CPU does not count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyconv.parallel.running import RunningTime
 
 
 def looks(batch_s: list[float], seconds: float = 6.0, noise: float = 0.0, seed: int = 0) -> dict[int, float]:
-    """Let workers run apart, with mini-batches that long (and turns of others in between); when each is named slow."""
+    """Let workers run, with mini-batches of these lengths (and others' turns in between); when each is named slow."""
     rng = np.random.default_rng(seed)
     paces, named = Paces(), {}
     ends = [[] for _ in batch_s]
@@ -54,7 +54,7 @@ def test_a_mini_batch_that_does_not_end_is_named() -> None:
 
 
 def test_a_stop_of_all_is_not_one_workers_slowness() -> None:
-    """Worker 1 was stopped amid a mini-batch, the other between two; the parent did not look meanwhile."""
+    """Worker 1 was stopped within a mini-batch, the other worker between two, while the parent did not look."""
     paces, named = Paces(), {}
     stop = (2.0, 5.0)
     for now in (*np.arange(0.25, stop[0], 0.25), *np.arange(stop[1] + 0.1, 9.0, 0.25)):
@@ -68,7 +68,7 @@ def test_a_stop_of_all_is_not_one_workers_slowness() -> None:
 
 
 def test_a_long_stop_is_counted_in_no_ones_time() -> None:
-    """Mini-batches of a second: the one at hand holds the stop on its worker's own clock, and no reading may."""
+    """Mini-batches take a second. A worker's clock counts the stop in the present one; readings must not count it."""
     time, paces = RunningTime(0.0), Paces()
     stop, resumed = 10.0, 140.0
     for now in (*np.arange(0.25, stop + 0.1, 0.25), *np.arange(resumed, 150.0, 0.25)):
@@ -92,7 +92,7 @@ def test_one_that_never_goes_on_after_a_stop_is_named() -> None:
     named = set()
     for now in (*np.arange(0.25, 10.1, 0.25), *np.arange(140.0, 160.0, 0.25)):
         time.look(float(now))
-        other = Reading(20, 20.0, 1.0, 0.0, True)  # waits for it
+        other = Reading(20, 20.0, 1.0, 0.0, True)  # this worker waits for the other
         stuck = Reading(10, 10.0, 1.0, time.since(9.5), True) if now > 9.5 else Reading(9, 9.0, 1.0, 0.1, True)
         named |= set(paces.slow(float(now), {0: stuck, 1: other}))
     assert named == {0}

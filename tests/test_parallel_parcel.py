@@ -1,4 +1,4 @@
-"""Rules from a prompt, a notebook or `python -c` reach the worker processes, or are refused in one line."""
+"""Rules that are defined at a prompt, in a notebook or in `python -c` reach the workers, or are refused in one line."""
 
 from __future__ import annotations
 
@@ -58,9 +58,10 @@ def run(*command: str, source: str | None = None) -> str:
     return done.stdout
 
 
+@pytest.mark.covering("way", most=1)
 @pytest.mark.parametrize("way", ["-c", "-", "file"])
 def test_a_rule_reaches_the_workers_from_everywhere(way: str, tmp_path: Path) -> None:
-    """From a file it does so without cloudpickle, too."""
+    """A rule from a file reaches them without cloudpickle too."""
     if way == "file":
         (tmp_path / "script.py").write_text(PROGRAM)
         assert run(str(tmp_path / "script.py"), "without") == "images: 40\n"

@@ -1,4 +1,4 @@
-"""Training with worker processes: what each update rule promises when nothing goes wrong."""
+"""Training with worker processes: what each update rule promises when nothing fails."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ OPTIMIZERS = {
 }
 
 
-def serial(plan, model):
-    """The same with one worker, in this process."""
-    x, y = data()
+def serial(plan, model, *images):
+    """The same training with one worker, in this process."""
+    x, y = data(*images)
     engine = InProcess(model, x, y, plan)
     losses = [report.loss for epoch in range(plan.epochs) for report in engine.epoch(epoch)]
     engine.close()
     return losses
 
 
+@pytest.mark.covering("name", most=2)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_sync_equals_one_worker_with_the_whole_batch(name):
     optimizer = optim.by_name(name, **OPTIMIZERS[name])
@@ -49,7 +50,16 @@ def test_sync_equals_one_worker_with_the_whole_batch(name):
     np.testing.assert_allclose(many.model.flat, alone.flat, rtol=1e-7, atol=1e-10)
 
 
-@pytest.mark.parametrize("workers", [3, 16])
+def test_sync_counts_workers_by_their_images_in_a_short_last_step():
+    """With 215 images and steps of 40, the last step has 15: 7 for one worker, 8 for the other."""
+    many = train(job("sync", workers=2, batch_size=20), small_model("float64"), images=215)
+    alone = small_model("float64")
+    losses = serial(job("sync", workers=1, batch_size=40), alone, 215)
+    np.testing.assert_allclose(many.losses, losses, rtol=1e-9)
+    np.testing.assert_allclose(many.model.flat, alone.flat, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("workers", [3, pytest.param(16, marks=pytest.mark.slow)])
 def test_sync_gives_the_same_bits_every_time(workers):
     runs = [train(job("sync", workers=workers, batch_size=4)) for _ in range(2)]
     np.testing.assert_array_equal(runs[0].model.flat, runs[1].model.flat)
@@ -69,7 +79,7 @@ def test_every_rule_learns_and_uses_every_image_once(update):
     result = train(job(update, workers=2, epochs=4, optimizer=optim.SGD(0.05)), small_model(norm=True))
     assert result.losses[-1] < 0.5 * result.losses[0]
     x, y = data()
-    # With BatchNorm's statistics from all workers. The centre of easgd lags: 0.904 where workers share one CPU.
+    # BatchNorm's statistics come from all workers. The centre of easgd lags: 0.904 if the workers share one CPU.
     assert (result.model.predict(x) == y).mean() > 0.85
     assert result.restarts == 0
     figures = result.statistics
@@ -81,6 +91,7 @@ def test_every_rule_learns_and_uses_every_image_once(update):
         assert figures["staleness_max"] == 0
 
 
+@pytest.mark.covering("update", "shared", most=1)
 @pytest.mark.parametrize("update", ["async", "ssp"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_replay_gives_the_bits_of_an_asynchronous_run(update, shared):
@@ -93,6 +104,7 @@ def test_a_replay_gives_the_bits_of_an_asynchronous_run(update, shared):
     np.testing.assert_array_equal(again.flat, result.model.flat)
 
 
+@pytest.mark.covering("update", most=2)
 @pytest.mark.parametrize(
     ("update", "options"),
     [("sync", {}), ("local", {"sync_every": 5}), ("local", {}), ("local", {"sync_every": 0})],
@@ -125,6 +137,7 @@ def test_a_run_continues_to_the_same_bits(update, options):
     np.testing.assert_allclose(model.flat_buffers, whole.model.flat_buffers, rtol=1e-6)
 
 
+@pytest.mark.covering("update", most=2)
 @pytest.mark.parametrize("update", ["async", "ssp", "hogwild", "easgd"])
 def test_a_free_run_continues_with_the_images_that_are_left(update):
     plan = job(update, workers=2, epochs=1)
@@ -186,13 +199,14 @@ def _warn(step: int, total: int) -> float:
     return 1.0
 
 
+@pytest.mark.slow
 def test_auto_takes_as_many_workers_as_are_advised_and_says_why(caplog, monkeypatch):
     x, y = data()
     with caplog.at_level(logging.INFO, "pyconv"):
         history = pyconv.fit(small_model(), x, y, epochs=1, batch_size=10, workers="auto", progress="off")
     assert 1 <= history[0]["workers"] <= threads.usable_cpus()
     assert f"workers auto: {history[0]['workers']}; " in caplog.text
-    monkeypatch.setattr(threads, "usable_cpus", lambda: 1)
+    monkeypatch.setattr("pyconv.costmodel.advice.usable_cpus", lambda: 1)
     caplog.clear()
     with caplog.at_level(logging.INFO, "pyconv"):
         options = {"workers": "auto", "update": "ssp", "update_options": {"staleness": 1}}
@@ -201,6 +215,7 @@ def test_auto_takes_as_many_workers_as_are_advised_and_says_why(caplog, monkeypa
     assert "there is one CPU" in caplog.text and "staleness left aside" in caplog.text
 
 
+@pytest.mark.slow
 def test_auto_continues_with_as_many_workers_as_the_run_has(tmp_path):
     x, y = data()
     how = {"batch_size": 10, "out": tmp_path / "run", "progress": "off"}

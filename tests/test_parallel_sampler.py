@@ -64,7 +64,7 @@ def test_no_share_is_smaller_than_the_network_needs(n, workers, batch_size):
     assert 1 not in np.concatenate(counts) and np.max(counts) <= batch_size
     batches = [plan.batch(s, w) for s in range(plan.steps) for w in range(workers)]
     np.testing.assert_array_equal(np.concatenate(batches), plan.order)  # every image once
-    if fits:  # what worked is left as it was
+    if fits:  # what fits is not changed
         assert [plan.span(s, w) for s in range(plan.steps) for w in range(workers)] == shares
 
 
@@ -74,7 +74,7 @@ def test_every_window_is_nearly_class_balanced(classes, seed, window):
     order = EpochOrder(labels, seed=seed, epoch=0, workers=1, batch_size=1).order
     share = np.bincount(labels, minlength=classes) / len(labels)
     counts = np.array([np.bincount(labels[order[i : i + window]], minlength=classes) for i in range(401 - window)])
-    # Classes are equally spaced in place: off by at most one for itself and by the rounding of the others.
+    # A class's examples are equally spaced, to within one place and the rounding of the other classes.
     assert np.abs(counts - share * window).max() <= 1 + classes
 
 

@@ -1,4 +1,4 @@
-"""What no worker can read or import ends a run at once, in one line; see test_parallel_parcel.py for what can."""
+"""Objects that workers cannot read or import end a run at once, in one line; test_parallel_parcel.py has the others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import pytest
 from parallel_runs import data, small_model
 
 import pyconv
@@ -58,7 +59,7 @@ def run(program: str, place: Path) -> subprocess.CompletedProcess[str]:
 
 
 def last(done: subprocess.CompletedProcess[str]) -> str:
-    """The error's one line; the one traceback before it is the program's own."""
+    """The error's one line. The traceback before it is that of the user's program."""
     assert done.returncode == 1
     assert done.stderr.count("Traceback") == 1
     return done.stderr.strip().splitlines()[-1]
@@ -80,7 +81,7 @@ def test_a_program_that_cannot_be_imported_is_not_tried_three_times(tmp_path: Pa
     done = run(PROGRAM.format(**{**NONE, "definitions": only_once}), tmp_path)
     assert done.returncode == 1
     assert "could not start: it failed while it imported the main program" in done.stderr.strip().splitlines()[-1]
-    assert 1 <= done.stderr.count("planted") <= 4  # in each worker, with the line that says so: once
+    assert 1 <= done.stderr.count("planted") <= 4  # once in each worker
 
 
 def _fit_in_a_pool(_: int) -> str:
@@ -91,6 +92,7 @@ def _fit_in_a_pool(_: int) -> str:
     return "done"
 
 
+@pytest.mark.slow
 def test_fit_in_a_daemonic_process() -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         (said,) = pool.map(_fit_in_a_pool, [0])

@@ -1,4 +1,4 @@
-"""The timeline: a file that is whole whatever happens, that replaces nothing else, and that never ends a run."""
+"""The timeline: its file is complete whatever happens, replaces no other file, and never makes a run fail."""
 
 from __future__ import annotations
 
@@ -71,6 +71,7 @@ def test_a_run_that_is_refused_later_leaves_no_trace(tmp_path: Path) -> None:
     assert older.read_text() == text
 
 
+@pytest.mark.slow
 def test_an_older_trace_and_an_empty_file_are_written_over(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.touch()
@@ -81,11 +82,12 @@ def test_an_older_trace_and_an_empty_file_are_written_over(tmp_path: Path) -> No
     assert sizes[0] > sizes[1] > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 4])
 def test_a_disk_that_fills_ends_the_timeline_and_not_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, at: int
 ) -> None:
-    """A limit on the size of files stands in for the disk: the kernel refuses what goes beyond, amid a write too."""
+    """A limit on the size of files stands in for the full disk: writes are stopped there, even in their middle."""
     path = tmp_path / "t.json"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     whole = []

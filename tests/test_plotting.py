@@ -1,4 +1,4 @@
-"""Pictures are drawn alike whatever the environment asks of matplotlib; one that fails costs a run nothing."""
+"""Pictures look the same whatever the environment asks of matplotlib; a picture that fails does not harm a run."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def draw_all(place: Path) -> None:
     write(place / "report", "title", [Section("one", [Picture("one", draw, "caption")])])
 
 
+@pytest.mark.slow
 def test_settings_of_the_environment_change_no_picture(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text(
         "text.usetex: True\nfigure.facecolor: red\nsavefig.format: svg\nfont.size: 30\n"
@@ -85,7 +86,7 @@ def test_a_picture_that_fails_is_a_warning_and_made_up_for(
     html = (tmp_path / "report" / "report.html").read_text()
     assert "<figcaption>caption</figcaption>" in html and "<img" not in html
     before = (run / "model.safetensors").read_bytes()
-    fit(run)  # nothing is left to do but the picture
+    fit(run)  # only the picture is left to do
     assert (run / "curves.png").exists() and (run / "model.safetensors").read_bytes() == before
 
 

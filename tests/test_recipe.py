@@ -1,4 +1,4 @@
-"""The recipe: what is chosen where the user gave nothing, for each rule and number of workers, and what is kept."""
+"""The recipe: settings that are chosen if the user gave none, by rule and number of workers; given ones are kept."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from pyconv import optim, train
 from pyconv.checkpoint import Checkpoint
 from pyconv.errors import InputError, Interrupted, UnknownNameError
 from pyconv.loop import chance, recipe
-from pyconv.parallel import RULES, Needs, Rule
+from pyconv.parallel import RULES, Needs, Rule, engine, rule_for
+from pyconv.parallel.rules import Local
 
 PUSHING = ("async", "ssp", "hogwild")
 
 
 def chosen(update: Any = "sync", workers: int = 1, images: int = 6000, least: int = 1, **given: Any) -> recipe.Recipe:
     asked = {"batch_size": None, "optimizer": None, "schedule": None, "options": None, **given}
-    return recipe.choose(recipe.Asked.of(**asked), update, workers, images, least)
+    return recipe.choose(recipe.Asked.of(update=update, **asked), workers, images, least)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 16, 64])
@@ -43,7 +44,7 @@ def test_64_images_are_shared_out_and_move_the_parameters_as_far_as_one_worker(u
     assert made.schedule == optim.schedule(
         "cosine", warmup=0.2 if update in (*PUSHING, "easgd") and workers > 1 else 0.05
     )
-    assert (workers == 1) == (made.options == {} and made.said == []) or update == "sync"
+    assert (workers == 1) == (made.said == []) or update == "sync"
     for number in (f"lr {sgd.lr:g}", f"batch {made.batch_size} "):
         assert workers == 1 or number in "; ".join(made.said)
 
@@ -62,7 +63,7 @@ def test_what_the_user_gave_is_kept() -> None:
     assert made.batch_size == 64
     assert (made.optimizer.lr, made.optimizer.momentum) == (0.3, 0.5)
     assert made.schedule == optim.schedule("step", warmup=7)
-    assert made.options == {"staleness_aware": False, "shared_state": True}
+    assert recipe.set_options(made.rule) == {"staleness_aware": False, "shared_state": True}
     adam, halving = optim.Adam(1e-3), parallel_runs.Faults({}, "")
     made = chosen("hogwild", 16, optimizer=adam, schedule=halving)
     assert made.optimizer is adam and made.schedule is halving
@@ -80,7 +81,7 @@ def test_the_rest_follows_from_what_was_given() -> None:
     assert chosen("sync", optimizer={"name": "sgd", "momentum": 0.0}).optimizer.lr == pytest.approx(0.2)
     none = chosen("async", 4, optimizer={"momentum": 0.0}).optimizer
     assert none.lr == pytest.approx(0.05) and not none.nesterov
-    downpour = chosen("async", 4, options={"shared_state": True}).optimizer  # staleness is its momentum
+    downpour = chosen("async", 4, options={"shared_state": True}).optimizer  # staleness acts as momentum
     assert downpour.momentum == 0 and downpour.lr == pytest.approx(0.05)
 
 
@@ -93,15 +94,16 @@ def test_a_learning_rate_that_is_far_too_large_is_told_of() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Careful(parallel_runs.MajorityVote):
-    """A rule that says what it needs."""
+    """A rule with needs of its own."""
 
     def needs(self, workers: int) -> Needs:
         return Needs(momentum=0.5, warmup=0.3)
 
 
 def test_a_rule_of_the_users_own_inherits_or_says_what_it_needs() -> None:
-    inherited = chosen(parallel_runs.MajorityVote(), 4)
-    assert inherited.optimizer == optim.SGD(0.02, momentum=0.9, weight_decay=5e-4) and inherited.options == {}
+    vote = parallel_runs.MajorityVote()
+    inherited = chosen(vote, 4)
+    assert inherited.optimizer == optim.SGD(0.02, momentum=0.9, weight_decay=5e-4) and inherited.rule is vote
     said = chosen(Careful(), 4)
     assert said.optimizer.momentum == 0.5 and said.schedule.warmup == 0.3
     assert Rule().needs(4) == Needs()
@@ -121,6 +123,7 @@ def test_what_cannot_be_is_named(given: dict[str, Any], error: type[Exception], 
         chosen("ssp", 2, **given)
 
 
+@pytest.mark.covering("how", most=1)
 @pytest.mark.parametrize("how", [{}, {"workers": 2}, {"workers": 2, "update": "hogwild"}])
 def test_fit_and_the_command_have_the_same_defaults(tmp_path: Path, how: dict[str, Any]) -> None:
     x, y = data(300)
@@ -144,9 +147,10 @@ OLD = [("local", {"sync_every": 0}), ("easgd", {"sync_every": 4, "moving_rate": 
        ("async", {"shared_state": True}), ("hogwild", {"shared_state": True})]  # fmt: skip
 
 
+@pytest.mark.covering("update", most=1)
 @pytest.mark.parametrize(("update", "former"), OLD)
 def test_a_run_from_before_options_were_recorded_goes_on_as_it_was(tmp_path: Path, update: str, former: dict) -> None:
-    """Such a folder holds no option of the rule, and means what was usual then."""
+    """Such a folder holds no options of the rule; it means the defaults of that time."""
     out, how = tmp_path / "run", {"workers": 2, "update": update, "batch_size": 8}
     x, y = data()
     with pytest.raises(Interrupted):
@@ -165,12 +169,49 @@ def test_a_run_from_before_options_were_recorded_goes_on_as_it_was(tmp_path: Pat
     assert resumed["schedule"]["name"] == "constant"
 
 
+def test_options_that_an_older_run_of_one_worker_recorded_do_not_matter(tmp_path: Path) -> None:
+    out, (x, y) = tmp_path / "run", data()
+    pyconv.fit(small(), x, y, out=out, update=Local(sync_every=3), epochs=1, progress="off")
+    assert tomllib.loads((out / "config.toml").read_text())["update_options"] == {}
+    path = out / "checkpoint" / "last.safetensors"
+    old = Checkpoint.load(path)
+    dataclasses.replace(old, settings={**old.settings, "update_options": {"sync_every": 3}}).save(path)
+    history = pyconv.fit(small(), x, y, out=out, resume=True, update=Local(sync_every=4), epochs=2, progress="off")
+    assert len(history) == 2
+
+
+def test_options_are_for_several_workers(tmp_path: Path) -> None:
+    x, y = data()
+    how = {"update": "local", "update_options": {"sync_every": 3}, "progress": "off"}
+    with pytest.raises(InputError, match="sync_every is for several workers"):
+        pyconv.fit(small(), x, y, epochs=1, out=tmp_path / "run", **how)
+    with pytest.raises(InputError, match="sync_every is for several workers"):
+        pyconv.find_lr(small(), x, y, **how)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_name_of_a_rule_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
+
+    def counting(update: Any, options: Any = None) -> Rule:
+        names.append(update) if isinstance(update, str) else None
+        return rule_for(update, options)
+
+    for module in (recipe, engine):
+        monkeypatch.setattr(module, "rule_for", counting)
+    x, y = data()
+    pyconv.fit(small(), x, y, epochs=1, update="local", update_options={"sync_every": 2}, workers=2, progress="off")
+    assert names == ["local"]
+
+
 def test_chance_is_what_guessing_the_commonest_class_gives() -> None:
     labels = np.array([0] * 700 + [1] * 300)
     assert chance.guessing(0.70, labels) == chance.guessing(0.72, labels) == pytest.approx(0.7)
     assert chance.guessing(0.74, labels) is None
     assert chance.guessing(0.8, labels[690:710]) is None  # two errors of 20 images would be 22 points
     assert chance.guessing(1.0, labels[:700]) is None
+    assert "try more epochs, or a smaller batch: it took 20" in chance.warning("training", 0.1, 0.1, 20, 64, 0.1, None)
+    assert "try more epochs: it took 1 step only" in chance.warning("training", 0.1, 0.1, 1, 4, 0.1, None)
 
 
 @pytest.mark.parametrize("validated", [True, False])

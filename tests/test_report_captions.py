@@ -1,4 +1,4 @@
-"""Ends of captions that are made from records."""
+"""The ends of captions, which depend on the records."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ IMAGES, SIDE, CLASSES, EPOCHS = 2560, 10, 4, 3
 
 
 def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Noisy bars that lie across, stand, and lean either way."""
+    """Noisy bars in four directions: horizontal, vertical and both diagonals."""
     rng = np.random.default_rng(seed)
     y = np.arange(count) % CLASSES
     shapes = np.stack([np.zeros((5, 5)), np.zeros((5, 5)), np.eye(5), np.eye(5)[::-1]])
@@ -31,7 +31,7 @@ def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def accuracy(update: str, workers: int) -> float:
-    """Validation accuracy at the end of a run of which nothing else is said."""
+    """Validation accuracy at the end of a run with the defaults."""
     layers = [nn.Conv2D(8, 5, padding="same", activation="relu"), nn.MaxPool2D(2), nn.Flatten(),
               nn.Dense(24, activation="relu"), nn.Dense(CLASSES)]  # fmt: skip
     model = nn.Sequential(layers, input_shape=(SIDE, SIDE, 1), seed=2)
@@ -41,7 +41,8 @@ def accuracy(update: str, workers: int) -> float:
     return history[-1]["val_accuracy"]
 
 
-@pytest.mark.parametrize("workers", [2, 4, 16])
+@pytest.mark.covering("update", most=1)
+@pytest.mark.parametrize("workers", [2, 4, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("update", RULES)
 def test_as_many_epochs_bring_as_much_as_with_one_worker(update: str, workers: int) -> None:
     one = accuracy("sync", 1)

@@ -1,4 +1,4 @@
-"""A run's folder is made whole or not at all: by a refused run, by one that is killed, by many that begin at once."""
+"""A run's folder is made completely or not at all: if the run is refused, if it is killed, if many begin at once."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_an_input_error_after_the_first_step_is_the_runs(tmp_path: Path) -> None
 
 def test_a_folder_is_looked_at_before_anything_else(tmp_path: Path) -> None:
     fit(tmp_path / "run")
-    with pytest.raises(InputError, match="holds a run already"):  # the wrong images have not been looked at
+    with pytest.raises(InputError, match="holds a run already"):  # the wrong images were not read
         pyconv.fit(model(), X[:, :3], Y, out=tmp_path / "run", progress="off")
     for wrong in ("", "a\0b", 7, b"bytes"):
         with pytest.raises(InputError, match=r"^out "):
@@ -115,7 +115,7 @@ def test_another_run_in_the_folder_is_not_written_over(tmp_path: Path, monkeypat
     before = RunFolder.__init__
 
     def late(self: RunFolder, path: Path) -> None:
-        """Between the first look at the folder and its lock another run begins there, and is done."""
+        """Another run begins and ends in the folder after this one has looked at it and before it has locked it."""
         monkeypatch.setattr(RunFolder, "__init__", before)
         fit(out)
         before(self, path)

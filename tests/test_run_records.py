@@ -1,4 +1,4 @@
-"""What a run records of itself: the accuracy of its own training steps, and the best model beside the last."""
+"""What a run records: the accuracy of its training steps, and the best model beside the last one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 import pyconv
 from pyconv import nn, optim, predict
 from pyconv.errors import InputError
+from pyconv.loop.evaluation import Answers
 from pyconv.parallel import RULES
 
 N = 48
@@ -45,6 +46,7 @@ def test_the_accuracy_of_a_step_is_that_of_its_forward_pass(backend: str) -> Non
     assert history[-1]["train_accuracy"] > history[0]["train_accuracy"]
 
 
+@pytest.mark.covering("update", most=2)
 @pytest.mark.parametrize("update", list(RULES))
 def test_several_workers_count_what_one_counts(update: str) -> None:
     history = fit(model(), workers=2, update=update, batch_size=4, threads_per_worker=1, epochs=2)
@@ -59,7 +61,11 @@ def test_several_workers_count_what_one_counts(update: str) -> None:
 
 def script(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
     left = iter(accuracies)
-    monkeypatch.setattr("pyconv.loop.training.evaluate", lambda *_, **__: (0.5, next(left)))
+
+    def examined(model: nn.Sequential, x: np.ndarray, labels: np.ndarray, **_: Any) -> Answers:
+        return Answers(0.5, next(left), labels)
+
+    monkeypatch.setattr("pyconv.loop.training.examine", examined)
 
 
 def test_the_best_model_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +75,7 @@ def test_the_best_model_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     second = model()
     fit(second, epochs=2)
     best = nn.load(tmp_path / "run" / "best.safetensors")
-    np.testing.assert_array_equal(best.flat, second.flat)  # of equal ones the first
+    np.testing.assert_array_equal(best.flat, second.flat)  # among equal epochs the first
     np.testing.assert_array_equal(nn.load(tmp_path / "run" / "model.safetensors").flat, last.flat)
     assert (best.flat != last.flat).any()
     assert "(best 90.00 % after epoch 2, kept as best.safetensors)" in (tmp_path / "run" / "log.txt").read_text()

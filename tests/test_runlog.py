@@ -49,6 +49,7 @@ class Kept(logging.Handler):
         self.said.append(record.getMessage())
 
 
+@pytest.mark.slow
 def test_log_txt_does_not_depend_on_the_programs_settings(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT.format(tests=str(ROOT / "tests")))
     done = subprocess.run(
@@ -126,7 +127,7 @@ def test_an_exception_is_kept_with_its_traceback(mine: runlog.RunLogger) -> None
 
 
 class Unspeakable:
-    """Neither sent nor, in the parent, read."""
+    """A worker can pickle it, but no process can unpickle it."""
 
     def __reduce__(self) -> Any:
         return _only_in_a_worker, ()

@@ -1,4 +1,4 @@
-"""The last mini-batch of an epoch, where a network needs more than one image in each: it trains, or says so at once."""
+"""Networks that need several images in a mini-batch: the last one of an epoch has enough, or the run is refused."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ def data(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def normed() -> nn.Sequential:
-    """One number of each channel and image meets the BatchNorm, as behind a dense layer of fer-bn."""
+    """BatchNorm gets one number for each channel and image, as behind a dense layer of fer-bn."""
     return nn.Sequential([nn.Flatten(), nn.Dense(6), nn.BatchNorm(), nn.ReLU(), nn.Dense(2)], input_shape=(4, 4, 1))
 
 
 def test_how_many_images_a_network_needs() -> None:
     assert normed().least_batch == nn.build("fer-bn").least_batch == 2
     by_pixels = nn.Sequential([nn.Conv2D(2, 3), nn.BatchNorm(), nn.Flatten(), nn.Dense(2)], input_shape=(4, 4, 1))
-    assert by_pixels.least_batch == nn.build("fer").least_batch == 1  # four pixels have a variance
+    assert by_pixels.least_batch == nn.build("fer").least_batch == 1  # four pixels of one image have a variance
 
 
+@pytest.mark.covering("update", most=3)
 @pytest.mark.parametrize(
     ("n", "workers", "update"), [(17, 1, "sync"), (18, 2, "sync"), *((17, 2, update) for update in RULES)]
 )

@@ -75,7 +75,7 @@ def test_own_arithmetic_ends_with_an_error_too() -> None:
 
 @pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
 def test_fading_moments_become_zero(name: str) -> None:
-    """A parameter whose gradient has become zero: its moments shrink until they are nothing, not for ever."""
+    """If a parameter's gradient has become zero, its moments shrink to zero, and not for ever."""
     optimizer = optim.by_name(name, **({"momentum": 0.9} if name == "sgd" else {}))
     flat, state = np.ones(8, np.float32), optimizer.init(8)
     for vector in state.values():
@@ -102,7 +102,7 @@ def test_compiled_updates_have_numpys_bits_on_tiny_numbers(dtype: str, rng: np.r
 
 
 def test_workers_step_with_the_same_bits_on_tiny_numbers() -> None:
-    """Two workers' slices, NumPy's blocks and a whole vector give one answer."""
+    """Two workers' slices, NumPy's blocks and a whole vector give the same bits."""
     rng = np.random.default_rng(4)
     for name in optim.OPTIMIZERS:
         optimizer = optim.by_name(name)

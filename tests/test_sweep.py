@@ -64,7 +64,7 @@ def test_a_sweep_is_one_table_and_one_picture(
     assert [call[-1] for call in begun] == [str(folder / "sync-1")]
     assert "| sync | 2 | 2 | " in capsys.readouterr().out
 
-    # More seeds go on from there; other flags are another sweep.
+    # With more seeds the sweep goes on; with other flags it would be another sweep.
     assert sweep.main([*command(data, "--updates", "sync,local", "--seeds", "1", "--epochs", "2")]) == 0
     assert len(begun) == 1
     assert sweep.main([*command(data, "--updates", "sync", "--seeds", "2", "--epochs", "3")]) == 2
@@ -78,8 +78,10 @@ def test_a_sweep_is_one_table_and_one_picture(
         (["--resume", "runs/x"], "--resume differs"),
         (["--updates", "sync,hogwlid"], "did you mean 'hogwild'"),
         (["--seeds", "0"], "at least 1"),
+        (["--seeds", str(2**62)], "at most 1000"),
         (["--epohcs", "3"], "--epohcs"),
         (["--data", "nowhere.npz"], "nowhere.npz"),
+        (["--data", "caf\udce9.npz"], "is not UTF-8 text"),
     ],
 )
 def test_wrong_flags_leave_nothing(data: Path, capsys: pytest.CaptureFixture, more: list[str], message: str) -> None:
@@ -97,6 +99,7 @@ def test_a_folder_of_something_else_is_refused(data: Path, capsys: pytest.Captur
     assert [path.name for path in folder.iterdir()] == ["letter.txt"]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_go_on(
     data: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,3 +124,15 @@ def test_bars_reach_from_the_worst_seed_to_the_best() -> None:
     (_, _, (bars,)) = left.containers[0]
     assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [[30, 50], [50, 70]]
     assert right.containers[0].lines[0].get_xdata().tolist() == [2, 4]
+
+
+def test_a_place_that_takes_no_folder_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep.main(["--updates", "sync", "--seeds", "1", "--out", "/dev/null/x"]) == 2
+    assert "/dev/null/x" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_data_behind_links_in_a_circle_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data.npz").symlink_to(tmp_path / "data.npz")
+    assert train.main(["--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pyconv: error")]
+    assert "data.npz" in line and not (tmp_path / "run").exists()

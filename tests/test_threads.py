@@ -52,6 +52,15 @@ def test_cgroup_quota_is_the_tightest_limit(tmp_path: Path, files: dict, expecte
     assert threads.cgroup_quota(tmp_path, own) == expected
 
 
+@pytest.mark.parametrize(("quota", "cpus"), [(None, 8), (0.5, 1), (1.5, 2), (3.0, 3), (20.0, 8)])
+def test_a_quota_of_a_part_of_a_cpu_is_one_more(
+    monkeypatch: pytest.MonkeyPatch, quota: float | None, cpus: int
+) -> None:  # fmt: skip
+    monkeypatch.setattr(threads, "affinity", lambda: 8)
+    monkeypatch.setattr(threads, "cgroup_quota", lambda: quota)
+    assert threads.usable_cpus() == cpus
+
+
 def test_the_environment_sets_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(threads.VARIABLE, "3")
     assert threads.resolve(None) == 3
@@ -166,35 +175,3 @@ def test_make_says_that_it_built_without_openmp(capsys: pytest.CaptureFixture[st
     (check,) = re.findall(r"^\t@\$\(BIN\)/python -c '(import pyconv; .*?)'$", makefile, re.MULTILINE)
     exec(check)
     assert capsys.readouterr().out.startswith("warning: pyconv was built without OpenMP: install a compiler with it")
-
-
-SHOW = "import os, pyconv, pyconv._naive; print(sorted(k for k in os.environ if k.startswith(('GOMP', 'OMP'))))"
-
-
-def _waiting(program: str = SHOW, **variables: str) -> tuple[str, str]:
-    """What a fresh process prints, and how OpenMP's library says that its threads wait."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP", "OMP", "KMP"))}
-    environment |= {"OMP_DISPLAY_ENV": "verbose", **variables}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60)
-    assert done.returncode == 0, done.stderr
-    found = re.findall(r"GOMP_SPINCOUNT = '(\w+)'", done.stderr)
-    if not found:
-        pytest.skip("this OpenMP library does not say how its threads wait")
-    return done.stdout.strip(), found[0]
-
-
-def test_threads_spin_briefly_and_the_environment_stays_as_it_was() -> None:
-    assert _waiting() == ("['OMP_DISPLAY_ENV']", threads.SPINS)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "spins"), [("OMP_WAIT_POLICY", "passive", "0"), ("GOMP_SPINCOUNT", "7", "7")]
-)
-def test_how_threads_wait_is_the_users_choice_first(name: str, value: str, spins: str) -> None:
-    assert _waiting(**{name: value}) == (str(sorted([name, "OMP_DISPLAY_ENV"])), spins)
-
-
-def test_children_find_the_users_environment() -> None:
-    show = SHOW.replace(", pyconv, pyconv._naive", "")
-    child = f"import pyconv, subprocess, sys; subprocess.run([sys.executable, '-c', {show!r}])"
-    assert _waiting(child)[0] == "['OMP_DISPLAY_ENV']"

@@ -1,7 +1,8 @@
-"""The helpers that every argument passes: what they take, and one short line for everything else."""
+"""The functions that check arguments: what they accept, and one short line for everything else."""
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 from decimal import Decimal
@@ -13,10 +14,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save as to_safetensors
 
-from pyconv import values
+from pyconv import datasets, nn, values
+from pyconv.arithmetic import total
 from pyconv.arrays import as_array
-from pyconv.errors import DtypeError, InputError, PyconvError, UnknownNameError, shown
+from pyconv.datasets.files import listed
+from pyconv.errors import CheckpointError, DtypeError, InputError, PyconvError, UnknownNameError, shown, unknown_name
+from pyconv.loop.callbacks import Callbacks
+from pyconv.optim.clipping import sum_of_squares
+from pyconv.reporting import read_results
 
 ANYTHING = st.recursive(
     st.none()
@@ -114,6 +122,25 @@ def test_truth_is_not_a_number() -> None:
             values.flag(value, "f")
 
 
+@pytest.mark.parametrize("value", ["text", b"", memoryview(np.zeros((2, 2))), np.zeros(2), {"a": 1}, 3, None])
+def test_what_is_no_list(value: Any) -> None:
+    with pytest.raises(InputError, match="layers must be a list of layers, not "):
+        values.items(value, "layers", "layers")
+    with pytest.raises(InputError, match="layers must be a list of layers, not "):
+        nn.Architecture(value, (4,))
+    with pytest.raises(InputError, match="paths must be a list of files, not "):
+        read_results(value)
+
+
+def test_items_of_any_iterable() -> None:
+    assert values.items(iter("ab"), "names", "names") == ("a", "b") and values.items(range(2), "n", "numbers") == (0, 1)
+
+
+def test_a_message_does_not_quote_every_number_of_a_list() -> None:
+    with pytest.raises(InputError, match=r"std must be above 0 in every channel, not 0\.0$"):
+        nn.Normalization(0.0, list(range(1000)))
+
+
 def test_names_that_are_no_names() -> None:
     assert values.choice("red", "colour", ("red",)) == "red"
     for value in ([], {}, None, 3, "a" * 10_000):
@@ -209,3 +236,54 @@ def test_an_error_is_one_line_whatever_it_names() -> None:
     assert str(error) == "two\\nlines\\x1b[31m\\udcff: é"
     copied = pickle.loads(pickle.dumps(error))
     assert (type(copied), str(copied)) == (InputError, str(error))
+
+
+def test_messages_that_list_names_stay_short() -> None:
+    assert len(str(unknown_name("class", "a", [f"class number {n}" for n in range(1000)]))) < 400
+    assert len(str(unknown_name("class", "x" * 5000, ["x" * 5000]))) < 600
+    assert listed(["a", "b" * 500], most=5) == f"a, {'b' * 80}…"
+
+
+def test_a_model_file_with_long_names_is_refused_in_one_short_line(tmp_path: Path) -> None:
+    nn.Sequential([nn.Dense(2)], (3,)).save(tmp_path / "model")
+    with safe_open(tmp_path / "model", framework="numpy") as file:
+        about, tensors = json.loads(file.metadata()["pyconv"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    long = "x" * 5000
+    for changed, arrays in (
+        ({**about, "format": long}, tensors),
+        ({**about, "config": {**about["config"], "dtype": long}}, tensors),
+        (about, {**tensors, long: np.zeros(1)}),
+    ):
+        (tmp_path / "odd").write_bytes(to_safetensors(arrays, {"pyconv": json.dumps(changed)}))
+        with pytest.raises(CheckpointError, match="x" * 20) as refused:
+            nn.load(tmp_path / "odd")
+        assert len(str(refused.value)) < 500
+
+
+def test_a_padding_that_is_text_or_too_large() -> None:
+    with pytest.raises(InputError, match="padding must be integers, not 'xxx") as refused:
+        nn.ZeroPad2D("x" * 5000)
+    assert len(str(refused.value)) < 200
+    network = nn.Sequential([nn.ZeroPad2D(2**31 - 1)], (1, 1, 1))
+    with pytest.raises(MemoryError, match="Unable to allocate"):
+        network.forward(np.zeros((1, 1, 1, 1), np.float32))
+
+
+def test_a_sum_beyond_the_floats_is_infinite() -> None:
+    assert total([1e308, 1e308]) == math.inf and total([0.1] * 10) == 1.0
+    assert sum_of_squares(np.full(40_000, 1e152)) == math.inf
+
+
+@pytest.mark.parametrize("dtype", [bool, np.complex64, "U3"])
+def test_pixels_that_are_no_numbers_are_not_turned(dtype: Any) -> None:
+    for how in ({"rotate": 10}, {"crop": 0.5}, {"brightness": 0.1}, {"cutout": 1}):
+        with pytest.raises(DtypeError, match=f"{next(iter(how))} needs images of integers or floating-point numbers"):
+            datasets.augment(np.zeros((2, 4, 4, 1), dtype), **how, indices=np.arange(2))
+
+
+@pytest.mark.parametrize("callback", [lambda: None, lambda step, total: None, lambda *, epoch: None])
+def test_a_callback_that_takes_no_argument(callback: Any) -> None:
+    for name in ("on_step", "on_epoch"):
+        with pytest.raises(InputError, match=f"{name} must be callable with one argument, a dict: "):
+            Callbacks(**{name: callback})
+    assert Callbacks(print, dict).has("on_step")

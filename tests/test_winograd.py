@@ -82,6 +82,7 @@ def errors(g, x, w, b, dy, algorithm, threads=1):
     )
 
 
+@pytest.mark.covering("name algorithm", "algorithm dtype isa")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -100,6 +101,7 @@ def test_relu_is_applied_after_the_bias(algorithm, dtype, isa):
     np.testing.assert_allclose(no_bias + b, _cpu.conv2d(x, w, b, g, algorithm=algorithm), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", SIZES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_error_at_512_channels(algorithm, dtype):
@@ -154,7 +156,7 @@ def test_other_convolutions_are_refused(algorithm, weight_shape, rest):
     assert_refused(algorithm, conv_geometry((1, 9, 9, 4), weight_shape, **rest))
 
 
-# Every array ends where a page begins that must not be touched: reading one number too many is a segmentation fault.
+# Behind every array lies a page that must not be touched: reading one number too many is a segmentation fault.
 GUARDED = """
 import ctypes, json, mmap, sys
 import numpy as np
@@ -196,7 +198,7 @@ print(_cpu.isa(), total)
 
 
 def totals_beside_guarded_pages(cases, algorithms):
-    """Sums of all results by instruction set, each in a process of its own that dies where one reads too far."""
+    """Sums of all results by instruction set, each from a separate process, which dies if a kernel reads too far."""
     totals = {}
     for name in _cpu.isas():
         environment = {**os.environ, "PYCONV_ISA": name}

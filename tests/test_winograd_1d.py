@@ -66,7 +66,7 @@ def problem(name, dtype, seed=0):
 
 
 def possible(g, operation, dtype, isa):
-    """Whether a pass is done: there is a vector of filters, or so few pairs are summed that tiles are in the lanes."""
+    """Whether the algorithm can do a pass: filters fill a vector, or so few pairs are summed that lanes hold tiles."""
     vector = VECTOR_BYTES[isa] // np.dtype(dtype).itemsize
     read, written = (g.k, g.c) if operation == "input_grad" else (g.c, g.k)
     pieces = -(-(g.kw - 1) // 4)
@@ -95,6 +95,7 @@ def test_matches_the_twin(name, dtype, isa):
     assert max(errors(*problem(name, dtype), dtype, isa)) < TOLERANCE[dtype]
 
 
+@pytest.mark.covering("size", "dtype", most=2)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", (5, 3, 4, 6, 7, 9, 11), ids=lambda size: f"{size}x{size}")
 def test_error_at_512_channels(size, dtype):
@@ -181,7 +182,7 @@ def test_other_convolutions_are_refused(weight_shape, rest):
 
 
 def test_many_pairs_of_few_filters_are_refused():
-    """One sum in registers would round too much, and no vector of filters is filled."""
+    """A single sum in registers would round too much, and the filters fill no vector."""
     assert_refused(ALGORITHM, conv_geometry((1, 40, 40, 3), (17, 17, 3, 3)))
 
 

@@ -1,4 +1,4 @@
-"""A sample of the operations, for valgrind: `make valgrind`. Slow there, so few shapes and every kind of kernel."""
+"""A sample of the operations for `make valgrind`. They are slow there: few shapes, but every kind of kernel."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from pyconv import _cpu, reference
 from pyconv.shapes import conv_geometry, pool_geometry
 
 rng = np.random.default_rng()
-_cpu._set_cycles_per_thread(1)  # threads for the smallest work too
+_cpu._set_cycles_per_thread(1)  # even the smallest work uses threads
 for shape, kernel, k, rest in (
     ((2, 9, 10, 17), 3, 20, {"padding": 1}),
     ((8, 8, 8, 1), 5, 33, {"padding": 2}),

@@ -1,6 +1,7 @@
-"""A campaign of training runs that suffer several failures each, at random moments: ``make chaos``.
+"""Training runs with several failures each, at random moments: ``make chaos``.
 
-Each run is drawn from a seed: an update rule, a policy, an optimizer, and what happens to whom and when. A run
-fails the campaign if it hangs, loses an example, leaves something behind, says nothing about a failure within five
-seconds, or, under a rule that gives the same bits every time, ends with other bits than an undisturbed run.
+A seed gives each run its update rule, its policy for failures, its optimizer, and its failures: which process fails,
+how and when. A run is an error if it hangs, loses an example, leaves processes or files behind, or does not report a
+failure within five seconds. Under a rule that always gives the same bits, the run must also end with the bits of an
+undisturbed run.
 """

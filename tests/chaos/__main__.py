@@ -16,7 +16,7 @@ HUNG_S = 120.0
 
 
 def play(plan: Plan) -> str:
-    """Carry out one plan; a run that hangs ends the process with the stacks of its threads."""
+    """Run one plan; if the run hangs, the process ends and prints the stacks of its threads."""
     faulthandler.dump_traceback_later(HUNG_S, exit=True)
     try:
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
@@ -26,7 +26,7 @@ def play(plan: Plan) -> str:
 
 
 def campaign(runs: int, seconds: float, first: int) -> int:
-    """Run until `runs` or `seconds` are over; gives how many have failed."""
+    """Run plans until `runs` runs are done or `seconds` have passed; returns how many have failed."""
     began, failed, done = time.monotonic(), 0, 0
     for seed in range(first, first + runs):
         if time.monotonic() - began > seconds:

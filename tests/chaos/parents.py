@@ -1,4 +1,4 @@
-"""Runs whose parent suffers as well: each is a process of its own, and is resumed until it is done."""
+"""Runs whose parent process fails too. Each run is a separate process, and is resumed until it is complete."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pyconv.parallel import RULES
 from .plan import EPOCHS, IMAGES, Plan
 from .workers import need, undisturbed
 
-GONE_S = 5.0  # within which workers follow a parent that was killed
-PATIENCE_S = 60.0  # for a whole run
+GONE_S = 5.0  # seconds within which the workers of a killed parent must be gone
+PATIENCE_S = 60.0  # seconds for a whole run
 
 
 def play(plan: Plan, folder: str) -> str:
-    """Carry out a plan; gives how it ended, in a few words."""
+    """Run a plan; returns how it ended, in a few words."""
     out = Path(folder) / "run"
     todo = list(plan.parent)
     attempts = 0
@@ -48,7 +48,7 @@ def play(plan: Plan, folder: str) -> str:
 
 
 def _attempt(plan: Plan, folder: str, out: Path, fault: tuple[int, float, str] | None, number: int) -> int:
-    """Start or resume the run, let the parent and its workers suffer, and give the exit status."""
+    """Start or resume the run, make the parent and its workers fail; returns the exit status."""
     command = [sys.executable, "-m", "chaos.whole_run", str(plan.seed), folder]
     errors = Path(folder) / f"errors-{number}"
     with errors.open("w") as stderr:
@@ -82,7 +82,7 @@ def _attempt(plan: Plan, folder: str, out: Path, fault: tuple[int, float, str] |
 
 
 def _strike(run: subprocess.Popen, what: str) -> None:
-    """Let the parent suffer; its workers must be gone soon."""
+    """Make the parent fail; its workers must be gone soon."""
     pids = _workers(run.pid)
     if what == "group":
         os.killpg(run.pid, signal.SIGKILL)
@@ -97,7 +97,7 @@ def _strike(run: subprocess.Popen, what: str) -> None:
         time.sleep(0.05)
     need(not left, f"{len(left)} workers are there {GONE_S} s after their parent was sent {what}")
     expected = {"SIGINT": 130, "SIGTERM": 130, "SIGKILL": -9, "group": -9}[what]
-    # A signal that comes after the last step finds a run that is done.
+    # A signal that comes after the last step finds a complete run.
     need(run.returncode in (expected, 0), f"status {run.returncode} after {what}")
 
 
@@ -118,7 +118,7 @@ def _errors(folder: str, number: int) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Of a process that finds this package and the installed or checked-out pyconv."""
+    """The environment of a process that finds this package, and the installed or checked-out pyconv."""
     tests = Path(__file__).parent.parent
     paths = [str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -1,4 +1,4 @@
-"""What happens in a run: drawn from a seed, so that it can be drawn again."""
+"""Plans of failures in a run; each is drawn from a seed, so that it can be repeated."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ POLICIES = ("restart", "restart", "drop", "abort")  # the default twice as often
 OPTIMIZERS = {"sgd": optim.SGD(0.02, momentum=0.9), "adam": optim.Adam(1e-3)}
 OPTIONS: dict[str, dict[str, Any]] = {"local": {"sync_every": 7}, "ssp": {"staleness": 2}, "easgd": {"sync_every": 3}}
 
-#: Sent from outside, wherever the worker is; a pause is a SIGSTOP that is taken back.
+#: Signals from outside, at any moment of the worker; a pause is a SIGSTOP followed by SIGCONT.
 OUTSIDE = ("SIGKILL", "SIGKILL", "SIGSEGV", "SIGBUS", "SIGSTOP", "pause")
-#: Suffered by the first worker that asks for the learning rate of a certain step: before, or inside, a transaction.
+#: Faults of the first worker that asks for the learning rate of a certain step: before a transaction, or inside it.
 INSIDE = ("exception", "segfault", "exit", "nan", "slow", "SIGKILL", "memory")
-#: What happens to the parent.
+#: The signals for the parent; "group" is SIGKILL for the parent and its workers.
 PARENT = ("SIGINT", "SIGTERM", "SIGKILL", "group")
 
 
@@ -32,14 +32,14 @@ class Plan:
     Attributes
     ----------
     seed : int
-        From which it was drawn.
+        The seed from which it was drawn.
     update, policy, optimizer : str
     inside : dict of int to str
-        Faults by the global step from which on a worker suffers them.
+        Faults, by the global step from which on a worker has them.
     outside : tuple of (int, float, int, str)
-        Reports to wait for, seconds to wait after that, which of the living workers, and what it is sent.
+        How many reports to wait for, how many seconds after that, which of the living workers, and the signal for it.
     parent : tuple of (int, float, str)
-        Reports and seconds to wait, and what the parent is sent; then the run is resumed.
+        How many reports and seconds to wait, and the signal for the parent; then the run is resumed.
     """
 
     seed: int
@@ -63,7 +63,7 @@ def draw(seed: int) -> Plan:
     """The plan of that seed."""
     rng = np.random.default_rng(seed)
     update = list(RULES)[seed % len(RULES)]
-    whole = seed // len(RULES) % 4 == 3  # every fourth round of rules, the parent suffers too
+    whole = seed // len(RULES) % 4 == 3  # every fourth round of rules, the parent fails too
     policy = "restart" if whole else str(rng.choice(POLICIES))
     count = {"restart": 5, "drop": 3, "abort": 2}[policy]
     moments = rng.choice(np.arange(3, EPOCHS * STEPS - 20), count, replace=False).tolist()

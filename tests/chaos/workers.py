@@ -1,4 +1,4 @@
-"""Runs whose workers suffer; the parent is this process."""
+"""Runs whose workers fail; the parent is this process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -20,15 +21,15 @@ from pyconv.parallel.server import ParameterServer
 
 from .plan import BATCH, EPOCHS, IMAGES, STEPS, WORKERS, Plan, images, job, model
 
-NAMED_S = 5.0  # within which the parent names a worker that is gone
+NAMED_S = 5.0  # seconds within which a dead worker must be named
 
 
 class Problem(AssertionError):
-    """What a run did that it must never do."""
+    """A run did something that it must never do."""
 
 
 class Said(logging.Handler):
-    """What the parent says, with the time."""
+    """The lines of the parent's log, with their times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +39,7 @@ class Said(logging.Handler):
         self.lines.append((time.monotonic(), record.getMessage()))
 
     def first(self, words: str) -> float | None:
-        """When something with these words was first said."""
+        """The time of the first line with these words."""
         return next((when for when, text in self.lines if words in text), None)
 
 
@@ -49,7 +50,7 @@ def need(condition: bool, problem: str) -> None:
 
 
 def play(plan: Plan, folder: str) -> str:
-    """Carry out a plan; gives how it ended, in a few words."""
+    """Run a plan; returns how it ended, in a few words."""
     leavings = Leavings()
     said = Said()
     logger = logging.getLogger("pyconv")
@@ -95,8 +96,9 @@ def _play(plan: Plan, folder: str, said: Said) -> str:
         engine.close()
     if failure is not None:
         return _check_failure(plan, failure, sent, ended)
-    replaced = [text for _, text in said.lines if "a new process takes its place" in text]
-    need(restarts == len(replaced), f"{restarts} restarts, and {len(replaced)} of them were said")
+    found = (re.search(r"; (a|\d+) new process", text) for _, text in said.lines)
+    replaced = sum(1 if match[1] == "a" else int(match[1]) for match in found if match)
+    need(restarts == replaced, f"{restarts} restarts, and {replaced} of them were said")
     _check_named(said, sent, ended)
     need(bool(np.isfinite(network.flat).all()), "a parameter is not finite")
     if RULES[plan.update].lockstep:
@@ -120,7 +122,7 @@ def _go_on(pid: int) -> None:
 
 
 def _check_record(plan: Plan, engine: ParameterServer) -> None:
-    """Where pushes are numbered: each mini-batch of the epoch was pushed once, and no number is missing."""
+    """Check the order of pushes, if the rule records it: each mini-batch was pushed once, and no number is missing."""
     if plan.update not in ("async", "ssp"):
         return
     record = engine.record()
@@ -129,7 +131,7 @@ def _check_record(plan: Plan, engine: ParameterServer) -> None:
 
 
 def _check_named(said: Said, sent: list[tuple[float, int, str]], ended: float) -> None:
-    """Each worker that was killed has been named in time; a stopped one too, if the run went on for long enough."""
+    """Check that each killed worker was named in time; a stopped one too, if the run lasted long enough."""
     for when, pid, fault in sent:
         named = said.first(f"(pid {pid})")
         if fault == "pause" or (named is None and ended - when < NAMED_S):
@@ -140,7 +142,7 @@ def _check_named(said: Said, sent: list[tuple[float, int, str]], ended: float) -
 
 
 def _check_failure(plan: Plan, failure: RunError, sent: list[tuple[float, int, str]], ended: float) -> str:
-    """The run has ended with an error: was it to, and does the error name worker and cause?"""
+    """Check the error that ended a run: the plan must lead to it, and the error must name the worker and the cause."""
     text = str(failure)
     if plan.policy == "abort":
         need("worker " in text and "(pid " in text and "aborted, as asked" in text, f"it ended with: {text}")
@@ -154,7 +156,7 @@ def _check_failure(plan: Plan, failure: RunError, sent: list[tuple[float, int, s
 
 @functools.cache
 def undisturbed(update: str, optimizer: str) -> np.ndarray:
-    """Parameters after a run in which nothing happens."""
+    """The parameters after an undisturbed run."""
     plan = Plan(0, update, "abort", optimizer, {}, (), ())
     network = model()
     engine = ParameterServer(network, *images(), job(plan, constant))

@@ -1,4 +1,4 @@
-"""The door of :mod:`pyconv.cuda.device` to a device that is this CPU."""
+"""Device: the interface of :mod:`pyconv.cuda.device`, on this CPU."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FENCE = 256
 
 
 class EmulatedMemory:
-    """Host memory that plays device memory: filled with NaN, with a fence on either side."""
+    """Host memory in the place of device memory: filled with NaN, with a fence on either side."""
 
     def __init__(self, device: EmulatedDevice, nbytes: int) -> None:
         self.nbytes = nbytes
@@ -99,7 +99,7 @@ class EmulatedProgram:
         device.check_fences(kernel)
 
     def _start_counting(self, args: tuple[Any, ...], shared: int) -> None:
-        """Count accesses to the arrays of numbers; tables of integers are not the paper's memory traffic."""
+        """Count accesses to arrays of floats; tables of integers are not part of the paper's memory traffic."""
         arrays = [a for a in args if isinstance(a, DeviceArray) and a.dtype.kind == "f"]
         ranges = [bound for a in arrays for bound in (a.address, a.address + a.nbytes)]
         self._library.cuda_count(
@@ -158,7 +158,7 @@ def fixed_addresses() -> list[str]:
 
 
 def _bytes(argument: Any) -> bytes:
-    """What a kernel finds where the argument is: an address, a number, or a struct."""
+    """The bytes of an argument as a kernel reads them: an address, a number, or a struct."""
     if argument is None:
         return struct.pack("<Q", 0)
     if isinstance(argument, (np.generic, np.ndarray)):
@@ -172,12 +172,12 @@ class EmulatedDevice:
     Parameters
     ----------
     order : {"natural", "reversed", "shuffled"}
-        In which the threads between two barriers, and the blocks, run.
+        The order in which blocks, and threads between two barriers, run.
     sanitize : None, "address", "thread" or "count"
         Run each launch in a program under AddressSanitizer with UndefinedBehaviorSanitizer, or ThreadSanitizer; or
         count the bytes that it reads and writes, in global and in shared memory: `counted`.
     macros : dict, optional
-        Set for every file, to plant a bug.
+        Macros for every file, to plant a bug.
     """
 
     name = "CUDA on the CPU"
@@ -203,14 +203,14 @@ class EmulatedDevice:
         self._programs: dict[Any, EmulatedProgram] = {}
 
     def find(self, address: int) -> EmulatedMemory:
-        """The allocation that `address` lies in."""
+        """The allocation that contains `address`."""
         for memory in self.live.values():
             if memory.address <= address < memory.address + memory.nbytes:
                 return memory
         raise DeviceLostError("an illegal memory access was encountered")
 
     def check_fences(self, kernel: str) -> None:
-        """Fail if a kernel wrote beside an allocation."""
+        """Fail if a kernel wrote outside an allocation."""
         for memory in list(self.live.values()):
             if any((fence != 0xA5).any() for fence in memory.fences):
                 raise DeviceLostError(f"{kernel} wrote outside its arrays")

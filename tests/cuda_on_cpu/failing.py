@@ -10,14 +10,14 @@ from .device import EmulatedDevice, EmulatedProgram
 
 
 class OutOfMemory(EmulatedDevice):
-    """Has 100 kB."""
+    """A device with 100 kB of memory."""
 
     def __init__(self) -> None:
         super().__init__(memory=100_000)
 
 
 class LostInMidRun(EmulatedDevice):
-    """Stops working after some hundred launches."""
+    """A device that stops working after some hundred launches."""
 
     def compile(self, name: str, macros: Any) -> Any:
         return _Lost(self, super().compile(name, macros))

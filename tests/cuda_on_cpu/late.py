@@ -1,8 +1,8 @@
 """A device on which everything happens at the worst moment that CUDA allows.
 
-What is started on the default stream waits until somebody waits for it; copies on their own stream run at once, or as
-late as they may; and memory that is given back is given out again at once, as a memory pool does, while what was
-started may still use it. Host code that forgets to wait computes garbage here, as it would, now and then, on a GPU.
+Work on the default stream is done only when the host waits for it. Copies on their own stream are done at once, or as
+late as CUDA allows. Memory that is freed is given out again at once, as by a memory pool, although earlier work may
+still use it. Host code that forgets to wait gets wrong results here every time; on a GPU, now and then.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Pooled:
 
 
 class LateDevice(EmulatedDevice):
-    """See the module.
+    """The device of this module.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A device that does nothing: to see what the host asks of a device, and how long the host takes to ask it."""
+"""A device that does nothing: it shows what the host code asks of a device, and how long the host code itself takes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pyconv.cuda import source
 
 
 class NullDevice:
-    """Remembers what is compiled and launched, and leaves all memory as it is.
+    """Records what is compiled and launched; changes no memory.
 
     Parameters
     ----------
     multiprocessors : int
-        Of the GPU that it is to be taken for: tiles depend on it.
+        Multiprocessors that it reports; tiles depend on them.
     """
 
     name = "a device that does nothing"

@@ -1,4 +1,4 @@
-"""Puts a libcuda and an nvcc that run on the CPU where PyCUDA finds them."""
+"""Makes a libcuda and an nvcc that run on the CPU, in places where PyCUDA finds them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def missing() -> str | None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Make both in `folder`; the variables with which a process finds them."""
+    """Make both in `folder`; returns the environment variables with which a process finds them."""
     library = folder / "libcuda.so.1"
     driver = next(Path(str(importlib.util.find_spec("pycuda").origin)).parent.glob("_driver*.so"))  # type: ignore[union-attr]
     symbols = subprocess.run(["nm", "-D", "--undefined-only", str(driver)], capture_output=True, text=True, check=True)

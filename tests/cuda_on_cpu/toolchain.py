@@ -20,7 +20,7 @@ FLAGS = {
     None: ["-O1", "-fvisibility=hidden"],
     "address": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fsanitize-sections=cuda_shared"],
     "thread": ["-O1", "-fsanitize=thread"],
-    # Literally as written, each access reported: see counts.cpp.
+    # Without optimisation, so that every access in the source is made and reported: see counts.cpp.
     "count": ["-O0", "-fsanitize=thread", "-fvisibility=hidden"],
 }
 #: Kinds that become a program of their own.
@@ -43,7 +43,7 @@ def missing() -> str | None:
 
 @functools.cache
 def folder() -> Path:
-    """Where compiled files are kept: reused by later runs, as their names hold all that they depend on."""
+    """Where compiled files are kept. Later runs use them again: a file's name holds a digest of its sources."""
     path = Path(
         os.environ.get("PYCONV_EMULATOR_CACHE", Path(tempfile.gettempdir()) / f"pyconv-cuda-on-cpu-{os.getuid()}")
     )

@@ -1,4 +1,4 @@
-"""``python -m fuzz``: try cases, and say which of them end badly."""
+"""``python -m fuzz``: tries cases, and prints those that end badly."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 
 from .children import SHARES, run, shared_out
+
+BLOCK = 50_000
+"""Cases of a process: starting one takes seconds."""
 
 
 def main() -> int:
@@ -24,10 +27,10 @@ def main() -> int:
     counts = {args.kind: args.cases} if args.kind else shared_out(args.cases)
     plan = {kind: range(args.first, args.first + count) for kind, count in counts.items()}
     began, tried, bad = time.monotonic(), 0, 0
-    step = 20_000
+    step = 100_000
     while any(plan.values()):
         now = {kind: numbers[: max(1, int(step * SHARES[kind]))] for kind, numbers in plan.items() if numbers}
-        for kind, first, last, findings in run(now, processes=args.processes, seconds=args.seconds):
+        for kind, first, last, findings in run(now, processes=args.processes, block=BLOCK, seconds=args.seconds):
             tried, bad = tried + last - first, bad + len(findings)
             for finding in findings:
                 print(finding, flush=True)

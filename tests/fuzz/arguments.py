@@ -1,4 +1,4 @@
-"""Public functions with one or two arguments that are odd."""
+"""Cases that call public functions with one or two odd arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .cases import Case, generator
 
 
 def maker(folder: Path) -> Callable[[int], Case]:
-    """A function of a number that gives the case of that number."""
+    """A function that makes the case of a number."""
     table = calls.table(folder)
     names = sorted(table)
 
@@ -18,7 +18,11 @@ def maker(folder: Path) -> Callable[[int], Case]:
         rng = generator("arguments", number)
         call = table[names[number % len(names)]]
         given, odd = calls.change(call, rng)
-        words = ", ".join(f"{name}={pool.words(given[name])}" for name in odd)
-        return Case(f"{names[number % len(names)]}({words})", lambda: call.function(**given))
+
+        def say() -> str:
+            words = ", ".join(f"{name}={pool.words(given[name])}" for name in odd)
+            return f"{names[number % len(names)]}({words})"
+
+        return Case(say, lambda: call.function(**given))
 
     return make

@@ -1,4 +1,4 @@
-"""The public functions and classes, each with arguments that are right."""
+"""The public functions and classes, each with valid arguments."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 import pyconv
 from pyconv import datasets, nn, optim
@@ -19,7 +20,7 @@ Arguments = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A function, arguments that it takes, and those of them in which a large number is right and takes days."""
+    """A function, valid arguments, and the arguments in which a large number is valid but takes days."""
 
     function: Callable[..., Any]
     arguments: Callable[[], Arguments]
@@ -64,6 +65,10 @@ def _fit(**arguments: Any) -> Any:
 def _of_network(name: str) -> Callable[..., Any]:
     """A method of a network of its own."""
     return lambda **arguments: getattr(_network(), name)(**arguments)
+
+
+def _computed(layer: nn.Layer) -> np.ndarray:
+    return nn.Sequential([layer], (6, 6, 2)).forward(_numbers(2, 6, 6, 2))
 
 
 def _set(name: str) -> Callable[..., Any]:
@@ -120,6 +125,12 @@ def _networks(folder: Path) -> dict[str, Call]:
         _NETWORK.save(model)
     toml = folder / "model.toml"
     toml.write_text('input_shape = [6, 6, 1]\n[[layers]]\ntype = "Flatten"\n[[layers]]\ntype = "Dense"\nunits = 3\n')
+    state = folder / "state.safetensors"
+    shapes = {
+        "conv.weight": (2, 1, 3, 3), "conv.bias": (2,), "head.weight": (3, 18), "head.bias": (3,),
+        **{f"norm.{name}": (2,) for name in ("weight", "bias", "running_mean", "running_var")},
+    }  # fmt: skip
+    save_file({name: np.ones(shape, np.float32) for name, shape in shapes.items()}, state)
     size, buffers = _NETWORK.flat.size, _NETWORK.flat_buffers.size
     config = _NETWORK.config
     table: dict[str, tuple[Any, Callable[[], Arguments]]] = {
@@ -149,6 +160,26 @@ def _networks(folder: Path) -> dict[str, Call]:
             lambda **a: nn.Sequential([nn.Dense(a.pop("units"), **a)], (6,)),
             lambda: {"units": 2, "activation": None, "bias": True, "scale": 1.0},
         ),
+        "SeparableConv2D": (
+            lambda **a: nn.Sequential([nn.SeparableConv2D(a.pop("filters"), a.pop("kernel_size"), **a)], (6, 6, 2)),
+            lambda: {"filters": 2, "kernel_size": 3, "stride": 1, "padding": 0, "dilation": 1, "depth_multiplier": 1,
+                     "activation": None, "bias": True},
+        ),
+        "ZeroPad2D": (lambda padding: _computed(nn.ZeroPad2D(padding)), lambda: {"padding": ((1, 0), (0, 1))}),
+        "LeakyReLU": (lambda slope: _computed(nn.LeakyReLU(slope)), lambda: {"slope": 0.1}),
+        "Clip": (lambda low, high: _computed(nn.Clip(low, high)), lambda: {"low": 0.0, "high": 1.0}),
+        "Residual": (
+            lambda layers, shortcut: _computed(nn.Residual(layers, shortcut=shortcut)),
+            lambda: {"layers": [nn.Conv2D(2, 3, padding="same"), nn.ReLU()], "shortcut": [nn.Conv2D(2, 1)]},
+        ),
+        "Parallel": (
+            lambda branches, join: _computed(nn.Parallel(branches, join=join)),
+            lambda: {"branches": [[nn.ReLU()], [nn.Conv2D(2, 1), nn.Tanh()]], "join": "concat"},
+        ),
+        "from_config, layers in layers": (
+            lambda **a: nn.from_config({"input_shape": [6, 6, 2], "layers": [{**a}]}),
+            lambda: {"type": "Residual", "layers": [{"type": "ReLU"}], "shortcut": []},
+        ),
         "Normalization": (nn.Normalization, lambda: {"mean": [0.0], "std": [1.0]}),
         "Normalization.from_config": (nn.Normalization.from_config, lambda: {"config": {"mean": 0.0, "std": 1.0}}),
         "build": (
@@ -172,9 +203,19 @@ def _networks(folder: Path) -> dict[str, Call]:
             _of_network("loss_and_gradient"),
             lambda: {"x": _images(), "labels": _LABELS, "out": np.empty(size, np.float32), "step": 0, "first": 0},
         ),
+        "loss_and_gradient, weights": (
+            _of_network("loss_and_gradient"),
+            lambda: {"x": _images(), "labels": _LABELS, "weights": np.ones(6), "class_weights": np.ones(3),
+                     "label_smoothing": 0.1, "weight_sum": 6.0},
+        ),
         "predict": (_of_network("predict"), lambda: {"x": _images(dtype="float64"), "batch_size": 2}),
         "predict_proba": (_of_network("predict_proba"), lambda: {"x": _images(dtype="float32"), "batch_size": 2}),
         "save": (_of_network("save"), lambda: {"path": folder / "saved.safetensors"}),
+        "with_new_head": (_of_network("with_new_head"), lambda: {"classes": 3, "seed": 0}),
+        "which": (_of_network("which"), lambda: {"layers": [0, "BatchNorm"]}),
+        "load_weights": (
+            _of_network("load_weights"), lambda: {"path": state, "names": {"0": "conv", "1": "norm", "6": "head"}},
+        ),
         "flops": (_of_network("flops"), lambda: {"batch": 2, "training": True}),
         "attach": (
             _of_network("attach"), lambda: {"flat": np.zeros(size, np.float32), "buffers": np.zeros(buffers,
@@ -183,7 +224,7 @@ def _networks(folder: Path) -> dict[str, Call]:
     }  # fmt: skip
     for name, right in (
         ("backend", "auto"), ("threads", 1), ("algorithm", "auto"), ("classes", ["a", "b", "c"]), ("normalization",
-        nn.Normalization()),
+        nn.Normalization()), ("frozen", "body"),
     ):  # fmt: skip
         table[f"model.{name}"] = (_set(name), lambda right=right: {"value": right})
     for kind, shape in (("Conv2D", (6, 6, 1)), ("MaxPool2D", (6, 6, 1)), ("Flatten", (6, 6, 1)), ("Dense", (6,))):
@@ -199,7 +240,7 @@ def _networks(folder: Path) -> dict[str, Call]:
     return {name: Call(function, given) for name, (function, given) in table.items()}
 
 
-def _optimisers() -> dict[str, Call]:
+def _optimizers() -> dict[str, Call]:
     def vectors() -> Arguments:
         return {"flat": _numbers(5), "gradient": _numbers(5), "step": 1, "lr": 0.1}
 
@@ -238,13 +279,14 @@ def _data(folder: Path) -> dict[str, Call]:
     table: dict[str, tuple[Any, Callable[[], Arguments], tuple[str, ...]]] = {
         "datasets.load": (
             lambda source, **a: datasets.load(source, **a),
-            lambda: {"source": folder / "data.npz", "limit": 6, "seed": 0, "validation_fraction": 0.3},
+            lambda: {"source": folder / "data.npz", "limit": 6, "seed": 0, "validation_fraction": 0.3, "size": (4, 4)},
             (),
         ),
         "faces": (datasets.faces, lambda: {"n": 7, "seed": 0}, ("n",)),
         "augment": (
             lambda batch, **a: datasets.augment(batch, **a),
-            lambda: {"batch": _images(), "flip": True, "shift": 1, "seed": 0, "epoch": 0, "indices": np.arange(6)},
+            lambda: {"batch": _images(), "flip": True, "shift": 1, "rotate": 10.0, "crop": 0.8, "brightness": 0.1,
+                     "cutout": 2, "seed": 0, "epoch": 0, "indices": np.arange(6)},
             (),
         ),
         "normalization": (datasets.normalization, lambda: {"split": datasets.Split(_images(), labels)}, ()),
@@ -265,7 +307,7 @@ def _training(folder: Path) -> dict[str, Call]:
             "threads_per_worker": 1, "backend": "auto", "seed": 0, "out": None, "resume": False, "progress": "off",
             "on_worker_failure": "restart", "schedule": None, "augment": {"flip": True}, "normalize": "auto",
             "target_accuracy": None, "checkpoint_every": 60.0, "update_options": None, "trace": None,
-            "description": None,
+            "description": None, "early_stopping": 2, "on_step": None, "on_epoch": None,
         }  # fmt: skip
 
     def augmented(**given: Any) -> Any:
@@ -276,9 +318,24 @@ def _training(folder: Path) -> dict[str, Call]:
             **{**arguments(), "workers": 2, "batch_size": 4, "update": given.pop("update"), "update_options": given}
         )
 
+    def weighted(**given: Any) -> Any:
+        return _fit(**{**arguments(), **given})
+
     return {
+        "fit, weights": Call(
+            weighted,
+            lambda: {
+                "class_weight": [1.0, 2.0, 3.0],
+                "label_smoothing": 0.1,
+                "sample_weight": np.ones(6),
+                "clip_norm": 1.0,
+                "freeze": [],
+            },
+        ),
         "fit": Call(_fit, arguments, frozenset({"epochs", "workers"})),
-        "fit, augment": Call(augmented, lambda: {"flip": True, "shift": 1}),
+        "fit, augment": Call(
+            augmented, lambda: {"flip": True, "shift": 1, "rotate": 10.0, "crop": 0.8, "brightness": 0.1, "cutout": 2}
+        ),
         "fit, update_options": Call(optional, lambda: {"update": "easgd", "sync_every": 2, "elastic_rho": 0.1}),
         "fit, staleness": Call(optional, lambda: {"update": "ssp", "staleness": 2}),
         "fit, staleness_aware": Call(optional, lambda: {"update": "async", "staleness_aware": True}),
@@ -287,14 +344,16 @@ def _training(folder: Path) -> dict[str, Call]:
 
 def table(folder: Path) -> dict[str, Call]:
     """Every call, by name; files that they read and write are in `folder`."""
-    from . import more_calls
+    from . import further_calls, more_calls
 
-    more = {name: Call(*parts) for name, parts in more_calls.table(folder).items()}
-    return {**_ops(), **_networks(folder), **_optimisers(), **_data(folder), **_training(folder), **more}
+    more = {
+        name: Call(*parts) for source in (more_calls, further_calls) for name, parts in source.table(folder).items()
+    }
+    return {**_ops(), **_networks(folder), **_optimizers(), **_data(folder), **_training(folder), **more}
 
 
 def change(call: Call, rng: random.Random) -> tuple[Arguments, list[str]]:
-    """Arguments of which one or two are odd, and the names of those."""
+    """Arguments with one or two odd ones, and the names of the odd ones."""
     from . import pool
 
     given = call.arguments()

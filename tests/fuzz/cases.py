@@ -1,4 +1,4 @@
-"""A case: something odd that is done, and what may come of it."""
+"""Case: one odd call, command or file, and the check of how it ends."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ LONGEST = 500
 
 @dataclass(frozen=True)
 class Case:
-    """What is done, in words, and what does it."""
+    """One thing that is tried: in words, and as a function."""
 
-    words: str
+    say: Callable[[], str]
     run: Callable[[], Any]
+
+    @property
+    def words(self) -> str:
+        """What is done, in words; they are made only for the report on a case that fails."""
+        return self.say()
 
 
 class Complaint(Exception):
@@ -32,7 +37,7 @@ class Complaint(Exception):
 
 
 def check_message(text: str) -> None:
-    """Refuse a message of an error that is longer than a line, or than anybody reads."""
+    """Raise an error if a message has more than a line, or is too long to be read."""
     if len(text.splitlines()) != 1 or not text.strip():
         raise Complaint(f"the message is not one line: {text[:300]!r}")
     if len(text) > LONGEST:
@@ -40,13 +45,9 @@ def check_message(text: str) -> None:
 
 
 def judge(case: Case) -> str | None:
-    """Do what the case does; None if it ends well or in an error of pyconv's, else what is wrong."""
+    """Run the case; returns None if it succeeds or ends in an error of pyconv's, else what is wrong."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.filterwarnings("error", "Warning: converting a masked element")
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            case.run()
+        case.run()
     except Complaint as complaint:
         return str(complaint)
     except PyconvError as error:
@@ -57,15 +58,24 @@ def judge(case: Case) -> str | None:
     except Interrupted as error:
         return f"Interrupted: {error}"
     except MemoryError as error:
-        # Python's own, as documented; NumPy says how much was asked for.
+        # Python's own MemoryError, as documented; NumPy's message says how much was asked for.
         return None if "Unable to allocate" in str(error) else f"MemoryError: {error}"
     except BaseException as error:
-        return _where(error)
+        where = _where(error)
+        # An error of the user's callback passes as it is.
+        return None if where.startswith("loop/callbacks.py:") else where
     return None
 
 
+def watch_warnings() -> None:
+    """Turn warnings about changed numbers into errors, and ignore all other warnings."""
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("error", "Warning: converting a masked element")
+    warnings.simplefilter("error", np.exceptions.ComplexWarning)
+
+
 def _where(error: BaseException) -> str:
-    """An exception, with the deepest line of pyconv's that it came through."""
+    """An exception in words, with the deepest line of pyconv's code in its traceback."""
     place, trace = "", error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
@@ -75,13 +85,6 @@ def _where(error: BaseException) -> str:
     return f"{place}{type(error).__name__}: {ascii(str(error))[1:300]}"
 
 
-def kinds(folder: Path) -> dict[str, Callable[[int], Case]]:
-    """What makes the cases of each kind, by their numbers; files are made in `folder`."""
-    from . import arguments, commands, files
-
-    return {module.__name__.rpartition(".")[2]: module.maker(folder) for module in (arguments, commands, files)}
-
-
 def generator(kind: str, number: int) -> random.Random:
     """The generator that a case draws from."""
     return random.Random(f"{kind} {number}")
@@ -89,7 +92,7 @@ def generator(kind: str, number: int) -> random.Random:
 
 def own_folder() -> Path:
     """A folder for this process's files, which becomes its working folder."""
-    folder = Path(tempfile.mkdtemp(prefix="pyconv-fuzz-")) / "outer" / "inner"  # so that ".." is the process's own too
+    folder = Path(tempfile.mkdtemp(prefix="pyconv-fuzz-")) / "outer" / "inner"  # ".." is this process's own too
     folder.mkdir(parents=True)
     os.chdir(folder)
     return folder

@@ -1,14 +1,16 @@
-"""A process that tries cases, within a limit of memory and of time; its parent sees when it dies."""
+"""A process that tries cases within limits of memory and time; its parent sees when the process dies."""
 
 from __future__ import annotations
 
 import faulthandler
 import importlib
 import json
+import math
 import os
 import resource
 import shutil
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from pathlib import Path
 def main(kind: str, first: int, last: int, seconds: float, memory: int, report: Path) -> None:
     """Try the cases from `first` on, before `last`, and write what fails to `report`.
 
-    Before each case the line ``{"begins": number}`` is written: the last of these is the case that killed the process,
-    if something did.
+    Before each case the line ``{"begins": number}`` is written. If a case kills the process, the last such line
+    names that case.
     """
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -25,14 +27,18 @@ def main(kind: str, first: int, last: int, seconds: float, memory: int, report: 
     from . import cases
 
     folder = cases.own_folder()
+    cases.watch_warnings()
     with report.open("w", buffering=1) as file:
         place = file.tell()
+        armed = -math.inf
         make = importlib.import_module(f".{kind}", __package__).maker(folder)
         for number in range(first, last):
             file.seek(place)
             file.write(json.dumps({"begins": number}) + " " * 20 + "\n")
             file.flush()
-            faulthandler.dump_traceback_later(seconds, exit=True)
+            if time.monotonic() - armed > 1:  # it starts a thread, which would take too long for every case
+                faulthandler.dump_traceback_later(seconds + 1, exit=True)
+                armed = time.monotonic()
             case = make(number)
             wrong = cases.judge(case)
             if wrong is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import random
 import shutil
@@ -11,10 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from pyconv import info, predict, report, train
+from pyconv import __main__, export, info, predict, report, sweep, train
+from pyconv.files import write_atomically
+from pyconv.loop import curves
 
 from .cases import Case, Complaint, check_message, generator
+from .kept import Kept
+
+COMMANDS = (__main__, export, info, predict, report, sweep, train)
+"""The modules of the commands that are tried."""
 
 _WORDS = (
     "", "-1", "0", "1", "2", "3.5", "-0.0", "nan", "inf", "1e400", "1e-400", "9" * 25, "9" * 5000, "-" + "9" * 400,
@@ -25,19 +33,40 @@ _WORDS = (
     "fer",
     "5-2-3-2", "0-0-0-0", "9999999-1-1-1", "sgd", "adam", "cosine", "sync", "ssp", "serial", "cuda", "restart", "off",
     "/dev/null/x",
-    "0,0", "a,b", "[]", "{}", "%s", "$(id)", "*", "a=b", "--lr=-1", "--epochs=" + "9" * 50, "--shift=" + "9" * 30,
+    "0,0", "a,b",
+    "balanced", "a=1,b=2", "1,nan", "0,1,2", "a=",
+    "body", "0", "0-1", "1-0", "0-", "BatchNorm", "0.shortcut", "12", "17", "data", "6x6", "6x6x1", "6x6x2", "0x0",
+    "photos", "photos/a/0.png", "foreign.onnx", "run/model.safetensors", "--freeze=" + "9" * 30, "--bits=" + "9" * 30,
+    "[]", "{}", "%s", "$(id)", "*", "a=b", "--lr=-1", "--epochs=" + "9" * 50, "--shift=" + "9" * 30,
     "--staleness=" + "9" * 30, "--seed=" + "9" * 30, "--flip=1", "--workers=" + "9" * 30,
 )  # fmt: skip
 
 
-def _training(out: str) -> list[str]:
+def training(out: str) -> list[str]:
+    """The words of a command that trains for a moment, into the folder `out`."""
     return ["--data", "data.npz", "--model", "model.toml", "--epochs", "1", "--batch-size", "8", "--progress", "off",
     "--out", out,
             "--lr", "0.01", "--seed", "3", "--shift", "1", "--limit", "10", "--optimizer", "sgd", "--momentum", "0.5",
             "--schedule",
             "cosine", "--warmup", "0.1", "--backend", "auto", "--workers", "1", "--threads-per-worker", "1",
             "--update", "sync",
+            "--class-weights", "1,2", "--label-smoothing", "0.1",
+            "--rotate", "5", "--crop", "0.9", "--brightness", "0.1", "--cutout", "1", "--clip-norm", "1",
+            "--early-stopping", "2", "--stopping-metric", "val_accuracy",
             "--target-accuracy", "0.9", "--checkpoint-every", "60", "--on-worker-failure", "restart"]  # fmt: skip
+
+
+def foreign(out: str) -> list[str]:
+    """Words of a training of images of 16 bits, from a network that another library might have written."""
+    return ["--data", "photos", "--model", "foreign.onnx", "--new-head", "--freeze", "body", "--size", "6x6x1",
+            "--bits", "12", "--flip", "--epochs", "1", "--batch-size", "4", "--progress", "off", "--out", out,
+            "--tensorboard", "--cluster", "off", "--class-weights", "balanced"]  # fmt: skip
+
+
+def finding(out: str) -> list[str]:
+    """Words of a search for a learning rate."""
+    return ["--data", "data.npz", "--model", "run/model.safetensors", "--find-lr", f"{out}.png", "--batch-size", "4",
+            "--progress", "off", "--first-label", "0", "--freeze", "0,BatchNorm", "--clip-norm", "1"]  # fmt: skip
 
 
 def make_files(folder: Path) -> None:
@@ -55,13 +84,53 @@ def make_files(folder: Path) -> None:
         '[[layers]]\ntype = "Dense"\nunits = 2\nscale = 1.0\nbias = true\n'
     )  # fmt: skip
     (folder / "folder").mkdir(exist_ok=True)
+    for number, image in enumerate(x[:6, ..., 0].astype(np.uint16) * 16):
+        place = folder / "photos" / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{number}.png")
     results = Path(__file__).parents[2] / "bench" / "results"
     for name in ("table1.json", "prediction.json"):
         if (results / name).exists():
             shutil.copy(results / name, folder / name)
     shutil.copy(next(results.glob("*.json")), folder / "results.json")
     if not (folder / "run").exists():
-        run(train.main, _training("run"))
+        run(train.main, training("run"))
+        run(export.main, ["run", "foreign.onnx"])
+
+
+_DRAWN = 16
+_draw, _draw_curves = Figure.savefig, curves.draw
+_drawing = True
+
+
+def _savefig(figure: Figure, file: Any, **options: Any) -> None:
+    if _drawing:
+        _draw(figure, file, **options)
+    else:
+        file.write(b"a picture")
+
+
+def _curves(history: list[dict[str, Any]], path: Path) -> None:
+    if _drawing:
+        _draw_curves(history, path)
+    else:
+        write_atomically(path, b"a picture")
+
+
+def set_drawing(number: int) -> None:
+    """Draw the pictures in one case of sixteen; in the others, write files without a picture."""
+    global _drawing
+    _drawing = number % _DRAWN == 0
+
+
+def be_quick() -> None:
+    """Leave out work that takes most of a command's time and does not depend on its arguments.
+
+    Flags are declared once a process, not once a command. Pictures are drawn as `set_drawing` says.
+    """
+    for module in COMMANDS:
+        module.parser = functools.cache(getattr(module.parser, "__wrapped__", module.parser))
+    Figure.savefig, curves.draw = _savefig, _curves
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> None:
@@ -102,7 +171,7 @@ def _odd(argv: list[str], rng: random.Random) -> list[str]:
 
 
 def _quick(argv: list[str]) -> list[str]:
-    """Without what is right and takes minutes: training for ages, or measuring the machine."""
+    """The command line without valid words that take minutes: training for long, or measuring the machine."""
     for place, word in enumerate(argv[:-1]):
         long = argv[place + 1] in (str(2**62), "2147483647", "auto")
         if word in ("--epochs", "--workers", "--limit") and long:
@@ -113,30 +182,46 @@ def _quick(argv: list[str]) -> list[str]:
 def maker(folder: Path) -> Callable[[int], Case]:
     """A function of a number that gives the case of that number."""
     make_files(folder)
+    be_quick()
+    kept = Kept(folder)
 
     def make(number: int) -> Case:
         rng = generator("commands", number)
         out = f"out-{number}"
         lines: list[tuple[Any, list[str]]] = [
-            (train.main, _training(out)),
+            (train.main, training(out)),
             (train.main, ["--resume", "run", "--epochs", "1", "--lr", "0.1", "--progress", "off"]),
+            (train.main, foreign(out)),
+            (train.main, finding(out)),
             (predict.main, ["run", "image.png", "--json"]),
             (predict.main, ["run/model.safetensors", "image.png"]),
             (report.main, ["results.json", "table1.json", "-o", out]),
             (report.main, ["run", "--no-evaluate", "--out", out]),
             (info.main, ["--json"]),
+            (export.main, ["run", f"{out}.onnx", "--layout", "NCHW", "--opset", "17", "--softmax"]),
+            (sweep.main, ["--updates", "sync", "--seeds", "1", *training(out)[:14], "--workers", "1"]),
+            (__main__.main, ["predict", "run", "image.png"]),
+            (sweep.main, ["--updates", "sync,ssp", "--seeds", "1", "--out", "sweep", "--data", "data.npz"]),
         ]
-        weights = (8, 4, 4, 2, 0.3, 0.3, 0.2)
+        weights = (8, 4, 6, 1, 4, 2, 0.2, 0.2, 0.2, 3, 2, 1, 1)
         main, right = rng.choices(lines, weights)[0]
         argv = _odd(right, rng)
+        if main is sweep.main and "--workers" not in argv:
+            argv += ["--workers", "1"]  # processes take seconds to start
+        if main in (sweep.main, train.main) and "--limit" not in argv and ("--data" not in argv or "faces" in argv):
+            argv += ["--limit", "10"]  # the default data, faces, take minutes to draw and to learn
 
         def doit() -> None:
+            set_drawing(number)
             try:
                 run(main, argv)
             finally:
-                shutil.rmtree(folder / out, ignore_errors=True)
+                kept.put_back()
 
-        words = " ".join(ascii(word) if len(word) < 60 else f"{word[:40]!a}…({len(word)})" for word in argv)
-        return Case(f"{main.__module__} {words}", doit)
+        def say() -> str:
+            words = " ".join(ascii(word) if len(word) < 60 else f"{word[:40]!a}…({len(word)})" for word in argv)
+            return f"{main.__module__} {words}"
+
+        return Case(say, doit)
 
     return make

@@ -1,8 +1,9 @@
-"""Valid files with something changed: bytes, numbers, entries, and what their checksum says."""
+"""Valid files with something changed: bytes, numbers, entries or the checksum."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import random
 import shutil
@@ -19,10 +20,12 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
 from pyconv import checkpoint, costmodel, datasets, nn, predict, report, reporting, train
-from pyconv.nn import serialize
+from pyconv.loop import read_config
+from pyconv.nn import model_file
 
-from . import commands
+from . import commands, keras_files, onnx_files
 from .cases import Case, generator
+from .kept import Kept
 
 _ODD: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3.5, -0.0, float("nan"), float("inf"), 1e308, -1e308, 5e-324, 10**19, 2**63,
@@ -114,12 +117,16 @@ def _without_none(content: Any) -> Any:
     return [_without_none(item) for item in content if item is not None] if isinstance(content, list) else content
 
 
+_toml = functools.cache(lambda data: tomllib.loads(data.decode()))
+_json = functools.cache(json.loads)
+
+
 def odd_toml(data: bytes, rng: random.Random) -> bytes:
     """A TOML document with something changed."""
     if rng.random() < 0.5:
         return rng.choice((odd_bytes, odd_number))(data, rng)
     try:
-        return tomli_w.dumps(_without_none(odd_content(tomllib.loads(data.decode()), rng))).encode()
+        return tomli_w.dumps(_without_none(odd_content(_toml(data), rng))).encode()
     except (UnicodeEncodeError, TypeError):
         return odd_bytes(data, rng)
 
@@ -133,16 +140,23 @@ def odd_json(data: bytes, rng: random.Random) -> bytes:
         row = rng.randrange(len(lines))
         lines[row] = odd_json(lines[row].strip(), rng) + b"\n"
         return b"".join(lines)
-    return json.dumps(odd_content(json.loads(data), rng)).encode()
+    return json.dumps(odd_content(_json(data), rng)).encode()
+
+
+@functools.cache
+def _safetensors(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
+    """The content of an undamaged file."""
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        return json.loads(file.metadata()["pyconv"]), tensors
 
 
 def odd_safetensors(path: Path, rng: random.Random) -> bytes:
-    """A model or checkpoint with something changed, and a checksum that is right all the same, or bytes changed."""
+    """A model or checkpoint with something changed and a checksum that matches, or with bytes changed."""
     if rng.random() < 0.3:
         return odd_bytes(path.read_bytes(), rng)
-    with safe_open(path, framework="numpy") as file:
-        content = json.loads(file.metadata()["pyconv"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    content, tensors = _safetensors(path)
+    content, tensors = copy.copy(content), dict(tensors)
     if rng.random() < 0.7:
         content = odd_content(content, rng)
     else:
@@ -163,7 +177,7 @@ def odd_safetensors(path: Path, rng: random.Random) -> bytes:
             content.pop("checksum", None)
             content["checksum"] = checkpoint._checksum(tensors, content)
         elif "crc32" in content:
-            content["crc32"] = serialize._checksum(tensors, content)
+            content["crc32"] = model_file.checksum(tensors, content)
     return to_safetensors(tensors, {"pyconv": json.dumps(content)})
 
 
@@ -220,8 +234,9 @@ def odd_npz(data: Path, rng: random.Random) -> bytes:
     return written.getvalue()
 
 
-def _make_data(folder: Path) -> None:
-    """Images in every other form that is read, small."""
+def make_files(folder: Path) -> None:
+    """Write the files that commands need, and small images in every other form that is read."""
+    commands.make_files(folder)
     rng = np.random.default_rng(1)
     idx = folder / "idx"
     idx.mkdir(exist_ok=True)
@@ -231,16 +246,18 @@ def _make_data(folder: Path) -> None:
         (idx / f"{part}-labels-idx1-ubyte").write_bytes(
             struct.pack(">HBBI", 0, 8, 1, count) + (np.arange(count) % 2).astype(np.uint8).tobytes()
         )
+    names = ("train", "val", "test")
+    arrays = {f"{name}_images": rng.integers(0, 256, (6, 6, 6)).astype(np.uint8) for name in names}
+    np.savez(folder / "medmnist.npz", **arrays, **{f"{name}_labels": np.arange(6)[:, None] % 2 for name in names})
+    onnx_files.make_files(folder)
+    keras_files.make_files(folder)
     rows = "".join(f"{k % 7},{' '.join(['9'] * 2304)},{'Training' if k < 7 else 'PublicTest'}\n" for k in range(9))
     (folder / "fer2013.csv").write_text("emotion,pixels,Usage\n" + rows)
     for name in ("a", "b"):
         (folder / "classes" / name).mkdir(parents=True, exist_ok=True)
         for k in range(2):
             shutil.copy(folder / "image.png", folder / "classes" / name / f"{k}.png")
-    calibration = costmodel.Fit(1e-9, 1e-9, 2e-9, "s/operation", 5)
-    costmodel.Calibration(
-        {"serial": {"direct": calibration}}, {"serial": {"direct": calibration}}, *[calibration] * 4, 2, {"serial": 0.0}
-    ).save(folder / "calibration.json")
+    CALIBRATION.save(folder / "calibration.json")
 
 
 def _report(folder: Path) -> None:
@@ -252,6 +269,12 @@ def _results(path: Path) -> None:
     reporting.experiment_sections(reporting.read_results([path]))
 
 
+_FIT = costmodel.Fit(1e-9, 1e-9, 2e-9, "s/operation", 5)
+CALIBRATION = costmodel.Calibration(
+    {"serial": {"direct": _FIT}}, {"serial": {"direct": _FIT}}, *[_FIT] * 4, 2, {"serial": 0.0}
+)
+"""Of no machine."""
+
 Change = Callable[[Path, random.Random], bytes]
 
 
@@ -259,8 +282,16 @@ def _of_bytes(change: Callable[[bytes, random.Random], bytes]) -> Change:
     return lambda path, rng: change(path.read_bytes(), rng)
 
 
+def _onnx(path: Path, rng: random.Random) -> bytes:
+    return onnx_files.odd_onnx(path, rng, odd_bytes)
+
+
+def _keras(path: Path, rng: random.Random) -> bytes:
+    return keras_files.odd_keras(path, rng, odd_content, odd_bytes)
+
+
 def _forms(folder: Path) -> list[tuple[str, Change, Callable[[], Any], float]]:
-    """A file, how it is changed, what reads it, and how often it is taken."""
+    """For each file: how it is changed, what reads it, and how often it is chosen."""
     resume = ["--resume", "run", "--progress", "off", "--epochs"]
     load = datasets.load
     small = [Path("table1.json"), Path("prediction.json")]
@@ -271,9 +302,10 @@ def _forms(folder: Path) -> list[tuple[str, Change, Callable[[], Any], float]]:
         ("run/model.safetensors", odd_safetensors, lambda: commands.run(predict.main, ["run", "image.png"]), 2),
         ("run/checkpoint/last.safetensors", odd_safetensors, lambda: checkpoint.Checkpoint.load(
             "run/checkpoint/last.safetensors").build(), 6),
-        ("run/checkpoint/last.safetensors", odd_safetensors, lambda: commands.run(train.main, [*resume, "1"]), 4),
-        ("run/checkpoint/last.safetensors", odd_safetensors, lambda: commands.run(train.main, [*resume, "2"]), 1),
-        ("run/config.toml", _of_bytes(odd_toml), lambda: commands.run(train.main, [*resume, "1"]), 6),
+        ("run/checkpoint/last.safetensors", odd_safetensors, lambda: commands.run(train.main, [*resume, "1"]), 2),
+        ("run/checkpoint/last.safetensors", odd_safetensors, lambda: commands.run(train.main, [*resume, "2"]), 0.5),
+        ("run/config.toml", _of_bytes(odd_toml), lambda: read_config("run"), 6),
+        ("run/config.toml", _of_bytes(odd_toml), lambda: commands.run(train.main, [*resume, "1"]), 3),
         ("run/config.toml", _of_bytes(odd_toml), lambda: _report(Path("run")), 3),
         ("run/config.toml", _of_bytes(odd_toml), lambda: commands.run(predict.main, ["run", "image.png"]), 2),
         ("run/metrics.jsonl", _of_bytes(odd_json), lambda: _report(Path("run")), 6),
@@ -282,6 +314,12 @@ def _forms(folder: Path) -> list[tuple[str, Change, Callable[[], Any], float]]:
         *((str(path), _of_bytes(odd_json), lambda path=path: _results(path), 1) for path in small),
         ("table1.json", _of_bytes(odd_json), lambda: commands.run(report.main, ["table1.json", "-o", "out"]), 0.1),
         ("calibration.json", _of_bytes(odd_json), lambda: str(costmodel.Calibration.load("calibration.json")), 2),
+        ("medmnist.npz", odd_npz, lambda: load("medmnist.npz"), 2),
+        *(
+            (f"{name}.onnx", _onnx, lambda name=name: nn.load(f"{name}.onnx"), 4 * onnx_files.THERE)
+            for name in ("plain", "branches")
+        ),
+        *((name, _keras, lambda name=name: nn.load(name), 2 * keras_files.THERE) for name in keras_files.NAMES),
         ("idx/train-images-idx3-ubyte", _of_bytes(odd_bytes), lambda: load("idx"), 3),
         ("idx/t10k-labels-idx1-ubyte", _of_bytes(odd_bytes), lambda: load("idx"), 2),
         ("fer2013.csv", _of_bytes(odd_bytes), lambda: load("fer2013.csv"), 2),
@@ -292,29 +330,30 @@ def _forms(folder: Path) -> list[tuple[str, Change, Callable[[], Any], float]]:
 
 def maker(folder: Path) -> Callable[[int], Case]:
     """A function of a number that gives the case of that number."""
-    commands.make_files(folder)
-    _make_data(folder)
-    whole = folder.parent / "whole"
-    shutil.copytree(folder, whole, dirs_exist_ok=True)
+    make_files(folder)
+    commands.be_quick()
+    kept = Kept(folder)
     forms = _forms(folder)
     weights = [weight for *_, weight in forms]
+    written = {name for name, *_ in forms if name.startswith("run/") or name == "table1.json"}  # readers write these
 
     def make(number: int) -> Case:
         rng = generator("files", number)
         name, change, read, _ = rng.choices(forms, weights)[0]
-        data = change(whole / name, rng)
+        data = change(folder / name, rng)
 
         def doit() -> None:
+            commands.set_drawing(number)
+            kept.changed(name)
             (folder / name).write_bytes(data)
             try:
                 read()
             finally:
-                if name.startswith("run/"):
-                    shutil.rmtree(folder / "run")
-                    shutil.copytree(whole / "run", folder / "run")
-                shutil.copy(whole / name, folder / name)
-                shutil.rmtree(folder / "out", ignore_errors=True)
+                if name in written:
+                    kept.put_back()
+                else:
+                    kept.put_back_file(name)
 
-        return Case(f"{name} as {ascii(data[:200])[:300]}", doit)
+        return Case(lambda: f"{name} as {ascii(data[:200])[:300]}", doit)
 
     return make

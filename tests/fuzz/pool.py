@@ -1,4 +1,4 @@
-"""Values that nobody means, or nearly the right ones."""
+"""A pool of odd values, and of values that are nearly valid."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Wordless:
 
 
 class Broken:
-    """An object that is an array until one looks."""
+    """An object that claims to be an array, and raises an error when it is read."""
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         raise KeyError("no\nnumbers")
@@ -55,7 +55,7 @@ def _unaligned(array: np.ndarray) -> np.ndarray:
 
 
 LARGE = (2**31 - 1, 2**31, 2**32, 10**9, np.int64(2**40), 1e9)
-"""Numbers that are right, and keep a loop busy for days."""
+"""Numbers that are valid, and keep a loop busy for days."""
 
 NUMBERS: tuple[Any, ...] = (
     0, 1, 2, 3, 7, -1, 2**62, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**400, -(10**5000),
@@ -158,7 +158,7 @@ CHANGES: tuple[Callable[[np.ndarray], Any], ...] = (
     lambda a: memoryview(np.ascontiguousarray(a)),
     lambda a: a.view(np.recarray),
 )
-"""What can be done to an array that is right."""
+"""Changes that make a valid array odd."""
 
 
 def array(rng: random.Random) -> Any:
@@ -173,17 +173,18 @@ def array(rng: random.Random) -> Any:
 def _changed(value: np.ndarray, rng: random.Random) -> Any:
     try:
         return rng.choice(CHANGES)(value)
-    except (TypeError, ValueError, IndexError):  # this array has nothing to be changed so
+    except (TypeError, ValueError, IndexError, RuntimeError, Warning):  # this array has nothing to be changed so
         return value
 
 
 def draw(rng: random.Random, right: Any, *, large: bool = True) -> Any:
-    """A value in the place of `right`; without `large`, none that is right and keeps a loop busy for days."""
+    """An odd value for an argument whose valid value is `right`; without `large`, no valid one that would take days."""
     if isinstance(right, np.ndarray) and rng.random() < 0.6:
         return _changed(right, rng)
     kind = rng.randrange(7 if large else 6)
     if kind == 0:
-        return rng.choice(NUMBERS)
+        number = rng.choice(NUMBERS)
+        return 2 if not large and isinstance(number, int) and 2**31 < number < 2**63 else number
     if kind == 1:
         scalar = rng.choice(SCALARS)
         return np.array(scalar) if rng.random() < 0.4 and scalar is not np.ma.masked else scalar

@@ -30,7 +30,7 @@ _POOL = ("n", "h", "w", "c", "kh", "kw", "sh", "sw", "pt", "pb", "pl", "pr", "oh
 _LAYOUT = struct.Struct(f"<24s3q{len(_CONV)}q{len(_POOL)}q4qd6q3q")
 
 
-#: Seconds that one file may take to compile: minutes with sanitizers, beside the pages being built.
+#: Seconds that one file may take to compile; with sanitizers, on a busy machine, it takes minutes.
 COMPILE_S = 900
 
 
@@ -81,7 +81,7 @@ class Request:
         return head + b"".join(array.tobytes() for array in arrays if array is not None)
 
     def with_algorithm(self, algorithm: str) -> Request:
-        """The same problem, done in another way."""
+        """The same problem, with other settings."""
         return dataclasses.replace(self, algorithm=algorithm)
 
 
@@ -114,7 +114,7 @@ class Driver:
         return self._run("isas").split()
 
     def run(self, requests: Sequence[Request], isa: str, folder: Path) -> list[list[np.ndarray] | None]:
-        """The outputs of every request; None where the algorithm does not do the geometry."""
+        """The outputs of every request; None if the algorithm cannot do the geometry."""
         (folder / "requests").write_bytes(b"".join(request.packed(isa) for request in requests))
         self._run(str(folder / "requests"), str(folder / "results"), *(["poison"] if self.poison else []))
         data, at, found = (folder / "results").read_bytes(), 0, []

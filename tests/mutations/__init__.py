@@ -1,0 +1,1 @@
+"""Plants mistakes in copies of the sources, and counts how many of them the tests find: ``make mutations``."""

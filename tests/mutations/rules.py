@@ -1,0 +1,127 @@
+"""Mistakes in the update rules and in the code that runs them."""
+
+from __future__ import annotations
+
+from .mutation import Mutation
+
+MUTATIONS = [
+    Mutation(
+        "parallel/rules/sync.py",
+        "c.optimise(c.centre, c.clipped(c.mean(c.gradients, c.weights)), c.state)",
+        "c.optimise(c.centre, c.clipped(c.mean(c.gradients)), c.state)",
+        "in the short last step every worker's gradient counts alike",
+        "parallel_rules",
+        "short_last_step",
+    ),
+    Mutation(
+        "parallel/rules/sync.py",
+        "        yield lane.everyone()  # all slots are full\n",
+        "",
+        "shares are averaged before all gradients are there",
+        "rule_scripts parallel_protocol parallel_rules",
+    ),
+    Mutation(
+        "parallel/rules/asynchronous.py",
+        "return lr / max(1, staleness) if self.staleness_aware else lr",
+        "return lr / max(1, staleness)",
+        "stale gradients are scaled down although nobody asked",
+        "rule_scripts parallel_rules",
+    ),
+    Mutation(
+        "parallel/rules/asynchronous.py",
+        "        yield lane.not_ahead(self.staleness)\n",
+        "        yield lane.not_ahead(self.staleness + 1)\n",
+        "ssp lets a worker get a mini-batch too far ahead",
+        "rule_scripts parallel_protocol parallel_rules",
+    ),
+    Mutation(
+        "parallel/rules/asynchronous.py",
+        "yield lane.sweep(self.push_to_shared if self.shared_state else self.push, locked=True)",
+        "yield lane.sweep(self.push_to_shared if self.shared_state else self.push)",
+        "ssp pushes without the lock",
+        "rule_scripts parallel_protocol parallel_rules",
+    ),
+    Mutation(
+        "parallel/rules/easgd.py",
+        "        c.centre[...] += difference\n",
+        "",
+        "the centre is not drawn to the workers",
+        "parallel_rules rule_defaults",
+        "learns and easgd",
+    ),
+    Mutation(
+        "parallel/rules/easgd.py",
+        "if lane.turn % self.sync_every == 0:",
+        "if lane.step % self.sync_every == 0:",
+        "easgd meets by the number of the step, not of the worker's own mini-batches",
+        "rule_scripts parallel_rules parallel_protocol",
+    ),
+    Mutation(
+        "parallel/rules/local.py",
+        "if self.sync_every and lane.step and lane.step % self.sync_every == 0:",
+        "if self.sync_every and lane.step % self.sync_every == 0:",
+        "local averages before the first step",
+        "rule_scripts parallel_rules costmodel",
+    ),
+    Mutation(
+        "parallel/rules/hogwild.py",
+        "c.state if self.shared_state else c.replica_state",
+        "c.replica_state",
+        "hogwild's shared state is not shared",
+        "parallel_protocol parallel_rules",
+        "hogwild-shared",
+    ),
+    Mutation(
+        "parallel/chunk.py",
+        "np.full(len(vectors), 1 / len(vectors)) if weights is None else weights",
+        "np.full(len(vectors), 1 / self.workers**0.5) if weights is None else weights",
+        "replicas are not averaged but added up",
+        "parallel_rules",
+        "learns and local",
+    ),
+    Mutation(
+        "parallel/chunk.py",
+        "if self._shrink != 1.0:",
+        "if self._shrink > 1.0:",
+        "sync does not clip",
+        "training_clipping",
+        "sync_clips",
+    ),
+    Mutation(
+        "parallel/sampler.py",
+        "return count * min(worker, shares) // shares, count * min(worker + 1, shares) // shares",
+        "return count * worker // self.workers, count * (worker + 1) // self.workers",
+        "the shares of a short last step are smaller than BatchNorm needs",
+        "parallel_sampler small_batches",
+    ),
+    Mutation(
+        "parallel/sweep.py",
+        "        vector[start:stop] = saved[: stop - start]\n",
+        "        pass\n",
+        "a half-done change of a dead worker is not put back",
+        "parallel_protocol parallel_failures",
+    ),
+    Mutation(
+        "parallel/sweep.py",
+        "shared.set(lane, CLOCK, shared.get(lane, NEXT))",
+        "shared.set(lane, CLOCK, shared.get(lane, CLOCK))",
+        "a finished change is done again after a death",
+        "parallel_protocol",
+    ),
+    Mutation(
+        "parallel/program.py",
+        "    new[...] = old\n",
+        "",
+        "running statistics are not carried on",
+        "parallel_rules parallel_protocol",
+        "continues_to_the_same_bits",
+    ),
+    Mutation(
+        "parallel/supervisor.py",
+        "restarts = 0\n",
+        "restarts = 1\n",
+        "a restart too many is reported",
+        "parallel_rules parallel_failures",
+        "learns",
+    ),
+]

@@ -1,0 +1,12 @@
+"""All planted mistakes."""
+
+from __future__ import annotations
+
+from . import commands, cython, data, gpu, kernels, layers, operations, optimizers, rules, runs
+from .mutation import Mutation
+
+MUTATIONS: list[Mutation] = [
+    mutation
+    for part in (kernels, cython, operations, layers, optimizers, rules, data, runs, commands, gpu)
+    for mutation in part.MUTATIONS
+]
