@@ -1,4 +1,4 @@
-"""Whether `auto` chooses well: every algorithm against the one that the cost estimate takes, layer by layer."""
+"""Whether `auto` chooses well: for each layer, the time of the algorithm that it chooses beside that of every other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyconv.errors import InputError
 EXPERIMENT = "auto"
 ALGORITHMS = [name for name in pyconv.algorithms("serial") if name not in ("naive", "winograd")]
 
-#: Times slower than the fastest, in a single call, from which on an algorithm is not in question.
+#: An algorithm that is so many times slower than the fastest in a single call is not measured.
 HOPELESS = 4
 
 #: By layer and pass: seconds of `auto` over those of the best algorithm.
@@ -24,7 +24,7 @@ FOUND: dict[str, float] = {}
 
 
 def candidates(one: Layer, operation: str, arrays: tuple) -> dict:
-    """`auto`, and every algorithm that does this layer, verified against it."""
+    """`auto`, and every algorithm that can do this layer; each result is verified against `auto`'s."""
     found = {"auto": ours(one, operation, arrays, backend="serial")}
     expected = found["auto"]()
     for algorithm in ALGORITHMS:
@@ -38,7 +38,7 @@ def candidates(one: Layer, operation: str, arrays: tuple) -> dict:
 
 
 def in_question(found: dict) -> dict:
-    """Without the algorithms that are hopeless here: their calls would only leave the caches cold for the next one."""
+    """`found` without the algorithms that are far too slow: they would only leave cold caches for the next one."""
     seconds = {}
     for name, run in found.items():
         start = time.perf_counter()
@@ -51,7 +51,7 @@ def in_question(found: dict) -> dict:
 @pytest.mark.parametrize("operation", PASSES)
 @pytest.mark.parametrize("one", [one for _, one in ALL], ids=[one.id for _, one in ALL])
 def test_auto(one: Layer, operation: str, measure, rng: np.random.Generator, quick: bool) -> None:
-    """One layer: `auto` among its algorithms; a layer with only one is no choice."""
+    """Time `auto` beside the layer's algorithms; a layer with only one algorithm is skipped."""
     one = one.cut(8 if quick else 16)
     contest = candidates(one, operation, one.arrays(rng))
     if len(contest) < 3:
@@ -62,7 +62,7 @@ def test_auto(one: Layer, operation: str, measure, rng: np.random.Generator, qui
 
 
 def test_nine_in_ten(measure) -> None:
-    """Over the layers above: at least nine choices in ten are within a tenth of the best."""
+    """At least nine choices in ten, over all layers above, are within a tenth of the best."""
     if not FOUND:
         pytest.skip("no layer was measured in this run")
     within = measure.once(lambda: sum(ratio <= 1.1 for ratio in FOUND.values()) / len(FOUND))

@@ -2,8 +2,8 @@
 
 Each result is verified before it is timed. cuDNN runs in strict float32 (TF32 off) and, in columns of their own, with
 TF32, always in benchmark mode and in both memory layouts; the better of the layouts counts. Layers are timed by events
-on the device, steps by the clock on the wall. The table goes to ``bench/results/cuda_peers.md``; where there is no GPU
-it says so in every line.
+on the device, steps by the wall clock. The table goes to ``bench/results/cuda_peers.md``; without a GPU every line says
+"not run".
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TF32_TOLERANCE = 1e-2
 
 
 def with_batch(one: Layer) -> Layer:
-    """The same layer on :data:`BATCH` images, and named so."""
+    """The same layer on :data:`BATCH` images, which its name says."""
     name = one.name.removesuffix(f" b{one.shape[0]}") + f" b{BATCH}"
     return dataclasses.replace(one, name=name, shape=(BATCH, *one.shape[1:]))
 
@@ -43,7 +43,7 @@ LAYERS = [(one, 0.9) for one in OTHERS] + [(one, 0.85) for one in ALEXNET]
 
 @pytest.fixture
 def torch(measure, request: pytest.FixtureRequest):
-    """PyTorch, where this machine has a GPU; else the test's lines are recorded as not run, with the reason."""
+    """PyTorch, if this machine has a GPU; otherwise the test's lines are recorded as not run, with the reason."""
     what = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     reason = cuda_columns.unavailable()
     if reason is None:
@@ -57,7 +57,7 @@ def torch(measure, request: pytest.FixtureRequest):
 
 
 def lines(make: Callable[..., list[dict]]) -> Callable:
-    """Say what a test records, so that it can be recorded as not run."""
+    """Declare which lines a test records, so that they can be recorded as not run."""
 
     def mark(test: Callable) -> Callable:
         test.lines = make  # type: ignore[attr-defined]
@@ -81,7 +81,7 @@ def contest(measure, torch, mine: Any, peer: Callable[[str], Callable], check: C
 
 
 def on_gpu(run: Callable, arrays: tuple) -> Callable:
-    """PyTorch's arrays made on the host, moved once."""
+    """Make PyTorch's arrays on the host, and move them to the GPU once."""
     there = [array.cuda() for array in arrays]
     return lambda: run(*there)
 
@@ -154,7 +154,7 @@ def variant_lines(one: Layer) -> list[dict]:
 @pytest.mark.parametrize("one", [FIRST, *OTHERS, *ALEXNET], ids=lambda one: one.id)
 @lines(variant_lines)
 def test_block_tuned_is_faster_than_naive(one: Layer, measure, rng: np.random.Generator, torch, quick: bool) -> None:
-    """Tuned here first; ``untuned`` is the static choice, from before."""
+    """The kernel is tuned first; the column ``untuned`` is the static choice, timed before the tuning."""
     from pyconv import cuda
     from pyconv.cuda.block_tuned import BlockTuned
     from pyconv.cuda.choice import TABLE
@@ -196,7 +196,7 @@ def step_lines(name: str, target: float | None) -> list[dict]:
 @pytest.mark.parametrize(("name", "target"), [("fer", 1.5), ("5-50-100-10", None)])
 @lines(step_lines)
 def test_training_step(name: str, target: float | None, measure, rng: np.random.Generator, torch, quick: bool) -> None:
-    """Both copy a batch from main memory and give the loss back in each step, as in training."""
+    """In each step both libraries copy a batch from main memory and return the loss, as in training."""
     batch = 2 if quick else BATCH
     model = nn.build(name)
     model.backend = "cuda"

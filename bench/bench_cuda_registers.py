@@ -1,7 +1,7 @@
-"""What nvcc makes of the GPU's fast kernels: registers of a thread, and bytes that it spills; no GPU needed.
+"""Registers and spilled bytes per thread in the GPU's fast kernels, as nvcc reports them; no GPU is needed.
 
-For the forward pass of the layers of the model `fer` and of AlexNet at batch 128, with the tiles that the static choice
-takes on a GPU with so many multiprocessors. The table goes to ``bench/results/cuda_registers.md``.
+The kernels are those of the forward pass for the layers of the model `fer` and of AlexNet at batch 128, with the tiles
+that the static choice takes for each card below. The table goes to ``bench/results/cuda_registers.md``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LAYERS = [*FER, *(one for group in GROUPS for one in group.layers if "AlexNet" i
 
 
 def compiled(folder: Path, name: str, architecture: str, options: tuple[str, ...]) -> dict[str, tuple[int, int, int]]:
-    """For each kernel of a file its registers, bytes spilled and bytes of static shared memory."""
+    """For each kernel of a file: registers, spilled bytes, and bytes of static shared memory."""
     text = folder / name
     text.write_text(source.text(name))
     command = ["nvcc", f"-arch={architecture}", "--cubin", "-O3", "-std=c++17", "-Xptxas", "-v", *options]
@@ -47,7 +47,7 @@ def compiled(folder: Path, name: str, architecture: str, options: tuple[str, ...
 
 
 def files_of(p: Problem, multiprocessors: int) -> list[tuple[str, dict, str, int]]:
-    """(file, macros, tile in words, threads of a block) of the fast variants for a problem."""
+    """The fast variants for a problem, each as (file, macros, tile in words, threads of a block)."""
     from pyconv.cuda.block_tuned import _GRAD, candidates
 
     files = []

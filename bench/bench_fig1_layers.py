@@ -31,12 +31,12 @@ def backends() -> dict[str, dict]:
 
 
 def pairs(candidates: dict, expected: tuple) -> list[tuple]:
-    """Every array that a candidate computes, and what it has to be."""
+    """Every array that a candidate computes, with the expected one."""
     return [pair for call in candidates.values() for pair in zip(call(), expected, strict=True)]
 
 
 def on_gpu(run: functools.partial, arrays: tuple, expected: tuple, candidates: dict) -> float:
-    """Add the GPU's column where there is one; its largest error."""
+    """Add the GPU's column if there is a GPU; returns its largest error."""
     if cuda_columns.unavailable() is not None:
         return 0.0
     candidates["cuda"] = cuda_columns.alone(run, *arrays)

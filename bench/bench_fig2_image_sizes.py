@@ -1,6 +1,7 @@
 """The paper's Fig. 2: the speed-up of a convolutional layer over the serial loop, against image size.
 
-The paper's curve is that of its GPU; on a machine without one the cores' is measured and the GPU's column says why not.
+The paper's curve is of its GPU. On a machine without a GPU the CPU cores are measured, and the GPU's column says why
+not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The paper's Fig. 3: training time of networks on 28×28 images, on CPU and GPU, by architecture.
 
-Architectures are written kernel-filters-hidden-classes, as 5-50-100-10. Timed is a training step of 64 images; the
-report shows an epoch of 60 000, as MNIST has.
+Architectures are written kernel-filters-hidden-classes, as 5-50-100-10. A training step of 64 images is timed; the
+report shows the time of an epoch of 60 000 images, as in MNIST.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Fig. 4 of the paper: time against the number of workers; and what workers cost beside the gradients.
+"""The paper's Fig. 4: time against the number of workers; and what workers cost besides computing gradients.
 
-Workers have one thread each. The candidates take turns at the same images in one run; rounds that others disturb
-are played again, and the record says how many of those that count were disturbed none the less. Beside each point is
-what the cost model predicts, from the network's gradient on one worker alone. Use both of two idle cores.
+Workers have one thread each. The candidates take turns on the same images in one run. Rounds that other programs
+disturb are repeated; the record says how many of the counted ones were disturbed after all. Beside each point is the
+cost model's prediction, from the time of the gradient on one worker. Run it on two idle cores.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from pyconv import costmodel, nn, optim, threads
 from pyconv.parallel import Job, engine_for
 
 EXPERIMENT, BESIDE = "fig4", "parallel"  # the figure; and what is measured beside it
-#: Images of an epoch: seconds of work, and whole steps of 16 workers.
+#: Images of an epoch: enough for seconds of work, and whole steps of 16 workers.
 MODELS = {"fer": 2048, "5-50-100-10": 8192}
-PEER_IMAGES = {"fer": 512, "5-50-100-10": 8192}  # the same beside PyTorch
+PEER_IMAGES = {"fer": 512, "5-50-100-10": 8192}  # the same compared with PyTorch
 #: Rules and numbers of workers, as in the paper's figure; without a rule it is one process.
 RUNS = [("", 1), ("sync", 2), ("hogwild", 2), ("local", 2), ("sync", 4), ("sync", 8), ("sync", 16), ("local", 16)]
 QUICK_RUNS = RUNS[:5]
@@ -55,14 +55,14 @@ def test_epoch(name: str, measure, process_calibration, two_cpus: None, quick: b
             stack.callback(run.engine.close)
         times, disturbed = measure.once(lambda: in_turns(candidates, *((1, 1) if quick else (4, 1.25)), same_losses))
         spent = {key: run.engine.statistics() for key, run in candidates.items()}
-    # What else runs only ever adds time.
+    # Other programs can only add time, so the smaller time is the better one.
     steps = min(before, alone(name, seconds), key=lambda found: found.gradient_s)
     one_s, model = times["1 worker"].median, nn.build(name)
     flops = model.flops(BATCH, training=True) * images / BATCH
     known = {"gradient_s": steps.gradient_s, "update_s": steps.update_s, "spread": steps.spread}
     how = {"images": images, "threads": 1, "backend": "serial", "calibration": process_calibration, **known}
     rules = list(dict.fromkeys(update for update, _ in runs if update))
-    # One worker is plain SGD, whatever the rule: each curve begins with it.
+    # One worker is plain SGD under every rule, so each curve begins with it.
     for update, workers in [*((rule, 1) for rule in rules), *runs[1:]]:
         key = column(update, workers) if workers > 1 else "1 worker"
         ratios = [one / many for one, many in zip(times["1 worker"].samples, times[key].samples, strict=True)]
@@ -81,9 +81,11 @@ def test_epoch(name: str, measure, process_calibration, two_cpus: None, quick: b
 
 @pytest.mark.parametrize("name", MODELS)
 def test_peers(name: str, measure, two_cpus: None, quick: bool) -> None:
-    """Two processes of one thread: PyTorch's DistributedDataParallel and Hogwild in the better layout of the two.
+    """Two processes of one thread each, beside PyTorch's DistributedDataParallel and Hogwild in the better memory
+    layout.
 
-    On images, with parameters that have been trained for a while: what pyconv skips as zero depends on both.
+    The data are images and the parameters have been trained for a while, because both decide how many zeros pyconv
+    skips.
     """
     torch_peer.import_torch()
     if quick and name == "fer":
@@ -115,7 +117,7 @@ def test_peers(name: str, measure, two_cpus: None, quick: bool) -> None:
 
 
 def test_update_of_4_megabytes(measure, two_cpus: None, tmp_path: Path, quick: bool) -> None:
-    """From the moment that the first of 4 workers begins to reduce until the last has updated its share."""
+    """The time from when the first of 4 workers begins to average until the last has updated its share."""
     model, alone = (
         nn.Sequential([nn.Flatten(), nn.Dense(1024), nn.Dense(10)], input_shape=(32, 32, 1), seed=0) for _ in range(2)
     )
@@ -134,7 +136,7 @@ def test_update_of_4_megabytes(measure, two_cpus: None, tmp_path: Path, quick: b
     before = model.flat.copy()
     train(alone, 1, None)
     measure.once(lambda: train(model, 4, str(trace)))
-    # One process on all workers' images in each step takes the same steps, but for rounding.
+    # One process that takes all workers' images in each step makes the same steps, except for rounding.
     error = relative_error(model.flat - before, alone.flat - before, 1e-3)
     spans: dict[int, list[float]] = {}
     for event in json.loads(trace.read_text()):
@@ -144,7 +146,7 @@ def test_update_of_4_megabytes(measure, two_cpus: None, tmp_path: Path, quick: b
             span[:] = min(span[0], first), max(span[1], last)
     seconds = [(last - first) / 1e6 for first, last in spans.values()]
     low, middle, high = np.percentile(seconds, [25, 50, 75]).tolist()
-    # Of a parameter: four gradients are added and divided, the velocity and the parameter multiplied and added to.
+    # For each parameter, four gradients are added and divided, and velocity and parameter are multiplied and added to.
     flops = 8 * model.flat.size
     rate = flops / middle / 1e9
     measure.add(
@@ -156,7 +158,7 @@ def test_update_of_4_megabytes(measure, two_cpus: None, tmp_path: Path, quick: b
 
 
 def test_start_of_16_workers(measure, two_cpus: None, quick: bool) -> None:
-    """From the call until the report of the first step."""
+    """The time from the call until the report of the first step."""
     seconds, data = [], data_for("5-50-100-10", 16 * BATCH)
 
     def start() -> None:

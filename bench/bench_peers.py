@@ -29,7 +29,7 @@ EXPERIMENT = "peers"
 
 
 def ours(one: Layer, operation: str, arrays: tuple, **how):
-    """A function that runs one pass of a layer in pyconv, through its public door."""
+    """A function that runs one pass of a layer by pyconv's public functions."""
     x, weight, bias, grad_out = arrays
     how = {**one.arguments, **how}
     if operation == "forward":
@@ -64,7 +64,7 @@ def test_layer(group: Group, one: Layer, operation: str, measure, rng: np.random
 
 
 def same_gradient(torch, model: nn.Sequential, x: np.ndarray, labels: np.ndarray) -> float:
-    """Verification: loss and norm of the gradient of PyTorch's twins; gives the loss's relative error."""
+    """Verify loss and gradient norm against PyTorch's twins; returns the loss's relative error."""
     loss, gradient = model.loss_and_gradient(x, labels)
     for layout in torch_peer.LAYOUTS:
         twin = Twin(torch, model, layout)
@@ -81,7 +81,7 @@ def same_gradient(torch, model: nn.Sequential, x: np.ndarray, labels: np.ndarray
 def test_training_step(
     name: str, target: float | None, on_images: bool, measure, rng: np.random.Generator, quick: bool
 ) -> None:
-    """After some training, on images: pyconv skips the zeros behind ReLUs. On a batch of noise there are fewer."""
+    """After some training on images, because pyconv skips the zeros behind ReLUs; a batch of noise has fewer zeros."""
     torch = torch_peer.import_torch()
     batch = 8 if quick else 64
     model = nn.build(name)
@@ -192,9 +192,9 @@ def test_memory(measure, quick: bool) -> None:
 
 
 def test_limited_to_avx2(request: pytest.FixtureRequest, measure, tmp_path: Path, quick: bool, thorough: bool) -> None:
-    """The same layers, both libraries limited to AVX2 in a process of their own: within a fifth of the ratios.
+    """With both libraries limited to AVX2, in a process of their own, the ratios stay within a fifth.
 
-    In small batches, where the start of a call weighs more; ``--thorough`` takes the whole ones, for minutes.
+    Batches are small, so the start of a call counts for more; ``--thorough`` takes whole batches, for minutes.
     """
     if request.config.getoption("isa") is not None:
         pytest.skip("this run is itself limited to one instruction set")

@@ -1,7 +1,7 @@
-"""The cost model against the clock: predicted and measured seconds of an epoch, for 1 and 2 workers of one thread.
+"""The cost model beside the clock: predicted and measured seconds of an epoch, for 1 and 2 workers of one thread each.
 
-Predictions and short epochs of real workers take turns. Of both the least counts: what else runs on the machine only
-ever adds, and a short epoch has the better chance to be left alone.
+Predictions and short epochs of real workers take turns. The smallest value of each counts, because other programs can
+only add time; a short epoch is more likely to be undisturbed.
 """
 
 from __future__ import annotations

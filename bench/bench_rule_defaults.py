@@ -2,8 +2,9 @@
 
 Nothing but rule, workers and seed is given to :func:`pyconv.fit`. Two data sets and networks: synthetic faces with
 `fer`, and Fashion-MNIST with the paper's 5-50-100-10; the command's five epochs. Accuracy does not depend on how fast
-the machine is; under rules that wait for nobody it depends on who comes when. One seed; ``--thorough`` takes three:
-114 runs, an hour on two cores.
+the machine is; under rules whose workers do not wait it depends on the order in which they come. One seed;
+``--thorough`` takes three: 114 runs, four hours on two cores, so each cell is added to the file by itself: ``pytest
+--benchmark-only --thorough "bench/bench_rule_defaults.py::test_defaults[1-faces-sync-4]"`` for one of them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 
 import numpy as np
 import pytest
+from harness import machine
 from harness.images import FASHION
 
 import pyconv
@@ -28,7 +30,7 @@ EPOCHS, QUICK_EPOCHS = 5, 2
 
 @functools.cache
 def load(name: str, limit: int | None) -> datasets.Dataset:
-    """The data, or a part of it."""
+    """The data, or part of them."""
     if name != "faces" and not FASHION.exists():
         pytest.skip(f"{FASHION} is not there; on Debian: apt install dataset-fashion-mnist")
     return datasets.load("faces" if name == "faces" else str(FASHION), limit=limit, seed=0)
@@ -55,12 +57,13 @@ def test_defaults(name: str, update: str, workers: int, seed: int, measure, quic
     history = measure.once(train)
     assert all(line["images"] == len(data.train.x) for line in history), "each image once an epoch"
     last = history[-1]
-    chosen = recipe.choose(recipe.Asked.of(None, None, None, None), update, workers, len(data.train.x))
+    chosen = recipe.choose(recipe.Asked.of(None, None, None, update), workers, len(data.train.x))
+    options = recipe.set_options(chosen.rule) if workers > 1 else {}
     measure.add(
         experiment=EXPERIMENT, case=f"{name}, {NETWORKS[name]}", operation=f"{epochs} epochs, seed {seed}",
         column=update if workers > 1 else "one worker", x=workers, seed=seed, epochs=epochs,
         accuracies=[line["val_accuracy"] for line in history], accuracy=last["val_accuracy"],
         train_loss=float(np.round(last["train_loss"], 4)), batch_size=chosen.batch_size,
-        optimizer=chosen.optimizer.config(), options=chosen.options, staleness_mean=last["staleness_mean"],
-        staleness_max=last["staleness_max"], median_s=last["elapsed_s"],
+        optimizer=chosen.optimizer.config(), options=options, staleness_mean=last["staleness_mean"],
+        staleness_max=last["staleness_max"], median_s=last["elapsed_s"], processor=machine.processor(),
     )  # fmt: skip

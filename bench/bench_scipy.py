@@ -13,15 +13,15 @@ from harness.verify import relative_error
 import pyconv
 
 EXPERIMENT = "scipy"
-SIZES = (64, 256, 512, 1024, 2048)
-KERNELS = (3, 5, 7, 11, 15, 21, 31, 41, 51, 63)
+SIZES = (64, 256, 512, 1024)
+KERNELS = (3, 7, 11, 15, 21, 31, 41, 63, 127, 255, 511)
 
-#: Products of the largest contest in which the direct methods of SciPy, a nanosecond a product, still take part.
+#: Up to so many products SciPy's direct methods are measured too; they take about a nanosecond for each.
 MOST_PRODUCTS = 3e8
 
 
 def peers(image: np.ndarray, kernel: np.ndarray) -> dict:
-    """What SciPy has for this: two ways by transforms, and two direct ones where that takes no seconds."""
+    """SciPy's functions for this: two by transforms, and two direct ones unless they would take seconds."""
     found = {
         "scipy.signal.fftconvolve": functools.partial(scipy.signal.fftconvolve, image, kernel, mode="same"),
         "scipy.signal.oaconvolve": functools.partial(scipy.signal.oaconvolve, image, kernel, mode="same"),
@@ -38,6 +38,8 @@ def test_scipy(size: int, width: int, measure, rng: np.random.Generator, quick: 
     """One image and one kernel, float32; all of SciPy runs on one thread here."""
     if quick and size > 512:
         pytest.skip("a small image only")
+    if width > size:
+        pytest.skip("the kernel is larger than the image")
     image, kernel = (rng.standard_normal((side, side), dtype=np.float32) for side in (size, width))
     mine = functools.partial(pyconv.convolve2d, image, kernel, mode="same")
     others = peers(image, kernel)

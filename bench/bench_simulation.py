@@ -1,7 +1,7 @@
-"""Beyond the machine at hand: speed-up against 1 to 1024 workers on many nodes, simulated, under each update rule.
+"""Simulates clusters of 1 to 1024 workers on many nodes: the speed-up under each update rule.
 
-The cluster is a plausible one of 16-core nodes on 10 Gbit/s Ethernet; a gradient of `fer` takes what it takes here, its
-time varies by a tenth, and one in a hundred is a straggler of three times that. Workers meet as rarely as the
+The cluster is a plausible one of 16-core nodes on 10 Gbit/s Ethernet. A gradient of `fer` takes the time that it takes
+here; the time varies by a tenth, and one gradient in a hundred takes three times as long. Workers meet as rarely as the
 rules' papers have them: under `local` once an epoch of FER2013's training images, which they share; under `easgd` every
 4 steps.
 """
@@ -15,8 +15,8 @@ import pytest
 
 from pyconv import costmodel, nn
 from pyconv.costmodel.network import measure as measured
-from pyconv.costmodel.simulation import UPDATES
 from pyconv.errors import install_line
+from pyconv.parallel import RULES
 
 EXPERIMENT = "simulation"
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -27,7 +27,7 @@ EPOCH = math.ceil(IMAGES / BATCH)
 
 @pytest.fixture(scope="module")
 def cluster() -> costmodel.Cluster:
-    """Nodes of 16 workers that compute as one thread does here."""
+    """Nodes of 16 workers, each as fast as one thread of this machine."""
     model = nn.build("fer")
     steps = measured(model, BATCH, backend="serial")
     return costmodel.Cluster(
@@ -44,11 +44,11 @@ def cluster() -> costmodel.Cluster:
 
 
 def agrees_with_closed_forms(cluster: costmodel.Cluster, update: str) -> None:
-    """Verification, with even workers: what is known without playing it, at both ends of each rule's curve."""
+    """Verify the simulation at both ends of each rule's curve, where for even workers a closed form is known."""
     wrong = "the simulation is wrong and is not recorded"
     even = dataclasses.replace(cluster, spread=0.0, straggler_share=0.0, workers_per_node=1, tree=True)
     size, every = even.parameter_bytes, 2 if update in ("local", "easgd") else 1
-    # In shared memory, without updates, nobody waits.
+    # In shared memory and without updates no worker waits.
     memory = dataclasses.replace(even, workers_per_node=16, update_s=0.0)
     made = costmodel.simulate(memory, 16, update, steps=4, every=every).steps_per_s
     assert made == pytest.approx(16 / even.gradient_s), wrong
@@ -59,14 +59,14 @@ def agrees_with_closed_forms(cluster: costmodel.Cluster, update: str) -> None:
             made = costmodel.simulate(even, workers, update, steps=2 * every, every=every).steps_per_s
             assert made == pytest.approx(every * workers / (every * even.gradient_s + average_s + updates_s)), wrong
         return
-    # The others share the server's link: a message of each worker passes it every so many steps.
+    # The other rules share the server's link: every so many steps, a message of each worker passes it.
     message_s = even.t_s + even.t_b * size
     many = dataclasses.replace(even, gradient_s=10 * message_s, update_s=0.0)
     made = costmodel.simulate(many, 256, update, steps=10, every=every).steps_per_s
     assert made == pytest.approx(every / (even.t_b * size), rel=0.1), wrong
 
 
-@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("update", RULES)
 def test_curve(update: str, measure, cluster: costmodel.Cluster, quick: bool) -> None:
     pytest.importorskip("simpy", reason=f"SimPy is not installed: {install_line('simulate')}")
     agrees_with_closed_forms(cluster, update)

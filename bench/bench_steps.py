@@ -1,7 +1,7 @@
 """From the naive loop to the tiled, packed and Winograd kernels: what each step gains, on one layer and one thread.
 
-The steps are ``steps/steps.c`` and after them pyconv's own kernels. ``docs/explanation/kernels.md`` tells them one by
-one and takes its table and its figure from what this leaves in ``results/steps.json``.
+The first steps are in ``steps/steps.c``; pyconv's own kernels follow. ``docs/explanation/kernels.md`` explains them one
+by one, and takes its table and its figure from ``results/steps.json``, which this writes.
 """
 
 from __future__ import annotations

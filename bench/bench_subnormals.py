@@ -1,8 +1,8 @@
-"""Numbers that fade away do not slow training down: the README's example with Adam, over 3000 steps.
+"""Subnormal numbers do not slow training down: the README's example with Adam, over 3000 steps.
 
-The running means of gradients that have become zero shrink by a tenth a step, and after some 800 steps are subnormal,
-which processors compute with many times as slowly. pyconv takes them for zero. Beside it, what one operation costs on
-subnormal numbers and on usual ones. A minute on an idle core.
+When gradients have become zero, their running means shrink by a tenth in each step, and are subnormal after about 800
+steps. Processors compute with such numbers many times as slowly; pyconv treats them as zero. Single operations on
+subnormal and on usual numbers are timed too. It takes a minute on an idle core.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pyconv.parallel import Job, engine_for
 
 EXPERIMENT = "subnormals"
 STEPS, STRETCH, BATCH = 3000, 250, 64
-#: The longest stretch may take this much longer than the median of all.
+#: The slowest stretch of steps may take so many times the median of all stretches.
 FLAT = 1.05
 TINY = 1e-40
 
@@ -40,7 +40,7 @@ def test_time_of_a_step_stays(measure, quick: bool) -> None:
         epoch, last = 0, time.process_time()
         while len(seconds) < steps:
             for report in engine.epoch(epoch):
-                now = time.process_time()  # the processor's time: programs beside it take none of that
+                now = time.process_time()  # CPU time, which other programs do not change
                 seconds.append(now - last)
                 losses.append(report.loss)
                 last = now
@@ -90,6 +90,6 @@ def test_update_of_fading_moments(name: str, measure, rng: np.random.Generator) 
 
 
 def _update(optimizer: optim.Optimizer, flat: np.ndarray, gradient: np.ndarray, state: dict, moments: dict) -> None:
-    for key, vector in state.items():  # anew, or they would have faded by the second call
+    for key, vector in state.items():  # set them again, or they would be subnormal in the second call
         vector[...] = moments[key]
     optimizer.update(flat, gradient, state, 1000)

@@ -1,4 +1,4 @@
-"""The paper's Table I: five convolutional layers, from the serial loop to the tuned kernel, and the peer.
+"""The paper's Table I: five convolutional layers, from the serial loop to the tuned kernel, beside PyTorch.
 
 The layers are the five convolutions of the model `fer`; the paper does not give its own. Time is that of the forward
 pass of a batch. GPU columns are of the kernel alone, and with the copies.

@@ -1,8 +1,8 @@
-"""Two workers against one, and against the most that this machine can give: two processes that train apart.
+"""Two workers beside one worker, and beside the most that this machine can give: two processes that train separately.
 
-What two threads gain at multiply-adds that use registers only stands beside that: the rest is memory, which processes
-share whatever they do. Epochs are longer than in Fig. 4, so that the last mini-batch of the faster worker weighs
-little. Five minutes on both of two idle cores; only with ``--thorough`` or ``--quick``.
+The gain of two threads that multiply and add in registers only is measured too: a smaller gain of two processes is due
+to memory, which they share. Epochs are longer than in Fig. 4, so that the last mini-batch of the faster worker matters
+less. It takes five minutes on two idle cores; only with ``--thorough`` or ``--quick``.
 """
 
 from __future__ import annotations

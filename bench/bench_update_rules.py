@@ -19,7 +19,7 @@ from pyconv.parallel import RULES
 EXPERIMENT = "update_rules"
 MODEL = "5-50-100-10"
 TARGET = 0.9
-#: What is tuned for one worker. All workers' mini-batches together are as large, whatever their number.
+#: The settings that are tuned for one worker. For any number of workers, their mini-batches together have this size.
 BATCH, LR, MOMENTUM = 64, 0.02, 0.9
 #: Rules that are measured without --thorough.
 USUAL = ("sync", "hogwild", "local")

@@ -1,4 +1,4 @@
-"""Fixtures of the benchmarks: the pace, the machine's peak, and the records that a session leaves."""
+"""Fixtures of the benchmarks: how long to measure, the machine's peak, and the records that a session writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import cuda_peers_table, machine, peers_table, registers_table, session_table, timing
+from harness import cuda_peers_table, machine, networks_table, peers_table, registers_table, session_table, timing
 from harness.peak import Peak, fma_peak
 from harness.records import Records, write_text
 
@@ -27,6 +27,7 @@ TABLES = {
     "peers": peers_table.markdown,
     "cuda_peers": cuda_peers_table.markdown,
     "cuda_registers": registers_table.markdown,
+    "networks": networks_table.markdown,
 }
 
 
@@ -41,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.benchmark(timer=timing.CLOCK, disable_gc=True))
-            item.add_marker(pytest.mark.timeout(900))
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +83,7 @@ def process_calibration(quick: bool) -> costmodel.Calibration:
 
 @pytest.fixture
 def two_cpus() -> None:
-    """Skip where a second thread would have no CPU of its own."""
+    """Skip if a second thread would have no CPU of its own."""
     if threads.usable_cpus() < 2:
         pytest.skip("needs 2 CPUs that this process may use")
 
@@ -107,12 +108,12 @@ class Measure:
         predicted: Mapping[str, float | None] | None = None,
         **fields: Any,
     ) -> dict[str, timing.Times]:
-        """Play the contest of `candidates` (the first is the one in pytest-benchmark's table) and record it.
+        """Time `candidates` in turns and record them; the first is the one in pytest-benchmark's table.
 
         Parameters
         ----------
         candidates : mapping of str to callable
-            By column; verified already.
+            By column; their results are verified already.
         experiment, case, operation, fields
             See :mod:`harness.records`.
         flops : float, optional
@@ -120,7 +121,7 @@ class Measure:
         threads : int
             Threads that each candidate runs on; "…, N threads" in a column's name counts for that one.
         predicted : mapping, optional
-            What the cost model says, by column: seconds a call.
+            The cost model's prediction by column, in seconds a call.
         """
         times = timing.play_under(self._benchmark, candidates, self._pace)
         common = {"experiment": experiment, "case": case, "operation": operation, "threads": threads, **fields}
@@ -151,7 +152,7 @@ class Measure:
         info.setdefault("records", []).extend(rows)
 
     def once(self, work: Callable[[], Any]) -> Any:
-        """Do `work` once under pytest-benchmark, for a figure that is no time of a contest; returns its result."""
+        """Do `work` once under pytest-benchmark, for a figure that is not a time in turns; returns its result."""
         result = []
 
         def timed() -> None:
@@ -167,7 +168,7 @@ class Measure:
         return fma_peak(threads, self._isa)
 
     def add(self, *, experiment: str, case: str, operation: str, column: str, **fields: Any) -> None:
-        """Record a figure that is no time of a contest."""
+        """Record a figure that is not a time in turns."""
         base = {"experiment": experiment, "case": case, "operation": operation, "column": column}
         record = self._records.add({**base, "median_s": None, "unavailable": None, **fields})
         self._note([record])
@@ -187,12 +188,12 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     output_json["pyconv"] = {"records": config.stash[RECORDS].all}
 
 
-#: With any of these someone asks for pytest-benchmark's own table.
+#: With any of these options the user asks for pytest-benchmark's own table.
 THEIR_OPTIONS = ("compare", "columns", "histogram", "cprofile", "verbose")
 
 
 def pytest_benchmark_group_stats(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> list | None:
-    """Leave to pytest-benchmark's table what ours does not show: times of the first candidate alone say little."""
+    """Show in pytest-benchmark's table only what ours does not show: the first candidate's times alone say little."""
     if any(config.getoption(f"benchmark_{name}", None) for name in THEIR_OPTIONS):
         return None
     ours = [one for one in benchmarks if "records" in one.get("extra_info", {})]

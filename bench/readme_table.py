@@ -21,7 +21,7 @@ BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
 
 @dataclass(frozen=True)
 class Row:
-    """How many times better than its best peer pyconv is at something, its own figure in words, and the target."""
+    """A row: how many times better than its best peer pyconv is, its own figure in words, and the target."""
 
     better: float
     figure: str
@@ -33,7 +33,7 @@ class Row:
 
 
 def rows(records: list[dict[str, Any]]) -> dict[str, Row]:
-    """The whole steps, and the mean of each group of layers, by what they are."""
+    """The rows by name: whole steps, and the mean of each group of layers."""
     found = {}
     alone = [r for r in records if "group" not in r and r.get("ratio") is None]
     for case, operation in dict.fromkeys((r["case"], r["operation"]) for r in alone):
@@ -50,7 +50,7 @@ def rows(records: list[dict[str, Any]]) -> dict[str, Row]:
 
 
 def contents() -> list[dict[str, Any]]:
-    """What was measured on the machine of all other results, then on others."""
+    """The result files: first that of the machine of all other results, then those of other machines."""
     paths = [RESULTS / "peers.json", *sorted((RESULTS / "elsewhere").glob("peers-*.json"))]
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
@@ -66,7 +66,7 @@ SHORT = {
 
 
 def head(content: dict[str, Any]) -> str:
-    """A machine, as the head of a column."""
+    """A machine's name, for the head of a column."""
     machine = content["machine"]
     peak = f"{content['peak']['gflops']:.0f} GFLOP/s"
     return f"{machine['cpu']}, {machine['instruction_set']}, {peak}, {content['when'][:10]}"
@@ -101,7 +101,7 @@ def misses(content: dict[str, Any]) -> str:
 
 
 def versions(measured: list[dict[str, Any]]) -> str:
-    """What the ratios are of."""
+    """What the ratios compare, in words."""
     of = measured[0]["versions"]
     return (
         f"How many times better pyconv is than the better of PyTorch {of['torch']}'s two memory layouts, or the best "

@@ -1,4 +1,4 @@
-"""The GPU's columns: kernels alone, and with the copies to the device and back, which the paper reports apart."""
+"""The GPU's columns: kernels alone, and with the copies to the device and back; the paper reports both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 import pyconv
 
-#: The paper's four, and the fast one beyond them.
+#: The paper's four variants, and the fast one of pyconv.
 VARIANTS = ("naive", "shared_input", "shared_input_filter", "block_tuned", "implicit_gemm")
 
 
@@ -44,7 +44,7 @@ class Clocked:
 
 
 def alone(run: Callable[..., Any], *arrays: np.ndarray) -> Clocked:
-    """`run` on arrays that are on the device already: the kernels' time."""
+    """`run` on arrays that are on the device already: its time is the kernels'."""
     from pyconv.cuda import timing
     from pyconv.cuda.array import to_device
 
@@ -53,7 +53,7 @@ def alone(run: Callable[..., Any], *arrays: np.ndarray) -> Clocked:
 
 
 def with_copies(run: Callable[..., Any], *arrays: np.ndarray) -> Clocked:
-    """`run` on arrays in main memory, until the result is there too."""
+    """`run` on arrays in main memory; its time ends when the result is there too."""
     from pyconv.cuda import timing
 
     return Clocked(lambda: np.asarray(run(*arrays)), timing.whole)

@@ -1,4 +1,4 @@
-"""Whole epochs of a training run, for contests of workers."""
+"""Epochs: a candidate that trains whole epochs, to compare numbers of workers and update rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyconv.parallel import Engine, Job, engine_for
 from .verify import relative_error
 
 BATCH = 64
-#: Steps this small leave the mean loss of an epoch where it was, however many workers take them.
+#: Steps this small do not change the mean loss of an epoch, however many workers take them.
 LEARNING_RATE, LOSS_TOLERANCE = 1e-8, 5e-3
 
 
@@ -23,9 +23,9 @@ def data_for(name: str, images: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Epochs:
-    """An engine that runs one epoch after the other when it is called; gives the mean loss over the epoch's images.
+    """An engine that trains one more epoch at each call; returns the mean loss over the epoch's images.
 
-    `parameters` are those to begin with; a fresh network's if there are none.
+    `parameters` are the first parameters; by default a fresh network's.
     """
 
     def __init__(
@@ -56,6 +56,6 @@ class Epochs:
 
 
 def same_losses(found: dict[str, float]) -> None:
-    """Verification: from the same parameters, on the same images, every candidate sees the loss of the first."""
+    """Verify that all candidates have the same loss, since they have the same parameters and images."""
     losses = np.array(list(found.values()))
     relative_error(losses, np.full(len(losses), losses[0]), LOSS_TOLERANCE)

@@ -1,4 +1,4 @@
-"""Images for training steps: how much of a network's work is with zeros depends on what it sees and has learnt."""
+"""Images for training steps; on them and on the training depends how many zeros a network computes with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
 def images_for(model: nn.Sequential, count: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """Images and labels for a network of gray images, and whose they are.
+    """Images and labels for a network of gray images, and the name of their source.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Processes that train apart: what workers could reach here if they had nothing to tell each other."""
+"""Processes that train separately: the speed that workers could reach here if they had nothing to communicate."""
 
 from __future__ import annotations
 

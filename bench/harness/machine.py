@@ -1,4 +1,4 @@
-"""The machine and the versions that a figure was measured with: a figure without them means nothing."""
+"""Describes the machine and the versions with which a figure was measured; without these, a figure means nothing."""
 
 from __future__ import annotations
 
@@ -56,6 +56,11 @@ def describe() -> dict[str, Any]:
         "instruction_set": instruction_set(),
         "gpu": _gpu(),
     }
+
+
+def processor() -> str:
+    """The processor and the instruction set of the kernels, in a word or two."""
+    return f"{_cpu_model()}, {instruction_set()}"
 
 
 def instruction_set() -> str:

@@ -1,4 +1,4 @@
-"""The FMA peak of this machine, measured: what every kernel's GFLOP/s are held against."""
+"""Measures the FMA peak of this machine, with which every kernel's GFLOP/s are compared."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Peak:
 def fma_peak(threads: int = 1, isa: str | None = None) -> Peak:
     """Measure the peak on `threads` threads; `isa` is one of :data:`ISAS`, by default the best that runs here.
 
-    The best of many short runs counts, not their median: a peak is what the machine can do.
+    The best of many short runs counts, not their median, because the peak is what the machine can do.
     """
     library = _compiled()
     if library is None:
@@ -68,7 +68,7 @@ def _loop(library: ctypes.CDLL, isa: str | None) -> tuple[str, Callable[[int, fl
 def in_registers(flops: int, threads: int) -> Callable[[], None]:
     """A function that does about `flops` operations on `threads` threads and touches no memory.
 
-    How much faster two threads are at it is the clock's and the neighbours' doing, not a cache's.
+    How much faster two threads are depends on the clock and on other programs, not on caches.
     """
     library = _compiled()
     if library is None:
@@ -86,7 +86,7 @@ def _rate(work: Callable[[], object], threads: int) -> float:
 
 
 def _together(work: Callable[[], object], threads: int) -> None:
-    """Call `work` on `threads` threads at once (ctypes lets go of the GIL)."""
+    """Call `work` on `threads` threads at once (ctypes releases the GIL)."""
     others = [threading.Thread(target=work) for _ in range(threads - 1)]
     for thread in others:
         thread.start()
@@ -97,7 +97,7 @@ def _together(work: Callable[[], object], threads: int) -> None:
 
 @functools.cache
 def _compiled() -> ctypes.CDLL | None:
-    """``peak.c`` as a library, or None where it cannot be compiled."""
+    """``peak.c`` as a library, or None if it cannot be compiled."""
     compiler = shlex.split(os.environ.get("CC", "") or sysconfig.get_config_var("CC") or "cc")
     if shutil.which(compiler[0]) is None:
         compiler = ["cc"]

@@ -112,13 +112,12 @@ def limited(records: list[dict[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
-def others(records: list[dict[str, Any]]) -> list[str]:
-    """Whole steps, latency, SciPy, memory: one row each."""
+def others(records: list[dict[str, Any]], title: str = "whole steps, latency, threads, SciPy, memory") -> list[str]:
+    """What is no single layer: one row each."""
     rows = [r for r in records if "group" not in r and r.get("ratio") is None]
     if not rows:
         return []
-    lines = ["### whole steps, latency, threads, SciPy, memory", "", "| what | figures | pyconv better by | target |",
-             "|---|---|---|---|"]  # fmt: skip
+    lines = [f"### {title}", "", "| what | figures | pyconv better by | target |", "|---|---|---|---|"]
     for key in dict.fromkeys((r["case"], r["operation"]) for r in rows):
         same = _select(rows, case=key[0], operation=key[1])
         figures = "; ".join(figure(r) for r in same)
@@ -144,7 +143,7 @@ def figure(record: dict[str, Any]) -> str:
 
 
 def other_ratio(records: list[dict[str, Any]]) -> float | None:
-    """The others' best figure over the first column's: seconds, or bytes where those are what is measured."""
+    """The others' best figure over the first column's: seconds, or bytes if bytes are measured."""
     value = "bytes" if any(r.get("bytes") is not None for r in records) else "median_s"
     known = [r for r in records if r.get(value) is not None]
     if len(known) < 2 or known[0] is not records[0]:
@@ -152,15 +151,22 @@ def other_ratio(records: list[dict[str, Any]]) -> float | None:
     return min(r[value] for r in known[1:]) / known[0][value]
 
 
+def where(machine: dict, versions: dict, peak: dict) -> str:
+    """The machine, its peak and the versions, as a sentence."""
+    return (
+        f"{machine['cpu']}, {machine['instruction_set']}, one thread unless a row says otherwise; measured FMA peak "
+        f"{peak['gflops']:.0f} GFLOP/s a thread ({peak['source']}); "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + "."
+    )
+
+
 def markdown(records: list[dict[str, Any]], machine: dict, versions: dict, peak: dict) -> str:
     """The whole table."""
     head = [
         "# pyconv against its peers",
         "",
-        f"{machine['cpu']}, {machine['instruction_set']}, one thread unless a row says otherwise; measured FMA peak "
-        f"{peak['gflops']:.0f} GFLOP/s a thread ({peak['source']}); "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + ".",
+        where(machine, versions, peak),
         "",
         "A cell reads: pyconv's GFLOP/s (share of the peak) / PyTorch's GFLOP/s in the better of its two memory "
         "layouts = **ratio**. Operations are those of direct convolution, so that Winograd can exceed the peak. "

@@ -1,4 +1,4 @@
-"""What the cost model predicts for a benchmark, to be drawn over what is measured."""
+"""The cost model's predictions for the benchmarks, which are drawn over the measurements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyconv.shapes import ConvGeometry
 def predicted_seconds(
     calibration: Calibration, column: str, g: ConvGeometry, flops: float, calls: int = 1
 ) -> float | None:
-    """Start-up and operations at t_c, the equation T_1 (and (5) for several threads); None for what is not calibrated.
+    """Seconds by the equation T_1 ((5) for several threads): start-up, and operations at t_c; None without calibration.
 
     `flops` are those of all `calls` passes over a layer of geometry `g`.
     `column` begins with the backend's name and may go on with the algorithm's: "serial naive", "multicore, 2 threads".
@@ -31,7 +31,7 @@ def predicted_dense_seconds(
     calibration: Calibration, column: str, flops: float, weight_bytes: float, calls: int = 1
 ) -> float | None:
     """The same for a fully connected layer: operations at the t_c of direct convolution, and in each of `calls` passes
-    all weights once at the speed of a copy, which one thread's time is whatever the number of threads."""
+    all weights once at the speed of a copy, which takes one thread's time for any number of threads."""
     backend = column.partition(",")[0]
     if "direct" not in calibration.t_c.get(backend, {}):
         return None
@@ -40,12 +40,12 @@ def predicted_dense_seconds(
 
 
 def _start(calibration: Calibration, backend: str) -> float:
-    """Seconds of a call whatever its size."""
+    """Seconds that each call takes whatever its size."""
     return min(fit.value for fit in calibration.start_up[backend].values())
 
 
 def _scale(calibration: Calibration, backend: str) -> float:
-    """From the threads that t_c was measured on to those that run here."""
+    """Factor from the number of threads of the calibration to the number that runs here."""
     if backend != "multicore":
         return 1.0
     share = calibration.parallel_share.get(backend, 0.0)

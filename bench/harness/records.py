@@ -5,12 +5,13 @@
 experiment   "peers", "table1", "fig1" …: the table or figure that it belongs to
 case         the row: a layer's, image's or network's name
 operation    "forward", "input_grad", "weight_grad", "backward", "step", "epoch" …
-column       who did it: "serial naive", "cuda block_tuned", "torch channels_last" …
+column       what computed it: "serial naive", "cuda block_tuned", "torch channels_last" …
 median_s     seconds per call, with q1_s, q3_s, rounds; None where it could not run
 unavailable  why it could not run, or None
 
 and, where they mean something: x (the figure's abscissa), flops, gflops, share_of_peak, threads, batch,
-relative_error (of the verification before timing), geometry.
+relative_error (of the verification before timing), geometry. `processor` is in the records of an experiment whose
+figures do not depend on how fast the machine is: its file holds the records of several machines together.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class Records:
     def write(self, folder: Path, peak: dict[str, Any]) -> list[Path]:
         """Write one JSON file for each experiment into `folder`; each whole or not at all.
 
-        Records of an earlier session on the same machine stay until the same figure is measured again, so that one part
-        of an experiment can be repeated.
+        Records of an earlier session on the same machine, or with a `processor` of their own, stay until the same
+        figure is measured again, so that one part of an experiment can be repeated.
         """
         folder.mkdir(parents=True, exist_ok=True)
         written = []
@@ -77,36 +78,38 @@ def now() -> str:
 
 
 def _figure(record: dict[str, Any]) -> tuple[Any, ...]:
-    """What makes two records the same figure, on however many threads."""
+    """What two records of the same figure have in common, whatever the number of threads."""
     return tuple(record.get(key) for key in ("experiment", "case", "operation", "column", "x"))
 
 
 def _replaces(new: dict[str, Any], earlier: dict[str, Any]) -> bool:
-    """Whether two records of the same figure are one; what could not run had no threads."""
+    """Whether `new` replaces `earlier`, a record of the same figure; a column that could not run has no threads."""
     either = new.get("unavailable") or earlier.get("unavailable")
     return bool(either) or new.get("threads") == earlier.get("threads")
 
 
 def _earlier(path: Path, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records in `path` of this machine, without those that `new` replaces."""
+    """Records in `path` that are of this machine or name their own, without those that `new` replaces."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    if content.get("format") != FORMAT or not _same_machine(content.get("machine") or {}):
+    if content.get("format") != FORMAT:
         return []
+    here = _same_machine(content.get("machine") or {})
     by_figure: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for record in new:
         by_figure.setdefault(_figure(record), []).append(record)
     return [
         record
         for record in content["records"]
-        if not any(_replaces(other, record) for other in by_figure.get(_figure(record), []))
+        if (here or "processor" in record)
+        and not any(_replaces(other, record) for other in by_figure.get(_figure(record), []))
     ]
 
 
 def _same_machine(other: dict[str, Any]) -> bool:
-    """Whether `other` is this machine, on however many of its CPUs that session was allowed to run."""
+    """Whether `other` is this machine, whatever number of its CPUs that session could use."""
     mine = machine.describe()
     return all(mine[key] == other.get(key) for key in mine if key != "usable_cpus")
 

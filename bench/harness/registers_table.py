@@ -15,7 +15,7 @@ def _compiler() -> str:
 
 
 def markdown(records: list[dict[str, Any]], _machine: Any, versions: dict[str, str], _peak: Any) -> str:
-    """One line for each layer and kernel: what the compiler gives a thread on each architecture.
+    """One line for each layer and kernel: the registers of a thread on each architecture.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a session measured, as a reader reads it at its end: case by case, every variant beside the first."""
+"""The tables that a session prints at its end: case by case, every variant beside the first."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _first(records: list[Record]) -> Record | None:
 
 
 def _rows(records: list[Record]) -> list[tuple[str, ...]]:
-    """Cells of what ran."""
+    """The cells of the records that ran."""
     first = _first(records)
     rows = []
     for record in records:
@@ -68,7 +68,7 @@ def _rows(records: list[Record]) -> list[tuple[str, ...]]:
     return [row for row in rows if any(row[1:])]
 
 
-#: What else a record may say in a line, in words.
+#: Further fields of a record that a line may show, in words.
 MORE: dict[str, Callable[[Any], str]] = {
     "images_per_s": lambda value: f"{value:.0f} images/s",
     "speedup": lambda value: f"speed-up {value:.3g}",
@@ -94,7 +94,7 @@ def _line(cells: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _not_run(records: list[Record]) -> list[str]:
-    """What could not run: a line for each reason, with the cases where it is not all of them."""
+    """Lines about what could not run: one for each reason, with the cases if it does not hold for all."""
     every = {record["case"] for record in records}
     by_reason: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for record in records:

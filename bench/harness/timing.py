@@ -1,4 +1,4 @@
-"""Interleaved timing: the candidates take turns in one run, so that what disturbs one disturbs all.
+"""Interleaved timing: the candidates take turns in one run, so that a disturbance hits all of them.
 
 A *turn* is one warm-up call and then as many timed calls as fill a few milliseconds; its result is the mean time of
 a call. A *contest* gives every candidate a turn, round after round, and reports medians and quartiles over rounds.
@@ -82,7 +82,7 @@ QUICK = Pace(turn_s=0.003, rounds=(3, 5), contest_s=0.1)
 
 
 def mean_seconds(call: Candidate, calls: int) -> float:
-    """Mean seconds of a call: by the candidate's own clock, such as a GPU's events, where it has one."""
+    """Mean seconds of a call, by the candidate's own clock (such as a GPU's events) if it has one."""
     own = getattr(call, "seconds", None)
     if own is not None:
         return own(calls)
@@ -94,7 +94,7 @@ def mean_seconds(call: Candidate, calls: int) -> float:
 
 @dataclass
 class Turns:
-    """One candidate's turns: how many calls fill one, and what they took."""
+    """One candidate's turns: the number of calls that fill one, and their times."""
 
     call: Candidate
     pace: Pace
@@ -107,7 +107,7 @@ class Turns:
         start = time.perf_counter()
         self.call()
         cold = time.perf_counter() - start
-        if cold > 1:  # a call this long needs no warming, and no second one to know it
+        if cold > 1:  # so long a call needs no warm-up, and no second call to measure it
             self.warm_up = False
             return cold
         once = max(mean_seconds(self.call, 1), 1e-7)
@@ -144,19 +144,19 @@ class Contest:
         self.rounds = int(np.clip(pace.contest_s / round_s, fewest, most))
 
     def play(self) -> dict[str, Times]:
-        """All rounds; the times by candidate."""
+        """Run all rounds; returns the times by candidate."""
         for _ in range(self.rounds):
             for turns in self.turns.values():
                 turns.take()
         return self.times()
 
     def times(self) -> dict[str, Times]:
-        """What has been measured so far."""
+        """The times so far, by candidate."""
         return {name: Times(tuple(turns.samples)) for name, turns in self.turns.items()}
 
 
 def play_under(benchmark, candidates: Mapping[str, Candidate], pace: Pace) -> dict[str, Times]:
-    """Play a contest under pytest-benchmark, whose own table shows the first candidate.
+    """Run a contest under pytest-benchmark, whose own table shows the first candidate.
 
     The test needs the marker ``benchmark(timer=CLOCK)``, which ``conftest.py`` gives to every benchmark.
     """

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-#: TF32 keeps 10 bits of a product's factors where float32 has 23: another precision, so a column of its own.
+#: TF32 keeps 10 bits of each factor, float32 keeps 23: TF32 is another precision and has separate columns.
 PRECISIONS = ("float32", "TF32")
 
 
 @contextlib.contextmanager
 def precision(torch: Any, name: str) -> Iterator[None]:
-    """Convolutions and matrix products in strict float32, or with TF32; and cuDNN's fastest algorithm, by trying."""
+    """Within it, convolutions and products are in float32 or TF32, and cuDNN tries which algorithm is fastest."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark
     cudnn.allow_tf32 = matmul.allow_tf32 = name == "TF32"
@@ -45,7 +45,7 @@ class TorchClocked:
             return self._run()
 
     def seconds(self, calls: int) -> float:
-        """Mean seconds of a call on the device, which is held up until all are queued."""
+        """Mean seconds of a call on the device, which is kept busy until all calls are queued."""
         cuda = self._torch.cuda
         with precision(self._torch, self._how):
             cuda.synchronize()
@@ -63,12 +63,12 @@ class TorchClocked:
 
 
 class Stepper:
-    """A candidate that is timed by the clock on the wall: a whole step, of which the host's part is part.
+    """A candidate that is timed by the wall clock: a whole step, with the host's work.
 
     Parameters
     ----------
     step : callable
-        A training step that gives its loss to the host, and so has ended when it returns.
+        A training step that returns its loss to the host, and so has ended when it returns.
     """
 
     def __init__(self, torch: Any, step: Callable[[], float], how: str) -> None:

@@ -13,14 +13,14 @@ from .torch_peer import filters_from_torch
 
 
 def loss_and_gradient(twin: Twin, model: nn.Sequential, images: Any, labels: Any) -> tuple[float, np.ndarray]:
-    """The twin's mean loss, and its gradient as ``model.loss_and_gradient`` gives it.
+    """The twin's mean loss, and its gradient as ``model.loss_and_gradient`` returns it.
 
     Parameters
     ----------
     twin : Twin
         Made from `model`.
     model : nn.Sequential
-        Its parameters' shapes and order.
+        Gives the parameters' shapes and order.
     images, labels : torch.Tensor
         A batch.
 

@@ -17,13 +17,13 @@ LAYOUTS = ("contiguous", "channels_last")
 
 
 def import_torch() -> Any:
-    """PyTorch, or skip: the columns of a peer that is not installed cannot run."""
+    """PyTorch; the test is skipped if it is not installed."""
     return pytest.importorskip("torch", reason=f"PyTorch is not installed: {install_line('peers')}")
 
 
 @contextlib.contextmanager
 def threads(torch: Any, count: int) -> Iterator[None]:
-    """PyTorch's operations on `count` threads for a while."""
+    """Within it, PyTorch computes on `count` threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,6 +1,6 @@
 """PyTorch's two ways to train with several processes, one thread each: DistributedDataParallel and Hogwild.
 
-The processes stay there between calls, as pyconv's do, so that only steps are timed.
+The processes live on between calls, as pyconv's do, so that only steps are timed.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from .torch_network import Twin
 
 
 class TorchWorkers:
-    """Processes that train the PyTorch twin of a pyconv network; a call is an epoch and gives its mean loss.
+    """Processes that train the PyTorch twin of a pyconv network; a call trains an epoch and returns its mean loss.
 
     Parameters
     ----------
     how : "ddp" or "hogwild"
-        Gradients averaged through gloo in every step, or parameters in shared memory that all change in place, with an
-        optimiser in each process, as in PyTorch's example.
+        "ddp" averages gradients through gloo in every step. With "hogwild" the parameters are in shared memory, and all
+        processes change them in place, each with its own optimizer, as in PyTorch's example.
     name : str
         Of the pyconv network.
     layout : "contiguous" or "channels_last"
     workers, batch : int
         Processes, and images of a step of each.
     x, labels : numpy.ndarray
-        Images of an epoch, uint8; each process takes its share of them, all ready as normalised tensors.
+        Images of an epoch, uint8; each process makes normalised tensors of its share before the timing.
     parameters : numpy.ndarray
-        To begin with, as in the pyconv network's ``flat``.
+        The first parameters, in the order of the pyconv network's ``flat``.
     """
 
     def __init__(

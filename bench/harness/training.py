@@ -1,4 +1,4 @@
-"""A whole training step of a pyconv network, as a candidate."""
+"""Candidates that do a whole training step of a pyconv network."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pyconv import nn, optim
 
 from .images import normalised
 
-#: Steps of training after which a step's share of zeros is that of most of training.
+#: After so many steps of training, the share of zeros is as in most of the training.
 TRAINED = {"fer": 100, "5-50-100-10": 800}
-#: What ``python -m pyconv.train`` takes.
+#: The settings of ``python -m pyconv.train``.
 SGD = {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4}
 
 
@@ -56,7 +56,7 @@ def trainer(model: nn.Sequential) -> Callable[[np.ndarray, np.ndarray], float]:
 
 
 def trained(model: nn.Sequential, batches: list[tuple[np.ndarray, np.ndarray]], steps: int) -> Callable[[], float]:
-    """Train a network for so many steps; gives a function that does one more, on the next batch."""
+    """Train a network for so many steps; returns a function that does one more step, on the next batch."""
     step = in_turn(trainer(model), batches)
     for _ in range(steps):
         step()

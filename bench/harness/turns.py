@@ -1,4 +1,4 @@
-"""Contests of calls that take seconds and use every CPU: rounds that other programs disturb are played again."""
+"""Times calls that take seconds and use every CPU; rounds that other programs disturb are repeated."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def in_turns(
     candidates : mapping of str to callable
         Each does the whole work once; every one is called once before, to warm up.
     rounds : int
-        Quiet rounds to have.
+        How many quiet rounds are wanted.
     patience : float
-        How many times `rounds` to play at most; then the quietest rounds count.
+        At most so many times `rounds` are run; then the quietest ones count.
     verify : callable, optional
-        Given what each candidate returned when it warmed up; raises where that is wrong, and nothing is timed.
+        Gets the result of each candidate's warm-up; it raises an error if one is wrong, and then nothing is timed.
 
     Returns
     -------

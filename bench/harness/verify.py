@@ -1,4 +1,4 @@
-"""Verification before timing: a wrong result has no speed."""
+"""Verifies results before they are timed: the speed of a wrong result means nothing."""
 
 from __future__ import annotations
 

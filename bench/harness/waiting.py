@@ -1,4 +1,6 @@
-"""Processes that measure under their own way of waiting, for it is chosen when OpenMP's library is loaded; a neighbour.
+"""Waiter: a process that measures with threads that wait in one way.
+
+Each way needs a process, because OpenMP's library reads how threads shall wait when it is loaded.
 
 A neighbour is a process that keeps one CPU busy, as other users of a machine do.
 """
@@ -19,19 +21,19 @@ import numpy as np
 from .turns import QUIET, others_s
 
 #: Variables that decide how threads wait.
-VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 
 
 class Waiter:
-    """A process that calls one of several works when it is told to.
+    """A process that runs one of several tasks when it is told to.
 
     Parameters
     ----------
     make : callable
-        ``make(threads)``: the works by name, in that process; each returns a number to verify.
+        ``make(threads)``: makes the tasks in that process, by name; each returns a number for verification.
     threads : int
     environment : mapping of str to str
-        How its threads wait; other variables of that kind are not set.
+        The variables that decide how its threads wait; all others of :data:`VARIABLES` are removed.
     """
 
     def __init__(self, make: Callable[[int], dict[str, Any]], threads: int, environment: Mapping[str, str]) -> None:
@@ -50,12 +52,12 @@ class Waiter:
                     os.environ[name] = value
 
     def turn(self, work: str, seconds: float) -> tuple[float, float]:
-        """Call `work` for so long; its mean seconds, and what the last call returned."""
+        """Call `work` for so many seconds; returns the mean seconds of a call, and the last result."""
         self._pipe.send((work, seconds))
         return self._pipe.recv()
 
     def quiet_turn(self, work: str, seconds: float) -> tuple[float, float]:
-        """The quieter of up to two turns: its mean seconds a call, and the CPUs that other programs used."""
+        """Take up to two turns; returns the quieter one's mean seconds a call, and the CPUs that others used."""
         turns: list[tuple[float, float]] = []
         while len(turns) < 2 and (not turns or turns[-1][0] >= QUIET):
             before, start = others_s(), time.perf_counter()
@@ -86,7 +88,7 @@ def _serve(make: Callable[[int], dict[str, Any]], threads: int, pipe: Any) -> No
 
 @contextlib.contextmanager
 def neighbour() -> Iterator[None]:
-    """A process that computes all the time, on whichever CPU the system gives it."""
+    """Within it, a process computes all the time, on any CPU that the system gives it."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         try:
             time.sleep(0.2)

@@ -1,12 +1,13 @@
-/* steps.c: one convolution, five times over, each time with one more idea; from the loop as it is read to the
-   heart of pyconv's direct kernel. docs/explanation/kernels.md tells the story, bench_steps.py compiles and
-   times the steps.
+/* steps.c: one convolution in five versions, each with one more idea: from the loop as it is read to the
+   heart of pyconv's direct kernel. docs/explanation/kernels.md explains the steps, bench_steps.py compiles
+   and times them.
 
        y[n, r, s, k] = sum over i, j, c of x[n, r + i - p, s + j - p, c] w[i, j, c, k]
 
-   A square kernel of odd size, stride 1, p = size / 2 zeros around: the result is as large as the image. To
-   be read, not used: one geometry, filters a multiple of 2 LANES. Compiled once with SSE2's vectors of 4
-   floats and once with the machine's widest (VECTOR_BYTES, REGISTERS).
+   The kernel is square and of odd size, the stride is 1, and p = size / 2 zeros are around the image: the
+   result is as large as the image. The code is for reading: it does one geometry, and the number of filters
+   must be a multiple of 2 LANES. It is compiled once with SSE2's vectors of 4 floats and once with the
+   machine's widest vectors (VECTOR_BYTES, REGISTERS).
 */
 #include <stddef.h>
 #include <string.h>
@@ -21,7 +22,7 @@ typedef struct layer {
     ptrdiff_t n, h, w, c, k, size; /* images, their height, width, channels; filters and their size */
 } layer;
 
-/* Step 1: the equation. Every product fetches a filter's number K places behind the last one. */
+/* Step 1: the equation. Every product reads a filter's number, K places after the last one. */
 void naive(const layer *g, const float *x, const float *w, float *y, float *unused) {
     const ptrdiff_t pad = g->size / 2;
     (void)unused;
@@ -42,7 +43,7 @@ void naive(const layer *g, const float *x, const float *w, float *y, float *unus
                 }
 }
 
-/* Steps 2 and 3: the filters' loop is the innermost one. Its numbers follow one another in memory and their
+/* Steps 2 and 3: the loop over filters is the innermost one. Its numbers are neighbours in memory, and their
    sums do not depend on one another, so the compiler makes vectors of them by itself. */
 void filters_innermost(const layer *g, const float *x, const float *w, float *restrict y, float *unused) {
     const ptrdiff_t pad = g->size / 2;
@@ -65,7 +66,8 @@ void filters_innermost(const layer *g, const float *x, const float *w, float *re
             }
 }
 
-/* An image with its zeros around it: no test for borders after this. Returns the numbers of a row. */
+/* Copies an image with zeros around it, so that nothing tests for borders after this. Returns the length of a
+   row, in numbers. */
 static ptrdiff_t pad_image(const layer *g, const float *image, float *to) {
     const ptrdiff_t pad = g->size / 2, row = (g->w + 2 * pad) * g->c;
     memset(to, 0, (size_t)((g->h + 2 * pad) * row) * sizeof(float));
@@ -109,7 +111,7 @@ static void tile_row(const layer *g, const float *x, ptrdiff_t row, const float 
     for (; s < g->w; s++) tile(g, x + s * g->c, row, w, next, y + s * g->k, 1);
 }
 
-/* Step 4: sums in registers, the filters where they lie. */
+/* Step 4: sums in registers; the filters are read where they are. */
 void register_tile(const layer *g, const float *x, const float *w, float *y, float *padded) {
     for (ptrdiff_t n = 0; n < g->n; n++) {
         const ptrdiff_t row = pad_image(g, x + n * g->h * g->w * g->c, padded);
@@ -119,9 +121,9 @@ void register_tile(const layer *g, const float *x, const float *w, float *y, flo
     }
 }
 
-/* Step 5: first the filters are packed, [block of 2 LANES filters][i][j][c][2 LANES]: the tile reads them
-   from the first to the last, as caches and prefetchers like it, and a block of them stays in the L2 cache
-   for an image. */
+/* Step 5: the filters are packed first, as [block of 2 LANES filters][i][j][c][2 LANES]. Then the tile reads
+   them from the first to the last, which suits caches and prefetchers, and a block of them stays in the L2
+   cache for an image. */
 void packed_filters(const layer *g, const float *x, const float *w, float *y, float *packed) {
     const ptrdiff_t width = 2 * LANES, taps = g->size * g->size * g->c;
     float *padded = packed + taps * g->k;
