@@ -7,7 +7,7 @@
 #   16 bits: 0 100 255 256 32768 65535
 #   8 bits: 0 100 255 255 255 255
 #
-# In pyconv: datasets.read_image takes the upper eight bits (pyconv/datasets/folder.py).
+# In pyconv: such images become floating-point numbers first (pyconv/datasets/images.py).
 source "$(dirname "$0")/common.sh"
 packages numpy==2.4.6 pillow==13.0.0
 seen <<'PYTHON'

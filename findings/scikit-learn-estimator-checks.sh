@@ -8,7 +8,7 @@
 #   images: passed {'check_estimator_cloneable'}
 #   tables: failed
 #
-# In pyconv: that check_estimator passes is no evidence for an estimator of images; its tests have to be written.
+# In pyconv: ConvNetClassifier takes rows too, so that all checks run; its tests of images are written beside them.
 source "$(dirname "$0")/common.sh"
 packages numpy==2.4.6 scipy==1.17.1 scikit-learn==1.9.1
 seen <<'PYTHON'
