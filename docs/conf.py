@@ -75,16 +75,22 @@ doctest_global_setup = "import numpy as np\nimport pyconv"
 
 
 def _generate(app) -> None:
-    """Make the generated parts for the pages; the builders that only check take those that are there."""
+    """Make the generated parts of pages; builders that only check use the parts that exist already."""
     folder = Path(app.srcdir) / "reference" / "generated"
     if app.builder.format == "html" or not folder.is_dir():
         generate.everything(folder)
 
 
 def setup(app) -> None:
-    """Register what runs before the pages are read."""
+    """Register the functions that run before the pages are read."""
     app.connect("builder-inited", _generate)
     app.connect("builder-inited", _complete_downloads, priority=900)  # after the gallery has made them
+    app.connect("autodoc-skip-member", _skip_another_librarys)
+
+
+def _skip_another_librarys(app, what, name, member, skip, options) -> bool | None:
+    """Skip what a class inherits from scikit-learn: those docstrings link to pages of its own documentation."""
+    return True if str(getattr(member, "__module__", "")).startswith("sklearn.") else None
 
 
 def _complete_downloads(app) -> None:

@@ -11,7 +11,7 @@ from pyconv.reporting import Table
 from pyconv.reporting.page import markdown_table
 
 NEAR = 1.5
-"""Points below one worker that a rule may be."""
+"""By so many points a rule may be below one worker."""
 
 
 def tables(content: dict[str, Any]) -> str:
@@ -20,7 +20,7 @@ def tables(content: dict[str, Any]) -> str:
     Parameters
     ----------
     content : dict
-        Of the result file.
+        The result file's.
 
     Returns
     -------
@@ -40,10 +40,8 @@ def tables(content: dict[str, Any]) -> str:
                  if (rule, count) in cells]  # fmt: skip
         header = ("update rule", "workers", "accuracy", "worst seed", "to one worker", "seeds")
         lines += markdown_table(Table(header, rows, f"{case}: validation accuracy with the defaults, %"))
-    machine, versions = content["machine"], content["versions"]
-    where = (
-        f"{machine['cpu']}, {machine['usable_cpus']} CPUs, pyconv {versions['pyconv']}. Points more than {NEAR} below "
-    )
+    processors = "; ".join(dict.fromkeys(record["processor"] for record in content["records"]))
+    where = f"{processors}; pyconv {content['versions']['pyconv']}. Points more than {NEAR} below "
     return "\n".join([*lines, where + "one worker, over the same seeds, are set in bold.", ""])
 
 

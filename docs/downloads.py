@@ -1,25 +1,32 @@
-"""What a tutorial's notebook and zip need to run by themselves: the modules beside it that it imports."""
+"""Adds to a tutorial's notebook and zip the modules that it imports, so that both run by themselves."""
 
 from __future__ import annotations
 
 import ast
+import base64
+import io
 import json
 import zipfile
 from pathlib import Path
 from typing import Any
 
 MAGIC = "%%writefile "
+UNPACK = "# The benchmarks that this page runs, packed.\nimport base64, io, zipfile\n\n"
+#: Files of the source folder that a module runs but does not import: added to the zip, and packed in a notebook.
+RUNS = {"my_benchmarks.py": ("conftest.py", "pyproject.toml", "bench/*.py", "bench/harness/*.[pc]*")}
+ROOT = Path(__file__).parent.parent
 
 
-def complete(folder: Path) -> list[str]:
-    """Put the modules that the tutorials in `folder` import into their notebooks and zips; names of those tutorials.
+def complete(folder: Path, sources: Path | None = None) -> list[str]:
+    """Put the modules that the tutorials in `folder` import into their notebooks and zips; returns the tutorials.
 
-    The modules lie beside the tutorials' sources. A notebook writes them, in cells of its own before the first that
-    computes; a zip holds them. What was completed before is done again.
+    The modules are in `sources`, by default ``tutorials`` beside `folder`. A notebook writes them in cells before its
+    first cell that computes. A zip holds them, and the files that they run (:data:`RUNS`). Notebooks and zips that were
+    completed before are completed again.
     """
     found = []
     for script in sorted(folder.glob("*.py")):
-        modules = beside(script, folder.parent / "tutorials")
+        modules = beside(script, sources or folder.parent / "tutorials")
         notebook = script.with_suffix(".ipynb")
         if not modules or not notebook.is_file():
             continue
@@ -29,6 +36,8 @@ def complete(folder: Path) -> list[str]:
         with zipfile.ZipFile(script.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED) as archive:
             for path in (script, notebook, *modules):
                 archive.write(path, path.name)
+            for path in sorted(path for module in modules for path in runs(module)):
+                archive.write(path, path.relative_to(ROOT))
         found.append(script.stem)
     return found
 
@@ -48,14 +57,35 @@ def beside(script: Path, sources: Path) -> list[Path]:
     return list(found)
 
 
+def runs(module: Path) -> list[Path]:
+    """Files of the source folder that a module runs."""
+    return [path for pattern in RUNS.get(module.name, ()) for path in ROOT.glob(pattern) if path.is_file()]
+
+
 def with_modules(cells: list[dict[str, Any]], modules: list[Path]) -> list[dict[str, Any]]:
     """A notebook's cells with those that write the modules, before the first cell of code."""
-    own = [cell for cell in cells if not "".join(cell["source"]).startswith(MAGIC)]
+    own = [cell for cell in cells if not "".join(cell["source"]).startswith((MAGIC, UNPACK))]
     first = next((place for place, cell in enumerate(own) if cell["cell_type"] == "code"), len(own))
-    return [*own[:first], *map(_writing, modules), *own[first:]]
+    packed = [_unpacking(files) for module in modules if (files := runs(module))]
+    return [*own[:first], *map(_writing, modules), *packed, *own[first:]]
 
 
 def _writing(module: Path) -> dict[str, Any]:
-    text = f"{MAGIC}{module.name}\n{module.read_text(encoding='utf-8')}"
+    return _cell(f"{MAGIC}{module.name}\n{module.read_text(encoding='utf-8')}")
+
+
+def _unpacking(files: list[Path]) -> dict[str, Any]:
+    """A cell that writes files of the source folder below the folder that it runs in."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(files):
+            archive.writestr(zipfile.ZipInfo(str(path.relative_to(ROOT))), path.read_bytes(), zipfile.ZIP_DEFLATED)
+    text = base64.b64encode(packed.getvalue()).decode()
+    cell = _cell(f'{UNPACK}packed = "{text}"\nzipfile.ZipFile(io.BytesIO(base64.b64decode(packed))).extractall()\n')
+    return {**cell, "metadata": {"jupyter": {"source_hidden": True}}}
+
+
+def _cell(text: str) -> dict[str, Any]:
+    """A cell of code."""
     about: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
     return {**about, "source": text.splitlines(keepends=True)}

@@ -15,7 +15,7 @@ RESULTS = HERE.parent / "bench" / "results"
 PICTURE = HERE / "_static" / "front.png"
 OURS, OTHERS, GREY = "#4477aa", "#ee8866", "#777777"
 
-#: Networks whose training is shown, by the beginning of the operation's name.
+#: The networks whose training is shown, each with the beginning of its operation's name.
 TRAINED = {
     "fer": "training step, batch 64, synthetic faces",
     "5-50-100-10": "training step, batch 64, Fashion-MNIST",
@@ -31,7 +31,7 @@ STEPS = {
 
 
 def figures() -> dict[str, Any]:
-    """What the picture shows: GFLOP/s of the steps and the peak, images a second by network, and where."""
+    """The figures of the picture: GFLOP/s of the steps and the peak, images a second by network, and the machine."""
     steps, peers = (json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("steps", "peers"))
     rates = {record["column"]: round(record["gflops"], 1) for record in steps["records"]}
     shown: dict[str, Any] = {

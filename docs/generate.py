@@ -1,4 +1,4 @@
-"""Parts of pages that are made when the pages are: help texts, tables and pictures from bench/results."""
+"""Makes parts of pages when the pages are built: help texts, and tables and pictures from bench/results."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import architecture
 import defaults_table
 import numpy as np
 import scipy_tables
@@ -23,7 +24,7 @@ from pyconv.reporting.page import markdown_table
 COMMANDS = ("train", "sweep", "predict", "export", "info", "report")
 RESULTS = Path(__file__).parent.parent / "bench" / "results"
 
-#: Sections of the report that pages show, by the experiment that each is of.
+#: Sections of the report that pages show, by experiment.
 SECTIONS = {
     "prediction": "The cost model against the clock",
     "simulation": "Beyond this machine: a simulated cluster",
@@ -38,7 +39,9 @@ def everything(folder: Path) -> None:
         call = [sys.executable, "-m", f"pyconv.{command}", "--help"]
         done = subprocess.run(call, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "90"})
         (folder / f"{command}.txt").write_text(done.stdout)
+    architecture.draw(folder / "architecture.svg")
     (folder / "rounding.txt").write_text(rounding())
+    (folder / "bounds.txt").write_text(bounds())
     trace(folder)
     times = json.loads((RESULTS / "peers.json").read_text())
     (folder / "peers.inc").write_text(peers(times))
@@ -99,7 +102,7 @@ Contest = tuple[tuple[str | None, str, str], dict[str, float], dict[str, float]]
 
 
 def _contests(content: dict[str, Any]) -> Iterator[Contest]:
-    """Group, case and operation of what pyconv and others did; seconds of all by column, and those of the others."""
+    """For each task that others did too: its group, case and operation, all seconds by column, the others' seconds."""
     times: dict[tuple[str | None, str, str], dict[str, float]] = {}
     for record in content["records"]:
         if record["median_s"] is not None and not record.get("isa"):
@@ -112,7 +115,7 @@ def _contests(content: dict[str, Any]) -> Iterator[Contest]:
 
 
 def losses(content: dict[str, Any]) -> str:
-    """What another does faster than pyconv: the best one's time over pyconv's, by pass."""
+    """The passes that a peer does faster than pyconv: the best peer's time over pyconv's."""
     passes = {"forward": "forward", "input_grad": "input gradient", "weight_grad": "weight gradient"}
     found: dict[str, list[str]] = {}
     count = 0
@@ -179,4 +182,29 @@ def rounding() -> str:
         error = pyconv.conv2d(*narrow, padding=1, backend="serial", algorithm=algorithm) - exact
         largest, mean = np.abs(error).max() / np.abs(exact).max(), np.sqrt((error**2).mean() / (exact**2).mean())
         lines.append(f"{algorithm:<14} {largest:<10.1e} {mean:.1e}")
+    return "\n".join(lines) + "\n"
+
+
+def bounds() -> str:
+    """Largest error of a large kernel, over the sum of magnitudes of the number's own window."""
+    rng = np.random.default_rng(0)
+    size, weight = (1, 256, 256, 1), rng.standard_normal((81, 81, 1, 1)).astype(np.float32)
+    sensor = np.where(rng.random(size) < 0.001, 60000, rng.integers(1, 4096, size))
+    images = {
+        "noise": rng.standard_normal(size),
+        "12 bits, hot pixels": sensor,
+        "one pixel of 1e9": np.where(np.arange(size[1] * size[2]).reshape(size) == 3333, 1e9, rng.random(size)),
+        "black half": rng.random(size) * (np.arange(size[2]) < 128)[:, None],
+    }
+    lines = [f"{'image':<22} {'direct':<10} {'fft':<10} auto"]
+    for name, image in images.items():
+        x = image.astype(np.float32)
+        wide = x.astype(np.float64), weight.astype(np.float64)
+        exact = pyconv.conv2d(*wide, padding="same", backend="serial", algorithm="direct")
+        sums = pyconv.conv2d(*map(np.abs, wide), padding="same", backend="serial", algorithm="direct")
+        found = []
+        for algorithm in ("direct", "fft", "auto"):
+            error = np.abs(pyconv.conv2d(x, weight, padding="same", backend="serial", algorithm=algorithm) - exact)
+            found.append(float(np.divide(error, sums, out=np.where(error > 0, np.inf, 0.0), where=sums > 0).max()))
+        lines.append(f"{name:<22} {found[0]:<10.1e} {found[1]:<10.1e} {found[2]:.1e}")
     return "\n".join(lines) + "\n"

@@ -17,7 +17,10 @@ def quick(name):
     """Run ``bench/bench_NAME.py`` with ``--quick``; returns what it measured."""
     source = next((folder for folder in FOLDERS if (folder / HERE).is_file()), None)
     if source is None:
-        sys.exit("run this in pyconv's source folder: it runs the benchmarks in bench/")
+        sys.exit(
+            "this needs pyconv's benchmarks: run the whole notebook, or unpack this "
+            "page's zip here, or run it in pyconv's source folder"
+        )
     with tempfile.TemporaryDirectory() as results:
         call = [sys.executable, "-m", "pytest", "-q", "--benchmark-only", "--quick"]
         call += [f"bench/bench_{name}.py", "--results", results]

@@ -1,4 +1,4 @@
-"""An update rule of one's own; the tutorial "Write an update rule" explains it."""
+"""The update rule that the tutorial "Write an update rule" explains."""
 
 from dataclasses import dataclass
 
@@ -23,5 +23,10 @@ class SignMajority(Rule):
 
     @kernel(writes=("centre", "state"))
     def vote(self, c):
-        votes = sum(np.sign(gradient) for gradient in c.gradients)
+        # In an epoch's last step some workers may have no image left; what their slots hold is no gradient.
+        votes = sum(
+            np.sign(gradient)
+            for gradient, weight in zip(c.gradients, c.weights)
+            if weight > 0
+        )
         c.optimise(c.centre, np.sign(votes), c.state)

@@ -17,7 +17,7 @@ needs no such line.
 # A *step* is one mini-batch of one worker. Two workers with mini-batches of 32 images make one step of 64 images under
 # ``sync``: the *effective batch*. With the same seed they see the same images in the same order as one worker with
 # mini-batches of 64, and end with the same parameters to rounding: in float64 here, where rounding is small. In float32
-# a sum's last digit may decide which of two pixels is the larger, and the runs part a little further.
+# a sum's last digit may decide which of two pixels is the larger, and then the runs differ a little more.
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -2,15 +2,15 @@
 Write an update rule
 ====================
 
-You have an idea how workers should meet. In pyconv that is one class of about twenty lines; starting processes, shared
-memory, waiting, death and restart of workers, metrics and checkpoints are there already.
+You have an idea how workers should combine their gradients. In pyconv that is one class of about twenty lines; pyconv
+already starts the processes, shares memory, waits, restarts workers that die, and writes metrics and checkpoints.
 
-A rule is a *script* and its *kernels*. The script, ``step``, yields what a worker (more exactly a *lane*, the place
-that a worker fills and that a new worker takes over when one dies) does for one mini-batch. A kernel is a method that
-changes numbers; it is called with one chunk of the vectors at a time, so that it stays in the cache and can be done
-once and only once whatever happens to the worker.
+A rule is a *script* and its *kernels*. The script, ``step``, yields what a worker does for one mini-batch. (More
+exactly it is what a *lane* does: a worker's place, which a new worker takes over if the worker dies.) A kernel is a
+method that changes numbers. It is called with one chunk of the vectors at a time, so the numbers stay in the cache,
+and each chunk is changed exactly once, whatever happens to the worker.
 
-This rule lets the workers vote: for each parameter, the sign on which most of them agree is the direction of the step.
+In this rule the workers vote: for each parameter, the sign on which most of them agree is the direction of the step.
 """
 
 # %%
@@ -33,18 +33,21 @@ if __name__ == "__main__":
 # - ``lane.everyone()`` waits until all workers are here. ``lane.gradient("centre")`` computes this worker's gradient at
 #   the shared parameters, the *centre*. ``lane.sweep(self.vote, share=True)`` runs the kernel over this worker's share
 #   of the parameters, so that the workers do the update together.
-# - In the kernel, ``c.gradients`` are all workers' gradients for this chunk, ``c.centre`` the parameters, ``c.state``
-#   the optimizer's state; ``c.optimise`` takes a step with whatever optimizer the user chose. ``writes`` names what is
-#   changed in place: if the worker dies in the middle, those numbers are put back and the chunk is done again.
+# - In the kernel, ``c.gradients`` are all workers' gradients for this chunk, and ``c.weights`` the workers' shares of
+#   the step's images; a worker whose share is 0 has no gradient. ``c.centre`` are the parameters, ``c.state`` the
+#   optimizer's state for them; ``c.optimise`` takes a step with the optimizer that the user chose. ``writes`` names
+#   what is changed in place: if the worker dies in the middle, those numbers are put back and the chunk is done again.
 #
-# The class lives in a module of its own, :download:`my_rules.py <../tutorials/my_rules.py>`: workers are new
-# interpreters and import it from there. (The notebook of this page writes that file first; with cloudpickle the class
-# could stand in a cell.)
+# The class is in a module of its own, :download:`my_rules.py <../tutorials/my_rules.py>`: workers are new interpreters
+# and import it from there. (The notebook of this page writes that file first; with cloudpickle the class could be in a
+# cell.)
 #
 # Using it
 # --------
 #
-# An instance is handed to ``update``. Here it is beside ``sync``, with the same images in the same order.
+# Give an instance as ``update``. Here the rule is compared with ``sync``, on the same images in the same order.
+# ``workers="auto"``, ``trace=`` and :mod:`pyconv.costmodel` (``predict``, ``simulate``) take it too: all read its
+# script.
 
 
 def accuracy(data, update, optimizer):

@@ -29,7 +29,7 @@ from matplotlib.patches import Rectangle
 
 import pyconv
 from pyconv import cuda
-from pyconv.cuda import block_tuned, first_layer, implicit_gemm, traffic, variants
+from pyconv.cuda import block_tuned, choice, first_layer, implicit_gemm, variants
 from pyconv.cuda.problem import Problem
 from pyconv.shapes import conv_geometry
 
@@ -298,7 +298,7 @@ print("and, without it, read again by ReLU and by pooling, which write again")
 
 names = [name for name in pyconv.algorithms("cuda") if name != "first_layer"]
 with cuda.use(gpu):
-    counts = {name: traffic.forward(name, layer) for name in names}
+    counts = {name: choice.forward_traffic(name, layer) for name in names}
 print(
     "numbers a multiply-add   from global   from shared   to shared   global memory, MB"
 )
