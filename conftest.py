@@ -1,4 +1,4 @@
-"""What `pytest` collects: the tests, or with --benchmark-only the benchmarks; and the benchmarks' options."""
+"""Options of `pytest`, what it collects (tests, or with --benchmark-only benchmarks), and on how many processes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ ROOT = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("pyconv benchmarks")
-    group.addoption("--quick", action="store_true", help="small sizes and few rounds: each file in under a minute")
-    group.addoption("--thorough", action="store_true", help="also what takes many minutes (two_workers, update_rules)")
-    group.addoption("--results", type=Path, help="folder for the results (default: bench/results, or .../quick)")
+    group = parser.getgroup("pyconv")
+    group.addoption("--quick", action="store_true", help="benchmarks: small sizes, under a minute a file")
+    group.addoption("--thorough", action="store_true", help="all cases of the tests; of the benchmarks what takes long")
+    group.addoption("--results", type=Path, help="of benchmarks (default: bench/results, or .../quick)")
     group.addoption("--isa", choices=("baseline", "avx2", "avx512"), help="limit pyconv and PyTorch to this ISA")
 
 
@@ -32,6 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
     isa = config.getoption("isa")
     if isa is not None:
         os.environ.update({variable: value[isa] for variable, value in LIMITS.items()})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The number of processes of ``-n auto``: a few, because many tests start processes and threads themselves."""
+    from pyconv.threads import usable_cpus
+
+    return min(usable_cpus(), 4)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
