@@ -7,7 +7,6 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,13 @@ from ..checkpoint import Checkpoint
 from ..cluster import Session, Shard
 from ..errors import CheckpointError, DataError, DivergedError, InputError, Interrupted, RunError, shown
 from ..parallel import RULES, Engine, Job, StepReport, engine_for
-from ..threads import counted
 from ..version import __version__
 from . import chance, inputs, recipe, texts, weights
+from .announcement import announcement
 from .callbacks import Callbacks
 from .evaluation import examine, merge_statistics
 from .folder import BEST, CLASSES, CURVES, MODEL, NewFolder, RunFolder, resume_command
-from .metrics import check_line, check_statistics
+from .position import Position
 from .progress import Progress
 from .scores import of_model
 from .signals import StopSignals
@@ -37,28 +36,6 @@ _log = runlog.logger("pyconv")
 
 # Settings in a checkpoint that may differ when a run is continued; the run then says so.
 MAY_CHANGE = ("epochs", "lr")
-
-
-@dataclass
-class _Position:
-    """How far a run has come: the numbers that a checkpoint keeps beside the arrays."""
-
-    epoch: int = 0
-    """Epochs done."""
-    step: int = 0
-    """Steps done in the epoch after those."""
-    total_steps: int = 0
-    images: int = 0
-    """Images in the current epoch; the three below are of the current epoch too."""
-    loss_sum: float = 0.0
-    """A sum over images, so that after a resume the mean has the same bits."""
-    correct: int = 0
-    seconds: float = 0.0
-    statistics: dict[str, Any] = field(default_factory=dict)
-    statistics_images: int = 0
-    """How many of these images `statistics` covers."""
-    elapsed: float = 0.0
-    """Seconds of the earlier sessions together."""
 
 
 class Training:
@@ -80,7 +57,7 @@ class Training:
         self.job, self.show, self.signals = job, show, signals
         self.target, self.every = target, every
         self.folder: RunFolder | None = None
-        self.position = _Position()
+        self.position = Position()
         self.history: list[dict[str, Any]] = []
         self.rule = job.rule
         self.settings = settings_of(job, x, labels, model.frozen)
@@ -167,21 +144,10 @@ class Training:
             checkpoint.restore(self.model)
         except CheckpointError as error:
             raise CheckpointError(f"{place}{error}") from None
-        known = {
-            name: (int, float) if type(value) is float else type(value) for name, value in vars(_Position()).items()
-        }
-        found = checkpoint.position
-        if found.keys() != known.keys() or not all(isinstance(found[name], kind) for name, kind in known.items()):
-            raise CheckpointError(f"{place}the checkpoint does not say where the run stands")
         try:
-            check_statistics(found["statistics"], "position")
-            for line in checkpoint.history:
-                check_line(line, "a line of history")
-            if found["epoch"] != len(checkpoint.history):
-                raise DataError(f"{found['epoch']} epochs are done, and history has {len(checkpoint.history)} lines")
+            self.position = Position.of(checkpoint)
         except DataError as error:
             raise CheckpointError(f"{place}the checkpoint does not say where the run stands: {error}") from None
-        self.position = _Position(**found)
         self.history = checkpoint.history
 
     def _config(self, description: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -239,7 +205,8 @@ class Training:
                 known_images=known_images,
                 known_s=known_s,
             )
-            self._announce()
+            for level, line in announcement(self):
+                _log.log(level, "%s", line)
             while not self._complete():
                 if not self._train_epoch():
                     break
@@ -377,7 +344,7 @@ class Training:
         self.history.append(line)
         if self._target_reached():
             line["seconds_to_target"] = line["elapsed_s"]
-        self.position = _Position(epoch=position.epoch + 1, total_steps=position.total_steps, elapsed=position.elapsed)
+        self.position = Position(epoch=position.epoch + 1, total_steps=position.total_steps, elapsed=position.elapsed)
         if self.folder is not None:
             self.folder.append_metrics(line)
             self.folder.save_model(self.model)
@@ -466,51 +433,6 @@ class Training:
         if share is not None:
             steps, rate, batch = self.position.total_steps, self.job.optimizer.lr, self.job.batch_size
             _log.warning(chance.warning(what, accuracy, share, steps, batch, rate, self.usual_rate))
-
-    def _announce(self) -> None:
-        """Log what is about to run."""
-        job, model, steps = self.job, self.model, self.engine.steps_per_epoch
-        size = "×".join(map(str, self.x.shape[1:]))
-        held_out = "no validation" if self.validation is None else f"{len(self.validation[0])} for validation"
-        name = self.names.get("data", "")
-        _log.info(
-            f"data      {name}{len(self.x)} training images of {size}, {held_out}, {model.output_shape[-1]} classes"
-        )
-        mega = model.flops() / 1e6
-        _log.info(
-            f"model     {self.names.get('model', '')}{model.flat.size:,} parameters, {mega:.1f} MFLOP an image forward"
-        )
-        if model.frozen:
-            trained = f"{model.trained.count:,} of {model.flat.size:,} parameters"
-            _log.info(f"          frozen: {counted(len(model.frozen), 'layer')}; trains {trained}")
-        for line in self.warnings:
-            _log.warning(line)
-        for line in f"runs on   {self.engine.describe()}".splitlines():
-            _log.info(line)
-        _log.info(f"training  {texts.recipe(job)}")
-        _log.info(
-            f"          effective batch {job.workers * job.batch_size}, {counted(steps, 'step')} and "
-            f"{len(self.x)} samples an epoch, {counted(job.epochs, 'epoch')}"
-        )
-        if job.weighing is not None:
-            _log.info(f"          {weights.words(job.weighing)}")
-        if job.clip_norm is not None:
-            _log.info(f"          gradients clipped at norm {job.clip_norm:g}")
-        if self.stopping.epochs is not None:
-            epochs = counted(self.stopping.epochs, "epoch")
-            _log.info(f"          stops after {epochs} without a better {self.stopping.metric}")
-        for line in self.said:
-            _log.info(f"          {line}")
-        if self.folder is not None:
-            _log.info(f"run       {self.folder.path}")
-        if self.position.total_steps:
-            left = self.show.eta()
-            _log.info(
-                f"continues after epoch {self.position.epoch} and {self.position.step} steps of the next"
-                + (f", about {left} to go" if left != "?" else "")
-            )
-        for change in self.changes:
-            _log.info(f"          {change}")
 
     def _pace(self) -> tuple[int, float]:
         """Images of the last finished epoch (or of the first epoch so far), and the seconds that they took."""
