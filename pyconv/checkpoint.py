@@ -7,7 +7,6 @@ moved over the old one: if a run is killed or a disk fills up, the last good che
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -19,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from .digests import digest
 from .documents import checksum, parse_json
 from .errors import CheckpointError, PyconvError, short, shown
 from .files import readable, write_atomically
@@ -31,7 +31,7 @@ VERSION = 3
 
 def fingerprint(model: Sequential) -> str:
     """A short name for a network: a hash of its layers and settings, input shape, seed and dtype."""
-    return hashlib.sha256(json.dumps(model.config(), sort_keys=True).encode()).hexdigest()[:16]
+    return digest([json.dumps(model.config(), sort_keys=True)])
 
 
 @dataclass

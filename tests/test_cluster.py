@@ -412,8 +412,9 @@ def test_another_runs_state_is_refused():
     assert "is of 4 workers, this run has 2" in str(errors[0])
 
 
-def test_another_ranks_signal_is_heard():
-    run = plan("sync", 2)
+@pytest.mark.parametrize("update", ["sync", "async"])
+def test_another_ranks_signal_is_heard(update):
+    run = job(update, workers=2)
     heard = []
 
     def body(session):

@@ -321,21 +321,6 @@ def test_a_gradient_that_is_not_finite_stops_all(guilty):
     assert {str(error) for error in errors} == {expected}
 
 
-def test_another_ranks_signal_is_heard():
-    run, heard = plan("async", 2), []
-
-    def body(session):
-        session.prepare(run)
-        if session.leads:
-            _epochs(session.engine(small_model(), *data(), run, heard.append), run)
-            session.finish(small_model(), [])
-        else:
-            session.follow(small_model(), *data(), run, lambda: "SIGTERM")
-
-    assert not [each for each in on_ranks(2, body) if each is not None]
-    assert set(heard) == {15}
-
-
 def test_another_runs_state_is_refused():
     begun = of_ranks(2, plan("async"), stop=3)[0]
     errors = of_ranks(2, plan("async", 2), state=begun.state)

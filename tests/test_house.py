@@ -29,6 +29,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "runlog",
         "values",
         "documents",
+        "digests",
         "records",
         "shapes",
         "threads",

@@ -49,26 +49,24 @@ def conv2d_input_grad(
     grad_out: Any, weight: Any, g: ConvGeometry, *, algorithm: str = "auto", threads: int = 1, out: Any = None
 ) -> Any:
     """Gradient for the images, ``(N, H, W, C)``."""
-    module = further(INPUT_GRAD, algorithm, g, grad_out.dtype)
-    if module is not None:
-        gx = module.conv2d_input_grad(grad_out, weight, g, threads=threads, out=out, checked=algorithm == "auto")
-        if gx is not None:
-            return gx
-        algorithm = "direct"
-    return _cpu.conv2d_input_grad(grad_out, weight, g, algorithm=algorithm, threads=threads, out=out)
+    return _gradient("conv2d_input_grad", INPUT_GRAD, grad_out, weight, g, algorithm, threads, out)
 
 
 def conv2d_weight_grad(
     x: Any, grad_out: Any, g: ConvGeometry, *, algorithm: str = "auto", threads: int = 1, out: Any = None
 ) -> Any:
     """Gradient for the filters, ``(kh, kw, C // groups, K)``."""
-    module = further(WEIGHT_GRAD, algorithm, g, x.dtype)
+    return _gradient("conv2d_weight_grad", WEIGHT_GRAD, x, grad_out, g, algorithm, threads, out)
+
+
+def _gradient(name: str, what: int, a: Any, b: Any, g: ConvGeometry, algorithm: str, threads: int, out: Any) -> Any:
+    module = further(what, algorithm, g, a.dtype)
     if module is not None:
-        gw = module.conv2d_weight_grad(x, grad_out, g, threads=threads, out=out, checked=algorithm == "auto")
-        if gw is not None:
-            return gw
+        gradient = getattr(module, name)(a, b, g, threads=threads, out=out, checked=algorithm == "auto")
+        if gradient is not None:
+            return gradient
         algorithm = "direct"
-    return _cpu.conv2d_weight_grad(x, grad_out, g, algorithm=algorithm, threads=threads, out=out)
+    return getattr(_cpu, name)(a, b, g, algorithm=algorithm, threads=threads, out=out)
 
 
 def conv2d_pool(

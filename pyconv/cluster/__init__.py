@@ -6,7 +6,7 @@ communicator (:class:`.lanes.Lanes`), as they do on one machine.
 
 from .data import SHARD, load, shard
 from .launch import launched
-from .session import CHOICES, Session, about, digest, session
+from .session import CHOICES, Session, about, session
 from .shards import Shard
 
-__all__ = ["CHOICES", "SHARD", "Session", "Shard", "about", "digest", "launched", "load", "session", "shard"]
+__all__ = ["CHOICES", "SHARD", "Session", "Shard", "about", "launched", "load", "session", "shard"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import signal
@@ -294,14 +293,6 @@ class _Collector(logging.Handler):
 
 def _number(name: str | None) -> int:
     return 0 if name is None else int(signal.Signals[name])
-
-
-def digest(*arrays: np.ndarray) -> str:
-    """A short name for some arrays' contents."""
-    found = hashlib.sha256()
-    for array in arrays:
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()[:16]
 
 
 _session: Session | None = None

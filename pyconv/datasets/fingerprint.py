@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+from itertools import chain
 
 import numpy as np
 
+from ..digests import digest
 from .rows import Rows, chunk_length
 
 _SAMPLE_BYTES = 1 << 26
@@ -26,13 +27,10 @@ def fingerprint(x: np.ndarray | Rows, y: np.ndarray) -> str:
     str
         Sixteen hexadecimal digits.
     """
-    digest = hashlib.sha256(repr((x.shape, x.dtype.str)).encode())
-    digest.update(y.data)
     each = max(x.nbytes // max(len(x), 1), 1)
     stride = -(-len(x) * each // _SAMPLE_BYTES)
-    for image in x if stride <= 1 else x[::stride]:
-        digest.update(image.data)
-    return digest.hexdigest()[:16]
+    images = x if stride <= 1 else x[::stride]
+    return digest(chain([repr((x.shape, x.dtype.str)), y], images))
 
 
 def first_not_finite(x: np.ndarray | Rows) -> int | None:

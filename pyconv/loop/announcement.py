@@ -1,68 +1,51 @@
-"""What a run logs before its first step: data, model, engine, recipe."""
+"""What a run logs before its first step: data, model, engine, recipe, and where a resumed run continues."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
+import numpy as np
+
+from ..nn import Sequential
+from ..parallel import Engine, Job
 from ..threads import counted
 from . import texts, weights
-
-if TYPE_CHECKING:
-    from .training import Training
-
-
-def announcement(run: Training) -> Iterator[tuple[int, str]]:
-    """The lines, each with its level of logging."""
-    for line in _work(run):
-        yield logging.INFO, line
-    for line in run.warnings:
-        yield logging.WARNING, line
-    for line in (*_recipe(run), *_place(run)):
-        yield logging.INFO, line
+from .position import Position
+from .stopping import Stopping
 
 
-def _work(run: Training) -> Iterator[str]:
-    model = run.model
-    size = "×".join(map(str, run.x.shape[1:]))
-    held_out = "no validation" if run.validation is None else f"{len(run.validation[0])} for validation"
-    name = run.names.get("data", "")
-    yield f"data      {name}{len(run.x)} training images of {size}, {held_out}, {model.output_shape[-1]} classes"
+def work(model: Sequential, x: np.ndarray, validation: int | None, names: Mapping[str, str]) -> Iterator[str]:
+    """Lines about the data and the model; of `validation` images, or None, and with `names` for both."""
+    size = "×".join(map(str, x.shape[1:]))
+    held_out = "no validation" if validation is None else f"{validation} for validation"
+    data = f"{names.get('data', '')}{len(x)} training images of {size}"
+    yield f"data      {data}, {held_out}, {model.output_shape[-1]} classes"
     mega = model.flops() / 1e6
-    yield f"model     {run.names.get('model', '')}{model.flat.size:,} parameters, {mega:.1f} MFLOP an image forward"
+    yield f"model     {names.get('model', '')}{model.flat.size:,} parameters, {mega:.1f} MFLOP an image forward"
     if model.frozen:
         trained = f"{model.trained.count:,} of {model.flat.size:,} parameters"
         yield f"          frozen: {counted(len(model.frozen), 'layer')}; trains {trained}"
 
 
-def _recipe(run: Training) -> Iterator[str]:
-    job = run.job
-    for line in f"runs on   {run.engine.describe()}".splitlines():
-        yield line
+def recipe(job: Job, engine: Engine, images: int, stopping: Stopping) -> Iterator[str]:
+    """Lines about what does the steps, and how."""
+    yield from f"runs on   {engine.describe()}".splitlines()
     yield f"training  {texts.recipe(job)}"
     yield (
-        f"          effective batch {job.workers * job.batch_size}, {counted(run.engine.steps_per_epoch, 'step')} and "
-        f"{len(run.x)} samples an epoch, {counted(job.epochs, 'epoch')}"
+        f"          effective batch {job.workers * job.batch_size}, {counted(engine.steps_per_epoch, 'step')} and "
+        f"{images} samples an epoch, {counted(job.epochs, 'epoch')}"
     )
     if job.weighing is not None:
         yield f"          {weights.words(job.weighing)}"
     if job.clip_norm is not None:
         yield f"          gradients clipped at norm {job.clip_norm:g}"
-    if run.stopping.epochs is not None:
-        epochs = counted(run.stopping.epochs, "epoch")
-        yield f"          stops after {epochs} without a better {run.stopping.metric}"
-    for line in run.said:
-        yield f"          {line}"
+    if stopping.epochs is not None:
+        epochs = counted(stopping.epochs, "epoch")
+        yield f"          stops after {epochs} without a better {stopping.metric}"
 
 
-def _place(run: Training) -> Iterator[str]:
-    if run.folder is not None:
-        yield f"run       {run.folder.path}"
-    if run.position.total_steps:
-        left = run.show.eta()
-        yield f"continues after epoch {run.position.epoch} and {run.position.step} steps of the next" + (
-            f", about {left} to go" if left != "?" else ""
-        )
-    for change in run.changes:
-        yield f"          {change}"
+def place(position: Position, left: str) -> Iterator[str]:
+    """A line about where a resumed run continues, if it is one, and the time that is `left` ("?" if unknown)."""
+    if position.total_steps:
+        steps = f"continues after epoch {position.epoch} and {position.step} steps of the next"
+        yield steps + (f", about {left} to go" if left != "?" else "")

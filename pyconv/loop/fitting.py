@@ -21,9 +21,10 @@ from numpy.typing import ArrayLike
 from .. import runlog
 from ..arithmetic import quiet
 from ..backends import NAMES as BACKENDS
-from ..cluster import Session, Shard, digest, session
+from ..cluster import Session, Shard, session
 from ..costmodel import advised_workers
 from ..descriptors import open_standard
+from ..digests import digest
 from ..errors import InputError, shown
 from ..nn import Sequential
 from ..nn.freezing import Layers
@@ -339,7 +340,7 @@ def _run_in(place: Path | NewFolder | None, resume: bool) -> dict[str, Any] | No
 def _facts(job: Job, model: Sequential, x: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """The facts that must be the same on all ranks."""
     settings = settings_of(job, x, labels, model.frozen)
-    network = digest(np.frombuffer(json.dumps(model.config()).encode(), np.uint8), model.flat, model.flat_buffers)
+    network = digest([json.dumps(model.config()), model.flat, model.flat_buffers])
     return {**settings, "network": network, "dtype": model.dtype.name, "backend": job.backend}
 
 

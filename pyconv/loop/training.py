@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,7 @@ from ..cluster import Session, Shard
 from ..errors import CheckpointError, DataError, DivergedError, InputError, Interrupted, RunError, shown
 from ..parallel import RULES, Engine, Job, StepReport, engine_for
 from ..version import __version__
-from . import chance, inputs, recipe, texts, weights
-from .announcement import announcement
+from . import announcement, chance, inputs, recipe, texts, weights
 from .callbacks import Callbacks
 from .evaluation import examine, merge_statistics
 from .folder import BEST, CLASSES, CURVES, MODEL, NewFolder, RunFolder, resume_command
@@ -205,8 +204,7 @@ class Training:
                 known_images=known_images,
                 known_s=known_s,
             )
-            for level, line in announcement(self):
-                _log.log(level, "%s", line)
+            self._announce()
             while not self._complete():
                 if not self._train_epoch():
                     break
@@ -434,6 +432,19 @@ class Training:
             steps, rate, batch = self.position.total_steps, self.job.optimizer.lr, self.job.batch_size
             _log.warning(chance.warning(what, accuracy, share, steps, batch, rate, self.usual_rate))
 
+    def _announce(self) -> None:
+        """Log what is about to run."""
+        held_out = None if self.validation is None else len(self.validation[0])
+        _info(announcement.work(self.model, self.x, held_out, self.names))
+        for line in self.warnings:
+            _log.warning(line)
+        _info(announcement.recipe(self.job, self.engine, len(self.x), self.stopping))
+        _info(f"          {line}" for line in self.said)
+        if self.folder is not None:
+            _info([f"run       {self.folder.path}"])
+        _info(announcement.place(self.position, self.show.eta()))
+        _info(f"          {change}" for change in self.changes)
+
     def _pace(self) -> tuple[int, float]:
         """Images of the last finished epoch (or of the first epoch so far), and the seconds that they took."""
         if self.history:
@@ -524,3 +535,8 @@ def settings_of(job: Job, x: np.ndarray, labels: np.ndarray, frozen: tuple[str, 
         "data": inputs.data_fingerprint(x, labels),
     }
     return json.loads(json.dumps(settings))  # as a checkpoint returns them: tuples become lists
+
+
+def _info(lines: Iterable[str]) -> None:
+    for line in lines:
+        _log.info("%s", line)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..datasets.files import listed
+from ..digests import digest
 from ..errors import InputError, shown
 from ..nn.weighting import amounts
 from ..parallel import Weighing
@@ -110,7 +110,7 @@ def settings(weights: Weighing | None) -> dict[str, Any]:
     """The weights for a checkpoint, which a continued run must match; image weights as a digest."""
     made = {"class_weights": None, "label_smoothing": None, **recorded(weights)}
     images = None if weights is None else weights.images
-    return {**made, "sample_weight": None if images is None else hashlib.sha256(images.tobytes()).hexdigest()[:16]}
+    return {**made, "sample_weight": None if images is None else digest([images])}
 
 
 def words(weights: Weighing) -> str:
