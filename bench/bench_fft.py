@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import scipy.signal
-from bench_auto import candidates
 from bench_peers import ours
+from harness.contest import Contest
 from harness.layers import PASSES, Layer, layer
 from harness.verify import relative_error
 
@@ -21,8 +21,7 @@ LAYERS = (
     layer(4, 96, 32, 32, 17),
 )  # fmt: skip
 
-#: By layer and pass: seconds of `auto` over those of the best algorithm.
-FOUND: dict[str, float] = {}
+CONTEST = Contest(EXPERIMENT, ours)
 
 
 @pytest.mark.parametrize("operation", PASSES)
@@ -31,21 +30,12 @@ def test_auto_at_the_crossing(one: Layer, operation: str, measure, rng: np.rando
     """Time `auto` beside all algorithms that do not take four times as long."""
     if quick and one.shape[1] > 64:
         pytest.skip("small images only")
-    contest = candidates(one, operation, one.arrays(rng))
-    if len(contest) < 2:
-        pytest.skip("one algorithm in question")
-    times = measure(contest, experiment=EXPERIMENT, case=one.name, operation=operation, flops=one.geometry.flops)
-    best = min(taken.median for column, taken in times.items() if column != "auto")
-    FOUND[f"{one.name}, {operation}"] = times["auto"].median / best
+    CONTEST.run(one, operation, one.arrays(rng), measure)
 
 
 def test_share_of_good_choices(measure) -> None:
     """How many choices are within a tenth of the best; what is beyond is recorded."""
-    if not FOUND:
-        pytest.skip("no layer was measured in this run")
-    within = measure.once(lambda: sum(ratio <= 1.1 for ratio in FOUND.values()) / len(FOUND))
-    what = {"experiment": EXPERIMENT, "case": f"{len(FOUND)} choices", "operation": "share within 10 % of the best"}
-    measure.add(**what, column="auto", ratio=within, beyond={k: v for k, v in FOUND.items() if v > 1.1})
+    CONTEST.share_of_good_choices(measure)
 
 
 def image_by_image(x: np.ndarray, weight: np.ndarray) -> Callable[[], np.ndarray]:

@@ -242,6 +242,7 @@ class Rounds:
         if sys.stderr is not None:
             sys.stderr.write(f"pyconv: error: {error}\n")
             sys.stderr.flush()
+            time.sleep(FORWARD_S)
         status = int(getattr(error, "exit_status", 1))
         self.world.abort(status)
         os._exit(status)
