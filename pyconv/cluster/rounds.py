@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -23,6 +24,9 @@ from . import failures
 from .world import World
 
 PATIENCE_S = 5.0  # seconds that a failed rank waits for all others to come to the round
+FORWARD_S = (
+    0.5  # seconds for the launcher to read what a rank has written, before all are ended: MPICH reads no more then
+)
 
 # ---- where a rank is ------------------------------------------------------------------------------
 SESSION, REST, BOUNDARY, ARRIVED, FETCH, FAILED, LEAVING = range(7)
