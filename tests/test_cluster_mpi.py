@@ -445,6 +445,100 @@ def test_worlds_of_one_rank_are_refused(mpi, tmp_path, rank):
     assert subprocess.run(off, cwd=tmp_path, env=environment, capture_output=True, timeout=90).returncode == 0
 
 
+# ---- convolutions of images split by rows ---------------------------------------------------------
+
+ROWS = """
+import json, sys
+import numpy as np
+import pyconv
+from pyconv import cluster
+from pyconv.cluster.rows import RowSplit
+from pyconv.shapes import conv_geometry
+from test_cluster_rows import _case, _rows
+
+if __name__ == "__main__":
+    ranks, cases, worst = cluster.session(), 0, 0.0
+    rng = np.random.default_rng(int(sys.argv[1]))
+    while cases < 30:
+        dtype, layout = str(rng.choice(["float32", "float64"])), str(rng.choice(["NHWC", "NCHW"]))
+        g, heights, how, x, w, b, e = _case(rng, dtype, layout)
+        if len(heights) != ranks.size:
+            continue
+        cases += 1
+        how |= {"layout": layout, "algorithm": str(rng.choice(["auto", "naive"]))}
+        errors = _rows(e, RowSplit(g, tuple(heights)).outputs[ranks.rank], layout)
+        mine = cluster.split_rows(x if ranks.leads else None, heights, layout=layout)
+        y, gx = cluster.conv2d(mine, w, b, **how), cluster.conv2d_input_grad(errors, w, mine.shape, **how)
+        found = [
+            *(cluster.gather_rows(each, layout=layout, everywhere=True) for each in (y, gx)),
+            cluster.conv2d_weight_grad(mine, errors, (g.kh, g.kw), **how),
+        ]
+        whole = [
+            pyconv.conv2d(x, w, b, **how),
+            pyconv.conv2d_input_grad(e, w, x.shape, **how),
+            pyconv.conv2d_weight_grad(x, e, (g.kh, g.kw), **how),
+        ]
+        for one, other in zip(found, whole):
+            assert one.dtype == other.dtype == dtype and one.shape == other.shape
+            off = np.abs(one - other).max() / max(np.abs(other).max(), 1)
+            worst = max(worst, off * (1 if dtype == "float32" else 1e6))
+        if how["algorithm"] == "naive":
+            np.testing.assert_array_equal(found[0], whole[0])
+            np.testing.assert_array_equal(found[1], whole[1])
+    print(f"rank {ranks.rank}: worst {worst:.1e}", flush=True)
+    assert worst < 2e-5
+"""
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_ranks_convolve_images_that_are_split_by_rows(mpi, tmp_path, ranks):
+    (tmp_path / "script.py").write_text(ROWS)
+    seed = str(np.random.SeedSequence().entropy % 2**32)
+    run = Run(mpi, ["script.py", seed], ranks=ranks, folder=tmp_path)
+    assert run.end() == 0, seed
+    assert run.out.count("worst") == ranks
+
+
+HALO = """
+import os, signal, sys, time
+import numpy as np
+from pyconv import cluster
+from pyconv.cluster.mpi import MPIWorld
+
+if __name__ == "__main__":
+    ranks, swap, calls = cluster.session(), MPIWorld.swap, [0]
+    def spoilt(self, sends, receives):
+        calls[0] += any(array.nbytes > 1000 for _, array in sends)  # not in a round
+        if calls[0] == 20 and self.rank == 1:
+            calls[0] = 1000
+            if sys.argv[1] == "exception":
+                raise ValueError("planted")
+            os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+        return swap(self, sends, receives)
+    MPIWorld.swap = spoilt
+    x, w = np.ones((1, 30, 200, 8), np.float32), np.ones((5, 5, 8, 8), np.float32)
+    layer = cluster.RowConvolution(x.shape, w.shape, padding="same")
+    print("begun", flush=True)
+    for _ in range(1000):
+        layer(x, w)
+        time.sleep(0.01)
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("fault", ["exception", "SIGKILL", "SIGSTOP"])
+def test_a_rank_that_is_lost_in_an_exchange_of_rows_ends_all(mpi, tmp_path, fault):
+    (tmp_path / "script.py").write_text(HALO)
+    run = Run(mpi, ["script.py", fault], ranks=3, folder=tmp_path)
+    run.until("begun")
+    assert run.end(GONE_S) != 0
+    assert "done" not in run.out
+    if fault != "SIGKILL" or run.said:  # a launcher may end all ranks before a rank notices
+        assert len(run.said) == 1
+        cause = {"exception": "failed: ValueError: planted", "SIGKILL": "was killed", "SIGSTOP": "was stopped"}[fault]
+        assert re.match(rf"pyconv: error: rank 1 on \S+?:? .*{cause}", run.said[0])
+
+
 # ---- without MPI ----------------------------------------------------------------------------------
 
 

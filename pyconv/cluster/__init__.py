@@ -2,11 +2,32 @@
 
 Rank 0 leads: it has the terminal and the run folder, and runs the loop; the others follow. Update rules see a
 communicator (:class:`.lanes.Lanes`), as they do on one machine.
+
+Convolutions of images that are divided among ranks by rows: :func:`conv2d`, its gradients, :class:`RowConvolution`.
 """
 
+from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .data import SHARD, load, shard
 from .launch import launched
+from .parts import gather_rows, split_rows
+from .row_convolution import RowConvolution
 from .session import CHOICES, Session, about, session
 from .shards import Shard
 
-__all__ = ["CHOICES", "SHARD", "Session", "Shard", "about", "launched", "load", "session", "shard"]
+__all__ = [
+    "CHOICES",
+    "SHARD",
+    "RowConvolution",
+    "Session",
+    "Shard",
+    "about",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "gather_rows",
+    "launched",
+    "load",
+    "session",
+    "shard",
+    "split_rows",
+]

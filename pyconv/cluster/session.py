@@ -29,6 +29,7 @@ from .spread import Spread
 
 CHOICES = ("auto", "mpi", "off")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+START_ALIKE = "start all ranks with the same, or with --cluster off to train on each by itself"
 SECOND_S = 2.0  # seconds for one rank to report that another has died, before the other ranks end too
 
 _log = runlog.logger("pyconv.cluster")
@@ -138,37 +139,46 @@ class Session:
         self.rounds.tell(r.GO, text=json.dumps(made).encode())
         return made
 
-    def agree(self, facts: Mapping[str, Any]) -> None:
-        """Check that all ranks have the same facts.
+    def agree(self, facts: Mapping[str, Any], *, own: Any = None, remedy: str = START_ALIKE) -> list[Any]:
+        """Check that all ranks have the same facts, and tell each of them what is each rank's own.
 
         Parameters
         ----------
         facts : mapping of str to object
             By name; compared as JSON or as text.
+        own : object, optional
+            What may differ; JSON must be able to hold it.
+        remedy : str
+            What to do about a difference, for the error.
+
+        Returns
+        -------
+        list of object
+            Each rank's own.
 
         Raises
         ------
         InputError
-            If they do not; all ranks raise it. It names the first difference.
+            If the facts differ; all ranks raise it. It names the first difference.
         """
-        data = json.dumps(facts, default=str).encode()
+        data = json.dumps([facts, own], default=str).encode()
         header = self.rounds.header(r.SESSION)
         if not self.leads:
-            self.rounds.ask(header, data)
-            return
+            told: list[Any] = json.loads(self.rounds.ask(header, data).text)
+            return told
         self.rounds.collect(header, data)
-        texts = self.rounds.texts()
-        mine = json.loads(texts[0])
-        for name, text in zip(self.hosts.names, texts):
-            theirs = json.loads(text)
+        texts = [json.loads(text) for text in self.rounds.texts()]
+        mine = texts[0][0]
+        for name, (theirs, _) in zip(self.hosts.names, texts):
             for fact, value in mine.items():
                 if theirs.get(fact) != value:
                     raise InputError(
                         f"{name} was given another {fact} ({shown(theirs.get(fact))}) than {self.hosts.names[0]} "
-                        f"({shown(value)}); start all ranks with the same, or with --cluster off to train on each by "
-                        "itself"
+                        f"({shown(value)}); {remedy}"
                     )
-        self.rounds.tell(r.GO)
+        owns = [each for _, each in texts]
+        self.rounds.tell(r.GO, text=json.dumps(owns).encode())
+        return owns
 
     # ---- a run ------------------------------------------------------------------------------------
 
