@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,15 +19,45 @@ class Aborted(BaseException):
     """One rank has ended all ranks."""
 
 
+class _Barrier:
+    """A barrier; ranks that wait at it do what they do while they wait."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._lock = size, threading.Lock()
+        self._count = self._turn = 0
+        self._broken = False
+
+    def wait(self, seconds: float, idle: Callable[[], None]) -> None:
+        with self._lock:
+            turn, self._count = self._turn, self._count + 1
+            if self._count == self._size:
+                self._turn, self._count = turn + 1, 0
+        end = time.monotonic() + seconds
+        while self._turn == turn:
+            if self._broken or time.monotonic() > end:
+                self._broken = True
+                raise threading.BrokenBarrierError
+            idle()
+            time.sleep(1e-5)
+
+    def abort(self) -> None:
+        self._broken = True
+
+
 class _Meeting:
     """What the ranks share: a place for the arrays of each rank, and a barrier before and after these are read."""
 
     def __init__(self, size: int) -> None:
-        self.barrier = threading.Barrier(size)
+        self.barrier = _Barrier(size)
         self.aborted = False
         self.places: list[Any] = [None] * size
         self.knocks: deque[tuple[int, np.ndarray]] = deque()
-        self.boxes = {(source, to): _Box() for source in range(size) for to in range(size)}
+        self.boxes: dict[tuple[int, int, int], _Box] = defaultdict(_Box)  # by source, destination and tag
+        self.lock = threading.Lock()
+
+    def box(self, source: int, to: int, tag: int) -> _Box:
+        with self.lock:
+            return self.boxes[source, to, tag]
 
 
 class ThreadWorld:
@@ -38,16 +69,18 @@ class ThreadWorld:
     def __init__(self, rank: int, meeting: _Meeting, size: int) -> None:
         self.rank, self.size, self._meeting = rank, size, meeting
         self.lost: Callable[[], None] = lambda: None
+        self.idle: Callable[[], None] = lambda: None
         self._limit: float | None = None
         self.swapped = 0  # bytes that this rank has sent
+        self._chance = np.random.default_rng(rank)
 
     def _meet(self, own: Any) -> list[Any]:
         meeting = self._meeting
         try:
             meeting.places[self.rank] = own
-            meeting.barrier.wait(self._limit or 60)
+            meeting.barrier.wait(self._limit or 60, self.idle)
             found = list(meeting.places)
-            meeting.barrier.wait(60)
+            meeting.barrier.wait(60, self.idle)
         except threading.BrokenBarrierError:
             raise (TimeoutError() if self._limit and not meeting.aborted else Aborted()) from None
         return found
@@ -68,13 +101,46 @@ class ThreadWorld:
             assert array.flags.c_contiguous
         for to, array in sends:
             if array.size:
-                self._meeting.boxes[self.rank, to].append(array.copy())
+                self._meeting.box(self.rank, to, 0).append(array.copy())
                 self.swapped += array.nbytes
         for source, array in receives:
             if array.size:
-                sent = self._meeting.boxes[source, self.rank].take()
-                assert sent.nbytes == array.nbytes and sent.dtype == array.dtype
-                array[...] = sent.reshape(array.shape)
+                _put(self._meeting.box(source, self.rank, 0).take(), array)
+
+    def send(self, rank: int, array: np.ndarray, tag: int) -> Any:
+        """As in MPI, the array is read at any time until the request is over; here, when the message is received."""
+        assert tag > 0 and array.flags.c_contiguous and array.size
+        self.swapped += array.nbytes
+        sent = _Sent(array)
+        self._meeting.box(self.rank, rank, tag).append(sent)
+        return sent
+
+    def receive(self, rank: int, array: np.ndarray, tag: int) -> Any:
+        assert tag > 0 and array.flags.c_contiguous and array.size
+        array.view(np.uint8)[...] = 0xFF  # NaN, so that nothing can use what has not come
+        expected = _Expected(array, self._meeting.box(rank, self.rank, tag))
+        expected.box.expect(expected)
+        return expected
+
+    def over(self, requests: Sequence[Any]) -> list[int]:
+        """Some of those that are over, as MPI tells of them when it likes."""
+        for each in requests:
+            if isinstance(each, _Expected):
+                each.box.match(1 + self._chance.integers(2))
+        return [index for index, each in enumerate(requests) if each.over and self._chance.random() < 0.8]
+
+    def cancel(self, request: Any) -> None:
+        request.box.cancel(request)
+
+    def until(self, over: Callable[[], bool]) -> None:
+        end = time.monotonic() + (self._limit or 60)
+        while not over():
+            self.idle()
+            if self._meeting.aborted:
+                raise Aborted
+            if time.monotonic() > end:
+                raise TimeoutError if self._limit else Aborted
+            time.sleep(1e-4)
 
     def knock(self, record: np.ndarray) -> None:
         self._meeting.knocks.append((self.rank, record.copy()))
@@ -95,17 +161,61 @@ class ThreadWorld:
         raise Aborted
 
 
+def _put(sent: np.ndarray, array: np.ndarray) -> None:
+    assert sent.nbytes == array.nbytes and sent.dtype == array.dtype
+    array[...] = sent.reshape(array.shape)
+
+
+class _Sent:
+    """A message of send()."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.over = array, False
+
+
+class _Expected:
+    """A message that receive() waits for."""
+
+    def __init__(self, array: np.ndarray, box: _Box) -> None:
+        self.array, self.box, self.over = array, box, False
+
+
 class _Box:
-    """Messages on their way, in order."""
+    """Messages on their way, in order; and those of receive()."""
 
     def __init__(self) -> None:
-        self._arrays: list[np.ndarray] = []
+        self._arrays: list[Any] = []
+        self._expected: list[_Expected] = []
         self._condition = threading.Condition()
 
-    def append(self, array: np.ndarray) -> None:
+    def append(self, array: Any) -> None:
         with self._condition:
             self._arrays.append(array)
             self._condition.notify()
+
+    def expect(self, expected: _Expected) -> None:
+        with self._condition:
+            self._expected.append(expected)
+
+    def match(self, most: int) -> None:
+        """Receive at most so many messages."""
+        with self._condition:
+            while self._arrays and self._expected and most:
+                sent, expected = self._arrays.pop(0), self._expected.pop(0)
+                _put(sent.array, expected.array)
+                sent.over = expected.over = True
+                most -= 1
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message is on its way, or is waited for."""
+        return bool(self._arrays or self._expected)
+
+    def cancel(self, expected: _Expected) -> None:
+        with self._condition:
+            if not expected.over:
+                self._expected.remove(expected)
+                expected.over = True
 
     def take(self) -> np.ndarray:
         with self._condition:

@@ -21,8 +21,8 @@ from cluster_threads import on_ranks
 from parallel_runs import MajorityVote, data, job, small_model
 
 import pyconv
-from pyconv import optim, runlog
-from pyconv.cluster import launch, link, rounds
+from pyconv import nn, optim, runlog
+from pyconv.cluster import flow, launch, link, rounds
 from pyconv.cluster.following import Follower
 from pyconv.cluster.hosts import GONE_LOOKS, STOPPED_LOOKS, Here, Hosts, _status
 from pyconv.cluster.spread import Spread
@@ -91,6 +91,10 @@ RULES = {
     "majority": MajorityVote(0.01),
     "roundabout": Roundabout(),
 }
+
+
+#: Those whose steps begin with a gradient that all wait for.
+OVERLAPPED = {"sync", "sync-clipped", "majority"}
 
 
 def plan(name, lanes, **settings):
@@ -193,6 +197,68 @@ def test_lanes_that_ranks_do_not_share_evenly_and_another_optimizer():
     _check_bits(3, run, of_machine(run))
 
 
+def _small_pieces(monkeypatch, rng):
+    """Let vectors of small networks travel in many pieces; returns a list that gets each turn's pieces."""
+    monkeypatch.setattr(flow, "PIECE_BYTES", 8 * int(rng.integers(20, 90)))
+    monkeypatch.setattr(flow, "WINDOW", int(rng.integers(1, 9)))
+    began, begin = [], flow.Flow.begin
+    monkeypatch.setattr(flow.Flow, "begin", lambda self: (began.append(len(self._ways)), begin(self)))
+    return began
+
+
+@pytest.mark.covering("name", "size", "overlap", most=2)
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("overlap", [True, False])
+def test_pieces_that_travel_while_steps_are_computed_give_the_same_bits(name, size, overlap, monkeypatch, rng):
+    began = _small_pieces(monkeypatch, rng)
+    _check_bits(size, plan(name, 4, overlap=overlap), undisturbed(name))
+    assert bool(began) == (overlap and name in OVERLAPPED)
+
+
+def test_what_travels_in_which_step(monkeypatch, rng):
+    began = _small_pieces(monkeypatch, rng)
+    of_ranks(2, plan("sync", 4, epochs=1), norm=False)
+    # On each rank, in 12 steps: gradients once all know what ranks need, and parameters once a step has changed them.
+    assert len(began) == 2 * (10 + 11)
+
+
+def test_a_network_of_float64_with_branches_and_few_images_in_the_last_step(monkeypatch, rng):
+    _small_pieces(monkeypatch, rng)
+    layers = [
+        nn.Conv2D(3, 3, padding="same", activation="relu"),
+        nn.Residual([nn.Conv2D(3, 3, padding="same"), nn.BatchNorm()], shortcut=[nn.Conv2D(3, 1)]),
+        nn.Parallel([[nn.Conv2D(2, 1)], [nn.Conv2D(3, 3, padding="same", activation="relu")], []]),
+        nn.Flatten(),
+        nn.Dense(3),
+    ]
+    x, y = data(4 * 5 * 3 + 2)  # in the last step two of four workers have none
+
+    def model():
+        return nn.Sequential(layers, input_shape=(6, 6, 1), seed=2, dtype="float64")
+
+    run, alone = plan("sync", 4), model()
+    engine = ParameterServer(alone, x, y, run)
+    try:
+        _epochs(engine, run, None, None, 0)
+    finally:
+        engine.close()
+
+    def body(session):
+        mine = model()
+        session.prepare(run)
+        if session.leads:
+            engine = session.engine(mine, x, y, run, lambda number: None)
+            _epochs(engine, run, None, None, 0)
+            session.finish(mine, [])
+        else:
+            session.follow(mine, x, y, run, lambda: None)
+        return mine.flat
+
+    for flat in on_ranks(3, body):
+        np.testing.assert_array_equal(flat, alone.flat)
+
+
 def _check_bits(size, run, machine):
     leader, *others = of_ranks(size, run)
     assert_same(leader, machine)
@@ -253,8 +319,11 @@ def test_stretches_make_up_the_whole(lanes, ranks, n):
 # ---- ends -----------------------------------------------------------------------------------------
 
 
-def _failing(size, guilty, fault, name="sync", at=5):
-    """Train on ranks; on the rank `guilty`, ``fault(model)`` is called in the gradient number `at`."""
+def _failing(size, guilty, fault, name="sync", at=5, each=None):
+    """Train on ranks; on the rank `guilty`, ``fault(model)`` is called in the gradient number `at`.
+
+    Or ``each(session, node)`` is called on each before.
+    """
     run = plan(name, size)
 
     def body(session):
@@ -267,8 +336,10 @@ def _failing(size, guilty, fault, name="sync", at=5):
         else:
             follower = Follower(session.rounds, session.world, model, x, y, run, 1)
             node = follower._node
+        if each is not None:
+            each(session, node)
         if session.rank in guilty:
-            compute, calls = node._trainer.compute, [0]
+            compute, calls = node.work.compute, [0]
 
             def spoilt(lane, where, buffers):
                 calls[0] += 1
@@ -290,7 +361,8 @@ def _planted(where):
 
 @pytest.mark.parametrize("guilty", [0, 1, 2])
 @pytest.mark.parametrize("name", ["sync", "local-0"])
-def test_an_exception_on_one_rank_ends_all(guilty, name):
+def test_an_exception_on_one_rank_ends_all(guilty, name, monkeypatch, rng):
+    _small_pieces(monkeypatch, rng)
     errors = _failing(3, {guilty}, _planted, name)
     for rank, error in enumerate(errors):
         if rank == guilty:
@@ -301,8 +373,35 @@ def test_an_exception_on_one_rank_ends_all(guilty, name):
             assert error.told == (rank != 0)
 
 
+@pytest.mark.parametrize("guilty", [0, 2])
+@pytest.mark.parametrize("forward", [True, False])
+def test_a_fault_within_a_pass_leaves_nothing_on_its_way(guilty, forward, monkeypatch, rng):
+    _small_pieces(monkeypatch, rng)
+    meetings, at = [], int(rng.integers(10, 40))
+    print(f"in call {at}")
+
+    def fault(session, node):
+        meetings.append(session.world._meeting)
+        if session.rank == guilty:
+            name = "before_forward" if forward else "after_backward"
+            hook, calls = getattr(node.model, name), itertools.count()
+
+            def planted(step):
+                if next(calls) == at:
+                    raise ValueError("planted")
+                hook(step)
+
+            setattr(node.model, name, planted)
+
+    errors = _failing(3, (), None, each=fault)
+    assert all("planted" in str(error) for error in errors)
+    boxes = [box for (_, _, tag), box in meetings[0].boxes.items() if tag]
+    assert boxes and not any(box.busy for box in boxes)
+
+
 @pytest.mark.parametrize("guilty", [{0}, {2}, {1, 2}])
-def test_a_gradient_that_is_not_finite_stops_all_in_the_same_step(guilty):
+def test_a_gradient_that_is_not_finite_stops_all_in_the_same_step(guilty, monkeypatch, rng):
+    _small_pieces(monkeypatch, rng)
     errors = _failing(3, guilty, lambda where: np.full_like(where, np.nan))
     assert all(type(error) is DivergedError for error in errors)
     first = min(guilty)

@@ -221,6 +221,7 @@ class Leader:
     def close(self) -> None:
         """See :class:`~pyconv.parallel.Engine`; the session ends the other ranks' part."""
         self._model.backend, self._model.threads = self._before
+        self._node.close()
 
     # ---- rounds -----------------------------------------------------------------------------------
 
@@ -253,7 +254,9 @@ class Leader:
 
     def _tell(self, action: int, headers: np.ndarray) -> r.Verdict:
         changed = int(np.bitwise_or.reduce(headers[:, r.CHANGED]))
-        return self._rounds.tell(action, what=changed, needs=[int(need) for need in headers[:, r.NEEDS]])
+        overlap = action == r.GO and bool(headers[:, r.OVERLAPS].all())
+        needs = [int(need) for need in headers[:, r.NEEDS]]
+        return self._rounds.tell(action, what=changed, needs=needs, overlap=overlap)
 
     def _command(self, action: int, **words: Any) -> None:
         """Tell the other ranks, which are at rest, what to do next."""
@@ -272,7 +275,7 @@ class Leader:
             result = np.empty_like(lanes.centre)
             self._node.rule.result(lanes, result)
             model.trained.scatter(result, model.flat)
-        lanes.release()
+        self._node.release()
         if found.buffers.size:
             spans = model.trained_buffers
             spans.scatter(np.mean([spans.gather(each) for each in found.buffers], axis=0), model.flat_buffers)

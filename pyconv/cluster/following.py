@@ -64,6 +64,7 @@ class Follower:
                 load(node.lanes, world, None)
             elif verdict.action == r.FINISH:
                 world.swap([], [(0, self._model.flat), (0, self._model.flat_buffers)])
+                node.close()
                 history: list[dict[str, Any]] = json.loads(verdict.text)
                 return history
             else:

@@ -182,7 +182,7 @@ class Lanes(Communicator):
 
     # ---- messages ---------------------------------------------------------------------------------
 
-    def serve(self, needs: list[int], changed: int = 0) -> None:
+    def serve(self, needs: list[int], changed: int = 0, travels: bool = False) -> None:
         """Send every rank what it needs; where sweeps have changed the centre, send its stretches to all ranks.
 
         Parameters
@@ -190,11 +190,14 @@ class Lanes(Communicator):
         needs : list of int
             Of each rank; known to all, as `changed` is.
         changed : int
+        travels : bool
+            Whether the centre's stretches go another way.
         """
         sends: list[Message] = []
         receives: list[Message] = []
         if changed:
             self._stale = True
+        if changed and not travels:
             self._exchange(self.centre, range(self._world.size), sends, receives)
         wanting = [rank for rank, need in enumerate(needs) if need & STATE]
         for vector in self._state.values():
@@ -203,9 +206,9 @@ class Lanes(Communicator):
             self._stale = False
         for what, vectors in (("gradients", self.gradients), ("replicas", self.replicas)):
             for rank, need in enumerate(needs):
-                for bit in (SLICES[what], WHOLE[what]):
-                    if need & bit:
-                        self._bring(what, bit, vectors, rank, sends, receives)
+                if need & (SLICES[what] | WHOLE[what]):
+                    bit = WHOLE[what] if need & WHOLE[what] else SLICES[what]
+                    self._bring(what, bit, vectors, rank, sends, receives)
         self._world.swap(sends, receives)
 
     def _exchange(self, vector: np.ndarray, to: Any, sends: list[Message], receives: list[Message]) -> None:
@@ -220,19 +223,31 @@ class Lanes(Communicator):
         receives: list[Message],
     ) -> None:  # fmt: skip
         """Add the messages that bring every lane's vector to the rank `to`: that rank's stretch, or all of it."""
-        part = self.spread.stretch(to) if bit == SLICES[what] else slice(0, self.parameters)
         if to != self._world.rank:
-            sends += [(to, vectors[lane][part]) for lane in self.own]
+            sends += [(to, vectors[lane][self.part(bit, to)]) for lane in self.own]
             return
-        if bit not in self._rows:
-            self._rows[bit] = np.empty((self.lanes, part.stop - part.start), self.centre.dtype)
-        rows = self._rows[bit]
+        rows = self.rows(bit)
         for rank in range(self._world.size):
-            for lane in self.spread.lanes_of(rank):
-                if rank == to:
-                    rows[lane] = vectors[lane][part]
-                else:
-                    receives.append((rank, rows[lane]))
+            if rank != to:
+                receives += [(rank, rows[lane]) for lane in self.spread.lanes_of(rank)]
+        self.hold(what, bit, vectors)
+
+    def part(self, bit: int, to: int) -> slice:
+        """The part of every lane's vector that the rank `to` gets if it needs that."""
+        return self.spread.stretch(to) if bit in SLICES.values() else slice(0, self.parameters)
+
+    def rows(self, bit: int) -> np.ndarray:
+        """Memory for that part of every lane's vector, ``(lanes, m)``."""
+        if bit not in self._rows:
+            part = self.part(bit, self._world.rank)
+            self._rows[bit] = np.empty((self.lanes, part.stop - part.start), self.centre.dtype)
+        return self._rows[bit]
+
+    def hold(self, what: str, bit: int, vectors: dict[int, np.ndarray]) -> None:
+        """Put the own lanes' parts beside the others', which have come: all of them can be read then."""
+        part, rows = self.part(bit, self._world.rank), self.rows(bit)
+        for lane in self.own:
+            rows[lane] = vectors[lane][part]
         self._held[what] = max(self._held.get(what, 0), bit)
 
     def release(self) -> None:

@@ -21,7 +21,7 @@ from .world import Message
 SPIN_S = 50e-6  # of looking without sleeping
 SLEEP_S, MOST_S = 20e-6, 1e-3  # the first sleep, and the longest
 LOOK_S = 0.25  # between two looks at the other processes
-KNOCK = 1  # the tag of a message that rank 0 does not expect; all others have 0
+KNOCK = 1  # the tag of a message that rank 0 does not expect; that of swap() is 0, those of send() are above
 RECORD = 8192  # bytes of what a rank tells of itself
 
 
@@ -71,6 +71,8 @@ class MPIWorld:
     ----------
     lost : callable
         ``lost()``: called four times a second while this rank waits.
+    idle : callable
+        ``idle()``: called again and again while this rank waits.
     version : str
         The library's.
     """
@@ -84,6 +86,7 @@ class MPIWorld:
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.serialized = self._mpi.Query_thread() >= self._mpi.THREAD_SERIALIZED
         self.lost: Callable[[], None] = lambda: None
+        self.idle: Callable[[], None] = lambda: None
         self._limit: float | None = None
 
     def gather(self, record: np.ndarray) -> np.ndarray:
@@ -99,6 +102,19 @@ class MPIWorld:
         requests += [self._comm.Isend(array, dest=rank) for rank, array in sends if array.size]
         if requests:
             self._wait(requests)
+
+    def send(self, rank: int, array: np.ndarray, tag: int) -> Any:
+        return self._comm.Isend(array, dest=rank, tag=KNOCK + tag)
+
+    def receive(self, rank: int, array: np.ndarray, tag: int) -> Any:
+        return self._comm.Irecv(array, source=rank, tag=KNOCK + tag)
+
+    def over(self, requests: Sequence[Any]) -> list[int]:
+        return self._mpi.Request.Testsome(list(requests)) or []
+
+    def cancel(self, request: Any) -> None:
+        if request != self._mpi.REQUEST_NULL:
+            request.Cancel()
 
     def knock(self, record: np.ndarray) -> None:
         self._wait([self._comm.Isend(record, dest=0, tag=KNOCK)])
@@ -128,9 +144,13 @@ class MPIWorld:
         os._exit(status)
 
     def _wait(self, requests: list[Any]) -> None:
+        self.until(lambda: self._mpi.Request.Testall(requests))
+
+    def until(self, over: Callable[[], bool]) -> None:
         began = looked = time.monotonic()
         pause = SLEEP_S
-        while not self._mpi.Request.Testall(requests):
+        while not over():
+            self.idle()
             now = time.monotonic()
             if now - began < SPIN_S:
                 continue

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ..parallel import Job, check_shares, parent
 from ..parallel import communicator as c
 from ..parallel import store as s
 from ..parallel.choose import ON_FAILURE
-from ..parallel.lane import Everyone, Lane
+from ..parallel.lane import Action, Everyone, Gradient, Lane
 from ..parallel.program import AtBoundary, Program, Reached, Wait, Work, program
 from ..parallel.trace import Recorder
 from ..parallel.worker import Trainer, describe_model, make_model
@@ -26,8 +27,12 @@ from . import rounds as r
 from .desk import Desk
 from .free import FreeLanes
 from .lanes import Lanes
+from .overlap import Overlap
 from .shards import Shard
 from .world import World
+
+#: Where lanes meet after the gradient, in a step that can be overlapped: that is its first action.
+AFTER_GRADIENT = (r.ARRIVED, 2)
 
 Place = tuple[int, int]
 """Where lanes are: a kind, and the step or clock."""
@@ -68,7 +73,9 @@ class Node:
                 f"update {self.rule.name!r} needs an MPI that a second thread may call (MPI_THREAD_SERIALIZED), and "
                 "this one, as it was started, is for one: take sync or local"
             )
+        self._world = world
         self._fetch, self._key, self._learned = fetch, (r.REST, 0), dict[Place, int]()
+        self._told: dict[Place, list[int]] = {}  # what each rank needed when all were last at a place
         self._shard = x if isinstance(x, Shard) else None
         self._arranged = -1  # the epoch for which the shard is arranged
         self.steps = -(-len(x) // (job.batch_size * job.workers))
@@ -95,7 +102,7 @@ class Node:
             if lanes.replicas:
                 lanes.replicas[lane][...] = lanes.centre
         rounds.most = lanes.spread.most
-        made = make_model(copy.deepcopy(describe_model(model)), self.job.backend, threads)
+        self.model = made = make_model(copy.deepcopy(describe_model(model)), self.job.backend, threads)
         self._words = np.zeros(s.WORKER, np.int64)
         store: s.Store = lanes  # type: ignore[assignment]  # of a store it has what these two use
         self._trainer = Trainer(made, x, labels, self.job, self.rule, store, self._words, Recorder(store))
@@ -104,9 +111,15 @@ class Node:
             job.optimizer,
             self._trainer.rate,
             self._trainer.counts,
-            self._trainer.compute,
+            self._compute,
             self._trainer.note,
         )
+        self._overlap: Overlap | None = None
+        # A clipped gradient is not what the backward pass has written; a frozen layer's is left out of the vector.
+        written = not job.clip_norm or self.rule.clips_mean
+        if self.job.overlap and self.rule.lockstep and written and made.trained.whole:
+            self._overlap = Overlap(made, self.lanes, world)
+            world.idle, rounds.settle = self._overlap.look, self._overlap.settle
         self.programs: dict[int, Program] = {}
         self._waits: dict[int, Wait] = {}
         self._from: dict[int, int] = {}  # the step from which on each lane has computed in this session
@@ -187,10 +200,26 @@ class Node:
         step, done = divmod(self.lanes.get(lane, c.CLOCK), c.OPS)
         if done or step < self.lanes.begun or step > self.steps or self.lanes.closed:
             return False
+        return not isinstance(next(self._script(lane, step), None), Everyone)
+
+    def _script(self, lane: int, step: int) -> Iterator[Action]:
+        """The lane's script of a step of the epoch, or of the epoch's end."""
         at = Lane(lane, self.lanes.lanes, self.steps, lambda: self.lanes.get(lane, c.TURN))
         at.step, at.epoch = step, self.lanes.epoch
-        script = self.rule.step(at) if step < self.steps else self.rule.finish(at)
-        return not isinstance(next(iter(script), None), Everyone)
+        return iter(self.rule.step(at) if step < self.steps else self.rule.finish(at))
+
+    def _overlaps(self, step: int) -> bool:
+        """Whether what a step makes can travel while this rank computes it: the step begins with a gradient."""
+        if self._overlap is None or step >= self.steps:
+            return False
+        firsts = (tuple(itertools.islice(self._script(lane, step), 3)) for lane in self.lanes.own)
+        return all(tuple(map(type, first)) == (Everyone, Gradient, Everyone) for first in firsts)
+
+    def _compute(self, lane: Lane, at: np.ndarray, buffers: np.ndarray) -> float:
+        """See :class:`~pyconv.parallel.program.Work`."""
+        if self._overlap is not None:
+            self._overlap.computes(lane.index)
+        return self._trainer.compute(lane, at, buffers)
 
     def go(self, place: Place, verdict: r.Verdict) -> None:
         """Let the lanes go on from `place`, to which all ranks have come, or stop them there."""
@@ -201,7 +230,26 @@ class Node:
         elif kind == r.BOUNDARY:
             self.lanes.begun += 1
         self._key = (kind, value % c.OPS if kind == r.ARRIVED else 0)
-        self.lanes.serve(verdict.needs, verdict.what)
+        self._told[self._key] = verdict.needs
+        needs, overlap, began = verdict.needs, self._overlap, time.monotonic_ns()
+        if overlap is not None and overlap.going:
+            overlap.finish()
+            needs = overlap.rest(needs)
+        self.lanes.serve(needs, verdict.what, verdict.overlap)
+        if overlap is not None and verdict.overlap:
+            overlap.begin(self._told.get(AFTER_GRADIENT, [0] * len(needs)), bool(verdict.what))
+        self.waiting(began)
+
+    def release(self) -> None:
+        """Free memory that only steps need."""
+        self.lanes.release()
+        if self._overlap is not None:
+            self._overlap.forget()
+
+    def close(self) -> None:
+        """End this node's part in what ranks do while they wait."""
+        if self._overlap is not None:
+            self._world.idle = self._rounds.settle = lambda: None
 
     def _need(self, needs: int) -> None:
         """Get what a lane lacks from the other ranks, now and from now on at this place of the script."""
@@ -230,8 +278,10 @@ class Node:
         key = (kind, value % c.OPS if kind == r.ARRIVED else 0)
         header = self._rounds.header(kind, value, needs=self._learned.get(key, 0), changed=self.lanes.changed)
         words = self._words
-        header[r.COMPUTE] = words[s.DATA_NS] + words[s.COMPUTE_NS]
-        header[r.UPDATE], header[r.WAIT] = words[s.UPDATE_NS], self._waited_ns
+        within = 0 if self._overlap is None else self._overlap.waited_ns
+        header[r.COMPUTE] = words[s.DATA_NS] + words[s.COMPUTE_NS] - within
+        header[r.UPDATE], header[r.WAIT] = words[s.UPDATE_NS], self._waited_ns + within
+        header[r.OVERLAPS] = kind == r.BOUNDARY and self._overlaps(value)
         if kind == r.BOUNDARY:
             losses, correct = header[r.HEAD :].reshape(2, -1)
             correct[:] = -1

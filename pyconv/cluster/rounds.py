@@ -36,11 +36,11 @@ PLACES = ("between runs", "at rest", "before a step", "within a step", "within a
 GO, CLOSE, SERVE, FAIL, BEGIN, COLLECT, LOAD, FINISH = range(8)
 
 # ---- words of a header ----------------------------------------------------------------------------
-KIND, VALUE, NEEDS, CHANGED, TEXT, LOGS, SIGNAL, COMPUTE, UPDATE, WAIT = range(10)
+KIND, VALUE, NEEDS, CHANGED, TEXT, LOGS, SIGNAL, COMPUTE, UPDATE, WAIT, OVERLAPS = range(11)
 HEAD = 16  # then, for each lane, a loss (its bits) and a number of correct images
 
 # ---- words of a verdict ---------------------------------------------------------------------------
-ACTION, EPOCH, STEP, WHAT, WORDS = 0, 1, 2, 3, 4
+ACTION, EPOCH, STEP, WHAT, WORDS, OVERLAP = 0, 1, 2, 3, 4, 5
 VERDICT = 8  # then the needs of each rank
 
 
@@ -56,6 +56,9 @@ class Verdict:
     needs : list of int
         What each rank needs from the others.
     text : bytes
+    overlap : bool
+        For a GO before a step: what it makes travels while it is computed (:mod:`.overlap`). For a FAIL: such a step
+        was begun.
     """
 
     action: int
@@ -64,6 +67,7 @@ class Verdict:
     what: int = 0
     needs: list[int] = field(default_factory=list)
     text: bytes = b""
+    overlap: bool = False
 
 
 class Rounds:
@@ -91,6 +95,8 @@ class Rounds:
         ``heard(rank, data)``: on rank 0, called with another rank's log records.
     signalled : callable
         ``signalled()``: the number of a signal that this rank has received, or 0.
+    settle : callable
+        ``settle()``: called on all ranks when the run cannot go on and messages may be on their way.
     """
 
     def __init__(self, world: World, names: list[str]) -> None:
@@ -99,9 +105,11 @@ class Rounds:
         self.logs: Callable[[], bytes] = lambda: b""
         self.heard: Callable[[int, bytes], None] = lambda rank, data: None
         self.signalled: Callable[[], int] = lambda: 0
+        self.settle: Callable[[], None] = lambda: None
         self.ended = False
         self.busy = 0
         self.relieved: Callable[[], None] = lambda: None
+        self._overlaps = False  # rank 0: what the step makes travels while it is computed
         self._owes = False  # rank 0 has done the first half of a round, and not the second
         self._said: list[bytes] = []  # the texts that came with headers, by rank
 
@@ -152,12 +160,16 @@ class Rounds:
 
     def tell(
         self, action: int, *, epoch: int = 0, step: int = 0, what: int = 0, needs: list[int] | None = None,
-        text: bytes = b"",
+        text: bytes = b"", overlap: bool = False,
     ) -> Verdict:  # fmt: skip
         """The second half, of the leader."""
         size = self.world.size
-        verdict = Verdict(action, epoch, step, what, needs or [0] * size, text)
-        words = [action, epoch, step, what, len(text), 0, 0, 0, *verdict.needs]
+        if action == FAIL:
+            overlap = self._overlaps
+        elif action == GO:
+            self._overlaps = overlap
+        verdict = Verdict(action, epoch, step, what, needs or [0] * size, text, overlap)
+        words = [action, epoch, step, what, len(text), int(overlap), 0, 0, *verdict.needs]
         with self.whole():
             self.world.broadcast(np.array(words, np.int64))
             self._owes = False
@@ -207,10 +219,13 @@ class Rounds:
             data = np.empty(int(words[WORDS]), np.uint8)
             self.world.swap([], [(0, data)])
             action, epoch, step, what = words[[ACTION, EPOCH, STEP, WHAT]].tolist()
-            verdict = Verdict(action, epoch, step, what, words[VERDICT:].tolist(), data.tobytes())
+            overlap = bool(words[OVERLAP])
+            verdict = Verdict(action, epoch, step, what, words[VERDICT:].tolist(), data.tobytes(), overlap)
             if verdict.action == FAIL:
                 self.ended = True
-                raise failures.read(verdict.text)
+                error = failures.read(verdict.text)
+                self._settle(verdict, error)
+                raise error
         return verdict
 
     # ---- the end of a run that cannot go on -------------------------------------------------------
@@ -261,9 +276,23 @@ class Rounds:
         self._fail(found["kind"], found["text"], own if first == 0 else None)
 
     def _fail(self, kind: str, text: str, own: BaseException | None = None) -> NoReturn:
-        self.tell(FAIL, text=json.dumps({"kind": kind, "text": text}).encode())
+        verdict = self.tell(FAIL, text=json.dumps({"kind": kind, "text": text}).encode())
         self.ended = True
-        self._end_by(failures.made(kind, text), own)
+        error = failures.made(kind, text)
+        self._settle(verdict, error)
+        self._end_by(error, own)
+
+    def _settle(self, verdict: Verdict, error: BaseException) -> None:
+        """Bring what is on its way to an end; if that takes too long, end all processes."""
+        if not verdict.overlap:
+            return
+        self.world.hurry(PATIENCE_S)
+        try:
+            self.settle()
+        except TimeoutError:
+            self.give_up(error)
+        finally:
+            self.world.hurry(None)
 
     def _end_by(self, agreed: BaseException, own: BaseException | None) -> NoReturn:
         """Raise the error that all ranks raise; if it is this rank's own and a bug, with its traceback."""

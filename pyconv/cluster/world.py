@@ -1,5 +1,5 @@
-"""What a cluster's protocol needs of MPI: three moves that all ranks make in the same order, a
-message to rank 0 at any time, and a way out.
+"""What a cluster's protocol needs of MPI: three moves that all ranks make in the same order, messages that travel while
+a rank computes, a message to rank 0 at any time, and a way out.
 
 :mod:`.mpi` has the real one; the tests have one of threads.
 """
@@ -7,7 +7,7 @@ message to rank 0 at any time, and a way out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,12 +26,15 @@ class World(Protocol):
         Whether any thread may call it, one at a time; else only the one that has made it.
     lost : callable
         ``lost()``: called four times a second while this rank waits.
+    idle : callable
+        ``idle()``: called again and again while this rank waits.
     """
 
     rank: int
     size: int
     serialized: bool
     lost: Callable[[], None]
+    idle: Callable[[], None]
 
     def gather(self, record: np.ndarray) -> np.ndarray:
         """Bring every rank's record, ``(k,)`` int64, to rank 0: ``(size, k)`` there, without meaning on other ranks."""
@@ -43,6 +46,26 @@ class World(Protocol):
 
     def swap(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
         """Send and receive arrays; between two ranks in the order of the lists. Empty ones are left out."""
+        ...
+
+    def send(self, rank: int, array: np.ndarray, tag: int) -> Any:
+        """Begin to send an array, which must not change until that is over. Returns a request for :meth:`over`."""
+        ...
+
+    def receive(self, rank: int, array: np.ndarray, tag: int) -> Any:
+        """Begin to receive an array: what the rank has sent with the same tag, in the order of the calls."""
+        ...
+
+    def over(self, requests: Sequence[Any]) -> list[int]:
+        """Move on without waiting; returns the indices of the requests that are over, which may not be given again."""
+        ...
+
+    def cancel(self, request: Any) -> None:
+        """Give up a receive, unless its message has come already; it is over soon."""
+        ...
+
+    def until(self, over: Callable[[], bool]) -> None:
+        """Wait until ``over()`` is true: look and sleep in turn."""
         ...
 
     def knock(self, record: np.ndarray) -> None:

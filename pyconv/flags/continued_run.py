@@ -19,7 +19,7 @@ from .stopping import stopping
 # results.
 WITH_RESUME = {"resume", "data", "epochs", "lr", "backend", "threads_per_worker", "progress", "target_accuracy",
                "early_stopping", "stopping_metric", "checkpoint_every", "on_worker_failure", "trace",
-               "tensorboard", "cluster", "shard"}  # fmt: skip
+               "tensorboard", "cluster", "shard", "no_overlap"}  # fmt: skip
 
 
 def continued(given: dict[str, Any], ranks: Session | None) -> dict[str, Any]:
@@ -57,8 +57,9 @@ def continued(given: dict[str, Any], ranks: Session | None) -> dict[str, Any]:
             "tensorboard": training.get("tensorboard", False),
             "class_weight": training.get("class_weights"),
             "label_smoothing": training.get("label_smoothing", 0.0),
+            "overlap": not given.get("no_overlap"),
         }  # fmt: skip
-        apart = {"resume", "data", "lr", "progress", "early_stopping", "stopping_metric", "shard"}
+        apart = {"resume", "data", "lr", "progress", "early_stopping", "stopping_metric", "shard", "no_overlap"}
         plan.update({name: given[name] for name in WITH_RESUME - apart if name in given})
         plan["early_stopping"] = stopping(given, training.get("early_stopping"))
         model = nn.from_config(parse_json(config["model"]["config"]))

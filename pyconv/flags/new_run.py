@@ -47,6 +47,7 @@ def new(given: dict[str, Any], ranks: Session | None) -> dict[str, Any]:
         "backend": asked["backend"],
         "on_worker_failure": asked["on_worker_failure"],
         "cluster": asked["cluster"],
+        "overlap": not asked.get("no_overlap"),
         "trace": asked.get("trace"),
         "target_accuracy": asked.get("target_accuracy"),
         "checkpoint_every": asked["checkpoint_every"],

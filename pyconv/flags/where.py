@@ -48,4 +48,10 @@ def add_where(made: Parser) -> None:
         choices=SHARD,
         metavar="|".join(SHARD),
     )
+    add(
+        "--no-overlap",
+        "on several ranks: send gradients and parameters between the steps, not while these are computed",
+        action="store_true",
+        default=None,
+    )
     add("--trace", "write a timeline of the workers for Perfetto or chrome://tracing", metavar="FILE")

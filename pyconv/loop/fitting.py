@@ -105,6 +105,7 @@ def fit(
     on_epoch: Callback | None = None,
     tensorboard: bool = False,
     cluster: str = "auto",
+    overlap: bool = True,
     description: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Train a model by mini-batch SGD: Algorithm 1 of the paper, on one worker or many.
@@ -206,6 +207,9 @@ def fit(
         each with `workers` workers of its own. All call this with the same arguments and data; rank 0 shows progress,
         calls `on_step` and `on_epoch` and leaves the run folder, and all get its history and model. "off": each process
         trains by itself.
+    overlap : bool
+        On the ranks of a cluster, under "sync" and rules like it: send gradients and parameters while other layers are
+        computed. The numbers are the same without.
     description : mapping of mappings, optional
         Entries to add to sections of ``config.toml``: what the caller knows about the data and the model.
 
@@ -298,6 +302,7 @@ def fit(
         trace=None if trace is None else str(as_path(trace, "trace", text=True)),
         weighing=weighing,
         clip_norm=None if clip_norm is None else real(clip_norm, "clip_norm", above=0),
+        overlap=flag(overlap, "overlap"),
         **recipe.settings(),
     )
     every = real(checkpoint_every, "checkpoint_every", above=0)
@@ -341,7 +346,7 @@ def _facts(job: Job, model: Sequential, x: np.ndarray, labels: np.ndarray) -> di
     """The facts that must be the same on all ranks."""
     settings = settings_of(job, x, labels, model.frozen)
     network = digest([json.dumps(model.config()), model.flat, model.flat_buffers])
-    return {**settings, "network": network, "dtype": model.dtype.name, "backend": job.backend}
+    return {**settings, "network": network, "dtype": model.dtype.name, "backend": job.backend, "overlap": job.overlap}
 
 
 def _ranks_changed(ranks: Session | None, config: dict[str, Any] | None) -> list[str]:

@@ -123,7 +123,9 @@ class Executor:
         run = Run(ops, 1, "auto", self._dtype, self._workspace, training=training, seed=self._seed)
         return Pass(made, self._memory, len(self._graph.shapes), run)
 
-    def forward(self, batch: Pass, x: Any, step: int = 0, first: int = 0) -> Any:
+    def forward(
+        self, batch: Pass, x: Any, step: int = 0, first: int = 0, ahead: Callable[[Step], None] | None = None
+    ) -> Any:
         """Compute the result of a batch.
 
         Parameters
@@ -134,6 +136,8 @@ class Executor:
             ``batch.examples`` if the pass owns its input; else the caller's array, which is not overwritten.
         step, first : int
             Number of the training step, and position of the first example in the global batch, for dropout.
+        ahead : callable, optional
+            Called with each step before it is computed.
 
         Returns
         -------
@@ -146,6 +150,8 @@ class Executor:
         for each in batch.plan.forward:
             node, taken = each.node, each.node.step
             run.owned = each.owned
+            if ahead is not None:
+                ahead(taken)
             try:
                 if isinstance(taken, Join):
                     values[node.target] = taken.meet([values[source] for source in node.sources], run)

@@ -106,6 +106,10 @@ class Home:
         self._logits: Any = None
         self.between: Callable[[], None] | None = None
         """Called between the forward and the backward pass of a training step."""
+        self.before: Callable[[Step], None] | None = None
+        """Called with each step before its forward pass, in training steps."""
+        self.after: Callable[[Step], None] | None = None
+        """Called with each step after its backward pass."""
 
     @property
     def valid(self) -> bool:
@@ -140,7 +144,9 @@ class Home:
         return views
 
     def gradient_of(self, step: Step) -> None:
-        """Called when the gradients of `step` have been started."""
+        """Called when the gradients of `step` have been started; here they are computed."""
+        if self.after is not None:
+            self.after(step)
 
     def pull_gradient(self, out: np.ndarray) -> None:
         """Bring the whole gradient to `out`."""
@@ -188,7 +194,7 @@ class Home:
         """
         examples, labels = batch.arrived()
         taken, x = self._taken(examples, how, True)
-        self._logits = logits = self._executor.forward(taken, x, step, first)
+        self._logits = logits = self._executor.forward(taken, x, step, first, self.before)
         if self.between is not None:
             self.between()
         losses, error = batch.error(how, logits, labels)

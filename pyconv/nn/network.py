@@ -17,7 +17,7 @@ from .architecture import Architecture, Summary
 from .freezing import Layers, Spans, freeze_steps, ways
 from .initialisation import fill
 from .input_range import InputRange
-from .layer import Layer, Shape, stream_of
+from .layer import Layer, Shape, Step, stream_of
 from .normalization import Normalization
 from .vectors import check_memory, check_vector, size_of, views_of
 
@@ -74,6 +74,11 @@ class Network:
             Whether a layer before it is trained, so that its input's gradient is needed.
         """
         yield from self._architecture.leaves(self._frozen)
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps that run: layers, or several layers at once, in the order of the forward pass."""
+        return self._graph.steps
 
     @property
     def input_shape(self) -> Shape:

@@ -24,7 +24,7 @@ from . import model_file, onnx
 from .architecture import Architecture
 from .home import Home, How
 from .input_range import warn_outside
-from .layer import layer_of
+from .layer import Step, layer_of
 from .losses import softmax
 from .network import Network
 from .one_at_a_time import one_at_a_time
@@ -62,6 +62,9 @@ class Sequential(Network):
         How convolutions are computed; "auto" by default.
     between_passes : callable or None
         Called without arguments between the forward and the backward pass of each training step, for timelines.
+    before_forward, after_backward : callable or None
+        Called with each :class:`~pyconv.nn.layer.Step` of a training step in main memory, before its forward pass
+        reads its parameters, and after its backward pass has written their gradients.
 
     Raises
     ------
@@ -87,6 +90,8 @@ class Sequential(Network):
         self._default_threads: int | None = None
         self._correct = 0
         self.between_passes: Callable[[], None] | None = None
+        self.before_forward: Callable[[Step], None] | None = None
+        self.after_backward: Callable[[Step], None] | None = None
         self._lock = threading.RLock()
 
     def _freeze(self, frozen: tuple[str, ...]) -> None:
@@ -208,7 +213,7 @@ class Sequential(Network):
             out = np.empty_like(self._flat)
         how = self._how()
         home = self._home(how.ops)
-        home.between = self.between_passes
+        home.between, home.before, home.after = self.between_passes, self.before_forward, self.after_backward
         gradients = home.gradients(out, self._views_of_gradient(out))
         batch = home.stage(examples, targets, counts)  # its copy to a device runs while the parameters are copied
         home.push(self._flat, self._flat_buffers)

@@ -79,6 +79,8 @@ class Job:
         Largest norm of a gradient, over all parameters; under a rule that averages gradients, of their mean.
     weighing : Weighing or None
         Weights of images and classes in the loss, and label smoothing; None is the plain mean.
+    overlap : bool
+        On the ranks of a cluster: send gradients and parameters while steps are computed.
     """
 
     optimizer: Optimizer
@@ -96,6 +98,7 @@ class Job:
     trace: str | None = None
     weighing: Weighing | None = None
     clip_norm: float | None = None
+    overlap: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.optimizer, Optimizer):
