@@ -167,6 +167,51 @@ def test_ranks_train_as_one_machine_does(mpi, tmp_path, ranks, workers, update):
     assert_same_run(tmp_path / "run", tmp_path / "alone")
 
 
+WIDE = """
+import hashlib, os, sys
+import pyconv
+from parallel_runs import data
+from pyconv import cluster, nn
+if __name__ == "__main__":
+    fault, workers, overlap, out = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "overlap", sys.argv[4]
+    layers = [nn.Flatten(), nn.Dense(700, activation="relu"), nn.Dense(900), nn.Dense(3)]
+    model = nn.Sequential(layers, (6, 6, 1), seed=1)
+    if fault != "none" and cluster.session().rank == 1:
+        after, calls = nn.home.Home.gradient_of, [0]
+        def planted(home, step):
+            calls[0] += 1
+            if calls[0] == 42:  # within a backward pass: half of the gradient is on its way
+                os.kill(os.getpid(), 9) if fault == "kill" else 1 / 0
+            after(home, step)
+        nn.home.Home.gradient_of = planted
+    x, y = data()
+    pyconv.fit(model, x, y, epochs=2, batch_size=5, workers=workers, optimizer="sgd", progress="off", overlap=overlap)
+    open(out + "-" + str(os.getpid()), "w").write(hashlib.sha256(model.flat.tobytes()).hexdigest())
+"""
+
+
+def test_vectors_that_travel_in_many_pieces_give_the_same_bits(mpi, tmp_path):
+    (tmp_path / "script.py").write_text(WIDE)
+    for how in ("overlap", "between"):
+        assert Run(mpi, ["script.py", "none", "2", how, "ranks"], ranks=2, folder=tmp_path).end() == 0
+    environment = {**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
+    alone = [sys.executable, "script.py", "none", "4", "between", "alone"]
+    subprocess.run(alone, cwd=tmp_path, env=environment, check=True)
+    results = [path.read_text() for path in (*tmp_path.glob("ranks-*"), *tmp_path.glob("alone-*"))]
+    assert len(results) == 5
+    assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("fault", ["exception", "kill"])
+def test_a_fault_while_pieces_are_on_their_way_ends_all(mpi, tmp_path, fault):
+    (tmp_path / "script.py").write_text(WIDE)
+    run = Run(mpi, ["script.py", fault, "1", "overlap", "ranks"], ranks=3, folder=tmp_path)
+    assert run.end(60) != 0
+    if fault == "exception":
+        assert (tmp_path / "err.txt").read_text().count("ZeroDivisionError: division by zero\n") >= 1
+    assert not list(tmp_path.glob("ranks-*"))
+
+
 @pytest.mark.parametrize("how", ["scatter", "off"])
 def test_however_the_data_are_shared_the_bits_are_the_same(mpi, tmp_path, how):
     flags = [*SMALL, "--epochs", "3", "--shift", "1"]
