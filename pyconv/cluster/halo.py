@@ -39,6 +39,15 @@ class Halo:
         below = range(min(max(need.start, have.stop), need.stop), need.stop)
         return above, range(max(below.start, above.stop), max(below.stop, above.stop))
 
+    def messages(self, rank: int) -> list[tuple[int, range]]:
+        """From which rank each of the rows that a rank lacks come: other ranks, and rows of theirs, in order."""
+        return [
+            (other, part)
+            for lacking in self._lacks(rank)
+            for other in range(len(self.have))
+            if other != rank and (part := within(lacking, self.have[other]))
+        ]
+
     def bring(self, world: World, rows: np.ndarray) -> Rows:
         """Exchange rows; all ranks call it alike.
 
@@ -53,22 +62,18 @@ class Halo:
         Rows
             Those that it has and those that it has lacked.
         """
-        me = world.rank
+        me, first = world.rank, self.have[world.rank].start
         sends: list[Message] = []
         for rank in range(world.size):
-            for lacking in self._lacks(rank) if rank != me else ():
-                if part := within(lacking, self.have[me]):
-                    first = self.have[me].start
-                    sent = np.ascontiguousarray(rows[:, part.start - first : part.stop - first])
-                    sends += [(rank, piece) for piece in pieces(sent)]
+            for part in (part for other, part in self.messages(rank) if other == me):
+                sent = np.ascontiguousarray(rows[:, part.start - first : part.stop - first])
+                sends += [(rank, piece) for piece in pieces(sent)]
         came: list[tuple[range, np.ndarray]] = []
         receives: list[Message] = []
-        for lacking in self._lacks(me):
-            for rank in range(world.size) if lacking else ():
-                if rank != me and (part := within(lacking, self.have[rank])):
-                    array = np.empty((rows.shape[0], len(part), *rows.shape[2:]), rows.dtype)
-                    came.append((part, array))
-                    receives += [(rank, piece) for piece in pieces(array)]
+        for rank, part in self.messages(me):
+            array = np.empty((rows.shape[0], len(part), *rows.shape[2:]), rows.dtype)
+            came.append((part, array))
+            receives += [(rank, piece) for piece in pieces(array)]
         world.swap(sends, receives)
         return Rows([(self.have[me], rows), *came])
 

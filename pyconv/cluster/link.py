@@ -13,6 +13,7 @@ from .world import World
 
 SMALL, LARGE = 8, 1 << 20  # bytes
 PINGS, HAULS = 100, 7
+TURNS = 25
 HOSTS = 3  # of which the way from rank 0 is measured, beside its own
 
 
@@ -48,21 +49,63 @@ def measured(world: World, other: int) -> Link:
     Link
         As this rank has measured it.
     """
+    small, large = (ping_pong(world, other, size, count) for size, count in ((SMALL, PINGS), (LARGE, HAULS)))
+    return Link(float(np.median(small)), LARGE / float(np.median(large)))
+
+
+def between(world: World, places: Sequence[Here], largest: int) -> dict[str, dict[int, float]]:
+    """Time messages of several sizes between rank 0 and other ranks; all ranks call it.
+
+    Parameters
+    ----------
+    world : World
+    places : sequence of Here
+        Of all ranks.
+    largest : int
+        Bytes of the largest message; each of the others, down to 8 bytes, is about half as large as the next.
+
+    Returns
+    -------
+    dict of str to dict of int to float
+        By way, as :func:`pairs` calls them, and by bytes: seconds of a message, one way; the median. At rank 0 of all
+        ways, on other ranks of their own.
+    """
+    sizes = sorted({max(largest >> step, SMALL) for step in range(32)})
+    return {
+        way: {size: float(np.median(ping_pong(world, other, size, TURNS))) for size in sizes}
+        for way, other in pairs(places).items()
+        if world.rank in (0, other)
+    }
+
+
+def ping_pong(world: World, other: int, size: int, count: int) -> list[float]:
+    """Seconds of each of `count` messages between rank 0 and another, one way; both call it.
+
+    Parameters
+    ----------
+    world : World
+    other : int
+    size : int
+        Bytes of a message.
+    count : int
+
+    Returns
+    -------
+    list of float
+        Half of each round trip's time, as this rank has measured it.
+    """
     peer = other if world.rank == 0 else 0
-    times = {}
-    for size, count in ((SMALL, PINGS), (LARGE, HAULS)):
-        message, found = np.ones(size, np.uint8), []
-        for _ in range(count + 1):  # the first one makes the connection
-            began = time.perf_counter()
-            if world.rank == 0:
-                world.swap([(peer, message)], [])
-                world.swap([], [(peer, message)])
-            else:
-                world.swap([], [(peer, message)])
-                world.swap([(peer, message)], [])
-            found.append((time.perf_counter() - began) / 2)
-        times[size] = float(np.median(found[1:]))
-    return Link(times[SMALL], LARGE / times[LARGE])
+    message, found = np.ones(size, np.uint8), []
+    for _ in range(count + 1):  # the first one makes the connection
+        began = time.perf_counter()
+        if world.rank == 0:
+            world.swap([(peer, message)], [])
+            world.swap([], [(peer, message)])
+        else:
+            world.swap([], [(peer, message)])
+            world.swap([(peer, message)], [])
+        found.append((time.perf_counter() - began) / 2)
+    return found[1:]
 
 
 def pairs(places: Sequence[Here]) -> dict[str, int]:

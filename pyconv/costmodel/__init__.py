@@ -22,6 +22,7 @@ from .equations import (
 from .fits import Fit
 from .network import Measured, Workload, measure, workload
 from .prediction import Prediction, predict
+from .row_split import SplitTime, row_split
 from .rules import Cost, cost
 from .simulation import Cluster, Simulated, bend, curve, simulate
 
@@ -35,6 +36,7 @@ __all__ = [
     "Messages",
     "Prediction",
     "Simulated",
+    "SplitTime",
     "Workload",
     "advise",
     "advised_workers",
@@ -50,6 +52,7 @@ __all__ = [
     "operations",
     "parallel_time",
     "predict",
+    "row_split",
     "serial_time",
     "shuffle_time",
     "simulate",

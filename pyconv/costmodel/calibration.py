@@ -17,6 +17,8 @@ import numpy as np
 from .. import optim
 from ..backends import algorithms, backends
 from ..backends import get as get_backend
+from ..cluster.link import between
+from ..cluster.session import session
 from ..datasets.order import stratified_order
 from ..documents import read_json
 from ..errors import CheckpointError, DataError, InputError, shown
@@ -136,9 +138,8 @@ class Calibration:
         CheckpointError
             If it cannot be written; an older file is unchanged.
         """
-        content = {"format": FORMAT, **dataclasses.asdict(self)}
         try:
-            write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+            write_atomically(path, (json.dumps(self._content(), indent=1) + "\n").encode())
         except OSError as error:
             raise CheckpointError(f"{path}: the calibration cannot be written: {error.strerror}") from None
 
@@ -161,19 +162,27 @@ class Calibration:
         """
         path = as_path(path, "path")
         try:
-            content = read_json(path)
-            if content.pop("format") != FORMAT:
-                raise ValueError("another format")
-            fits: dict[str, Any] = {name: Fit(**content.pop(name)) for name in ("t_s", "t_b", "t_u", "t_copy")}
-            if "t_n" in content:
-                fits["t_n"] = Fit(**content.pop("t_n"))
-            for name in ("t_c", "start_up"):
-                fits[name] = {b: {a: Fit(**fit) for a, fit in by.items()} for b, by in content.pop(name).items()}
-            return Calibration(**fits, **content)
+            return Calibration._of(read_json(path))
         except DataError as error:
             raise CheckpointError(f"{error}; this is not a calibration, or a damaged one: calibrate again") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise CheckpointError(f"{path} is not a calibration of this version of pyconv: calibrate again") from None
+
+    def _content(self) -> dict[str, Any]:
+        """For a file or a message, as JSON has it."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    @staticmethod
+    def _of(content: dict[str, Any]) -> Calibration:
+        """From such content; errors of several kinds if it is not."""
+        if content.pop("format") != FORMAT:
+            raise ValueError("another format")
+        fits: dict[str, Any] = {name: Fit(**content.pop(name)) for name in ("t_s", "t_b", "t_u", "t_copy")}
+        if "t_n" in content:
+            fits["t_n"] = Fit(**content.pop("t_n"))
+        for name in ("t_c", "start_up"):
+            fits[name] = {b: {a: Fit(**fit) for a, fit in by.items()} for b, by in content.pop(name).items()}
+        return Calibration(**fits, **content)
 
     def __str__(self) -> str:
         lines = [f"t_c {backend} {name}: {fit}" for backend, by in self.t_c.items() for name, fit in by.items()]
@@ -193,8 +202,11 @@ def calibration_of(value: Any) -> Calibration:
     return value
 
 
-def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bool = True) -> Calibration:
-    """Measure the constants of the cost model on this machine; takes some seconds.
+def calibrate(
+    backend: str | None = None, *, seconds: float = 0.03, messages: bool = True, cluster: bool = False,
+    largest: int = 1 << 21,
+) -> Calibration:  # fmt: skip
+    """Measure the constants of the cost model on this machine, or on a cluster; takes some seconds.
 
     Parameters
     ----------
@@ -204,6 +216,13 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
         Time for each measurement of an algorithm (five layers, three passes).
     messages : bool
         Whether to start a process and measure messages to it; without it t_s is 0, and t_b is that of a copy.
+    cluster : bool
+        Whether this is one of the ranks of a cluster, which all call this alike. Then t_s and t_b are those of messages
+        between ranks, and all ranks get the same constants. The others are rank 0's, with the threads that a rank has
+        and while all ranks measure theirs. `messages` does not matter.
+    largest : int
+        Bytes of the largest message between ranks. Where messages of the network to be predicted are smaller, so should
+        this be: a line through all sizes is not the best one for some of them.
 
     Returns
     -------
@@ -214,7 +233,8 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
     BackendUnavailable
         If `backend` cannot run here.
     InputError
-        If a script calls this without a main guard: the process that receives the messages imports the script.
+        If a script calls this without a main guard: the process that receives the messages imports the script. With
+        `cluster`, if this is the only rank.
     WorkerError
         If the process that receives the messages fails.
 
@@ -222,9 +242,20 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
     -----
     t_c, and t_s with t_b, are straight lines through the measured times (SciPy's least squares, relative errors), with
     95 % confidence intervals. Section 4 of the paper calls them the time of one operation, start-up and time per byte.
+
+    Between ranks, messages of 8 to `largest` bytes go there and back again; each size counts with the median of half
+    the time of a round trip. Of the ways from rank 0 to a rank on its host and to ranks on some others, the one with
+    the largest t_b counts.
     """
     not_negative(seconds=seconds)
     messages = flag(messages, "messages")
+    if flag(cluster, "cluster"):
+        return _of_ranks(backend, seconds, integer(largest, "largest", minimum=64))
+    return _constants(backend, seconds, messages)
+
+
+def _constants(backend: str | None, seconds: float, messages: bool = False, threads: int | None = None) -> Calibration:
+    """The constants of this machine; `threads` are those of a rank that shares it."""
     names = [name for name, reason in backends().items() if reason is None and name != "reference"]
     if backend is not None:
         names = [get_backend(backend).name]
@@ -233,17 +264,36 @@ def calibrate(backend: str | None = None, *, seconds: float = 0.03, messages: bo
     starts: dict[str, dict[str, Fit]] = {}
     shares: dict[str, float] = {}
     for name in names:
-        measured = {algorithm: _operations(name, algorithm, seconds) for algorithm in algorithms(name)}
+        measured = {algorithm: _operations(name, algorithm, seconds, threads) for algorithm in algorithms(name)}
         starts[name] = {algorithm: fits[0] for algorithm, fits in measured.items() if fits is not None}
         rates[name] = {algorithm: fits[1] for algorithm, fits in measured.items() if fits is not None}
-        shares[name] = _parallel_share(name, seconds)
+        shares[name] = _parallel_share(name, seconds, threads)
     copy = _copies(seconds)
     t_s, t_b, slowdown = Fit(0.0, 0.0, 0.0, "s", 0), copy, 1.0
     if timed is not None:
         t_s, t_b = line(timed.bytes, timed.seconds, "byte")
         slowdown = timed.slowdown
     t_u, t_n = _updates(seconds), _orders(seconds)
-    return Calibration(rates, starts, t_s, t_b, t_u, copy, usable_cpus(), shares, slowdown, t_n)
+    cpus = usable_cpus() if threads is None else threads
+    return Calibration(rates, starts, t_s, t_b, t_u, copy, cpus, shares, slowdown, t_n)
+
+
+def _of_ranks(backend: str | None, seconds: float, largest: int) -> Calibration:
+    """The constants of a cluster: rank 0's, and those of messages between ranks."""
+    ranks = session("mpi")
+    assert ranks is not None
+    with ranks.together():
+        ranks.agree(
+            {"backend": backend, "seconds": seconds, "largest": largest}, remedy="calibrate with the same on all ranks"
+        )
+        made = _constants(backend, seconds, threads=ranks.threads(None))
+        ranks.agree({})  # nobody computes any more
+        ways = between(ranks.world, ranks.hosts.places, largest)
+        if ranks.leads:
+            fits = [line(list(way), list(way.values()), "byte") for way in ways.values()]
+            t_s, t_b = max(fits, key=lambda fit: fit[1].value)
+            made = dataclasses.replace(made, t_s=t_s, t_b=t_b)
+        return Calibration._of(ranks.of_leader(made._content))
 
 
 def _probe(layer: tuple[int, int, int, int, int]) -> ConvGeometry:
@@ -264,7 +314,7 @@ def _passes(backend: Any, g: ConvGeometry, algorithm: str, threads: int) -> list
     ]
 
 
-def _operations(name: str, algorithm: str, seconds: float) -> tuple[Fit, Fit] | None:
+def _operations(name: str, algorithm: str, seconds: float, threads: int | None) -> tuple[Fit, Fit] | None:
     """Start-up of a call, and t_c, of one algorithm, from three passes over several layers.
 
     Only the passes and layers that the algorithm does are measured; None if they are too few for a line.
@@ -273,7 +323,7 @@ def _operations(name: str, algorithm: str, seconds: float) -> tuple[Fit, Fit] | 
     amounts, times = [], []
     for layer in SMALL_LAYERS if algorithm in SLOW else LAYERS:
         g = _probe(layer)
-        for run in _passes(backend, g, algorithm, backend.threads(None)):
+        for run in _passes(backend, g, algorithm, backend.threads(threads)):
             with contextlib.suppress(InputError):  # it refuses this operation
                 times.append(median_seconds(run, budget=seconds))
                 amounts.append(g.flops)
@@ -315,10 +365,10 @@ def _takes(
     return True
 
 
-def _parallel_share(name: str, seconds: float) -> float:
+def _parallel_share(name: str, seconds: float, most: int | None) -> float:
     """The share of a middle layer's work that threads divide (Amdahl's law), from times on one and on all threads."""
     backend = get_backend(name)
-    threads = backend.threads(None)
+    threads = backend.threads(most)
     if threads < 2:
         return 0.0
     g = _probe(LAYERS[-1])

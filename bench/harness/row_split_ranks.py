@@ -1,0 +1,120 @@
+"""What each rank does in bench_row_split.py: ``python row_split_ranks.py quick|full RESULT.json``, under a launcher.
+
+Rank 0 convolves a whole image while the others wait; then all ranks convolve their rows of it. These take turns. A
+split convolution lasts from the moment at which all are ready until the last one has its rows.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import pyconv
+from pyconv import cluster, costmodel
+from pyconv.shapes import ConvGeometry, conv_geometry
+
+KERNELS, FILTERS = (3, 5, 7, 11), (1, 4, 16)
+SIZES = {"full": (64, 128, 256, 512, 1024, 2048, 4096), "quick": (64, 256, 1024)}
+ROUNDS = {"full": (5, 25), "quick": (3, 5)}
+CASE_S = {"full": 1.0, "quick": 0.1}
+
+
+@dataclass
+class Case:
+    """One image and kernel, on this rank."""
+
+    g: ConvGeometry
+    whole: np.ndarray
+    rows: np.ndarray
+    weight: np.ndarray
+    layer: cluster.RowConvolution
+
+    @classmethod
+    def of(cls, size: int, kernel: int, filters: int) -> Case:
+        g = conv_geometry((1, size, size, 1), (kernel, kernel, 1, filters), padding="same")
+        rng = np.random.default_rng([size, kernel, filters])
+        whole, weight = (rng.standard_normal(shape, dtype=np.float32) for shape in (g.input_shape, g.weight_shape))
+        rows = cluster.split_rows(whole, how="read")
+        return cls(g, whole, rows, weight, cluster.RowConvolution(rows.shape, weight.shape, padding="same"))
+
+    def serial(self, threads: int) -> np.ndarray:
+        return pyconv.conv2d(self.whole, self.weight, padding="same", threads=threads)
+
+    def split(self) -> np.ndarray:
+        return self.layer(self.rows, self.weight)
+
+
+def ready(world) -> None:
+    """All ranks are here, and awake: who has waited for long looks rarely, so they meet a second time."""
+    word = np.zeros(1, np.int64)
+    for _ in range(2):
+        world.gather(word)
+        world.broadcast(word)
+
+
+def verified(case: Case, threads: int) -> float | None:
+    """Relative error of the split result; at rank 0."""
+    found = cluster.gather_rows(case.split())
+    if found is None:
+        return None
+    expected = case.serial(threads)
+    error = float(np.abs(found - expected).max() / np.abs(expected).max())
+    assert error < 1e-4, f"the result is wrong by {error:.1e} and is not timed"
+    return error
+
+
+def measured(case: Case, ranks, pace: str) -> tuple[list[float], list[float]]:
+    """Seconds of the whole on one rank, and of the split on all; at rank 0."""
+    world, threads = ranks.world, ranks.threads(None)
+    alone: list[float] = []
+    together: list[float] = []
+    fewest, most = ROUNDS[pace]
+    begun = time.perf_counter()
+    while True:
+        go = np.array([len(alone) < fewest or (len(alone) < most and time.perf_counter() - begun < CASE_S[pace])])
+        go = go.astype(np.int64)
+        world.broadcast(go)
+        if not go[0]:
+            return alone, together
+        if ranks.leads:
+            start = time.perf_counter()
+            case.serial(threads)
+            alone.append(time.perf_counter() - start)
+        ready(world)
+        start = time.perf_counter()
+        case.split()
+        own = np.array([time.perf_counter_ns() - int(start * 1e9)], np.int64)
+        found = world.gather(own)
+        if ranks.leads:
+            together.append(float(found.max()) / 1e9)
+
+
+def main() -> None:
+    pace, target = sys.argv[1:3]
+    ranks = cluster.session("mpi")
+    assert ranks is not None
+    with ranks.together():
+        largest = max(SIZES[pace]) * (max(KERNELS) // 2) * 4  # bytes of a halo
+        calibration = costmodel.calibrate("multicore", seconds=0.01, cluster=True, largest=largest)
+        threads, records = ranks.threads(None), []
+        for filters in FILTERS:
+            for kernel in KERNELS:
+                for size in SIZES[pace]:
+                    case = Case.of(size, kernel, filters)
+                    error = verified(case, threads)
+                    alone, together = measured(case, ranks, pace)
+                    about = {"size": size, "kernel": kernel, "filters": filters, "relative_error": error}
+                    records.append({**about, "alone": alone, "together": together})
+        if ranks.leads:
+            about = {"library": ranks.library, "ranks": ranks.size, "threads": threads, "hosts": ranks.hosts.on_hosts()}
+            constants = {name: vars(getattr(calibration, name)) for name in ("t_s", "t_b")}
+            Path(target).write_text(json.dumps({**about, **constants, "records": records}))
+
+
+if __name__ == "__main__":
+    main()
