@@ -24,9 +24,7 @@ from . import failures
 from .world import World
 
 PATIENCE_S = 5.0  # seconds that a failed rank waits for all others to come to the round
-FORWARD_S = (
-    0.5  # seconds for the launcher to read what a rank has written, before all are ended: MPICH reads no more then
-)
+FORWARD_S = 0.5  # seconds for the launcher to forward what a rank has written; after an abort MPICH forwards nothing
 
 # ---- where a rank is ------------------------------------------------------------------------------
 SESSION, REST, BOUNDARY, ARRIVED, FETCH, FAILED, LEAVING = range(7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..files import write_atomically
 from . import npy
 from .files import entries
 from .types import Options, Reader, Source
@@ -101,8 +103,13 @@ class Into:
                 self.array(split.x.shape, split.x.dtype)[...] = split.x
             self._arrays[own].flush()
             (self.folder / f"{own}{_PART}").rename(self.folder / f"{images}.npy")
-            np.save(self.folder / f"{labels}.npy", split.y)
-        np.save(self.folder / "classes.npy", np.array(found.classes, str))
+            self._save(labels, split.y)
+        self._save("classes", np.array(found.classes, str))  # the last to reach the disk
+
+    def _save(self, name: str, array: np.ndarray) -> None:
+        data = io.BytesIO()
+        np.save(data, array)
+        write_atomically(self.folder / f"{name}.npy", data.getvalue())
 
     def _remove(self, pattern: str) -> None:
         self._arrays.clear()

@@ -32,7 +32,7 @@ _WORDS = (
     "--nonsense", "-", ".", "..", "folder", "model.toml", "data.npz", "image.png", "run", "results.json", "faces",
     "fer",
     "5-2-3-2", "0-0-0-0", "9999999-1-1-1", "sgd", "adam", "cosine", "sync", "ssp", "serial", "cuda", "restart", "off",
-    "/dev/null/x",
+    "/dev/null/x", "read",
     "0,0", "a,b",
     "balanced", "a=1,b=2", "1,nan", "0,1,2", "a=",
     "body", "0", "0-1", "1-0", "0-", "BatchNorm", "0.shortcut", "12", "17", "data", "6x6", "6x6x1", "6x6x2", "0x0",
@@ -60,7 +60,7 @@ def foreign(out: str) -> list[str]:
     """Words of a training of images of 16 bits, from a network that another library might have written."""
     return ["--data", "photos", "--model", "foreign.onnx", "--new-head", "--freeze", "body", "--size", "6x6x1",
             "--bits", "12", "--flip", "--epochs", "1", "--batch-size", "4", "--progress", "off", "--out", out,
-            "--tensorboard", "--cluster", "off", "--class-weights", "balanced"]  # fmt: skip
+            "--tensorboard", "--cluster", "off", "--shard", "scatter", "--class-weights", "balanced"]  # fmt: skip
 
 
 def finding(out: str) -> list[str]:
