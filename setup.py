@@ -178,6 +178,7 @@ EXTENSIONS = [
     extension("_cpu", []),
     extension("_rows", []),
     extension("_elementwise", []),
+    extension("_passes", []),
     extension("_dense", []),
     extension("optim._fused", [], "-ffp-contract=off"),  # the bits of NumPy
     extension("parallel._atomics", []),

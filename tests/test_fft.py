@@ -18,6 +18,7 @@ from pyconv.shapes import ConvGeometry, conv_geometry
 
 pytest.importorskip("pyconv._cpu", reason="pyconv's kernels are not built")
 
+from pyconv import _passes
 from pyconv.backends import fft
 from pyconv.backends.fft import blocks, bound, prices, sizes, transforms
 from pyconv.backends.fft.correlation import Correlation
@@ -287,6 +288,56 @@ def test_usual_images_stand(size: int, kernel: int, kind: str, rng: np.random.Ge
     assert Patches(of, windows, windows.uncertain(error, bound.TOLERANCE * eps), fft.run.SMALL_SHARE).few
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_least_magnitudes_are_those_of_each_block(dtype: str, rng: np.random.Generator) -> None:
+    for shape, by in [((2, 13, 9, 3), (2, 3)), ((1, 7, 16, 1), (1, 1)), ((1, 4, 5, 2), (4, 2)), ((0, 4, 5, 2), (1, 2))]:
+        a = rng.standard_normal(shape).astype(dtype)
+        found = _passes.least_magnitudes(a, by)
+        assert found.dtype == dtype
+        assert found.shape == (shape[0], -(-shape[1] // by[0]), -(-shape[2] // by[1]), shape[3])
+        for i, j in np.ndindex(found.shape[1:3]):
+            part = a[:, i * by[0] : i * by[0] + 2 * by[0] - 1, j * by[1] : j * by[1] + 2 * by[1] - 1]
+            whole = part.shape[1:3] == (2 * by[0] - 1, 2 * by[1] - 1)
+            expected = np.abs(part).min(axis=(1, 2)) if whole else np.zeros_like(found[:, i, j])
+            np.testing.assert_array_equal(found[:, i, j], expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_sums_of_magnitudes_are_those_of_each_block(dtype: str, rng: np.random.Generator) -> None:
+    for shape, by in [((2, 13, 9, 3), (2, 3)), ((1, 7, 16, 1), (1, 1)), ((1, 4, 5, 2), (4, 2)), ((0, 4, 5, 2), (1, 2))]:
+        a = rng.standard_normal(shape).astype(dtype)
+        found = _passes.sums_of_magnitudes(a, by)
+        assert found.dtype == dtype
+        assert found.shape == (shape[0], -(-shape[1] // by[0]), -(-shape[2] // by[1]), shape[3])
+        for i, j in np.ndindex(found.shape[1:3]):
+            part = a[:, i * by[0] : (i + 1) * by[0], j * by[1] : (j + 1) * by[1]].astype(np.float64)
+            expected = np.abs(part).sum(axis=(1, 2))
+            np.testing.assert_allclose(found[:, i, j], expected, rtol=16 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_box_sums_are_those_of_each_place(dtype: str, rng: np.random.Generator) -> None:
+    for shape, first, count, taps in [
+        ((2, 9, 7, 3), (0, 0), (7, 5), (3, 3)), ((1, 9, 7, 1), (-4, -2), (17, 9), (2, 5)),
+        ((1, 5, 6, 2), (3, -9), (4, 20), (4, 1)), ((1, 3, 3, 1), (0, 0), (2, 2), (0, 2)),
+    ]:  # fmt: skip
+        a = rng.random(shape).astype(dtype)
+        around = np.pad(a.astype(np.float64), [(0, 0), (40, 40), (40, 40), (0, 0)])
+        found = _passes.box_sums(a, first, count, taps)
+        for i, j in np.ndindex(*count):
+            begin = first[0] + i + 40, first[1] + j + 40
+            box = around[:, begin[0] : begin[0] + taps[0], begin[1] : begin[1] + taps[1]]
+            np.testing.assert_allclose(found[:, i, j], box.sum(axis=(1, 2)), rtol=1e-6, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_squares_down_are_the_magnitudes_squared(dtype: str, rng: np.random.Generator) -> None:
+    for rows, columns in [(17, 5), (1, 1), (64, 33), (0, 3)]:
+        numbers = rng.standard_normal((rows, 2 * columns)).astype(dtype)
+        expected = np.square(np.abs(numbers.astype(np.float64).view(np.complex128))).sum(axis=0)
+        np.testing.assert_allclose(_passes.squares_down(numbers), expected, rtol=64 * np.finfo(dtype).eps)
+
+
 def test_the_windows_sums_are_not_overestimated(rng: np.random.Generator) -> None:
     for _ in range(30):
         kernel, size = rng.integers(1, 24, 2), rng.integers(24, 60, 2)
@@ -297,11 +348,15 @@ def test_the_windows_sums_are_not_overestimated(rng: np.random.Generator) -> Non
         x, weight = rng.standard_normal(g.input_shape), rng.standard_normal(g.weight_shape)
         sums = reference.conv2d(np.abs(x), np.abs(weight), None, g)
         windows = bound.Windows(Correlation.of(FORWARD, x, weight, g), 1)
+        enough = 10.0 ** rng.uniform(-1, 3, (1, 4))
+        bright = windows._bright(enough)
         for found in (windows.by_pixels, windows.by_filters):
             for row, column in np.ndindex(g.oh, g.ow):
                 places = ((row - g.pt) // windows.by[0], (column - g.pl) // windows.by[1])
                 block = found[0, places[0] - windows.first[0], places[1] - windows.first[1]]
                 assert (block <= sums[0, row, column] * (1 + 1e-9)).all()
+                if bright[0, places[0] - windows.first[0], places[1] - windows.first[1]]:
+                    assert (sums[0, row, column] > enough[0]).all()
 
 
 def test_convolve2d_transforms_and_keeps_its_promises(

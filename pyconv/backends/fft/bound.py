@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ... import _cpu
+from ... import _cpu, _passes
 from ...shapes import ConvGeometry, conv_geometry
 from .correlation import Correlation
-from .memory import kept
 from .operands import fitted, windows_down
 from .sizes import INPUT_GRAD, WEIGHT_GRAD, Plan
 
@@ -28,7 +27,7 @@ SAFETY = 4.0
 
 #: Products with coarse operands for each pixel and filter, those of all channels together: errors of many channels
 #: cancel, so that the bound may be coarser.
-COARSE_PRODUCTS = 60
+COARSE_PRODUCTS = 40
 
 #: Blocks along each side of a kernel, at least: with fewer, too little of it would count.
 LEAST_BLOCKS = 4
@@ -88,20 +87,6 @@ def _level(made: Plan, a: Any) -> Any:
     return np.sqrt(np.maximum(whole, np.maximum(rows.max(axis=(1, 2)) / w.n, columns.max(axis=(1, 2, 3)) / v.n)))
 
 
-def _least(a: Any, by: tuple[int, int]) -> Any:
-    """The least numbers over ``2 by - 1`` pixels down and across, from every `by`-th on; zero at the end of `a`."""
-    for axis, step in enumerate(by, 1):
-        span, length = 2 * step - 1, a.shape[axis]
-        found = np.zeros(_cut(a.shape, axis, -(-length // step)), a.dtype)
-        whole = max((length - span) // step + 1, 0)
-        inside = found[_slice(axis, 0, whole, 1)]
-        for first in range(1 if span > 1 else 0, span):
-            part = a[_slice(axis, first, whole, step)]
-            np.minimum(inside if first > 1 else a[_slice(axis, 0, whole, step)], part, out=inside)
-        a = found
-    return a
-
-
 def _sums_of(a: Any, by: tuple[int, int]) -> Any:
     """Sums over blocks of `by` pixels down and across."""
     for axis, step in enumerate(by, 1):
@@ -137,7 +122,7 @@ class Windows:
     def __init__(self, of: Correlation, threads: int) -> None:
         filters = np.abs(of.filters)[None]
         self.finite = bool(np.isfinite(of.a).all())
-        self._a = np.abs(of.a, out=kept("magnitudes", of.a.shape, of.a.dtype))
+        self._pixels = np.ascontiguousarray(of.a)
         self._filters, self._shape = filters.reshape(*filters.shape[:3], -1), of.filters.shape
         self._groups, self._threads = of.groups, threads
         self.by = block_size(*of.filters.shape[:3])
@@ -147,12 +132,53 @@ class Windows:
 
     def uncertain(self, error: Any, tolerance: float) -> Any:
         """Blocks of results that may be off by more than `tolerance` times their sums: (images, down, across)."""
-        enough = np.maximum(error / tolerance, LEAST)[:, None, None, :].astype(np.float32)
-        certain = self._large(self.by_pixels, enough)
-        if certain.mean() < 1 - PATCHED:  # some corners are patched faster than looked at again
+        enough = np.maximum(error / tolerance, LEAST)
+        bright = self._bright(enough) if self.finite else np.zeros(1, bool)
+        if bright.mean() >= 1 - PATCHED:  # some corners are patched faster than looked at again
+            return ~bright
+        enough = enough[:, None, None, :].astype(np.float32)
+        certain = bright[..., None] | self._large(self.by_pixels, enough)
+        if certain.mean() < 1 - PATCHED:
             certain |= self._large(self.by_filters, enough)
         bad: Any = ~certain.all(axis=-1)
         return bad if self.finite else bad | self._sees_what_is_not_finite
+
+    def _bright(self, enough: Any) -> Any:
+        """Blocks whose windows hold so much that the filters' small numbers cannot hide it: (images, down, across).
+
+        If `few` numbers of a filter are below a threshold, a window's sum of products is at least the threshold times
+        the window's sum of pixels without its `few` largest ones.
+        """
+        largest = np.maximum(self._pixels.max(axis=(1, 2), initial=0), -self._pixels.min(axis=(1, 2), initial=0))
+        largest = largest.reshape(len(enough), self._groups, -1).max(axis=2)
+        needed = np.full((len(enough), self._groups), np.inf)
+        per_group = enough.reshape(len(enough), self._groups, -1)
+        for threshold, few in self._small:
+            with_few = per_group / threshold + few * largest[:, :, None]
+            needed = np.minimum(needed, with_few.max(axis=2))
+        needed += 1e-12 * self._pixel_sums.sum(dtype=np.float64)  # the rounding of sums beside large ones
+        enough_light = self._brightness > 1.001 * needed[:, None, None, :].astype(np.float32)
+        return enough_light[..., 0] if self._groups == 1 else enough_light.all(axis=3)
+
+    @functools.cached_property
+    def _small(self) -> list[tuple[Any, Any]]:
+        """Thresholds, and how many numbers of each filter are below them: (groups, filters of a group)."""
+        filters = self._filters.reshape(-1, self._groups, self._shape[3] // self._groups)
+        mean = filters.mean(axis=0, dtype=np.float64)
+        return [(mean * 0.5**halves, (filters < mean * 0.5**halves).sum(axis=0)) for halves in range(1, 7)]
+
+    @functools.cached_property
+    def _brightness(self) -> Any:
+        """The sum of pixels that all windows of a block see: (images, down, across, groups)."""
+        sums = self._pixel_sums
+        sums = sums.reshape(*sums.shape[:3], self._groups, -1).sum(axis=4)
+        first = [first + (by > 1) for first, by in zip(self.first, self.by)]
+        taps = [reach if by == 1 else reach // by - 1 for reach, by in zip(self._shape, self.by)]  # whole blocks
+        return _passes.box_sums(sums, first, self._count, taps)
+
+    @functools.cached_property
+    def _pixel_sums(self) -> Any:
+        return _passes.sums_of_magnitudes(self._pixels, self.by)
 
     @staticmethod
     def _large(sums: Any, enough: Any) -> Any:
@@ -161,7 +187,7 @@ class Windows:
     @functools.cached_property
     def by_pixels(self) -> Any:
         """The filters' sums over blocks, times the least pixel that a block of windows shows them."""
-        return self._sums(_least(self._a, self.by), _sums_of(self._filters, self.by))
+        return self._sums(_passes.least_magnitudes(self._pixels, self.by), _sums_of(self._filters, self.by))
 
     @functools.cached_property
     def by_filters(self) -> Any:
@@ -169,12 +195,12 @@ class Windows:
         filters = self._filters
         for axis, by in enumerate(self.by, 1):
             filters = fitted(filters, axis, by - 1, filters.shape[axis] + 3 * by)
-        return self._sums(_sums_of(self._a, self.by), _least(filters, self.by))
+        return self._sums(self._pixel_sums, _passes.least_magnitudes(np.ascontiguousarray(filters), self.by))
 
     @functools.cached_property
     def _sees_what_is_not_finite(self) -> Any:
         """Blocks of which some window holds a pixel that is not finite."""
-        spoilt = (~np.isfinite(self._a)).any(axis=-1, keepdims=True).astype(np.float32)
+        spoilt = (~np.isfinite(self._pixels)).any(axis=-1, keepdims=True).astype(np.float32)
         spoilt = _sums_of(spoilt, self.by)
         taps = [-(-(reach + by - 1) // by) for reach, by in zip(self._shape, self.by)]
         return self._correlated(spoilt, np.ones((*taps, 1, 1), np.float32), 1)[..., 0] > 0

@@ -32,7 +32,7 @@ class Patches:
         self._of = of
         self._places: list[tuple[int, slice, slice]] = []
         left = most * len(of.a) * of.size[0] * of.size[1]
-        for image, down, across in _boxes(uncertain, windows):
+        for image, down, across in _boxes(uncertain, windows) if uncertain.any() else ():
             rows, columns = (
                 slice(max((place.start + first) * by + before, 0), min((place.stop + first) * by + before, size))
                 for place, first, by, before, size in zip((down, across), windows.first, windows.by, of.before, of.size)

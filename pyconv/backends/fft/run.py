@@ -115,7 +115,8 @@ def _checked(what: int, a: Any, b: Any, g: ConvGeometry, threads: int, finish: F
         ready = operands(made, a, b, g)
         eps = float(np.finfo(dtype).eps)
         error = bound.error(made, ready[0], b, g, eps)
-        if Patches(of, windows, windows.uncertain(error, tolerance), most).few:
+        uncertain = windows.uncertain(error, tolerance)
+        if uncertain.mean() < most / 4 or Patches(of, windows, uncertain, most).few:  # the rest is likely to be few too
             error += bound.error_back(made, run(made, *ready, g, threads, finish, True), eps)
             patches = Patches(of, windows, windows.uncertain(error, tolerance), most)
             if patches.few:

@@ -10,12 +10,12 @@ frequency are products of matrices.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ... import _passes
 from ...shapes import ConvGeometry
 from .blocks import Rows, blocks, blocks_of_rows, each
 from .memory import kept
@@ -121,15 +121,8 @@ def _columns(made: Plan, a: Any, b: Any, g: ConvGeometry, energy: Any, threads: 
 
 
 def _squares(block: Any) -> Any:
-    """Sums of squares down the columns: (frequencies across, windows, channels), the first one exactly."""
-    numbers = block.view(block.real.dtype).reshape(len(block), -1)
-    if block.shape[1] > 1 and math.prod(block.shape[2:]) == 1:  # two sums are much faster than one for each frequency
-        sums = np.zeros((*block.shape[1:],), numbers.dtype)
-        sums[0] = np.square(numbers[:, :2]).sum()
-        sums[1] = np.einsum("i,i->", numbers.reshape(-1), numbers.reshape(-1)) - sums[0]
-        return sums
-    sums = np.einsum("hi,hi->i", numbers, numbers).reshape(*block.shape[1:], 2)
-    return sums[..., 0] + sums[..., 1]
+    """Sums of squares down the columns: (frequencies across, windows, channels)."""
+    return _passes.squares_down(block.view(block.real.dtype).reshape(len(block), -1)).reshape(block.shape[1:])
 
 
 def _largest(energy: Any, made: Plan) -> Any:
