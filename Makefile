@@ -96,7 +96,7 @@ build/mpi/%/.installed: $(VENV)/.installed-$(EXTRAS)
 	@touch $@
 test-mpi: $(MPIS:%=build/mpi/%/.installed)  ## run the tests of training on ranks with MPICH and with Open MPI
 	PYCONV_TEST_MPI=$(abspath build/mpi/mpich/bin/python):$(abspath build/mpi/openmpi/bin/python) \
-	  $(BIN)/python -m pytest tests/test_cluster_mpi.py $(ARGS)
+	  $(BIN)/python -m pytest tests/test_cluster_mpi.py tests/test_pipeline_mpi.py $(ARGS)
 
 GPU_BENCHES := $(addprefix bench/bench_,cuda_peers.py table1_variants.py fig1_layers.py fig2_image_sizes.py fig3_architectures.py)
 bench-gpu: gpu $(VENV)/.installed-test,peers,cuda  ## measure all that needs a GPU, and record it in bench/results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import defaultdict, deque
@@ -99,6 +100,8 @@ class ThreadWorld:
         """Exchange point-to-point messages; ranks without a message take no part."""
         for array in [each for _, each in (*sends, *receives)]:
             assert array.flags.c_contiguous
+        for (_, sent), (_, received) in itertools.product(sends, receives):
+            assert not np.may_share_memory(sent, received), "it may be overwritten before it is sent"
         for to, array in sends:
             if array.size:
                 self._meeting.box(self.rank, to, 0).append(array.copy())

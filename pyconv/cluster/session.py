@@ -190,6 +190,12 @@ class Session:
 
         self._warn()
         threads = self.threads(job.threads_per_worker)
+        if job.stages is not None:
+            from . import pipeline
+
+            stage = pipeline.Stage(model, x, labels, job, self.world, threads)
+            where = f"{counted(self.size, 'rank')} ({self.hosts.on_hosts()}), {self.library}"
+            return pipeline.Leader(self.rounds, self.world, model, stage, job, interrupted, where, threads)
         return Leader(self.rounds, self.world, model, x, labels, job, threads, interrupted, self.describe)
 
     def follow(
@@ -209,6 +215,11 @@ class Session:
         self.rounds.signalled = lambda: _number(signals())
         try:
             threads = self.threads(job.threads_per_worker)
+            if job.stages is not None:
+                from . import pipeline
+
+                stage = pipeline.Stage(model, x, labels, job, self.world, threads)
+                return pipeline.follow(self.rounds, self.world, model, stage)
             return Follower(self.rounds, self.world, model, x, labels, job, threads).follow()
         finally:
             self.rounds.signalled = lambda: 0

@@ -20,6 +20,7 @@ from .equations import (
     speedup,
 )
 from .fits import Fit
+from .layers import cut
 from .network import Measured, Workload, measure, workload
 from .prediction import Prediction, predict
 from .row_split import SplitTime, row_split
@@ -47,6 +48,7 @@ __all__ = [
     "computation_time",
     "cost",
     "curve",
+    "cut",
     "epoch_time",
     "measure",
     "operations",

@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import nn, optim
 from ..backends import get as get_backend
-from ..shapes import ConvGeometry
 from ..values import integer, real
 from .calibration import Calibration, calibration_of
 from .checks import counts, network
@@ -63,8 +61,7 @@ def workload(model: nn.Sequential) -> Workload:
     calls = values = 0
     for index, layer, shape, trained in model.leaves():
         is_convolution = isinstance(layer, nn.Conv2D)
-        own = not layer.chains() and bool(layer.parameters(shape)) and str(index) not in model.frozen
-        passes = 1 + own + trained  # forward, the parameters' gradient, the input's gradient after the first parameters
+        passes = _passes(model, index, layer, shape, trained)
         flops[is_convolution] += passes * layer.own_flops(shape)
         calls += passes * is_convolution
         values += math.prod(layer.output_shape(shape))
@@ -72,11 +69,10 @@ def workload(model: nn.Sequential) -> Workload:
     return Workload(flops[True], flops[False], values * itemsize, calls, model.trained.count, itemsize)
 
 
-def _convolutions(model: nn.Sequential) -> Iterator[tuple[ConvGeometry, int]]:
-    """Each convolution on one image, and its passes in training: the first parameters need no input gradient."""
-    for index, layer, shape, trained in model.leaves():
-        if isinstance(layer, nn.Conv2D):
-            yield layer.geometry(1, shape), 1 + trained + (str(index) not in model.frozen)
+def _passes(model: nn.Sequential, index: int | str, layer: nn.Layer, shape: tuple[int, ...], trained: bool) -> int:
+    """Passes of a layer in training: forward, the parameters' gradient, the input's after the first parameters."""
+    own = not layer.chains() and bool(layer.parameters(shape)) and str(index) not in model.frozen
+    return 1 + own + trained
 
 
 def estimated_seconds(
@@ -94,22 +90,50 @@ def estimated_seconds(
     networks and several times for the smallest (the report's Fig. 3 shows by how much); :func:`measure` is right within
     some per cent.
     """
+    return math.fsum(layer_seconds(model, batch, calibration, backend=backend, algorithm=algorithm, threads=threads))
+
+
+def layer_seconds(
+    model: nn.Sequential, batch: int, calibration: Calibration, *, backend: str = "auto", algorithm: str = "auto",
+    threads: int = 1,
+) -> list[float]:  # fmt: skip
+    """Estimate the seconds of each layer in :func:`estimated_seconds`; a layer with branches counts as one.
+
+    Parameters
+    ----------
+    model : Sequential
+    batch : int
+        Images.
+    calibration : Calibration
+    backend, algorithm : str
+    threads : int
+
+    Returns
+    -------
+    list of float
+        For each of ``model.layers``.
+    """
     counts(batch=batch, threads=threads)
     name = get_backend(backend).name
     calibration_of(calibration).rate(name)  # raises an error if there is none
-    work = workload(model)
     start = min((fit.value for fit in calibration.start_up.get(name, {}).values()), default=0.0)
-    convolutions = work.calls * start
-    for g, passes in _convolutions(model):
-        convolutions += batch * passes * g.flops * calibration.rate(name, algorithm, g).value
     rates = {algorithm: fit.value for algorithm, fit in calibration.t_c[name].items()}
     plain = [rate for algorithm, rate in rates.items() if "winograd" not in algorithm] or list(rates.values())
-    others = batch * work.other_flops * min(plain)  # one multiplication each, as in direct convolution
-    traffic = 4 * batch * work.activation_bytes * calibration.t_copy.value
     share = calibration.parallel_share.get(name, 0.0)
     # t_c is for all threads together if a backend has several: scale from these to the threads asked for.
     scale = amdahl(share, threads) / amdahl(share, calibration.cpus)
-    return (convolutions + others + traffic) * scale
+    seconds = [0.0] * len(model.layers)
+    for index, layer, shape, trained in model.leaves():
+        passes = _passes(model, index, layer, shape, trained)
+        flops = passes * layer.own_flops(shape)
+        if isinstance(layer, nn.Conv2D):
+            g = layer.geometry(1, shape)
+            own = passes * start + batch * passes * g.flops * calibration.rate(name, algorithm, g).value
+        else:
+            own = batch * flops * min(plain)  # one multiplication each, as in direct convolution
+        own += 4 * batch * math.prod(layer.output_shape(shape)) * model.flat.itemsize * calibration.t_copy.value
+        seconds[int(str(index).partition(".")[0])] += own * scale
+    return seconds
 
 
 def amdahl(parallel_share: float, threads: int) -> float:

@@ -19,7 +19,8 @@ from .stopping import stopping
 # results.
 WITH_RESUME = {"resume", "data", "epochs", "lr", "backend", "threads_per_worker", "progress", "target_accuracy",
                "early_stopping", "stopping_metric", "checkpoint_every", "on_worker_failure", "trace",
-               "tensorboard", "cluster", "shard", "no_overlap"}  # fmt: skip
+               "tensorboard", "cluster", "shard", "no_overlap",
+               "pipeline_stages", "cut", "pipeline_schedule"}  # fmt: skip
 
 
 def continued(given: dict[str, Any], ranks: Session | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ..datasets.brightness import DATA
 from ..loop import recipe, weights
 from ..loop.progress import CHOICES
 from ..parallel.choose import ON_FAILURE, UPDATES
+from ..parallel.stages import SCHEDULES
 
 # loop.recipe chooses batch size, learning rate, momentum, weight decay, warm-up and the rule's options.
 DEFAULTS: dict[str, Any] = {
@@ -34,6 +35,9 @@ DEFAULTS: dict[str, Any] = {
     "shift": 0,
 }
 
+# Flags of a step that is split into stages and micro-batches.
+SPLIT = ("pipeline_stages", "micro_batches", "cut", "pipeline_schedule")
+
 # Values that shell completion offers, beside those that argparse knows, by flag; and whether it offers files too.
 SUGGESTED: dict[str, tuple[Iterable[str], bool]] = {
     "data": (datasets.NAMED, True),
@@ -49,6 +53,7 @@ SUGGESTED: dict[str, tuple[Iterable[str], bool]] = {
     "on_worker_failure": (ON_FAILURE, False),
     "cluster": (CLUSTERS, False),
     "shard": (SHARD, False),
+    "pipeline_schedule": (SCHEDULES, False),
     "progress": (CHOICES, False),
 }
 

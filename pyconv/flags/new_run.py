@@ -9,7 +9,7 @@ from ..cluster import Session
 from ..datasets.augmentations import AUGMENTATIONS
 from ..loop import READING, check_free, default_folder, folder_named, recipe
 from ..parallel import OPTIONS
-from .group import DEFAULTS
+from .group import DEFAULTS, SPLIT
 from .model import network
 from .ranks import data_on_rank
 from .source import absolute
@@ -48,6 +48,7 @@ def new(given: dict[str, Any], ranks: Session | None) -> dict[str, Any]:
         "on_worker_failure": asked["on_worker_failure"],
         "cluster": asked["cluster"],
         "overlap": not asked.get("no_overlap"),
+        **{name: asked.get(name) for name in SPLIT},
         "trace": asked.get("trace"),
         "target_accuracy": asked.get("target_accuracy"),
         "checkpoint_every": asked["checkpoint_every"],

@@ -9,11 +9,13 @@ from ..errors import InputError
 from ..loop import find_lr, rates_in_words
 from ..loop.progress import Progress
 from ..values import path as as_path
+from .group import SPLIT
 from .new_run import new
 
 #: Flags that a search for a learning rate refuses: the search chooses their values, or writes no run.
 NOT_WITH_FIND_LR = ("resume", "out", "lr", "schedule", "warmup", "epochs", "target_accuracy", "early_stopping",
-                    "stopping_metric", "checkpoint_every", "on_worker_failure", "trace", "tensorboard")  # fmt: skip
+                    "stopping_metric", "checkpoint_every", "on_worker_failure", "trace", "tensorboard",
+                    *SPLIT)  # fmt: skip
 #: Arguments of `fit` that the search takes too.
 FOR_FIND_LR = ("batch_size", "optimizer", "augment", "seed", "workers", "update", "update_options",
                "threads_per_worker", "backend", "class_weight", "label_smoothing", "clip_norm")  # fmt: skip

@@ -50,6 +50,14 @@ def class_weights(text: str) -> str | dict[str, float] | list[float]:
         ) from None
 
 
+def cut(text: str) -> list[int]:
+    """Layers' numbers, as ``3,7``."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 9 for part in parts):
+        raise ArgumentTypeError(f"must be layers' numbers, as 3,7, not {shown(text)}")
+    return [int(part) for part in parts]
+
+
 def layers(text: str) -> list[int | str]:
     """Layers' names and numbers; ``0-5`` is six numbers."""
     found: list[int | str] = []

@@ -9,6 +9,7 @@ from ..cluster import SHARD
 from ..command import Parser, real, whole
 from ..parallel import OPTIONS
 from ..parallel.choose import ON_FAILURE, UPDATES
+from ..parallel.stages import SCHEDULES
 from . import types
 from .group import group
 
@@ -53,5 +54,30 @@ def add_where(made: Parser) -> None:
         "on several ranks: send gradients and parameters between the steps, not while these are computed",
         action="store_true",
         default=None,
+    )
+    add(
+        "--pipeline-stages",
+        "on several ranks: cut the network's layers into so many stages, one rank each (default: 1)",
+        type=whole(1),
+        metavar="S",
+    )
+    add(
+        "--micro-batches",
+        "parts of a mini-batch that are computed one after the other, and whose gradients are added; a pipeline has "
+        "several under way (default: 1)",
+        type=whole(1),
+        metavar="M",
+    )
+    add(
+        "--cut",
+        "the first layer of each stage but the first, counted from 0, as 3,7 (default: what the cost model finds)",
+        type=types.cut,
+        metavar="LAYER,LAYER,...",
+    )
+    add(
+        "--pipeline-schedule",
+        "1f1b: one micro-batch forward, one back; gpipe: all forward, then all back (default: 1f1b)",
+        choices=SCHEDULES,
+        metavar="|".join(SCHEDULES),
     )
     add("--trace", "write a timeline of the workers for Perfetto or chrome://tracing", metavar="FILE")

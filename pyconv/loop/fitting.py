@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -34,7 +34,7 @@ from ..parallel.choose import ON_FAILURE
 from ..threads import asked_for
 from ..values import choice, flag, integer, real
 from ..values import path as as_path
-from . import inputs, weights
+from . import inputs, pipelines, weights
 from . import recipe as recipes
 from .callbacks import Callback, Callbacks
 from .folder import NewFolder, check_free, folder_named, holds_run, read_config
@@ -106,6 +106,10 @@ def fit(
     tensorboard: bool = False,
     cluster: str = "auto",
     overlap: bool = True,
+    pipeline_stages: int | None = None,
+    micro_batches: int | None = None,
+    cut: Sequence[int] | None = None,
+    pipeline_schedule: str | None = None,
     description: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Train a model by mini-batch SGD: Algorithm 1 of the paper, on one worker or many.
@@ -210,6 +214,17 @@ def fit(
     overlap : bool
         On the ranks of a cluster, under "sync" and rules like it: send gradients and parameters while other layers are
         computed. The numbers are the same without.
+    pipeline_stages : int, optional
+        On ranks of a cluster: cut the layers of the network into so many stages, one rank each. Activations go forward
+        from rank to rank, and gradients back.
+    micro_batches : int, optional
+        Parts of a mini-batch that are computed one after the other (BatchNorm sees one of them), and whose gradients
+        are added; 1 by default. In a pipeline several are under way. With and without stages the bits are the same.
+    cut : sequence of int, optional
+        The first layer of each stage but the first, counted from 0, as ``[3, 7]``. By default the cost model cuts.
+    pipeline_schedule : {"1f1b", "gpipe"}, optional
+        The order in which a stage computes its micro-batches: one forward, one back (the default), or all forward, then
+        all back, which needs memory for all.
     description : mapping of mappings, optional
         Entries to add to sections of ``config.toml``: what the caller knows about the data and the model.
 
@@ -288,8 +303,13 @@ def fit(
     if config is not None and resumed is not None:
         asked, recorded = _as_recorded(asked, config, resumed)
         count = recorded if count is None or ranks is not None else count
-    elif ranks is not None:
-        count = ranks.lanes(count)
+    parts = pipelines.split(
+        model, pipeline_stages, micro_batches, cut, pipeline_schedule, ranks, config and config["training"]
+    )
+    if config is None and ranks is not None:
+        count = ranks.lanes(count) if parts.stages is None else parts.replicas(count, ranks)
+    if parts.stages is not None and ranks is not None:
+        parts.check_workers(count, ranks)
     recipe = recipes.choose(asked, count, len(x), model.least_batch)
     job = Job(
         epochs=integer(epochs, "epochs", minimum=1),
@@ -301,6 +321,8 @@ def fit(
         on_worker_failure=choice(on_worker_failure, "reaction to a worker's failure", ON_FAILURE),
         trace=None if trace is None else str(as_path(trace, "trace", text=True)),
         weighing=weighing,
+        micro_batches=parts.micro_batches,
+        stages=parts.stages,
         clip_norm=None if clip_norm is None else real(clip_norm, "clip_norm", above=0),
         overlap=flag(overlap, "overlap"),
         **recipe.settings(),
@@ -313,7 +335,8 @@ def fit(
         stack.callback(setattr, model, "frozen", model.frozen)
         model.frozen = frozen
         if ranks is not None:
-            ranks.agree(_facts(job, model, x, labels))
+            ranks.agree({**_facts(job, model, x, labels), **pipelines.facts(job)})
+            job = pipelines.decided(job, model, ranks)
             ranks.prepare(job)
             if not ranks.leads:
                 signals = stack.enter_context(StopSignals())
@@ -325,7 +348,7 @@ def fit(
         training.said, training.warnings = said, scales
         training.stopping, training.callbacks, training.tensorboard = stopping, callbacks, events
         training.ranks = ranks
-        training.changes += _ranks_changed(ranks, config)
+        training.changes += [*_ranks_changed(ranks, config), *parts.changes]
         training.open(stack, place, resumed, about)
         history = training.go()
         if ranks is not None:

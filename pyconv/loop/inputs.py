@@ -17,6 +17,7 @@ from ..datasets.labels import matrix_hint
 from ..datasets.rows import Rows
 from ..errors import DtypeError, InputError, PyconvError, ShapeError, is_text, shown, unknown_name
 from ..parallel import check_shares
+from ..parallel.micro import check_micro
 from ..values import flag, function, integer, mapping, masked, real, sequence
 
 if TYPE_CHECKING:
@@ -148,6 +149,8 @@ def fits(job: Job, model: Sequential, x: np.ndarray) -> None:
         advice = f"take at most {most}" if most else f"take at most {len(x)} workers"
         raise InputError(f"batch_size {job.batch_size}{several} is more than the {len(x)} training images; {advice}")
     check_shares(len(x), job.batch_size, job.workers, model.least_batch)
+    if job.micro_batches > 1 or job.stages is not None:
+        check_micro(job, len(x), model.least_batch)
     if job.backend != "auto":  # the choice of "auto" is logged, and the run's log is not open yet
         get_backend(job.backend)
     _ = job.rule  # raises an error if the rule or an option is wrong

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..records import Kind, check, count, flag, measure, measures, share, table, text, texts
+from ..records import Kind, check, count, flag, measure, measures, share, size, table, text, texts
 
 _SECTIONS: dict[str, Kind] = dict.fromkeys(
     ("data", "model", "training", "optimizer", "schedule", "augment", "update_options"), table
@@ -35,6 +35,9 @@ _KINDS: dict[str, dict[str, Kind]] = {
         "target_accuracy": share,
         "checkpoint_every": measure,
         "clip_norm": measure,
+        "micro_batches": size,
+        "pipeline_stages": size,
+        "pipeline_schedule": text,
         "class_weights": measures,
         "early_stopping": table,
         "label_smoothing": share,

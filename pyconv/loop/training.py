@@ -18,7 +18,7 @@ from ..cluster import Session, Shard
 from ..errors import CheckpointError, DataError, DivergedError, InputError, Interrupted, RunError, shown
 from ..parallel import RULES, Engine, Job, StepReport, engine_for
 from ..version import __version__
-from . import announcement, chance, inputs, recipe, texts, weights
+from . import announcement, chance, inputs, pipelines, recipe, texts, weights
 from .callbacks import Callbacks
 from .evaluation import examine, merge_statistics
 from .folder import BEST, CLASSES, CURVES, MODEL, NewFolder, RunFolder, resume_command
@@ -172,6 +172,7 @@ class Training:
                 "early_stopping": self.stopping.config(),
                 "tensorboard": self.tensorboard or None,
                 **weights.recorded(job.weighing),
+                **pipelines.recorded(job),
             },
             "optimizer": job.optimizer.config(),
             "schedule": texts.schedule_config(job.schedule),
@@ -532,6 +533,7 @@ def settings_of(job: Job, x: np.ndarray, labels: np.ndarray, frozen: tuple[str, 
         "clip_norm": job.clip_norm,
         "freeze": frozen or None,
         **weights.settings(job.weighing),
+        "micro_batches": job.micro_batches if job.micro_batches > 1 else None,
         "data": inputs.data_fingerprint(x, labels),
     }
     return json.loads(json.dumps(settings))  # as a checkpoint returns them: tuples become lists

@@ -97,11 +97,13 @@ class Home:
     dtype : dtype
     seed : int
         The model's seed, for dropout.
+    input_grad : bool
+        Whether backward passes also compute the gradient of the examples.
     """
 
-    def __init__(self, graph: Graph, dtype: np.dtype, seed: int) -> None:
+    def __init__(self, graph: Graph, dtype: np.dtype, seed: int, *, input_grad: bool = False) -> None:
         self._dtype = dtype
-        self._executor = Executor(graph, dtype, seed)
+        self._executor = Executor(graph, dtype, seed, input_grad=input_grad)
         self._pass: Pass | None = None
         self._logits: Any = None
         self.between: Callable[[], None] | None = None
@@ -200,6 +202,11 @@ class Home:
         losses, error = batch.error(how, logits, labels)
         self._executor.backward(taken, error, gradients, self.gradient_of)
         return losses
+
+    def backward(self, error: Any, gradients: Mapping[str, Any]) -> Any:
+        """The backward pass after a :meth:`forward` in training; returns the gradient of the examples, if asked for."""
+        assert self._pass is not None
+        return self._executor.backward(self._pass, error, gradients)
 
     def correct(self, labels: np.ndarray) -> int:
         """How many examples of the last :meth:`step` have their largest logit at their label in `labels`."""

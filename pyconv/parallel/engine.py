@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +27,7 @@ from ..values import function, integer, mapping, real
 from .batches import gathered
 from .rules import Rule, rule_for
 from .sampler import EpochOrder
+from .stages import Stages
 from .weighing import Weighing
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class Job:
         Weights of images and classes in the loss, and label smoothing; None is the plain mean.
     overlap : bool
         On the ranks of a cluster: send gradients and parameters while steps are computed.
+    micro_batches : int
+        Parts of a mini-batch whose gradients are computed one after the other, and added.
+    stages : Stages or None
+        How the network's layers are cut into stages; None: they are not.
     """
 
     optimizer: Optimizer
@@ -99,11 +104,13 @@ class Job:
     weighing: Weighing | None = None
     clip_norm: float | None = None
     overlap: bool = True
+    micro_batches: int = 1
+    stages: Stages | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.optimizer, Optimizer):
             raise InputError(f"optimizer must be one of pyconv.optim's, not {shown(self.optimizer)}")
-        for name, least in (("batch_size", 1), ("epochs", 0), ("seed", 0), ("workers", 1)):
+        for name, least in (("batch_size", 1), ("epochs", 0), ("seed", 0), ("workers", 1), ("micro_batches", 1)):
             object.__setattr__(self, name, integer(getattr(self, name), name, minimum=least))
         if self.threads_per_worker is not None:
             threads = integer(self.threads_per_worker, "threads_per_worker", minimum=1)
@@ -209,6 +216,47 @@ class StepReport:
 def epoch_order(labels: np.ndarray, job: Job, epoch: int, least: int) -> EpochOrder:
     """The mini-batches of an epoch of the job, for a network that needs at least `least` examples in each."""
     return EpochOrder(labels, seed=job.seed, epoch=epoch, workers=job.workers, batch_size=job.batch_size, least=least)
+
+
+def check_state(state: Mapping[str, np.ndarray], vectors: Sequence[str], size: int, dtype: np.dtype) -> int:
+    """Check the state of an engine of one worker.
+
+    Parameters
+    ----------
+    state : mapping of str to ndarray
+    vectors : sequence of str
+        Names of the optimizer's state vectors.
+    size : int
+        Parameters of the network.
+    dtype : dtype
+
+    Returns
+    -------
+    int
+        Steps done.
+
+    Raises
+    ------
+    CheckpointError
+        If it is another engine's, optimizer's or network's.
+    """
+    names = {"step", *(f"optimizer.{name}" for name in vectors)}
+    if set(state) != names:
+        raise CheckpointError(
+            f"the checkpoint holds the state {shown(sorted(state))}, this run has {sorted(names)}: "
+            "it is another optimizer's or another engine's"
+        )
+    step = state["step"]
+    if step.shape or step.dtype.kind not in "iu" or step < 0:
+        raise CheckpointError(f"the checkpoint's step is {shown(step)}, no number of steps: it is damaged")
+    for name in vectors:
+        saved = state[f"optimizer.{name}"]
+        if saved.shape != (size,) or saved.dtype != dtype:
+            raise CheckpointError(
+                f"the checkpoint's optimizer state {name} has {saved.shape} {saved.dtype}, "
+                f"the model needs {(size,)} {dtype}: it is another model's"
+            )
+    return int(step)
 
 
 class Engine(Protocol):
@@ -339,19 +387,24 @@ class InProcess(Engine):
                 self._x, self._labels, order, step, seed=job.seed, epoch=epoch, augmented=job.augment
             )
             counts = job.weights(self._labels, order, step)
-            loss, gradient = model.loss_and_gradient(images, labels, out=self._gradient, step=self._step, **counts)
-            if job.clip_norm is not None:
-                clip(gradient, job.clip_norm)
-            self._step += 1
-            rate = job.learning_rate(self._step, self.steps_per_epoch)
-            if model.flat is not self._flat or model.trained is not self._trained:  # a callback has changed them
-                self._plan_updates()
-            for update in self._updates:
-                update(self._step, rate)
+            loss, _ = model.loss_and_gradient(images, labels, out=self._gradient, step=self._step, **counts)
+            self._update()
             now = time.perf_counter()
             self._compute_s += now - last
             yield StepReport(self._step, order.count(step), float(loss), now - last, model.correct)
             last = time.perf_counter()
+
+    def _update(self) -> None:
+        """Do a step with the gradient that has been computed."""
+        job, model = self._job, self._model
+        if job.clip_norm is not None:
+            clip(self._gradient, job.clip_norm)
+        self._step += 1
+        rate = job.learning_rate(self._step, self.steps_per_epoch)
+        if model.flat is not self._flat or model.trained is not self._trained:  # a callback has changed them
+            self._plan_updates()
+        for update in self._updates:
+            update(self._step, rate)
 
     def _plan_updates(self) -> None:
         """One update for each stretch of the parameters that is trained."""
@@ -375,24 +428,9 @@ class InProcess(Engine):
         return {"step": np.array(self._step), **{f"optimizer.{k}": v for k, v in self._optimizer_state.items()}}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        names = {"step", *(f"optimizer.{name}" for name in self._optimizer_state)}
-        if set(state) != names:
-            raise CheckpointError(
-                f"the checkpoint holds the state {shown(sorted(state))}, this run has {sorted(names)}: "
-                "it is another optimizer's or another engine's"
-            )
-        step = state["step"]
-        if step.shape or step.dtype.kind not in "iu" or step < 0:
-            raise CheckpointError(f"the checkpoint's step is {shown(step)}, no number of steps: it is damaged")
+        self._step = check_state(state, tuple(self._optimizer_state), self._gradient.size, self._gradient.dtype)
         for name, mine in self._optimizer_state.items():
-            saved = state[f"optimizer.{name}"]
-            if saved.shape != mine.shape or saved.dtype != mine.dtype:
-                raise CheckpointError(
-                    f"the checkpoint's optimizer state {name} has {saved.shape} {saved.dtype}, "
-                    f"the model needs {mine.shape} {mine.dtype}: it is another model's"
-                )
-            mine[...] = saved
-        self._step = int(step)
+            mine[...] = state[f"optimizer.{name}"]
 
     def describe(self) -> str:
         backend = get(self._model.backend)
