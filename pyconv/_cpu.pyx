@@ -5,27 +5,28 @@ Every function has the signature of :mod:`pyconv.reference`. Its arguments were 
 §8.7): they are C-contiguous, aligned, of one dtype, and fit the geometry.
 """
 
-import math
+from time import perf_counter
 
 import numpy as np
 
 from cython.parallel cimport prange, threadid
 
 from ._plans cimport (
-    FORWARD, INPUT_GRAD, WEIGHT_GRAD, algorithm as compiled, algorithm_named, conv, float_control, give_back, kernels,
-    kernels_for, narrower_kernels_for, narrower_limit, plan, pointer, pool, pyconv_flush_subnormals, pyconv_set_control,
-    result, run_plan, run_stage, take_workspace, threads_for,
+    FORWARD, INPUT_GRAD, WEIGHT_GRAD, choose, conv, float_control, give_back, kernel, kernels, kernels_for,
+    narrower_kernels_for, narrower_limit, plan, pointer, pool, pyconv_flush_subnormals,
+    pyconv_set_control, result, run_plan, run_stage, take_workspace, threads_for,
 )
 
 from . import _naive
 from ._dense import dense, dense_input_grad, dense_weight_grad  # no-cython-lint: the rest of the backend
 from ._dense import stack_product  # no-cython-lint
 from ._elementwise import activate, activate_grad, crop2d, pad2d  # no-cython-lint
-from ._plans import _set_cycles_per_thread, algorithms, has_openmp, isa, isas, set_isa  # no-cython-lint
+from ._plans import _set_cycles_per_thread, algorithms, has_openmp, isa, isas, set_isa, table, vector_bytes  # no-cython-lint
 from ._rows import batch_norm, batch_norm_grad, bias_grad, relu, relu_bias_grad, relu_grad  # no-cython-lint
 from ._rows import scale_shift, softmax_cross_entropy  # no-cython-lint
-from .errors import InputError, ShapeError
+from .errors import InputError, ShapeError, unknown_name
 
+MEASURED_S, MEASURED_CALLS = 0.05, 100      # the measurement of one kernel ends at either
 narrow_indices = True       # fused max pooling takes indices of one byte, places in the window
 
 
@@ -53,23 +54,6 @@ cdef void *_place_for(indices, pg) except? NULL:
     return pointer(indices)
 
 
-cdef int _cheapest(plan *p, int what, const kernels *table, double most) except -1:
-    """Complete `p` with the algorithm of `table` with the lowest estimate; False if all exceed `most` cycles."""
-    cdef const compiled *a = table.algorithms
-    cdef plan tried, best
-    cdef bint found = False
-    while a.name != NULL:
-        tried = p[0]
-        if a.plan[what] != NULL and a.plan[what](&tried) and tried.cycles <= most:
-            if not found or tried.cycles < best.cycles:
-                best = tried
-                found = True
-        a += 1
-    if found:
-        p[0] = best
-    return found
-
-
 cdef void _merge_whole_images(conv *g) noexcept:
     """If the kernel is as large as the images, make them the pixels of one image under a 1 x 1 kernel."""
     if g.kh != g.h or g.kw != g.w or g.oh * g.ow != 1 or g.pt or g.pb or g.pl or g.pr or g.groups != 1:
@@ -80,26 +64,25 @@ cdef void _merge_whole_images(conv *g) noexcept:
 
 
 cdef int _choose(plan *p, int what, array, str name) except -1:
-    """Complete `p` with algorithm `name`, or for "auto" with the one that has the lowest estimate.
+    """Complete `p` with the kernel of algorithm `name` that has the lowest estimate; `name` may also be a kernel's.
 
     "auto" takes vectors half as wide if so many fewer of their lanes are idle that they cost no more.
     """
-    cdef const compiled *a
-    cdef const kernels *table = kernels_for(array)
     cdef const kernels *narrower = narrower_kernels_for(array)
     cdef plan narrow
     cdef double most
+    cdef bytes wanted = name.encode()
     if name == "auto":
         _merge_whole_images(&p.g)
         narrow = p[0]
-        _cheapest(p, what, table, math.inf)
-        most = narrower_limit(p, what, array) if narrower != NULL else 0
-        if most > 0 and _cheapest(&narrow, what, narrower, most):
-            p[0] = narrow
-        return 0
-    a = algorithm_named(table, name)
-    if a.plan[what] == NULL or not a.plan[what](p):
+    if choose(kernels_for(array), wanted, what, p, NULL) == NULL:
+        if name not in algorithms and name not in [line["name"] for line in table()]:
+            raise unknown_name("algorithm", name, ("auto", *algorithms))
         raise InputError(f"algorithm {name!r} does not do this convolution; use 'auto' or 'direct'")
+    if name == "auto" and narrower != NULL:
+        most = narrower_limit(p, what, array)
+        if most > 0 and choose(narrower, wanted, what, &narrow, NULL) != NULL and narrow.cycles <= most:
+            p[0] = narrow
     return 0
 
 
@@ -113,6 +96,87 @@ def estimate(int what, g, dtype, str algorithm="auto"):
     p.relu, p.reused = 0, False
     _choose(&p, what, np.empty(0, dtype), algorithm)
     return p.cycles
+
+
+cdef list _estimates(
+    const kernels *all, plan p, int what, bytes wanted, const kernel *chosen, str instruction_set, int lanes,
+    int threads, bint measured
+):
+    """What `choose` finds for each kernel of `all` that it considers."""
+    cdef double[64] cycles
+    cdef ptrdiff_t[2] tile
+    cdef plan own
+    cdef const kernel *k = all.table
+    cdef list found = []
+    choose(all, wanted, what, &p, cycles)
+    while k.name != NULL:
+        own = p
+        if cycles[k - all.table] >= 0 and choose(all, k.name, what, &own, NULL) != NULL:
+            k.tile(&own, tile)
+            found.append({
+                "kernel": k.name.decode(), "isa": instruction_set, "cycles": cycles[k - all.table],
+                "runs": k == chosen, "tile": (tile[0], tile[1]), "lanes": lanes,
+                "items": own.items[own.stages - 1],
+                "seconds": _seconds(&own, threads) if measured else None,
+            })
+        k += 1
+    return found
+
+
+cdef double _seconds(const plan *p, int threads) except -1:
+    """Median time of a plan's calls; one call before they are counted."""
+    run_plan(p, threads)
+    times = []
+    while not times or (sum(times) < MEASURED_S and len(times) < MEASURED_CALLS):
+        began = perf_counter()
+        run_plan(p, threads)
+        times.append(perf_counter() - began)
+    return sorted(times)[len(times) // 2]
+
+
+def candidates(int what, g, dtype, str algorithm="auto", operands=None, int threads=1):
+    """The kernels that can do an operation, with their estimates, as they are compared when it runs.
+
+    Parameters
+    ----------
+    what : int
+        0 for the forward pass, 1 for the input's gradient, 2 for the filters'.
+    g : ConvGeometry
+    dtype : dtype
+    algorithm : str
+        Not "naive".
+    operands : (array, array, array), optional
+        Two operands and a place for the result: every kernel is run on them, to measure its time.
+    threads : int
+        For that.
+
+    Returns
+    -------
+    list of dict
+        ``kernel``, its ``isa``, its ``cycles``, whether it ``runs``, its ``tile``, the ``lanes`` of a vector, the
+        ``items`` of its last stage, and ``seconds`` of a call, or None.
+    """
+    cdef plan p, whole
+    cdef bytes wanted = algorithm.encode()
+    cdef bint measured = operands is not None
+    array = np.empty(0, dtype)
+    cdef int size = array.itemsize
+    cdef const kernels *narrower = narrower_kernels_for(array)
+    p.g = _conv(g)
+    p.relu, p.reused = 0, False
+    p.bias = NULL
+    if measured:
+        p.a, p.b, p.out = pointer(operands[0]), pointer(operands[1]), pointer(operands[2])
+    whole = p
+    _choose(&p, what, array, algorithm)
+    if algorithm == "auto":
+        _merge_whole_images(&whole.g)
+    found = _estimates(
+        kernels_for(array), whole, what, wanted, p.kernel, isa(), vector_bytes() // size, threads, measured
+    )
+    if algorithm == "auto" and narrower != NULL and narrower_limit(&p, what, array) > 0:
+        found += _estimates(narrower, whole, what, wanted, p.kernel, "avx512vl", 32 // size, threads, measured)
+    return found
 
 
 def conv2d(x, weight, bias, g, *, activation=None, algorithm="auto", int threads=1, out=None):

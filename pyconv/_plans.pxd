@@ -14,6 +14,7 @@ cdef extern from "plan.h" nogil:
         ISA_COUNT
 
     ctypedef struct plan
+    ctypedef struct kernel
     ctypedef void (*run_fn)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) noexcept nogil
     ctypedef struct plan:
         conv g
@@ -26,6 +27,7 @@ cdef extern from "plan.h" nogil:
         size_t shared_bytes, scratch_bytes
         double cycles
         run_fn run
+        const kernel *kernel
         const void *a
         const void *b
         const void *bias
@@ -43,12 +45,18 @@ cdef extern from "plan.h" nogil:
         INPUT_GRAD
         WEIGHT_GRAD
 
-    ctypedef struct algorithm:
+    ctypedef struct kernel:
         const char *name
-        plan_fn plan[3]
+        int algorithm, operations
+        double worth
+        const char *instead
+        void (*tile)(const plan *p, ptrdiff_t *size) noexcept nogil
+        const char *unit
+        const char *lanes
+        const char *file
 
     ctypedef struct kernels:
-        const algorithm *algorithms
+        const kernel *table
         plan_fn max_pool, max_pool_grad, avg_pool, avg_pool_grad
         plan_fn relu, relu_grad, scale_shift, bias_grad
         plan_fn softmax, batch_norm, batch_norm_grad
@@ -58,9 +66,12 @@ cdef extern from "plan.h" nogil:
     const char *pyconv_isa_name(int isa)
     int pyconv_isa_available(int isa)
     int pyconv_isa_best()
+    int pyconv_vector_bytes(int isa)
     int pyconv_halves_vectors()
     const kernels *pyconv_kernels(int isa, int is_double)
-    const algorithm *pyconv_algorithm(const kernels *table, const char *name)
+    const char *pyconv_algorithm(int number)
+    int pyconv_kernels_of(const char *algorithm)
+    const kernel *pyconv_choose(const kernels *all, const char *algorithm, int what, plan *p, double *cycles)
 
 cdef extern from "subnormals.h" nogil:
     ctypedef unsigned long long float_control
@@ -70,7 +81,7 @@ cdef extern from "subnormals.h" nogil:
 cdef const kernels *kernels_for(array)
 cdef const kernels *narrower_kernels_for(array)
 cdef double narrower_limit(const plan *p, int what, array) noexcept
-cdef const algorithm *algorithm_named(const kernels *table, str name) except NULL
+cdef const kernel *choose(const kernels *among, const char *algorithm, int what, plan *p, double *cycles) noexcept
 cdef void *take_workspace(size_t size, size_t *got) except? NULL
 cdef void give_back(void *memory, size_t size) noexcept
 cdef int threads_for(double cycles, ptrdiff_t items, int threads) noexcept nogil

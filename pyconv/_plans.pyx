@@ -57,6 +57,11 @@ def isa():
     return pyconv_isa_name(_isa).decode()
 
 
+def vector_bytes():
+    """Size of a vector of that instruction set."""
+    return pyconv_vector_bytes(_isa)
+
+
 def set_isa(name):
     """Run the kernels of instruction set `name` from now on; None for the best. For tests: see `PYCONV_ISA`."""
     global _isa
@@ -98,23 +103,45 @@ cdef double narrower_limit(const plan *p, int what, array) noexcept:
     return p.cycles if min(c, k) <= half else 0
 
 
+cdef const kernel *choose(const kernels *among, const char *algorithm, int what, plan *p, double *cycles) noexcept:
+    """`pyconv_choose`, for other modules: the kernels are linked with this one."""
+    return pyconv_choose(among, algorithm, what, p, cycles)
+
+
 def _compiled_algorithms():
-    cdef const algorithm *a = pyconv_kernels(0, 0).algorithms
+    cdef int i = 0
     names = []
-    while a.name != NULL:
-        names.append(a.name.decode())
-        a += 1
+    while pyconv_algorithm(i) != NULL:
+        names.append(pyconv_algorithm(i).decode())
+        i += 1
     return tuple(names)
 
 
 algorithms = ("naive", *_compiled_algorithms())
 
 
-cdef const algorithm *algorithm_named(const kernels *table, str name) except NULL:
-    cdef const algorithm *found = pyconv_algorithm(table, name.encode())
-    if found == NULL:
-        raise unknown_name("algorithm", name, ("auto", *algorithms))
-    return found
+def table():
+    """The kernels of convolution, in their order: the lines of ``_kernels/table.h``.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``algorithm``, ``operations`` (numbers: 0 forward, 1 the input's gradient, 2 the filters'), ``unit``
+        (of a tile), ``lanes`` (what they hold), ``file``, ``worth`` (it replaces a kernel above it if so many times its
+        cycles are fewer), ``instead`` (the only kernel that it replaces, or None).
+    """
+    cdef const kernel *k = pyconv_kernels(_isa, 0).table
+    lines = []
+    while k.name != NULL:
+        own = [name for name in algorithms[1:] if pyconv_kernels_of(name.encode()) == k.algorithm]
+        lines.append({
+            "name": k.name.decode(), "algorithm": own[0],
+            "operations": tuple(what for what in range(3) if k.operations >> what & 1),
+            "unit": k.unit.decode(), "lanes": k.lanes.decode(), "file": k.file.decode(), "worth": k.worth,
+            "instead": None if k.instead == NULL else k.instead.decode(),
+        })
+        k += 1
+    return lines
 
 
 # Running a plan -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-/* bodies.h: includes every kernel of one instruction set and precision, and lists them in a table. */
+/* bodies.h: includes every kernel of one instruction set and precision. */
 #include "vector.h"
 #include "winograd_numbers.h" /* how to cut */
 #include "transpose.h"
@@ -17,7 +17,6 @@
 #include "direct.h"
 #include "grouped.h"
 #include "spread.h"
-#include "direct_choice.h"
 #include "outer.h"
 #include "shifted.h"
 #include "run_weight_grad.h"
@@ -34,18 +33,10 @@
 #include "softmax.h"
 #include "batch_norm.h"
 
-static const algorithm NAME(algorithms)[] = {
-    {"direct", {NAME(direct_forward), NAME(direct_input_grad), NAME(direct_weight_grad)}},
-    {"winograd_2x2", {NAME(plan_forward2), NAME(plan_input_grad2), NAME(plan_weight_grad2)}},
-    {"winograd_3x3", {NAME(plan_forward3), NAME(plan_input_grad3), NAME(plan_weight_grad3)}},
-    {"winograd_4x4", {NAME(plan_forward4), NAME(plan_input_grad4), NAME(plan_weight_grad4)}},
-    {"winograd_1d", {NAME(rowwise_forward), NAME(rowwise_input_grad), NAME(rowwise_weight_grad)}},
-    {"winograd", {NAME(winograd_forward), NAME(winograd_input_grad), NAME(winograd_weight_grad)}},
-    {NULL, {NULL, NULL, NULL}},
-};
+#include "table.h"
 
 const kernels NAME(kernels) = {
-    .algorithms = NAME(algorithms),
+    .table = NAME(table),
     .max_pool = NAME(max_pool),
     .max_pool_grad = NAME(max_pool_grad),
     .avg_pool = NAME(avg_pool),

@@ -236,33 +236,26 @@ static void NAME(depthwise_run)(const plan *p, int stage, ptrdiff_t item, void *
     NAME(fence)();
 }
 
-static int NAME(depthwise_plan)(plan *p) {
-    NAME(depthwise) *d = (void *)p->own;
-    const ptrdiff_t fair = p->g.n * d->oh / 16, most = NAME(DEPTHWISE_ROWS);
-    d->rows = fair < 1 ? 1 : fair < most ? fair : most;
-    d->rows = d->rows < d->oh ? d->rows : d->oh;
-    d->row_blocks = (d->oh + d->rows - 1) / d->rows;
-    p->stages = 1;
-    p->items[0] = p->g.n * d->row_blocks;
-    p->shared_bytes = p->scratch_bytes = 0;
-    p->cycles = (double)(p->g.n * p->g.oh * p->g.ow * p->g.c) * (double)(p->g.kh * p->g.kw + 4) / LANES;
-    p->run = NAME(depthwise_run);
-    return 1;
-}
-
 INLINE int NAME(is_depthwise)(const conv *g) {
     return g->groups > 1 && g->groups == g->c && g->k == g->c;
 }
 
-static int NAME(depthwise_forward)(plan *p) {
-    const conv *g = &p->g;
-    *(NAME(depthwise) *)(void *)p->own = (NAME(depthwise)){0, g->h, g->w, g->oh, g->ow, 1, 1, 0, 0};
-    return NAME(depthwise_plan)(p);
+static int NAME(depthwise_can)(const plan *p, int what) {
+    (void)what;
+    return NAME(is_depthwise)(&p->g) && p->g.c >= LANES;
 }
 
-static int NAME(depthwise_input_grad)(plan *p) {
+static void NAME(depthwise_plan)(plan *p, int grad) {
     const conv *g = &p->g;
-    *(NAME(depthwise) *)(void *)p->own =
-        (NAME(depthwise)){1, g->oh, g->ow, g->h, g->w, g->sh, g->sw < g->w ? g->sw : g->w, 0, 0};
-    return NAME(depthwise_plan)(p);
+    NAME(depthwise) *d = (void *)p->own;
+    *d = grad ? (NAME(depthwise)){1, g->oh, g->ow, g->h, g->w, g->sh, min_of(g->sw, g->w), 0, 0}
+              : (NAME(depthwise)){0, g->h, g->w, g->oh, g->ow, 1, 1, 0, 0};
+    const ptrdiff_t fair = g->n * d->oh / 16, most = NAME(DEPTHWISE_ROWS);
+    d->rows = fair < 1 ? 1 : fair < most ? fair : most;
+    d->rows = d->rows < d->oh ? d->rows : d->oh;
+    d->row_blocks = (d->oh + d->rows - 1) / d->rows;
+    p->stages = 1;
+    p->items[0] = g->n * d->row_blocks;
+    p->shared_bytes = p->scratch_bytes = 0;
+    p->cycles = (double)(g->n * g->oh * g->ow * g->c) * (double)(g->kh * g->kw + 4) / LANES;
 }

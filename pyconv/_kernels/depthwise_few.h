@@ -275,24 +275,26 @@ static void NAME(few_channel_sizes)(plan *p, int grad) {
                 (double)(g->kh * g->kw + 4) * 1.5;
 }
 
-static int NAME(few_channels_conv)(plan *p, int grad) {
+static int NAME(few_channels_can)(const plan *p, int what) {
+    (void)what;
+    return NAME(is_depthwise)(&p->g) && p->g.c < LANES;
+}
+
+static void NAME(few_channels_plan)(plan *p, int grad) {
     NAME(few_channels) *d = (void *)p->own;
     _Static_assert(sizeof *d <= sizeof p->own, "the plan holds the algorithm's numbers");
     NAME(few_channel_sizes)(p, grad);
     p->items[0] = 1;
     p->items[1] = p->g.n * d->row_blocks;
     p->shared_bytes = (size_t)((p->g.kh * p->g.kw + 1) * LANES) * sizeof(REAL);
-    p->run = NAME(few_run);
-    return 1;
 }
 
-static int NAME(few_channels_weight_grad)(plan *p) {
+static void NAME(few_channels_grad_plan)(plan *p, int what) {
     NAME(few_channels) *d = (void *)p->own;
+    (void)what;
     NAME(few_channel_sizes)(p, 0);
     d->parts = min_of(p->g.n * d->row_blocks, 32);
     p->items[0] = d->parts;
     p->items[1] = p->g.kh * p->g.kw;
     p->shared_bytes = (size_t)(d->parts * p->g.kh * p->g.kw * LANES) * sizeof(REAL);
-    p->run = NAME(few_grad_run);
-    return 1;
 }

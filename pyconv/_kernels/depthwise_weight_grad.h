@@ -175,8 +175,9 @@ static void NAME(depthwise_gradient_run)(const plan *p, int stage, ptrdiff_t ite
     }
 }
 
-static int NAME(depthwise_weight_grad)(plan *p) {
+static void NAME(depthwise_grad_plan)(plan *p, int what) {
     const conv *g = &p->g;
+    (void)what;
     NAME(depthwise_gradient) *d = (void *)p->own;
     const ptrdiff_t row = g->c * (ptrdiff_t)sizeof(REAL) * (g->ow + g->sh * g->w);
     ptrdiff_t rows = (256 << 10) / row;
@@ -192,6 +193,4 @@ static int NAME(depthwise_weight_grad)(plan *p) {
     p->shared_bytes = (size_t)(d->parts * g->kh * g->kw * d->padded) * sizeof(REAL);
     p->scratch_bytes = 0;
     p->cycles = (double)(g->n * g->oh * g->ow * g->c) * (double)(g->kh * g->kw + 4) / LANES;
-    p->run = NAME(depthwise_gradient_run);
-    return 1;
 }

@@ -152,7 +152,7 @@ static void NAME(direct_run)(const plan *p, int stage, ptrdiff_t item, void *sha
 
 /* Returns the packed numbers of one filter; *adds becomes the vector multiply-adds for all results of one
    image and group. dot.h takes about 13 more to add up the lanes of a sum, and with one filter it waits for
-   loads that cross cache lines. It cannot do runs shorter than a vector: *adds is then infinite. */
+   loads that cross cache lines. */
 static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
     const NAME(direct) *d = (const void *)p->own;
     const double loads = d->to == 1 && d->from % LANES ? 1.8 : 1;
@@ -165,8 +165,6 @@ static ptrdiff_t NAME(direct_size)(const plan *p, double *adds) {
             const NAME(axis) x = NAME(direct_x)(p, b);
             const ptrdiff_t phase = NAME(phase_size)(d, &y, &x);
             size += phase;
-            if (d->dot && y.taps && x.taps && (NAME(is_merged)(d, &x) ? x.taps : 1) * d->from < LANES)
-                *adds = INFINITY;
             *adds +=
                 (double)(y.count * x.count) * (d->dot ? (double)d->to * ((double)(phase / LANES) * loads + 13)
                                                       : (double)(phase * d->vectors));
@@ -236,20 +234,52 @@ static void NAME(direct_extents)(plan *p) {
     }
 }
 
-/* What forward and input gradient share once the sizes are known. */
-static void NAME(direct_plan)(plan *p) {
+/* The sizes of the pass: what the kernels of this file and of grouped.h share. */
+static void NAME(direct_sizes)(plan *p, int grad) {
+    const conv *g = &p->g;
+    NAME(direct) *d = (void *)p->own;
+    _Static_assert(sizeof(NAME(direct)) <= sizeof p->own, "the plan holds the algorithm's numbers");
+    *d = (NAME(direct)){.grad = grad, .n = g->n, .groups = g->groups};
+    d->ih = grad ? g->oh : g->h, d->iw = grad ? g->ow : g->w, d->from = (grad ? g->k : g->c) / g->groups;
+    d->oh = grad ? g->h : g->oh, d->ow = grad ? g->w : g->ow, d->to = (grad ? g->c : g->k) / g->groups;
+    d->phases_y = grad ? min_of(g->sh, g->h) : 1, d->phases_x = grad ? min_of(g->sw, g->w) : 1;
+    d->every = !grad && g->kw > 1 ? NAME(common_divisor)(g->sw, g->dw) : 1;
+    d->step_y = grad ? 1 : g->sh, d->step_x = grad ? 1 : g->sw / d->every;
+    NAME(stack_images)(g, d);
+    d->large = NAME(is_streamed)(d->n * d->oh * d->ow * d->groups, d->to, 2, d->groups * d->phases_x == 1);
+    d->vectors = ceil_div(d->to, LANES);
+    NAME(direct_extents)(p);
+}
+
+static int NAME(direct_can)(const plan *p, int what) {
+    (void)what;
+    return !NAME(is_depthwise)(&p->g);
+}
+
+/* dot.h cannot do runs shorter than a vector. */
+static int NAME(dot_can)(const plan *p, int what) {
+    const conv *g = &p->g;
+    const ptrdiff_t from = (what ? g->k : g->c) / g->groups;
+    const ptrdiff_t every = !what && g->kw > 1 ? NAME(common_divisor)(g->sw, g->dw) : 1;
+    for (ptrdiff_t b = 0; b < (what ? min_of(g->sw, g->w) : 1); b++) {
+        const NAME(axis) x = NAME(axis_across)(g, what, what ? g->w : g->ow, b);
+        if (x.taps && (x.tap_step == every ? x.taps : 1) * from < LANES) return 0;
+    }
+    return !NAME(is_depthwise)(g);
+}
+
+static int NAME(inside_can)(const plan *p, int what) {
+    const conv *g = &p->g;
+    return (what || g->kw == 1 || NAME(common_divisor)(g->sw, g->dw) == 1) && !NAME(is_depthwise)(g);
+}
+
+/* The plan of a kernel that the tile's loops run: with the tile of dot.h, or by direct_inside.h. */
+static void NAME(direct_plan)(plan *p, int grad, int dot, int inside) {
     NAME(direct) *d = (void *)p->own;
     const ptrdiff_t size = sizeof(REAL);
-    double adds, dot_adds;
-    d->large = NAME(is_streamed)(d->n * d->oh * d->ow * d->groups, d->to, 2, d->groups * d->phases_x == 1);
-    d->vectors = (d->to + LANES - 1) / LANES;
-    NAME(direct_extents)(p);
-    d->alone = 0;
-    d->dot = 1;
-    NAME(direct_size)(p, &dot_adds);
-    d->dot = 0;
-    NAME(direct_size)(p, &adds);
-    d->dot = 1.2 * dot_adds < adds;
+    double adds;
+    NAME(direct_sizes)(p, grad);
+    d->dot = dot, d->inside = inside;
     /* dot.h makes runs of whole vectors: one vector for each column would cost more than one for several. */
     d->alone = d->groups > 1 && d->every == 1 && !NAME(pads_columns)(d) &&
                !(d->dot && d->from < 4 * LANES && d->from % LANES);
@@ -257,8 +287,6 @@ static void NAME(direct_plan)(plan *p) {
     if (d->dot) adds *= 1.2;
     d->blocks = d->dot ? (d->to + 3) / 4 : (d->vectors + 1) / 2;
     d->width = d->dot ? d->to : d->vectors * LANES;
-    const double inside = NAME(columns_cycles)(p, 1), across = NAME(columns_cycles)(p, 0);
-    d->inside = !d->dot && d->every == 1 && inside < 0.9 * across;
     d->copied =
         (d->groups > 1 && p->g.kw > 1 && !d->alone) || d->every > 1 || (!d->inside && NAME(pads_columns)(d));
     const int most = d->grad || p->g.kh == 1 || NAME(common_divisor)(p->g.sh, p->g.dh) <= 2;
@@ -280,6 +308,18 @@ static void NAME(direct_plan)(plan *p) {
     p->scratch_bytes = d->copied ? (size_t)round_up(NAME(region_pixels)(d) * d->from * size, 64) : 0;
     if (d->inside) p->scratch_bytes += (size_t)(d->columns * 2 * VECTOR_BYTES);
     p->cycles = cost_direct((double)(d->n * d->groups) * adds);
-    if (d->inside) p->cycles *= inside / across;
-    p->run = NAME(direct_run);
+    const double across = d->inside ? NAME(columns_cycles)(p, 0) : 0;
+    if (across > 0) p->cycles *= NAME(columns_cycles)(p, 1) / across;
+}
+
+static void NAME(tile_plan)(plan *p, int what) {
+    NAME(direct_plan)(p, what, 0, 0);
+}
+
+static void NAME(dot_plan)(plan *p, int what) {
+    NAME(direct_plan)(p, what, 1, 0);
+}
+
+static void NAME(inside_plan)(plan *p, int what) {
+    NAME(direct_plan)(p, what, 0, 1);
 }

@@ -215,9 +215,7 @@ static void NAME(gradient_run)(const plan *p, int stage, ptrdiff_t item, void *s
 
 /* Cycles, if a tile runs over the kernel's columns (`merged`) or does each by itself, without padding
  * (`inside`). */
-static double NAME(gradient_cycles)(const plan *p, int merged, int inside) {
-    const NAME(gradient) *d = (const void *)p->own;
-    const conv *g = &p->g;
+static double NAME(gradient_cycles)(const conv *g, const NAME(gradient) * d, int merged, int inside) {
     const double vectors = (double)d->vectors / (double)d->blocks;
     const ptrdiff_t run = merged ? g->kw * d->from : d->from;
     const ptrdiff_t tiles = ceil_div(run, NAME(tile_pixels)(min_of(d->vectors, 2)));
@@ -226,15 +224,9 @@ static double NAME(gradient_cycles)(const plan *p, int merged, int inside) {
            cost_of_tile((double)run / (double)tiles, vectors, 1);
 }
 
-static int NAME(direct_weight_grad)(plan *p) {
-    const conv *g = &p->g;
-    NAME(gradient) *d = (void *)p->own;
-    _Static_assert(sizeof(NAME(gradient)) <= sizeof p->own, "the plan holds the algorithm's numbers");
-    const ptrdiff_t size = sizeof(REAL);
-    if (NAME(is_depthwise)(g))
-        return g->c < LANES ? NAME(few_channels_weight_grad)(p) : NAME(depthwise_weight_grad)(p);
-    d->from = g->c / g->groups;
-    d->to = g->k / g->groups;
+/* Sets the sizes, and whether each kernel column is done by itself. */
+static void NAME(gradient_sizes)(const conv *g, NAME(gradient) * d) {
+    *d = (NAME(gradient)){.from = g->c / g->groups, .to = g->k / g->groups};
     d->vectors = (d->to + LANES - 1) / LANES;
     d->blocks = (d->vectors + 1) / 2;
     const int apart = g->dw > 1 && g->dw % g->sw == 0 && g->kw > 1 && d->from < NAME(tile_pixels)(2);
@@ -242,13 +234,43 @@ static int NAME(direct_weight_grad)(plan *p) {
     d->every = apart ? g->dw : 1;
     d->merged = g->dw == 1 || apart;
     d->region_columns = (g->ow - 1) * g->sw + (g->kw - 1) * g->dw + 1;
-    double copying = NAME(gradient_cycles)(p, d->merged, 0);
+    double copying = NAME(gradient_cycles)(g, d, d->merged, 0);
     /* Each block of filters copies its input; counting one copy fits the measurements best. */
     if (g->groups > 1 && g->kw > 1)
         copying += (double)(g->groups * g->n * ((g->oh - 1) * g->sh + 1) * d->region_columns) *
                    (double)(d->from < 6 ? d->from : 6 * ceil_div(d->from, LANES));
-    d->inside = !apart && NAME(gradient_cycles)(p, 0, 1) < 0.9 * copying;
+    d->inside = !apart && NAME(gradient_cycles)(g, d, 0, 1) < 0.9 * copying;
     if (d->inside) d->merged = 0;
+}
+
+static int NAME(gradient_can)(const plan *p, int what) {
+    (void)what;
+    return !NAME(is_depthwise)(&p->g);
+}
+
+/* Either of the two ways does every geometry: this is the choice between them. */
+static int NAME(gradient_inside)(const plan *p, int what) {
+    NAME(gradient) d;
+    (void)what;
+    NAME(gradient_sizes)(&p->g, &d);
+    return d.inside && !NAME(is_depthwise)(&p->g);
+}
+
+static int NAME(gradient_across)(const plan *p, int what) {
+    NAME(gradient) d;
+    (void)what;
+    NAME(gradient_sizes)(&p->g, &d);
+    return !d.inside && !NAME(is_depthwise)(&p->g);
+}
+
+static void NAME(gradient_plan)(plan *p, int what) {
+    const conv *g = &p->g;
+    NAME(gradient) *d = (void *)p->own;
+    _Static_assert(sizeof(NAME(gradient)) <= sizeof p->own, "the plan holds the algorithm's numbers");
+    const ptrdiff_t size = sizeof(REAL);
+    (void)what;
+    NAME(gradient_sizes)(g, d);
+    const int apart = d->every > 1;
     const ptrdiff_t reach = (g->kh - 1) * g->dh + 1;
     const ptrdiff_t products = g->kh * g->kw * d->from;
     d->copied =
@@ -278,9 +300,5 @@ static int NAME(direct_weight_grad)(plan *p) {
     p->shared_bytes = (size_t)(d->parts * g->groups * products * d->vectors * LANES * size);
     const ptrdiff_t numbers = (d->copied ? region : 0) + (d->packed || d->to < LANES ? errors : 0) + LANES;
     p->scratch_bytes = (size_t)round_up(numbers * size, 64);
-    p->cycles = NAME(gradient_cycles)(p, d->merged, d->inside);
-    p->run = NAME(gradient_run);
-    NAME(run_weight_grad)(p);
-    NAME(planes_weight_grad)(p);
-    return 1;
+    p->cycles = NAME(gradient_cycles)(g, d, d->merged, d->inside);
 }

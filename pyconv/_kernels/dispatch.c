@@ -1,4 +1,5 @@
-/* dispatch.c: finds out which compiled instruction sets this processor runs, and gives the kernels of one. */
+/* dispatch.c: finds out which compiled instruction sets this processor runs, gives the kernels of one, and
+   chooses among them: the one loop that compares estimates. */
 #include "plan.h"
 
 #include <string.h>
@@ -13,6 +14,10 @@ extern const kernels kernels_avx512_f32, kernels_avx512_f64;
 const char *pyconv_isa_name(int isa) {
     static const char *const names[ISA_COUNT] = {"baseline", "avx2", "avx512vl", "avx512"};
     return names[isa];
+}
+
+int pyconv_vector_bytes(int isa) {
+    return isa == ISA_AVX512 ? 64 : isa == ISA_BASELINE ? 16 : 32;
 }
 
 /* Every feature that the pragma of the isa_*.c names. libgcc's check includes the operating system's support.
@@ -55,8 +60,54 @@ const kernels *pyconv_kernels(int isa, int is_double) {
     return is_double ? &kernels_baseline_f64 : &kernels_baseline_f32;
 }
 
-const algorithm *pyconv_algorithm(const kernels *table, const char *name) {
-    const algorithm *found = table->algorithms;
-    while (found->name && strcmp(found->name, name) != 0) found++;
-    return found->name ? found : NULL;
+static const struct {
+    const char *name;
+    int kernels; /* that belong to it: DIRECT ... */
+} algorithms[] = {
+    {"direct", DIRECT},
+    {"winograd_2x2", WINOGRAD_2X2},
+    {"winograd_3x3", WINOGRAD_3X3},
+    {"winograd_4x4", WINOGRAD_4X4},
+    {"winograd_1d", WINOGRAD_1D},
+    {"winograd", WINOGRAD_2X2 | WINOGRAD_3X3 | WINOGRAD_4X4 | WINOGRAD_1D},
+    {NULL, 0},
+};
+
+const char *pyconv_algorithm(int number) {
+    return algorithms[number].name;
+}
+
+int pyconv_kernels_of(const char *algorithm) {
+    if (strcmp(algorithm, "auto") == 0) return ~0;
+    int i = 0;
+    while (algorithms[i].name && strcmp(algorithms[i].name, algorithm) != 0) i++;
+    return algorithms[i].kernels;
+}
+
+/* The operands and the geometry; not `own`, which every kernel fills anew, and which is most of a plan. */
+static void begin(plan *p, const plan *from) {
+    memcpy(p, from, offsetof(plan, own));
+    memcpy(&p->a, &from->a, sizeof *p - offsetof(plan, a));
+}
+
+const kernel *pyconv_choose(const kernels *all, const char *algorithm, int what, plan *p, double *cycles) {
+    const int wanted = pyconv_kernels_of(algorithm); /* 0: `algorithm` may be the name of one line */
+    plan plans[2], *tried = &plans[0], *best = NULL;
+    for (const kernel *k = all->table; k->name; k++) {
+        double *const estimate = cycles ? &cycles[k - all->table] : NULL;
+        if (estimate) *estimate = -1;
+        if (wanted ? !(k->algorithm & wanted) : strcmp(k->name, algorithm) != 0) continue;
+        if (!(k->operations >> what & 1) || !k->can(p, what)) continue;
+        begin(tried, p);
+        k->estimate(tried, what);
+        if (estimate) *estimate = tried->cycles;
+        if (best && k->worth * tried->cycles >= best->cycles) continue;
+        if (best && k->instead && strcmp(k->instead, best->kernel->name) != 0) continue;
+        best = tried;
+        best->kernel = k, best->run = k->run;
+        tried = &plans[best == &plans[0]];
+    }
+    if (!best) return NULL;
+    *p = *best;
+    return p->kernel;
 }

@@ -83,11 +83,15 @@ DOT(1, 1) DOT(1, 2) DOT(1, 3) DOT(1, 4)
 };
 #undef D
 
+/* The logarithm of the most pixels whose sums fit in the registers. */
+INLINE int NAME(dot_size)(ptrdiff_t filters) {
+    return filters == 1 ? 3 : REGISTERS == 32 ? (filters < 4 ? 3 : 2) : filters < 4 ? 2 : 1;
+}
+
 /* `count` neighbouring pixels, in tiles of 8, 4, 2 and 1. With one or two filters the pixels are waited for;
    from memory they come fastest in order. */
 static void NAME(dot_row)(NAME(dot) * t, ptrdiff_t filters, ptrdiff_t count) {
-    int size = filters == 1 ? 3 : REGISTERS == 32 ? (filters < 4 ? 3 : 2) : filters < 4 ? 2 : 1;
-    if (t->in_order) size = 0;
+    int size = t->in_order ? 0 : NAME(dot_size)(filters);
     for (; size >= 0; size--) {
         t->tiles = count >> size;
         if (t->tiles) NAME(dots)[filters - 1][size](t);

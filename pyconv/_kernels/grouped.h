@@ -170,27 +170,30 @@ static void NAME(grouped_run)(const plan *p, int stage, ptrdiff_t item, void *sh
     }
 }
 
-/* Replaces the plan, which is direct.h's, if this costs less than the plan's present estimate. */
-static void NAME(grouped_plan)(plan *p) {
-    plan tried = *p;
-    NAME(direct) *d = (void *)tried.own;
-    *d = *(const NAME(direct) *)(const void *)p->own;
-    const ptrdiff_t size = sizeof(REAL), pixel = d->groups * d->from;
-    d->together = min_of(min_of(LANES / d->to, LANES / d->from), d->groups);
-    if (d->together < 2 || VECTOR_BYTES < 32) return; /* slow: SSE does not permute by an index */
+/* Where two groups or more fill a vector. SSE does not permute by an index, which is slow then. */
+static int NAME(grouped_can)(const plan *p, int what) {
+    const ptrdiff_t groups = p->g.groups, widest = max_of(p->g.c, p->g.k) / groups;
+    (void)what;
+    return VECTOR_BYTES >= 32 && groups > 1 && LANES / widest >= 2 && !NAME(is_depthwise)(&p->g);
+}
+
+static void NAME(grouped_plan)(plan *p, int what) {
+    NAME(direct) *d = (void *)p->own;
+    const ptrdiff_t size = sizeof(REAL);
     double adds;
-    d->dot = 0, d->vectors = 1;
-    d->size = NAME(direct_size)(&tried, &adds);
+    NAME(direct_sizes)(p, what);
+    const ptrdiff_t pixel = d->groups * d->from;
+    d->together = min_of(min_of(LANES / d->to, LANES / d->from), d->groups);
+    d->vectors = 1;
+    d->size = NAME(direct_size)(p, &adds);
     d->blocks = ceil_div(d->groups, d->together);
     d->copied = d->every > 1 || NAME(pads_columns)(d);
     NAME(direct_blocks)(d, pixel, d->n);
     const double blocks = (double)(d->n * d->blocks);
-    tried.cycles = blocks * (adds * 1.25 + (double)(d->oh * d->ow) * 3);
-    if (tried.cycles >= p->cycles) return;
-    tried.items[0] = d->blocks;
-    tried.items[1] = d->n * d->row_blocks;
-    tried.shared_bytes = (size_t)(d->blocks * d->size * LANES * size);
-    tried.scratch_bytes = (size_t)round_up((NAME(region_pixels)(d) * pixel + LANES) * size, 64);
-    tried.run = NAME(grouped_run);
-    *p = tried;
+    p->cycles = blocks * (adds * 1.25 + (double)(d->oh * d->ow) * 3);
+    p->stages = 2;
+    p->items[0] = d->blocks;
+    p->items[1] = d->n * d->row_blocks;
+    p->shared_bytes = (size_t)(d->blocks * d->size * LANES * size);
+    p->scratch_bytes = (size_t)round_up((NAME(region_pixels)(d) * pixel + LANES) * size, 64);
 }

@@ -3,7 +3,7 @@
    An algorithm is a plan: a few stages, each a number of independent items.
 
        fill the operands and the geometry of a plan p
-       if (algorithm->forward(&p))                        1: it can; stages, items and memory are now known
+       if (pyconv_choose(kernels, "auto", FORWARD, &p, NULL))   stages, items and memory are now known
            for stage = 0 .. p.stages - 1                  one after the other
                for item = 0 .. p.items[stage] - 1         in any order, on any thread
                    p.run(&p, stage, item, shared, scratch)
@@ -41,6 +41,7 @@ typedef struct pool {
 enum { MAX_STAGES = 4, OWN_NUMBERS = 96 };
 
 typedef struct plan plan;
+typedef struct kernel kernel;
 typedef void (*run_fn)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch);
 
 struct plan {
@@ -59,6 +60,7 @@ struct plan {
     size_t shared_bytes, scratch_bytes;
     double cycles; /* estimate of the work on one thread: cost.h */
     run_fn run;
+    const kernel *kernel;       /* of a convolution: the line of the table */
     ptrdiff_t own[OWN_NUMBERS]; /* the algorithm's numbers: a struct of ptrdiff_t, laid over it */
 
     /* Operands, needed by run only. Convolutions use
@@ -77,14 +79,26 @@ typedef int (*plan_fn)(plan *p);
 
 typedef enum { FORWARD, INPUT_GRAD, WEIGHT_GRAD } operation;
 
-typedef struct algorithm {
-    const char *name;
-    plan_fn plan[3]; /* by operation; NULL: the algorithm does not do this operation */
-} algorithm;
+/* The algorithms that a kernel belongs to; a user may ask for one by name (dispatch.c). */
+enum { DIRECT = 1, WINOGRAD_2X2 = 2, WINOGRAD_3X3 = 4, WINOGRAD_4X4 = 8, WINOGRAD_1D = 16 };
+
+/* One line of the table of convolution's kernels (table.h). */
+struct kernel {
+    const char *name;                    /* no other line has it */
+    int algorithm;                       /* DIRECT ... */
+    int operations;                      /* 1 << FORWARD, and so on, added up */
+    int (*can)(const plan *p, int what); /* whether it does this geometry; `what` is the operation */
+    void (*estimate)(plan *p, int what); /* completes the plan but for `run`, with its cycles */
+    run_fn run;
+    double worth; /* it replaces a line before it if so many times its cycles are fewer than that line's */
+    const char *instead;                      /* the only line that it replaces; or NULL */
+    void (*tile)(const plan *p, ptrdiff_t *); /* of a complete plan: the two sizes of a tile, `unit` */
+    const char *unit, *lanes, *file; /* for readers: what is tiled, what the lanes hold, where it is */
+};
 
 /* Everything that is compiled once per instruction set and precision. */
 typedef struct kernels {
-    const algorithm *algorithms;                                   /* of convolution; ends with a NULL name */
+    const kernel *table;                                           /* of convolution; ends with a NULL name */
     plan_fn max_pool, max_pool_grad, avg_pool, avg_pool_grad;      /* pool.h */
     plan_fn relu, relu_grad, scale_shift, bias_grad;               /* elementwise.h */
     plan_fn softmax, batch_norm, batch_norm_grad;                  /* softmax.h, batch_norm.h */
@@ -97,8 +111,16 @@ enum { ISA_BASELINE, ISA_AVX2, ISA_AVX512VL, ISA_AVX512, ISA_COUNT };
 const char *pyconv_isa_name(int isa);
 int pyconv_isa_available(int isa); /* compiled, and this processor has every feature that it needs */
 int pyconv_isa_best(void);
+int pyconv_vector_bytes(int isa);
 int pyconv_halves_vectors(void); /* this processor takes two cycles for an operation of 512 bits */
 const kernels *pyconv_kernels(int isa, int is_double);
-const algorithm *pyconv_algorithm(const kernels *table, const char *name);
+const char *pyconv_algorithm(int number); /* the names of the algorithms, one after the other; then NULL */
+int pyconv_kernels_of(
+    const char *algorithm); /* DIRECT ..., added up; all for "auto"; 0 if there is no such */
+
+/* Completes p with the kernel of `algorithm` ("auto": any; or the name of one line) that is estimated to take
+   fewest cycles, and returns it; NULL if none can. `cycles`, unless it is NULL, receives the estimate of each
+   line of the table, or -1. */
+const kernel *pyconv_choose(const kernels *all, const char *algorithm, int what, plan *p, double *cycles);
 
 #endif

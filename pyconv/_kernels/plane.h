@@ -177,14 +177,18 @@ static void NAME(plane_run)(const plan *p, int stage, ptrdiff_t item, void *shar
             }
 }
 
-/* Sets all sizes but those of the planes; returns 0 where this file cannot do the convolution. */
-static int NAME(plane_sizes)(const conv *g, NAME(plane) * d, int grad) {
-    if (g->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1) return 0;
+static int NAME(plane_can)(const plan *p, int what) {
+    const conv *g = &p->g;
+    (void)what;
+    return g->groups == 1 && g->sh == 1 && g->sw == 1 && g->dh == 1;
+}
+
+/* Sets all sizes but those of the planes. */
+static void NAME(plane_sizes)(const conv *g, NAME(plane) * d, int grad) {
     *d = (NAME(plane)){.grad = grad};
     d->ih = grad ? g->oh : g->h, d->iw = grad ? g->ow : g->w, d->from = grad ? g->k : g->c;
     d->oh = grad ? g->h : g->oh, d->ow = grad ? g->w : g->ow, d->to = grad ? g->c : g->k;
     d->tile_rows = g->kh >= 6 ? 6 : g->kh >= 4 ? 4 : g->kh >= 2 ? 2 : 1;
-    return 1;
 }
 
 /* Sets the rows of an item: as many as keep its planes, `row_bytes` a row, in part of an L2 cache. */
@@ -195,13 +199,11 @@ static void NAME(plane_rows)(const conv *g, NAME(plane) * d, ptrdiff_t row_bytes
     d->region_rows = d->rows + g->kh - 1;
 }
 
-/* Replaces the plan if this costs less than the plan's present estimate. */
-static int NAME(plane_plan)(plan *p, int grad) {
+static void NAME(plane_plan)(plan *p, int what) {
     const conv *g = &p->g;
-    plan tried = *p;
-    NAME(plane) *d = (void *)tried.own;
+    NAME(plane) *d = (void *)p->own;
     const ptrdiff_t size = sizeof(REAL);
-    if (!NAME(plane_sizes)(g, d, grad)) return 0;
+    NAME(plane_sizes)(g, d, what);
     d->width = round_up(round_up(d->ow, 2 * LANES) + (g->kw - 1) * g->dw, LANES);
     NAME(plane_rows)(g, d, d->from * d->width * size);
     /* For two vectors and one filter: multiply-adds and the scattered write-out; besides, the copy to planes.
@@ -209,16 +211,12 @@ static int NAME(plane_plan)(plan *p, int grad) {
     const double taps = (double)(g->kh * g->kw * d->from);
     const double pairs = (double)(g->n * d->oh * ceil_div(d->ow, 2 * LANES));
     const double copied = (double)(g->n * d->row_blocks * d->region_rows * d->width);
-    tried.cycles = cost_direct(2 * pairs * (double)d->to * taps) +
-                   pairs * (double)(d->to * (30 + (d->to == 1 ? 0 : 2 * LANES))) +
-                   NAME(apart_cycles)(d->from, d->from) * copied;
-    if (tried.cycles >= p->cycles) return 0;
-    tried.stages = 2;
-    tried.items[0] = 1;
-    tried.items[1] = g->n * d->row_blocks;
-    tried.shared_bytes = (size_t)(d->to * d->from * g->kh * g->kw * size);
-    tried.scratch_bytes = (size_t)round_up(d->from * d->region_rows * d->width * size, 64);
-    tried.run = NAME(plane_run);
-    *p = tried;
-    return 1;
+    p->cycles = cost_direct(2 * pairs * (double)d->to * taps) +
+                pairs * (double)(d->to * (30 + (d->to == 1 ? 0 : 2 * LANES))) +
+                NAME(apart_cycles)(d->from, d->from) * copied;
+    p->stages = 2;
+    p->items[0] = 1;
+    p->items[1] = g->n * d->row_blocks;
+    p->shared_bytes = (size_t)(d->to * d->from * g->kh * g->kw * size);
+    p->scratch_bytes = (size_t)round_up(d->from * d->region_rows * d->width * size, 64);
 }

@@ -106,15 +106,19 @@ static void NAME(planes_run)(const plan *p, int stage, ptrdiff_t item, void *sha
     }
 }
 
-/* Replaces the plan if this costs less than the plan's present estimate. */
-static void NAME(planes_weight_grad)(plan *p) {
+static int NAME(plane_grad_can)(const plan *p, int what) {
     const conv *g = &p->g;
-    plan tried = *p;
-    NAME(planes) *d = (void *)tried.own;
+    (void)what;
+    return max_of(g->c, g->k) / g->groups <= 2 * LANES && !NAME(is_depthwise)(g);
+}
+
+static void NAME(plane_grad_plan)(plan *p, int what) {
+    const conv *g = &p->g;
+    NAME(planes) *d = (void *)p->own;
+    (void)what;
     _Static_assert(sizeof(NAME(planes)) <= sizeof p->own, "the plan holds the algorithm's numbers");
     const ptrdiff_t size = sizeof(REAL);
     *d = (NAME(planes)){.from = g->c / g->groups, .to = g->k / g->groups};
-    if (d->from > 2 * LANES || d->to > 2 * LANES) return;
     d->phases_y = g->dh % g->sh == 0 ? 1 : min_of(g->sh, (g->kh - 1) * g->dh + 1);
     d->phases_x = g->dw % g->sw == 0 ? 1 : min_of(g->sw, (g->kw - 1) * g->dw + 1);
     d->halo_y = (g->kh - 1) * g->dh / g->sh, d->halo_x = (g->kw - 1) * g->dw / g->sw;
@@ -136,15 +140,12 @@ static void NAME(planes_weight_grad)(plan *p) {
     const double copied = (double)(d->images * one) *
                           ((double)(d->phases_y * d->phases_x) * NAME(apart_cycles)(d->from, g->c * g->sw) +
                            NAME(apart_cycles)(d->to, g->k));
-    tried.cycles = (double)g->groups * (NAME(shifted_cycles)(d->places, d->to, blocks * vectors, blocks) +
-                                        blocks * copied + (double)(d->parts * d->places * d->to));
-    if (tried.cycles >= p->cycles) return;
-    tried.stages = 2;
-    tried.items[0] = d->parts * g->groups;
-    tried.items[1] = d->places * g->groups;
-    tried.shared_bytes = (size_t)(d->parts * g->groups * d->places * d->to * LANES * size);
-    tried.scratch_bytes =
+    p->cycles = (double)g->groups * (NAME(shifted_cycles)(d->places, d->to, blocks * vectors, blocks) +
+                                     blocks * copied + (double)(d->parts * d->places * d->to));
+    p->stages = 2;
+    p->items[0] = d->parts * g->groups;
+    p->items[1] = d->places * g->groups;
+    p->shared_bytes = (size_t)(d->parts * g->groups * d->places * d->to * LANES * size);
+    p->scratch_bytes =
         (size_t)round_up(planes * d->plane * size + d->places * (ptrdiff_t)sizeof(ptrdiff_t), 64);
-    tried.run = NAME(planes_run);
-    *p = tried;
 }

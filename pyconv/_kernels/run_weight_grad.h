@@ -83,11 +83,10 @@ static void NAME(run_grad_run)(const plan *p, int stage, ptrdiff_t item, void *s
         NAME(run_part)(p, item, (REAL *)shared + item * d->places * d->to * LANES, scratch);
 }
 
-/* Replaces the plan if this costs less than the plan's present estimate. */
-static void NAME(run_weight_grad)(plan *p) {
+static void NAME(run_grad_plan)(plan *p, int what) {
     const conv *g = &p->g;
-    plan tried = *p;
-    NAME(runs) *d = (void *)tried.own;
+    NAME(runs) *d = (void *)p->own;
+    (void)what;
     _Static_assert(sizeof(NAME(runs)) <= sizeof p->own, "the plan holds the algorithm's numbers");
     const ptrdiff_t size = sizeof(REAL), reach = (g->kh - 1) * g->dh + 1;
     *d = (NAME(runs)){.from = g->c / g->groups, .to = g->k / g->groups, .n = g->n, .h = g->h, .oh = g->oh};
@@ -107,17 +106,14 @@ static void NAME(run_weight_grad)(plan *p) {
                                     g->groups * d->places * d->to * LANES * size);
 
     const double pixels = (double)(d->n * d->oh * g->ow), blocks = (double)(d->n * d->row_blocks);
-    tried.cycles =
+    p->cycles =
         1.2 * (double)g->groups *
         (NAME(shifted_cycles)(d->places, d->to, pixels, blocks) + (double)(d->parts * d->places * d->to) * 8);
-    if (tried.cycles >= p->cycles) return;
-    tried.stages = 2;
-    tried.items[0] = d->parts * g->groups;
-    tried.items[1] = g->kh * d->taps * g->groups;
-    tried.shared_bytes = (size_t)(d->parts * g->groups * d->places * d->to * LANES * size);
+    p->stages = 2;
+    p->items[0] = d->parts * g->groups;
+    p->items[1] = g->kh * d->taps * g->groups;
+    p->shared_bytes = (size_t)(d->parts * g->groups * d->places * d->to * LANES * size);
     const ptrdiff_t region = d->copied ? d->region_rows * d->region_columns * d->from + LANES : 0;
-    tried.scratch_bytes =
+    p->scratch_bytes =
         (size_t)round_up(round_up(d->places * (ptrdiff_t)sizeof(ptrdiff_t), 64) + region * size, 64);
-    tried.run = NAME(run_grad_run);
-    *p = tried;
 }

@@ -170,13 +170,14 @@ INLINE double NAME(spread_step)(ptrdiff_t columns, ptrdiff_t vectors) {
     return cycles;
 }
 
-/* Replaces the plan if this costs less than the plan's present estimate. */
+static int NAME(spread_can)(const plan *p, int what) {
+    return (what || p->g.sw == 1) && !NAME(is_depthwise)(&p->g);
+}
+
 static void NAME(spread_plan)(plan *p, int grad) {
     const conv *g = &p->g;
-    plan tried = *p;
-    NAME(spread) *d = (void *)tried.own;
+    NAME(spread) *d = (void *)p->own;
     _Static_assert(sizeof(NAME(spread)) <= sizeof p->own, "the plan holds the algorithm's numbers");
-    if (!grad && g->sw != 1) return;
     const ptrdiff_t c = g->c / g->groups, k = g->k / g->groups, size = sizeof(REAL);
     *d = (NAME(spread)){.grad = grad, .stride = g->sw, .dilation = g->dw, .phases = 1};
     d->ih = grad ? g->oh : g->h, d->iw = grad ? g->ow : g->w, d->from = grad ? k : c;
@@ -197,15 +198,12 @@ static void NAME(spread_plan)(plan *p, int grad) {
     d->row_blocks = even_blocks(d->oh, &d->rows);
 
     const double items = (double)(g->n * g->groups), lines = items * (double)d->oh;
-    tried.cycles = items * (double)(NAME(row_pairs)(g) * d->from) * NAME(spread_step)(d->iw, d->vectors) +
-                   lines * (double)(d->iw * d->vectors) * 4 +
-                   lines * (double)(d->ow * ceil_div(d->to, LANES) * 3 + d->line / LANES);
-    if (1.1 * tried.cycles >= p->cycles) return;
-    tried.stages = 2;
-    tried.items[0] = g->groups;
-    tried.items[1] = g->n * g->groups * d->row_blocks;
-    tried.shared_bytes = (size_t)(g->groups * d->filters * size);
-    tried.scratch_bytes = (size_t)round_up((NAME(SPREAD_COLUMNS) * 2 * LANES + d->rows * d->line) * size, 64);
-    tried.run = NAME(spread_run);
-    *p = tried;
+    p->cycles = items * (double)(NAME(row_pairs)(g) * d->from) * NAME(spread_step)(d->iw, d->vectors) +
+                lines * (double)(d->iw * d->vectors) * 4 +
+                lines * (double)(d->ow * ceil_div(d->to, LANES) * 3 + d->line / LANES);
+    p->stages = 2;
+    p->items[0] = g->groups;
+    p->items[1] = g->n * g->groups * d->row_blocks;
+    p->shared_bytes = (size_t)(g->groups * d->filters * size);
+    p->scratch_bytes = (size_t)round_up((NAME(SPREAD_COLUMNS) * 2 * LANES + d->rows * d->line) * size, 64);
 }

@@ -55,6 +55,11 @@
 #include "winograd_product.h"
 #include "winograd_filters.h"
 
+static int NAME(winograd_can)(const plan *p, int what) {
+    (void)what;
+    return winograd_fits(&p->g);
+}
+
 #define TILE 2
 #include "winograd_points.h"
 #include "winograd_tiles.h"
@@ -77,36 +82,3 @@
 #undef TILE
 
 #include "winograd_1d.h"
-
-/* Algorithm "winograd": the tile size that is estimated to cost least; tiles of one row are among them. */
-static int NAME(winograd_least)(plan *p, const plan_fn *sizes) {
-    plan best = *p;
-    int found = 0;
-    for (int i = 0; i < 4; i++) {
-        plan tried = *p;
-        if (sizes[i](&tried) && (!found || tried.cycles < best.cycles)) {
-            best = tried;
-            found = 1;
-        }
-    }
-    *p = best;
-    return found;
-}
-
-static int NAME(winograd_forward)(plan *p) {
-    const plan_fn sizes[] = {NAME(plan_forward4), NAME(plan_forward3), NAME(plan_forward2),
-                             NAME(rowwise_forward)};
-    return NAME(winograd_least)(p, sizes);
-}
-
-static int NAME(winograd_input_grad)(plan *p) {
-    const plan_fn sizes[] = {NAME(plan_input_grad4), NAME(plan_input_grad3), NAME(plan_input_grad2),
-                             NAME(rowwise_input_grad)};
-    return NAME(winograd_least)(p, sizes);
-}
-
-static int NAME(winograd_weight_grad)(plan *p) {
-    const plan_fn sizes[] = {NAME(plan_weight_grad4), NAME(plan_weight_grad3), NAME(plan_weight_grad2),
-                             NAME(rowwise_weight_grad)};
-    return NAME(winograd_least)(p, sizes);
-}

@@ -118,11 +118,15 @@ INLINE ptrdiff_t NAME(pieces_of)(ptrdiff_t kw, ptrdiff_t columns) {
     return best;
 }
 
-/* Sets the sizes that the passes share; returns 0 where this cannot be done. Lanes are filters: with too few,
-   most would be idle. */
-static int NAME(rowwise_sizes)(const conv *g, NAME(rowwise) * d, int grad) {
+/* Lanes are filters: with too few, most would be idle. */
+static int NAME(rowwise_can)(const plan *p, int what) {
+    const conv *g = &p->g;
     if (g->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1 || g->dw != 1) return 0;
-    if (g->kw < 3 || (grad ? g->c : g->k) < LANES) return 0;
+    return g->kw >= 3 && (what == INPUT_GRAD ? g->c : g->k) >= LANES;
+}
+
+/* Sets the sizes that the passes share. */
+static void NAME(rowwise_sizes)(const conv *g, NAME(rowwise) * d, int grad) {
     *d = (NAME(rowwise)){.grad = grad, .kw = g->kw};
     d->ih = grad ? g->oh : g->h, d->iw = grad ? g->ow : g->w, d->channels = grad ? g->k : g->c;
     d->oh = grad ? g->h : g->oh, d->ow = grad ? g->w : g->ow, d->to = grad ? g->c : g->k;
@@ -136,7 +140,6 @@ static int NAME(rowwise_sizes)(const conv *g, NAME(rowwise) * d, int grad) {
     d->vectors = ceil_div(d->to, LANES);
     d->tile_row = d->across * d->from * 8;
     d->line = max_of(d->reach * d->from, (d->reach + g->kw) * d->channels);
-    return 1;
 }
 
 /* Sets the rows of an item of few pairs: as many as stay in the L1 cache, and enough to share kernel rows. */

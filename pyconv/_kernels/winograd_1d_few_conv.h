@@ -233,10 +233,18 @@ static void NAME(few_conv_run)(const plan *p, int stage, ptrdiff_t item, void *s
     if (d->large) NAME(fence)();
 }
 
-/* Completes the plan. */
-static void NAME(few_conv_plan)(plan *p) {
+/* A longer sum in registers would round too much. */
+static int NAME(few_conv_can)(const plan *p, int what) {
+    const conv *g = &p->g;
+    const ptrdiff_t channels = what ? g->k : g->c;
+    return NAME(rowwise_can)(p, what) &&
+           g->kh * NAME(pieces_of)(g->kw, what ? g->w : g->ow) * channels <= SUM_CHANNELS;
+}
+
+static void NAME(few_conv_plan)(plan *p, int what) {
     const conv *g = &p->g;
     NAME(rowwise) *d = (void *)p->own;
+    NAME(rowwise_sizes)(g, d, what);
     NAME(few_rows)(g, d);
     d->large = NAME(is_streamed)(g->n * d->oh * d->ow, d->to, ROWWISE_VECTORS, 1);
     const ptrdiff_t filters = d->vectors * g->kh * d->from, size = sizeof(REAL);
@@ -249,5 +257,4 @@ static void NAME(few_conv_plan)(plan *p) {
     p->cycles = cost_winograd_1d_few(
         (double)(g->n * d->oh * d->across * filters), rows * (double)(d->across * d->from),
         (double)(g->n * d->oh * d->across * d->vectors), (double)d->m, (double)filters, REGISTERS);
-    p->run = NAME(few_conv_run);
 }

@@ -133,10 +133,11 @@ static void NAME(many_conv_run)(const plan *p, int stage, ptrdiff_t item, void *
     }
 }
 
-/* Completes the plan. */
-static void NAME(many_conv_plan)(plan *p) {
+static void NAME(many_conv_plan)(plan *p, int what) {
     const conv *g = &p->g;
     NAME(rowwise) *d = (void *)p->own;
+    _Static_assert(sizeof(NAME(rowwise)) <= sizeof p->own, "the plan holds the algorithm's numbers");
+    NAME(rowwise_sizes)(g, d, what);
     d->large = NAME(is_streamed)(g->n * d->oh * d->ow, d->to, PRODUCT_VECTORS, 1);
     const ptrdiff_t size = sizeof(REAL), panels = NAME(panels_of)(d->vectors);
     const ptrdiff_t v_row = d->across * d->from, m_row = d->across * PRODUCT_VECTORS * LANES;
@@ -158,31 +159,4 @@ static void NAME(many_conv_plan)(plan *p) {
         tiles * (double)filters,
         rows * (double)(d->splits * d->across * d->pieces * ceil_div(d->channels, LANES)),
         tiles * (double)d->vectors, (double)d->m, (double)filters);
-    p->run = NAME(many_conv_run);
-}
-
-/* Few pairs, many pairs, or planes: whichever is estimated to cost least. */
-static int NAME(rowwise_plan)(plan *p, int grad) {
-    const conv *g = &p->g;
-    NAME(rowwise) *d = (void *)p->own;
-    _Static_assert(sizeof(NAME(rowwise)) <= sizeof p->own, "the plan holds the algorithm's numbers");
-    p->cycles = INFINITY;
-    if (NAME(rowwise_sizes)(g, d, grad)) {
-        plan few = *p;
-        NAME(many_conv_plan)(p);
-        if (g->kh * d->from <= SUM_CHANNELS) { /* a longer sum in registers would round too much */
-            NAME(few_conv_plan)(&few);
-            if (few.cycles < p->cycles) *p = few;
-        }
-    }
-    NAME(tile_planes_plan)(p, grad);
-    return p->cycles < INFINITY;
-}
-
-static int NAME(rowwise_forward)(plan *p) {
-    return NAME(rowwise_plan)(p, 0);
-}
-
-static int NAME(rowwise_input_grad)(plan *p) {
-    return NAME(rowwise_plan)(p, 1);
 }

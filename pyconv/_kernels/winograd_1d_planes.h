@@ -173,18 +173,22 @@ static void NAME(tile_planes_run)(const plan *p, int stage, ptrdiff_t item, void
             }
 }
 
-/* Replaces the plan if this costs less than the plan's present estimate. */
-static int NAME(tile_planes_plan)(plan *p, int grad) {
+/* A longer sum in registers would round too much. */
+static int NAME(tile_planes_can)(const plan *p, int what) {
     const conv *g = &p->g;
-    plan tried = *p;
-    NAME(tile_planes) *d = (void *)tried.own;
+    const ptrdiff_t channels = what ? g->k : g->c;
+    return NAME(plane_can)(p, what) && g->kw >= 3 && g->dw == 1 &&
+           g->kh * ceil_div(g->kw - 1, NAME(TILE_COLUMNS)) * channels <= SUM_CHANNELS;
+}
+
+static void NAME(tile_planes_plan)(plan *p, int what) {
+    const conv *g = &p->g;
+    NAME(tile_planes) *d = (void *)p->own;
     NAME(plane) *const plane = &d->plane;
     const ptrdiff_t size = sizeof(REAL);
     _Static_assert(sizeof *d <= sizeof p->own, "the plan holds the algorithm's numbers");
-    if (g->kw < 3 || g->dw != 1 || !NAME(plane_sizes)(g, plane, grad)) return 0;
+    NAME(plane_sizes)(g, plane, what);
     d->pieces = ceil_div(g->kw - 1, NAME(TILE_COLUMNS));
-    if (g->kh * d->pieces * plane->from > SUM_CHANNELS)
-        return 0; /* one sum in registers would round too much */
     const ptrdiff_t tiles = round_up(ceil_div(plane->ow, NAME(TILE_COLUMNS)), 2 * LANES);
     plane->width = round_up(tiles + d->pieces - 1, LANES);
     NAME(plane_rows)(g, plane, 8 * plane->from * plane->width * size);
@@ -193,19 +197,15 @@ static int NAME(tile_planes_plan)(plan *p, int grad) {
     const double rows = (double)(g->n * plane->row_blocks * plane->region_rows);
     const double outputs = (double)(g->n * plane->oh * (tiles / LANES) * plane->to);
     const double inputs = rows * (double)(plane->width / LANES * plane->from);
-    tried.cycles =
+    p->cycles =
         cost_winograd_1d_planes(outputs * (double)(g->kh * d->pieces * plane->from), inputs, outputs) +
         (plane->to == 1 ? 0 : 4 * LANES * outputs) +
         4 * LANES * NAME(apart_cycles)(plane->from, plane->from) * rows * (double)(plane->width / LANES);
-    if (tried.cycles >= p->cycles) return 0;
     const ptrdiff_t numbers = g->kh * plane->from * plane->to;
-    tried.stages = 2;
-    tried.items[0] = 1;
-    tried.items[1] = g->n * plane->row_blocks;
-    tried.shared_bytes = (size_t)(numbers * (8 * d->pieces + g->kw) * size);
-    tried.scratch_bytes =
+    p->stages = 2;
+    p->items[0] = 1;
+    p->items[1] = g->n * plane->row_blocks;
+    p->shared_bytes = (size_t)(numbers * (8 * d->pieces + g->kw) * size);
+    p->scratch_bytes =
         (size_t)round_up((8 * (d->point + 2 * plane->tile_rows * LANES) + plane->from * d->line) * size, 64);
-    tried.run = NAME(tile_planes_run);
-    *p = tried;
-    return 1;
 }

@@ -201,13 +201,27 @@ static double NAME(many_sizes)(NAME(rowwise) * d, const conv *g) {
         tiles * (double)d->c_cuts, (double)d->m, (double)(g->n * d->row_blocks * d->vectors) * pairs);
 }
 
-static int NAME(rowwise_weight_grad)(plan *p) {
+/* Whether the tiles of few pairs cost less than those of many: the choice between the two. */
+INLINE int NAME(few_grad_pays)(const conv *g) {
+    NAME(rowwise) few, many;
+    NAME(rowwise_sizes)(g, &few, 0);
+    many = few;
+    const double cycles = NAME(few_sizes)(&few, g);
+    return NAME(many_sizes)(&many, g) >= cycles;
+}
+
+static int NAME(few_grad_can)(const plan *p, int what) {
+    return NAME(rowwise_can)(p, what) && NAME(few_grad_pays)(&p->g);
+}
+
+static int NAME(many_grad_can)(const plan *p, int what) {
+    return NAME(rowwise_can)(p, what) && !NAME(few_grad_pays)(&p->g);
+}
+
+/* The plan's memory and cycles, once the sizes are known and `cycles` of the tiles. */
+static void NAME(rowwise_grad_plan)(plan *p, double cycles) {
     const conv *g = &p->g;
-    NAME(rowwise) *d = (void *)p->own, many;
-    if (!NAME(rowwise_sizes)(g, d, 0)) return 0;
-    many = *d;
-    const double few_cycles = NAME(few_sizes)(d, g), many_cycles = NAME(many_sizes)(&many, g);
-    if (many_cycles < few_cycles) *d = many;
+    NAME(rowwise) *d = (void *)p->own;
     const ptrdiff_t all = g->kh * g->kw * d->channels * d->to, cuts = d->c_cuts * d->k_cuts;
     const ptrdiff_t size = sizeof(REAL);
     d->slices = min_of(ceil_div(MIN_BLOCKS, cuts), g->n * d->row_blocks);
@@ -217,8 +231,20 @@ static int NAME(rowwise_weight_grad)(plan *p) {
     p->shared_bytes = (size_t)(d->slices > 1 ? d->slices * all * size : 0);
     const ptrdiff_t scratch = 8 * (d->s_point + d->v_point + d->w_point) + d->line + LANES;
     p->scratch_bytes = (size_t)(round_up(scratch, LANES) * size);
-    p->cycles = (d->few ? few_cycles : many_cycles) +
-                cost_winograd_1d_taps((double)(d->slices * g->kh * d->from * d->vectors), (double)d->taps);
-    p->run = NAME(rowwise_weight_grad_run);
-    return 1;
+    p->cycles =
+        cycles + cost_winograd_1d_taps((double)(d->slices * g->kh * d->from * d->vectors), (double)d->taps);
+}
+
+static void NAME(few_grad_plan)(plan *p, int what) {
+    NAME(rowwise) *d = (void *)p->own;
+    (void)what;
+    NAME(rowwise_sizes)(&p->g, d, 0);
+    NAME(rowwise_grad_plan)(p, NAME(few_sizes)(d, &p->g));
+}
+
+static void NAME(many_grad_plan)(plan *p, int what) {
+    NAME(rowwise) *d = (void *)p->own;
+    (void)what;
+    NAME(rowwise_sizes)(&p->g, d, 0);
+    NAME(rowwise_grad_plan)(p, NAME(many_sizes)(d, &p->g));
 }

@@ -168,12 +168,10 @@ static void TILED(run_inputs_shared)(const plan *p, int stage, ptrdiff_t item, v
     }
 }
 
-static int TILED(plan_conv)(plan *p, int turned) {
+/* Sets the sizes, and whether U is shared. */
+static void TILED(conv_sizes)(const plan *p, int turned, winograd_conv *w) {
     const conv *g = &p->g;
-    winograd_conv *w = (winograd_conv *)p->own;
     const ptrdiff_t points = POINTS * POINTS;
-    _Static_assert(sizeof(winograd_conv) <= sizeof p->own, "the plan holds the algorithm's numbers");
-    if (!winograd_fits(g)) return 0;
     *w = (winograd_conv){.turned = turned};
     if (!turned) {
         w->t = tiling_of(g->n, g->h, g->w, g->c, g->pt, g->pl, g->oh, g->ow, g->k, TILE);
@@ -186,18 +184,37 @@ static int TILED(plan_conv)(plan *p, int turned) {
     w->panels = NAME(panels_of)(w->vectors);
     w->v_row = round_up(w->c, LANES);
     w->chunk = min_of(w->c, FILTERS_CHUNK);
-
-    const ptrdiff_t u_all = points * (w->c * w->vectors * LANES + w->panels * PAD) * g->groups;
+    w->u_all = points * (w->c * w->vectors * LANES + w->panels * PAD) * g->groups;
     const ptrdiff_t v_all = points * w->v_row * w->t.tiles * g->groups;
-    const int filters_shared = p->reused || u_all <= v_all || w->panels * g->groups == 1 ||
-                               u_all * (ptrdiff_t)sizeof(REAL) <= FILTERS_SHARED_BYTES;
+    w->filters_shared = p->reused || w->u_all <= v_all || w->panels * g->groups == 1 ||
+                        w->u_all * (ptrdiff_t)sizeof(REAL) <= FILTERS_SHARED_BYTES;
+}
+
+/* Either way does every geometry: this is the choice between them. */
+static int TILED(shares_filters)(const plan *p, int what) {
+    winograd_conv w;
+    if (!winograd_fits(&p->g)) return 0;
+    TILED(conv_sizes)(p, what, &w);
+    return (int)w.filters_shared;
+}
+
+static int TILED(shares_inputs)(const plan *p, int what) {
+    return winograd_fits(&p->g) && !TILED(shares_filters)(p, what);
+}
+
+static void TILED(conv_plan)(plan *p, int what) {
+    const conv *g = &p->g;
+    winograd_conv *w = (winograd_conv *)p->own;
+    const ptrdiff_t points = POINTS * POINTS;
+    _Static_assert(sizeof(winograd_conv) <= sizeof p->own, "the plan holds the algorithm's numbers");
+    TILED(conv_sizes)(p, what, w);
     const ptrdiff_t bytes =
         points * sizeof(REAL) *
-        (filters_shared ? w->v_row + PRODUCT_VECTORS * LANES : PRODUCT_VECTORS * LANES / 4);
-    w->block = winograd_block(bytes, w->t.tiles, PRODUCT_ROWS, filters_shared ? MIN_BLOCKS : 1);
+        (w->filters_shared ? w->v_row + PRODUCT_VECTORS * LANES : PRODUCT_VECTORS * LANES / 4);
+    w->block = winograd_block(bytes, w->t.tiles, PRODUCT_ROWS, w->filters_shared ? MIN_BLOCKS : 1);
     w->blocks = ceil_div(w->t.tiles, w->block);
     w->v_point = w->block * w->v_row + PAD;
-    const int few = !filters_shared && w->blocks == 1 && w->t.tiles <= FEW_TILES;
+    const int few = !w->filters_shared && w->blocks == 1 && w->t.tiles <= FEW_TILES;
     w->chunks = ceil_div(w->c, w->chunk);
     w->u_channels = few ? min_of(w->c, FILTERS_AT_ONCE) : w->c;
 
@@ -205,26 +222,17 @@ static int TILED(plan_conv)(plan *p, int turned) {
     const ptrdiff_t u_one = points * (w->u_channels * PRODUCT_VECTORS * LANES + PAD);
     const ptrdiff_t m_one = points * (w->block * PRODUCT_VECTORS * LANES + PAD);
     p->stages = 2;
-    if (filters_shared) {
+    if (w->filters_shared) {
         p->items[0] = g->groups * w->panels * w->chunks;
         p->items[1] = g->groups * w->blocks;
-        p->shared_bytes = sizeof(REAL) * u_all;
+        p->shared_bytes = sizeof(REAL) * w->u_all;
         p->scratch_bytes = sizeof(REAL) * (w->v_row + v_one + m_one);
-        p->run = TILED(run_filters_shared);
     } else {
         p->items[0] = g->groups * w->blocks;
         p->items[1] = g->groups * w->panels;
         p->shared_bytes = sizeof(REAL) * v_one * w->blocks * g->groups;
         p->scratch_bytes = sizeof(REAL) * max_of(w->v_row, u_one + m_one);
-        p->run = TILED(run_inputs_shared);
     }
-    p->cycles = g->groups * cost_winograd(TILE, turned, w->t.tiles, w->c, w->v_row / LANES, w->vectors);
-    return 1;
-}
-
-static int TILED(plan_forward)(plan *p) {
-    return TILED(plan_conv)(p, 0);
-}
-static int TILED(plan_input_grad)(plan *p) {
-    return TILED(plan_conv)(p, 1);
+    p->cycles =
+        g->groups * cost_winograd(TILE, (int)w->turned, w->t.tiles, w->c, w->v_row / LANES, w->vectors);
 }

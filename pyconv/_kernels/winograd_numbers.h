@@ -46,6 +46,8 @@ typedef struct winograd_conv {
     ptrdiff_t v_row, v_point;  /* distances in V: from tile to tile, from point to point */
     ptrdiff_t vectors, panels; /* output channels in vectors, and panels of those */
     ptrdiff_t chunk, chunks;   /* U shared: input channels in one item of the filters' transform; items */
+    ptrdiff_t filters_shared;  /* U is shared, not V */
+    ptrdiff_t u_all;           /* numbers of U */
     ptrdiff_t u_channels;      /* V shared: input channels of U at a time */
 } winograd_conv;
 

@@ -102,12 +102,12 @@ static void TILED(run_weight_grad)(const plan *p, int stage, ptrdiff_t item, voi
                          even_cut(all, p->items[1], item + 1), p->out);
 }
 
-static int TILED(plan_weight_grad)(plan *p) {
+static void TILED(grad_plan)(plan *p, int what) {
     const conv *g = &p->g;
     winograd_weight_grad *w = (winograd_weight_grad *)p->own;
     const ptrdiff_t points = POINTS * POINTS, size = sizeof(REAL);
     _Static_assert(sizeof(winograd_weight_grad) <= sizeof p->own, "the plan holds the algorithm's numbers");
-    if (!winograd_fits(g)) return 0;
+    (void)what;
     *w = (winograd_weight_grad){0};
     w->t = tiling_of(g->n, g->h, g->w, g->c, g->pt, g->pl, g->oh, g->ow, g->k, TILE);
     w->c = g->c / g->groups, w->k = g->k / g->groups;
@@ -129,6 +129,4 @@ static int TILED(plan_weight_grad)(plan *p) {
     p->scratch_bytes = size * (max_of(c_most, k_most) + points * per_point);
     p->cycles = g->groups * cost_winograd_weight_grad(TILE, w->t.tiles, w->slices, w->c, c_vectors, k_vectors,
                                                       w->c_cuts, w->k_cuts);
-    p->run = TILED(run_weight_grad);
-    return 1;
 }

@@ -18,7 +18,7 @@
 enum { INPUTS = 6, OUTPUTS = 3, CONVOLUTIONS = 3 };
 
 typedef struct request {
-    char algorithm[24];                /* of a convolution */
+    char algorithm[24];                /* of a convolution, or one kernel of the table */
     int64_t isa, is_double, operation; /* `operation`: forward, input and weight gradient, then the others */
     conv g;
     pool q;
@@ -45,19 +45,17 @@ static void *allocate(size_t bytes, size_t alignment, void **base) {
     return memory;
 }
 
-static plan_fn find(const request *r) {
+/* Completes the plan; 0 where it cannot be done. */
+static int complete(const request *r, plan *p) {
     const kernels *table = pyconv_kernels((int)r->isa, (int)r->is_double);
-    if (r->operation < CONVOLUTIONS) {
-        const algorithm *found = pyconv_algorithm(table, r->algorithm);
-        if (!found) fail("no such algorithm");
-        return found->plan[r->operation];
-    }
+    if (r->operation < CONVOLUTIONS)
+        return pyconv_choose(table, r->algorithm, (int)r->operation, p, NULL) != NULL;
     const plan_fn others[] = {
         table->max_pool,       table->max_pool_grad,     table->avg_pool,          table->avg_pool_grad,
         table->relu,           table->relu_grad,         table->scale_shift,       table->bias_grad,
         table->softmax,        table->batch_norm,        table->batch_norm_grad,   table->pooled_weight_grad,
         table->sparse_forward, table->sparse_input_grad, table->sparse_weight_grad};
-    return others[r->operation - CONVOLUTIONS];
+    return others[r->operation - CONVOLUTIONS](p);
 }
 
 /* The items of a stage in reverse, on two scratches in turn: they may run in any order on any thread. */
@@ -89,8 +87,7 @@ static void handle(const request *r, FILE *requests, FILE *results) {
     p.rows = r->rows, p.channels = r->channels, p.eps = r->eps;
     p.relu = (int)r->relu, p.narrow = (int)r->narrow;
     p.out2 = outputs[1]; /* max_pool_grad asks for it when it plans */
-    const plan_fn function = find(r);
-    const int64_t done = function && function(&p);
+    const int64_t done = complete(r, &p);
     fwrite(&done, sizeof done, 1, results);
     if (done) {
         p.a = inputs[0], p.b = inputs[1], p.bias = inputs[2];
