@@ -13,6 +13,7 @@ from typing import Any
 
 import architecture
 import defaults_table
+import kernels_table
 import numpy as np
 import scipy_tables
 
@@ -40,6 +41,7 @@ def everything(folder: Path) -> None:
         done = subprocess.run(call, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "90"})
         (folder / f"{command}.txt").write_text(done.stdout)
     architecture.draw(folder / "architecture.svg")
+    (folder / "kernels.inc").write_text(kernels_table.table())
     (folder / "rounding.txt").write_text(rounding())
     (folder / "bounds.txt").write_text(bounds())
     trace(folder)

@@ -30,6 +30,29 @@ def further(what: int, algorithm: str, g: ConvGeometry, dtype: np.dtype) -> Modu
     return next((module for module in FURTHER.values() if module.pays(what, g, dtype)), None)
 
 
+def candidates(
+    what: int, g: ConvGeometry, dtype: np.dtype, algorithm: str = "auto", *, operands: Any = None, threads: int = 1
+) -> list[dict[str, Any]]:
+    """The kernels that can do an operation, as they are compared when it runs; see :meth:`Backend.candidates`."""
+    about = {line["name"]: line for line in _cpu.table()}
+    module = further(what, algorithm, g, dtype)
+    lines = []
+    if algorithm not in FURTHER:
+        for line in _cpu.candidates(what, g, dtype, algorithm, operands, threads):
+            known = about[line["kernel"]]
+            line.update({name: known[name] for name in ("algorithm", "unit", "file")}, holds=known["lanes"])
+            lines.append({**line, "runs": line["runs"] and module is None})
+    for name, each in FURTHER.items():
+        cycles = each.estimate(what, g, dtype) if algorithm in ("auto", name) else None
+        if cycles is not None:
+            lines.append({
+                "kernel": name, "algorithm": name, "isa": "", "cycles": cycles, "runs": each is module, "tile": None,
+                "lanes": _cpu.vector_bytes() // dtype.itemsize, "items": None, "seconds": None, "unit": "",
+                "holds": "", "file": "",
+            })  # fmt: skip
+    return lines
+
+
 def conv2d(
     x: Any, weight: Any, bias: Any, g: ConvGeometry, *, activation: str | None = None, algorithm: str = "auto",
     threads: int = 1, out: Any = None,
@@ -100,6 +123,7 @@ class Serial(Backend):
     algorithms = (*_cpu.algorithms, *FURTHER)
     narrow_indices = True
 
+    candidates = staticmethod(candidates)
     conv2d = staticmethod(conv2d)
     conv2d_input_grad = staticmethod(conv2d_input_grad)
     conv2d_weight_grad = staticmethod(conv2d_weight_grad)

@@ -80,6 +80,17 @@ class Backend(ABC):
         """Name of the instruction set of the kernels, if there are several."""
         return None
 
+    @staticmethod
+    def candidates(
+        what: int, g: ConvGeometry, dtype: np.dtype, algorithm: str = "auto", *, operands: Any = None, threads: int = 1
+    ) -> list[dict[str, Any]] | None:
+        """The kernels that may do a convolution's operation here; None where there are no estimates to compare.
+
+        `what` is 0 for the forward pass, 1 for the input's gradient, 2 for the filters'. With `operands`, two and a
+        place for the result, each kernel is measured.
+        """
+        return None
+
     def admit(self, value: Any, name: str, ndim: int) -> Any:
         """`value` as an array that the operations take: float32 or float64, aligned, C-contiguous."""
         try:

@@ -15,10 +15,13 @@ from .dense import (
     relu_grad,
     softmax_cross_entropy,
 )
+from .explain import Candidate, Explanation, explain
 from .filtering import convolve2d, correlate2d
 from .pooling import avg_pool2d, avg_pool2d_input_grad, max_pool2d, max_pool2d_input_grad
 
 __all__ = [
+    "Candidate",
+    "Explanation",
     "avg_pool2d",
     "avg_pool2d_input_grad",
     "check_labels",
@@ -30,6 +33,7 @@ __all__ = [
     "dense",
     "dense_input_grad",
     "dense_weight_grad",
+    "explain",
     "max_pool2d",
     "max_pool2d_input_grad",
     "relu",

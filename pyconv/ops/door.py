@@ -41,6 +41,10 @@ class Door:
         sizes = shape4(shape, "input_shape")
         return tuple(sizes[axis] for axis in _TO_NHWC) if self.nchw else sizes
 
+    def filter_shape(self, shape: Any) -> tuple[int, ...]:
+        sizes = shape4(shape, "weight_shape")
+        return tuple(sizes[axis] for axis in _FILTERS_FROM_NCHW) if self.nchw else sizes
+
     def images_out(self, array: Any) -> Any:
         return self.backend.permute(array, _TO_NCHW) if self.nchw else array
 

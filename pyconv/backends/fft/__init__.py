@@ -12,6 +12,6 @@ run.py         the operations, and whether they pay
 Decision 38 says why it is as it is.
 """
 
-from .run import conv2d, conv2d_input_grad, conv2d_weight_grad, pays
+from .run import conv2d, conv2d_input_grad, conv2d_weight_grad, estimate, pays
 
-__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad", "pays"]
+__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad", "estimate", "pays"]

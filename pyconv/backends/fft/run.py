@@ -31,7 +31,14 @@ def pays(what: int, g: ConvGeometry, dtype: np.dtype, against: str = "auto") -> 
 
 @functools.lru_cache(4096)
 def _pays(what: int, g: ConvGeometry, double: bool, against: str, isa: str) -> bool:
-    return plan(what, g, double).cycles < _cpu.estimate(what, g, np.float64 if double else np.float32, against)
+    dtype = np.dtype(np.float64 if double else np.float32)
+    cycles = estimate(what, g, dtype)
+    return cycles is not None and cycles < _cpu.estimate(what, g, dtype, against)
+
+
+def estimate(what: int, g: ConvGeometry, dtype: np.dtype) -> float | None:
+    """The cycles that transforms take; None where nobody would use them."""
+    return plan(what, g, dtype == np.float64).cycles if g.kh * g.kw >= prices.LEAST_TAPS else None
 
 
 def conv2d(
