@@ -8,6 +8,7 @@
 #include "region.h"
 #include "apart.h"
 #include "axis.h"
+#include "literal.h"
 #include "depthwise.h"
 #include "depthwise_few.h"
 #include "depthwise_weight_grad.h"

@@ -8,8 +8,7 @@
    leaves them out.
 
    Forward and input gradient: stage 0 repeats the taps and the bias over the lanes, stage 1 does some rows of
-   the result. Weight gradient: stage 0 sums some rows lane by lane, stage 1 adds up lanes and parts. A number
-   that is not finite spreads to taps that do not meet it, as in plane_weight_grad.h. */
+   the result. Weight gradient: stage 0 sums some rows lane by lane, stage 1 adds up lanes and parts. */
 
 enum {
     NAME(FEW_TILE) = 8, /* vectors side by side in a tile */
@@ -239,6 +238,7 @@ static void NAME(few_grad_run)(const plan *p, int stage, ptrdiff_t item, void *s
         out[i] = 0;
         for (ptrdiff_t part = 0; part < d->parts; part++)
             for (ptrdiff_t l = i; l < d->lanes; l += c) out[i] += sums[part * size + item * LANES + l];
+        if (out[i] != out[i]) out[i] = NAME(literal_element)(p, item / p->g.kw, item % p->g.kw, i, i);
     }
 }
 

@@ -16,12 +16,39 @@ typedef struct NAME(dot) {
     int relu, in_order;                        /* in_order: one pixel after the other */
 } NAME(dot);
 
+static const INTEGER NAME(lane_numbers)[16]
+    __attribute__((aligned(64))) = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+/* One vector of l: `x0` is where it begins for the first pixel. With TAIL the lanes that `keep` leaves out
+   are zero in the input too: an infinity there, times the filter's zero, would be NaN. */
+INLINE void NAME(dot_step)(const REAL *x0, ptrdiff_t step, const REAL *w, ivec keep, vec sum[][4],
+                           const int P, const int F, const int TAIL) {
+    const REAL *x[3]; /* every third pixel, as in tile.h */
+    vec filter[4];
+    UNROLL
+    for (int q = 0; q < (P + 2) / 3; q++) {
+        x[q] = x0 + 3 * q * step;
+        APART(x[q]);
+    }
+    UNROLL
+    for (int f = 0; f < F; f++) filter[f] = *(const vec *)(w + f * LANES);
+    UNROLL
+    for (int p = 0; p < P; p++) {
+        vec pixel = NAME(load)(x[p / 3] + p % 3 * step);
+        if (TAIL) pixel = (vec)((ivec)pixel & keep);
+        UNROLL
+        for (int f = 0; f < F; f++) sum[p][f] += pixel * filter[f];
+    }
+}
+
 INLINE void NAME(dot_body)(const NAME(dot) * t, const int P, const int F) {
     const ptrdiff_t step = t->x_step, y_step = t->y_step, run = t->run;
     const ptrdiff_t rows = t->rows, row = t->row, columns = t->columns, column = t->column;
+    const ptrdiff_t whole = run / LANES * LANES;
     const REAL *const filters = t->w, *const bias = t->bias, *x0 = t->x;
     const int relu = t->relu;
     REAL *y = t->y;
+    const ivec keep = *(const ivec *)NAME(lane_numbers) >= (INTEGER)(LANES + whole - run) - (ivec){0};
     for (ptrdiff_t tile = 0; tile < t->tiles; tile++, x0 += P * step, y += P * y_step) {
         vec sum[8][4];
         const REAL *w = filters;
@@ -31,25 +58,14 @@ INLINE void NAME(dot_body)(const NAME(dot) * t, const int P, const int F) {
             for (int f = 0; f < F; f++) sum[p][f] = (vec){0};
         }
         for (ptrdiff_t i = 0; i < rows; i++)
-            for (ptrdiff_t j = 0; j < columns; j++)
-                for (ptrdiff_t next = 0; next < run; next += LANES, w += F * LANES) {
-                    const REAL *x[3]; /* every third pixel, as in tile.h */
-                    vec filter[4];
-                    UNROLL
-                    for (int q = 0; q < (P + 2) / 3; q++) {
-                        x[q] = x0 + i * row + j * column + (next < run - LANES ? next : run - LANES) +
-                               3 * q * step;
-                        APART(x[q]);
-                    }
-                    UNROLL
-                    for (int f = 0; f < F; f++) filter[f] = *(const vec *)(w + f * LANES);
-                    UNROLL
-                    for (int p = 0; p < P; p++) {
-                        const vec pixel = NAME(load)(x[p / 3] + p % 3 * step);
-                        UNROLL
-                        for (int f = 0; f < F; f++) sum[p][f] += pixel * filter[f];
-                    }
-                }
+            for (ptrdiff_t j = 0; j < columns; j++) {
+                const REAL *const from = x0 + i * row + j * column;
+                for (ptrdiff_t next = 0; next < whole; next += LANES, w += F * LANES)
+                    NAME(dot_step)(from + next, step, w, keep, sum, P, F, 0);
+                if (whole == run) continue;
+                NAME(dot_step)(from + run - LANES, step, w, keep, sum, P, F, 1);
+                w += F * LANES;
+            }
         UNROLL
         for (int p = 0; p < P; p++) {
             UNROLL

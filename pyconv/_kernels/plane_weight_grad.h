@@ -7,8 +7,7 @@
 
        dw[i, j, c, k] = sum over q of x[c][q + i dh width + j dw] dy[k][q]
 
-   With a stride, the input has a plane for each phase, and the distance is measured in the phase's plane. A
-   number that is not finite spreads to kernel elements that do not meet it, as in Winograd's algorithm.
+   With a stride, the input has a plane for each phase, and the distance is measured in the phase's plane.
    Stage 0, an item: one part of the blocks of rows (of several images, where these are small) and one group.
    Its sums, lane by lane, are its part of `shared`. Stage 1 adds up lanes and parts in their order. */
 
@@ -83,8 +82,12 @@ static void NAME(planes_run)(const plan *p, int stage, ptrdiff_t item, void *sha
         const ptrdiff_t group = item / d->places, place = item % d->places;
         REAL *const out = (REAL *)p->out + place * g->k + group * d->to;
         const REAL *const sums = (const REAL *)shared + group * size + place * d->to * LANES;
-        for (ptrdiff_t k = 0; k < d->to; k++)
+        const ptrdiff_t tap = place / d->from, c = group * d->from + place % d->from;
+        for (ptrdiff_t k = 0; k < d->to; k++) {
             out[k] = NAME(total)(NAME(sum_of_parts)(sums + k * LANES, g->groups * size, d->parts));
+            if (out[k] != out[k])
+                out[k] = NAME(literal_element)(p, tap / g->kw, tap % g->kw, c, group * d->to + k);
+        }
         return;
     }
     const ptrdiff_t group = item % g->groups, part = item / g->groups;
