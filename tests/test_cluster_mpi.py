@@ -584,6 +584,75 @@ def test_a_rank_that_is_lost_in_an_exchange_of_rows_ends_all(mpi, tmp_path, faul
         assert re.match(rf"pyconv: error: rank 1 on \S+?:? .*{cause}", run.said[0])
 
 
+# ---- networks split by filters --------------------------------------------------------------------
+
+
+def test_a_network_split_by_filters_trains_as_on_one_machine(mpi, tmp_path):
+    flags = [*SMALL, "--optimizer", "adam"]
+    run = Run(mpi, train(*flags, "--split", "filters", "--out", "run"), ranks=3, folder=tmp_path)
+    assert run.end() == 0
+    assert run.said == []
+    assert "filters split over 3 ranks" in run.out
+    alone(tmp_path, *flags, "--out", "alone")
+    mine, theirs = checkpoint(tmp_path / "run"), checkpoint(tmp_path / "alone")
+    assert mine.engine.keys() == theirs.engine.keys()
+    np.testing.assert_allclose(mine.parameters, theirs.parameters, rtol=0, atol=2e-3)
+    for one, other in zip(mine.history, theirs.history, strict=True):
+        assert abs(one["train_loss"] - other["train_loss"]) < 1e-3 * other["train_loss"]
+
+
+def test_a_killed_split_run_goes_on_to_the_undisturbed_runs_bits(mpi, tmp_path):
+    flags = [*SMALL[:-4], "--batch-size", "8", "--epochs", "12", "--checkpoint-every", "0.2", "--split", "filters"]
+    run = Run(mpi, train(*flags, "--out", "run"), ranks=2, folder=tmp_path)
+    run.until("epoch 3/")
+    run.ranks()[1].kill()
+    assert run.end(GONE_S) != 0
+    assert len(checkpoint(tmp_path / "run").history) < 12
+    assert len(run.said) <= 1
+    assert Run(mpi, train("--resume", "run"), ranks=2, folder=tmp_path).end() == 0
+    assert Run(mpi, train(*flags, "--out", "whole"), ranks=2, folder=tmp_path).end() == 0
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("signal_name", ["SIGSTOP", "SIGINT"])
+def test_a_split_run_ends_well(mpi, tmp_path, signal_name):
+    run = Run(mpi, endless("--out", "run", "--split", "filters"), ranks=3, folder=tmp_path)
+    run.until("epoch 1/")
+    time.sleep(0.7)
+    victim = run.ranks()[1]
+    if signal_name == "SIGSTOP":
+        victim.send_signal(signal.SIGSTOP)
+    else:
+        run.process.send_signal(signal.SIGINT)
+    assert run.end(GONE_S) != 0
+    checkpoint(tmp_path / "run")
+    if signal_name == "SIGSTOP":
+        assert len(run.said) == 1
+        assert re.match(rf"pyconv: error: rank 1 on \S+ \(pid {victim.pid}\) was stopped", run.said[0])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "line"),
+    [
+        (["--split", "filters"], [], r".*rank 1 on \S+ was given another .*"),
+        (
+            ["--split", "filters", "--workers", "2"],
+            ["--split", "filters", "--workers", "2"],
+            r"a network that is split.*",
+        ),
+        (["--split", "filters", "--clip-norm", "1"], ["--split", "filters", "--clip-norm", "1"], r"clip_norm needs.*"),
+        (["--split", "filters", "--shard", "read"], ["--split", "filters", "--shard", "read"], r".*take shard off.*"),
+    ],
+)
+def test_what_cannot_be_split_is_refused_once(mpi, tmp_path, first, second, line):
+    common = ["--data", "d.npz", "--model", "3-4-8-7", "--epochs", "1", "--out", "run"]
+    run = Run(mpi, *(train(*common, *own) for own in (first, second)), folder=tmp_path)
+    assert run.end(60) == 2
+    assert len(run.said) == 1
+    assert re.fullmatch(f"pyconv: error: {line}", run.said[0])
+    assert not (tmp_path / "run").exists()
+
+
 # ---- without MPI ----------------------------------------------------------------------------------
 
 

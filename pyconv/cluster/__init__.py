@@ -11,12 +11,13 @@ from .data import SHARD, load, shard
 from .launch import launched
 from .parts import gather_rows, split_rows
 from .row_convolution import RowConvolution
-from .session import CHOICES, Session, about, session
+from .session import CHOICES, SPLITS, Session, about, session
 from .shards import Shard
 
 __all__ = [
     "CHOICES",
     "SHARD",
+    "SPLITS",
     "RowConvolution",
     "Session",
     "Shard",

@@ -28,6 +28,7 @@ from .link import measured, pairs
 from .spread import Spread
 
 CHOICES = ("auto", "mpi", "off")
+SPLITS = ("filters",)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_ALIKE = "start all ranks with the same, or with --cluster off to train on each by itself"
 SECOND_S = 2.0  # seconds for one rank to report that another has died, before the other ranks end too
@@ -187,6 +188,7 @@ class Session:
     ) -> Engine:
         """The engine of a run on all ranks, for rank 0."""
         from .engine import Leader  # not at the top: pyconv can be imported without the compiled modules
+        from .filters import FilterLeader
 
         self._warn()
         threads = self.threads(job.threads_per_worker)
@@ -196,6 +198,9 @@ class Session:
             stage = pipeline.Stage(model, x, labels, job, self.world, threads)
             where = f"{counted(self.size, 'rank')} ({self.hosts.on_hosts()}), {self.library}"
             return pipeline.Leader(self.rounds, self.world, model, stage, job, interrupted, where, threads)
+        if job.split is not None:
+            where = f"{counted(self.size, 'rank')} ({self.hosts.on_hosts()}), {self.library}"
+            return FilterLeader(self.rounds, self.world, model, x, labels, job, threads, interrupted, where)
         return Leader(self.rounds, self.world, model, x, labels, job, threads, interrupted, self.describe)
 
     def follow(
@@ -210,6 +215,7 @@ class Session:
         signals : callable
             ``signals()``: name of a signal that this rank has received, or None.
         """
+        from .filters import Member, follow
         from .following import Follower
 
         self.rounds.signalled = lambda: _number(signals())
@@ -220,6 +226,8 @@ class Session:
 
                 stage = pipeline.Stage(model, x, labels, job, self.world, threads)
                 return pipeline.follow(self.rounds, self.world, model, stage)
+            if job.split is not None:
+                return follow(self.rounds, Member(model, x, labels, job, self.world, threads), model)
             return Follower(self.rounds, self.world, model, x, labels, job, threads).follow()
         finally:
             self.rounds.signalled = lambda: 0
@@ -247,6 +255,18 @@ class Session:
         if workers is None:
             raise InputError("workers auto is not there over MPI: give the number of each rank's workers")
         return workers * self.size
+
+    def one_worker(self, workers: int | None) -> int:
+        """Workers of a network that is split over all ranks: one.
+
+        Raises
+        ------
+        InputError
+            If the user wants several.
+        """
+        if workers not in (None, 1):
+            raise InputError(f"a network that is split over the ranks is one worker, not {workers}: leave workers out")
+        return 1
 
     def prepare(self, job: Job) -> None:
         """Tell the rounds how long headers are; all ranks must know it before one of them can fail alone."""

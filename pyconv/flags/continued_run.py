@@ -10,8 +10,7 @@ from ..cluster import Session
 from ..documents import parse_json
 from ..errors import DataError, InputError
 from ..loop import read_config, reading
-from .group import DEFAULTS
-from .ranks import data_on_rank
+from .ranks import data_on_rank, shard_for
 from .source import absolute
 from .stopping import stopping
 
@@ -19,7 +18,7 @@ from .stopping import stopping
 # results.
 WITH_RESUME = {"resume", "data", "epochs", "lr", "backend", "threads_per_worker", "progress", "target_accuracy",
                "early_stopping", "stopping_metric", "checkpoint_every", "on_worker_failure", "trace",
-               "tensorboard", "cluster", "shard", "no_overlap",
+               "tensorboard", "cluster", "shard", "split", "no_overlap",
                "pipeline_stages", "cut", "pipeline_schedule"}  # fmt: skip
 
 
@@ -69,6 +68,6 @@ def continued(given: dict[str, Any], ranks: Session | None) -> dict[str, Any]:
         raise DataError(
             f"{folder / 'config.toml'}: the settings are not those of a run ({error}); put the file back as it was"
         ) from None
-    how = given.get("shard", DEFAULTS["shard"])
+    how = given.get("shard", shard_for(given.get("split", training.get("split"))))
     data = data_on_rank(ranks, how, lambda: datasets.load(source, **reading(about)))
     return {"data": data, "model": model, **plan}

@@ -11,7 +11,7 @@ from ..loop import READING, check_free, default_folder, folder_named, recipe
 from ..parallel import OPTIONS
 from .group import DEFAULTS, SPLIT
 from .model import network
-from .ranks import data_on_rank
+from .ranks import data_on_rank, shard_for
 from .source import absolute
 from .stopping import stopping
 
@@ -28,7 +28,8 @@ def new(given: dict[str, Any], ranks: Session | None) -> dict[str, Any]:
         check_free(out)
     kept = _those(given, *READING)
     limit, seed = asked.get("limit"), asked["seed"]
-    data = data_on_rank(ranks, asked["shard"], lambda: datasets.load(asked["data"], limit=limit, seed=seed, **kept))
+    how = given.get("shard", shard_for(asked.get("split")))
+    data = data_on_rank(ranks, how, lambda: datasets.load(asked["data"], limit=limit, seed=seed, **kept))
     model, ready = network(asked["model"], data, asked["seed"], bool(asked.get("new_head")))
     model.classes = list(data.classes)
     return {
@@ -47,6 +48,7 @@ def new(given: dict[str, Any], ranks: Session | None) -> dict[str, Any]:
         "backend": asked["backend"],
         "on_worker_failure": asked["on_worker_failure"],
         "cluster": asked["cluster"],
+        "split": asked.get("split"),
         "overlap": not asked.get("no_overlap"),
         **{name: asked.get(name) for name in SPLIT},
         "trace": asked.get("trace"),

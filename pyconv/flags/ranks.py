@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ..cluster import CHOICES, Session, load, session
 from ..datasets import Dataset
+from .group import DEFAULTS
 
 
 def cluster(argv: Sequence[str] | None) -> str:
@@ -35,6 +36,11 @@ def on_ranks(body: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[
             return status
 
     return whole
+
+
+def shard_for(split: str | None) -> str:
+    """The default of ``--shard``: ranks that compute every step together need all images."""
+    return str(DEFAULTS["shard"]) if split is None else "off"
 
 
 def data_on_rank(ranks: Session | None, how: str, read: Callable[[], Dataset]) -> Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..cluster import CHOICES as CLUSTERS
-from ..cluster import SHARD
+from ..cluster import SHARD, SPLITS
 from ..command import Parser, real, whole
 from ..parallel import OPTIONS
 from ..parallel.choose import ON_FAILURE, UPDATES
@@ -48,6 +48,13 @@ def add_where(made: Parser) -> None:
         "rank 0 reads and sends; off: each keeps all",
         choices=SHARD,
         metavar="|".join(SHARD),
+    )
+    add(
+        "--split",
+        "on several ranks: all compute each step together. filters: each has some filters of every convolution and "
+        "some units of every dense layer",
+        choices=SPLITS,
+        metavar="|".join(SPLITS),
     )
     add(
         "--no-overlap",

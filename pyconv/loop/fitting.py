@@ -34,7 +34,7 @@ from ..parallel.choose import ON_FAILURE
 from ..threads import asked_for
 from ..values import choice, flag, integer, real
 from ..values import path as as_path
-from . import inputs, pipelines, weights
+from . import inputs, pipelines, splits, weights
 from . import recipe as recipes
 from .callbacks import Callback, Callbacks
 from .folder import NewFolder, check_free, folder_named, holds_run, read_config
@@ -110,6 +110,7 @@ def fit(
     micro_batches: int | None = None,
     cut: Sequence[int] | None = None,
     pipeline_schedule: str | None = None,
+    split: str | None = None,
     description: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Train a model by mini-batch SGD: Algorithm 1 of the paper, on one worker or many.
@@ -225,6 +226,9 @@ def fit(
     pipeline_schedule : {"1f1b", "gpipe"}, optional
         The order in which a stage computes its micro-batches: one forward, one back (the default), or all forward, then
         all back, which needs memory for all.
+    split : {"filters"}, optional
+        On the ranks of a cluster: all ranks compute each step together, each with its filters of every convolution and
+        its units of every dense layer. It is one worker. A run that is continued on ranks is split as it was.
     description : mapping of mappings, optional
         Entries to add to sections of ``config.toml``: what the caller knows about the data and the model.
 
@@ -299,6 +303,7 @@ def fit(
     if events:
         check_installed()
     weighing = weights.weighing(model, labels, class_weight, label_smoothing, sample_weight)
+    split = splits.chosen(split, ranks, config)
     asked = Asked.of(batch_size, optimizer, schedule, update, update_options)
     if config is not None and resumed is not None:
         asked, recorded = _as_recorded(asked, config, resumed)
@@ -306,8 +311,10 @@ def fit(
     parts = pipelines.split(
         model, pipeline_stages, micro_batches, cut, pipeline_schedule, ranks, config and config["training"]
     )
+    if split is not None and parts.stages is not None:
+        raise InputError(f"split {split} and stages of a pipeline do not go together: leave one of them out")
     if config is None and ranks is not None:
-        count = ranks.lanes(count) if parts.stages is None else parts.replicas(count, ranks)
+        count = _workers(count, ranks, parts, split)
     if parts.stages is not None and ranks is not None:
         parts.check_workers(count, ranks)
     recipe = recipes.choose(asked, count, len(x), model.least_batch)
@@ -325,6 +332,7 @@ def fit(
         stages=parts.stages,
         clip_norm=None if clip_norm is None else real(clip_norm, "clip_norm", above=0),
         overlap=flag(overlap, "overlap"),
+        split=split,
         **recipe.settings(),
     )
     every = real(checkpoint_every, "checkpoint_every", above=0)
@@ -356,6 +364,13 @@ def fit(
         return history
 
 
+def _workers(count: int | None, ranks: Session, parts: pipelines.Split, split: str | None) -> int:
+    """Workers of a new run on ranks, if each of these was to have `count`."""
+    if split is not None:
+        return ranks.one_worker(count)
+    return ranks.lanes(count) if parts.stages is None else parts.replicas(count, ranks)
+
+
 def _run_in(place: Path | NewFolder | None, resume: bool) -> dict[str, Any] | None:
     """The settings of the run in `place`, if that is to be continued; else check that a run can begin in `place`."""
     if resume and place is not None and holds_run(place):
@@ -369,7 +384,14 @@ def _facts(job: Job, model: Sequential, x: np.ndarray, labels: np.ndarray) -> di
     """The facts that must be the same on all ranks."""
     settings = settings_of(job, x, labels, model.frozen)
     network = digest([json.dumps(model.config()), model.flat, model.flat_buffers])
-    return {**settings, "network": network, "dtype": model.dtype.name, "backend": job.backend, "overlap": job.overlap}
+    return {
+        **settings,
+        "network": network,
+        "dtype": model.dtype.name,
+        "backend": job.backend,
+        "overlap": job.overlap,
+        "split": job.split,
+    }
 
 
 def _ranks_changed(ranks: Session | None, config: dict[str, Any] | None) -> list[str]:

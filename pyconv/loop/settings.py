@@ -30,6 +30,7 @@ _KINDS: dict[str, dict[str, Kind]] = {
         "threads_per_worker": count,
         "workers": count,
         "ranks": count,
+        "split": text,
         "update": text,
         "on_worker_failure": text,
         "target_accuracy": share,

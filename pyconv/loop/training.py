@@ -163,6 +163,7 @@ class Training:
                 "threads_per_worker": job.threads_per_worker,
                 "workers": job.workers,
                 "ranks": None if self.ranks is None else self.ranks.size,
+                "split": job.split,
                 "update": self.rule.name,
                 "on_worker_failure": job.on_worker_failure,
                 "target_accuracy": self.target,

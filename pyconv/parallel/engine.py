@@ -86,6 +86,8 @@ class Job:
         Parts of a mini-batch whose gradients are computed one after the other, and added.
     stages : Stages or None
         How the network's layers are cut into stages; None: they are not.
+    split : {"filters"} or None
+        On the ranks of a cluster: what of each layer they share out, so that they compute every step together.
     """
 
     optimizer: Optimizer
@@ -106,6 +108,7 @@ class Job:
     overlap: bool = True
     micro_batches: int = 1
     stages: Stages | None = None
+    split: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.optimizer, Optimizer):
