@@ -1,0 +1,142 @@
+"""Nodes: machines that are pretended on this one, with links of a limited rate between them.
+
+Each node is a set of Linux namespaces: its own network, host name and /dev/shm, so that MPI cannot take the short way
+through shared memory. It needs root. The CPUs are shared: a node with one busy thread needs a core.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+TOOLS = ("ip", "tc", "nsenter", "unshare")
+#: What a link sends at once: whole segments, as a network card cuts them up by itself. With less the kernel does so for
+#: each packet, and takes more CPU than the networks that are trained.
+BURST = "128kb"
+NET = "10.78.0."
+
+
+def unavailable() -> str | None:
+    """Why there can be no nodes here, or None."""
+    if os.geteuid() != 0:
+        return "needs root, to make network namespaces"
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        return f"needs {', '.join(missing)} (iproute2, util-linux)"
+    name = f"pyconv-try-{os.getpid()}"
+    tried = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+    if tried.returncode:
+        return f"ip netns add: {tried.stderr.strip()}"
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    return None
+
+
+class Nodes:
+    """So many nodes; a context manager.
+
+    Parameters
+    ----------
+    count : int
+    rate : str
+        Of each node's link to the common switch, in each direction, in tc's words: ``"1gbit"``.
+    """
+
+    def __init__(self, count: int, rate: str) -> None:
+        self._count, self._rate = count, rate
+        self._name = f"pyconv-{os.getpid()}"
+        self._switch = f"pcs{os.getpid()}"
+        self._stack = contextlib.ExitStack()
+        self._holders: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Nodes:
+        try:
+            self._make()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def address(self, node: int) -> str:
+        """The address of a node, counted from 0."""
+        return f"{NET}{node + 1}"
+
+    def on(self, node: int, words: Sequence[str]) -> list[str]:
+        """The command that runs `words` on a node."""
+        ways = ["--net", "--uts", "--ipc", "--mount"]
+        return ["nsenter", "--target", str(self._holders[node].pid), *ways, "--", *words]
+
+    def mpiexec(self, python: Path, words: Sequence[str]) -> list[str]:
+        """The command that runs `words` as one rank on each node, with the MPICH or Open MPI beside an interpreter."""
+        shell, hosts = str(self._shell), ",".join(map(self.address, range(self._count)))
+        launcher = python.parent / "mpiexec"
+        if (python.parent / "mpichversion").exists():
+            how = ["-launcher", "rsh", "-launcher-exec", shell, "-hosts", hosts, "-ppn", "1"]
+        else:
+            how = ["--allow-run-as-root", "--bind-to", "none", "--prtemca", "plm_ssh_agent", shell, "--host", hosts]
+        return self.on(0, [str(launcher), *how, "-n", str(self._count), str(python), *words])
+
+    def _make(self) -> None:
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pyconv-nodes-")))
+        _run("ip", "link", "add", self._switch, "type", "bridge")
+        self._stack.callback(_try, "ip", "link", "del", self._switch)
+        _run("ip", "link", "set", self._switch, "up")
+        for node in range(self._count):
+            self._node(node)
+        # A remote shell, for launchers: options, a node's address, a command.
+        cases = "\n".join(
+            f'{self.address(node)}) set -- {shlex.join(self.on(node, ["sh", "-c"]))} "$*" ;;'
+            for node in range(self._count)
+        )
+        self._shell = folder / "shell"
+        self._shell.write_text(
+            '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\nnode=$1; shift\n'
+            f'case $node in\n{cases}\nesac\nexec "$@"\n'
+        )
+        self._shell.chmod(0o700)
+
+    def _node(self, node: int) -> None:
+        name, outer = f"{self._name}-{node}", f"pc{os.getpid()}x{node}"
+        _run("ip", "netns", "add", name)
+        self._stack.callback(_try, "ip", "netns", "del", name)
+        _run("ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", name)
+        self._stack.callback(_try, "ip", "link", "del", outer)
+        _run("ip", "link", "set", outer, "master", self._switch, "up")
+        within = ("ip", "-n", name)
+        _run(*within, "addr", "add", f"{self.address(node)}/24", "dev", "eth0")
+        _run(*within, "link", "set", "lo", "up")
+        _run(*within, "link", "set", "eth0", "up")
+        limit = ("root", "tbf", "rate", self._rate, "burst", BURST, "latency", "50ms")
+        _run("tc", "qdisc", "replace", "dev", outer, *limit)
+        _run("ip", "netns", "exec", name, "tc", "qdisc", "replace", "dev", "eth0", *limit)
+        begin = (
+            f"hostname node{node + 1} && mount -t tmpfs -o size=2g none /dev/shm && echo ready && exec sleep infinity"
+        )
+        words = ["ip", "netns", "exec", name, "unshare", "--uts", "--ipc", "--mount", "sh", "-c", begin]
+        holder = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        self._stack.callback(_end, holder)
+        self._holders.append(holder)
+        assert holder.stdout is not None and holder.stdout.readline() == "ready\n", f"node {node} does not begin"
+
+
+def _run(*words: str) -> None:
+    subprocess.run(words, check=True)
+
+
+def _try(*words: str) -> None:
+    subprocess.run(words, capture_output=True)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
