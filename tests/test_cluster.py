@@ -199,7 +199,8 @@ def test_lanes_that_ranks_do_not_share_evenly_and_another_optimizer():
 
 def _small_pieces(monkeypatch, rng):
     """Let vectors of small networks travel in many pieces; returns a list that gets each turn's pieces."""
-    monkeypatch.setattr(flow, "PIECE_BYTES", 8 * int(rng.integers(20, 90)))
+    monkeypatch.setattr(flow, "FIRST_BYTES", 8 * int(rng.integers(5, 30)))
+    monkeypatch.setattr(flow, "MOST_BYTES", 8 * int(rng.integers(20, 90)))
     monkeypatch.setattr(flow, "WINDOW", int(rng.integers(1, 9)))
     began, begin = [], flow.Flow.begin
     monkeypatch.setattr(flow.Flow, "begin", lambda self: (began.append(len(self._ways)), begin(self)))

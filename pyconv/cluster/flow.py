@@ -13,7 +13,7 @@ import numpy as np
 
 from .world import World
 
-PIECE_BYTES = 128 << 10
+FIRST_BYTES, MOST_BYTES = 16 << 10, 256 << 10  # of a piece: the first of a stretch is the smallest
 WINDOW = 8  # pieces that are on their way to one rank, or from it, at a time
 
 Pieces = Mapping[int, Sequence[np.ndarray]]
@@ -21,7 +21,10 @@ Pieces = Mapping[int, Sequence[np.ndarray]]
 
 
 def cut(start: int, stop: int, itemsize: int) -> list[tuple[int, int]]:
-    """Cut a stretch of a vector into pieces.
+    """Cut a stretch of a vector into pieces: small ones at its beginning, each later one twice as large, up to a limit.
+
+    The first layers' gradients are the last to be computed, and their parameters the first to be read: small pieces of
+    them arrive soon. Large pieces cost less.
 
     Parameters
     ----------
@@ -35,8 +38,11 @@ def cut(start: int, stop: int, itemsize: int) -> list[tuple[int, int]]:
     list of (int, int)
         Start and stop of each piece, from the first to the last.
     """
-    most = PIECE_BYTES // itemsize
-    return [(begin, min(begin + most, stop)) for begin in range(start, stop, most)]
+    pieces, size = [], FIRST_BYTES // itemsize
+    while start < stop:
+        pieces.append((start, min(start + size, stop)))
+        start, size = pieces[-1][1], min(2 * size, MOST_BYTES // itemsize)
+    return pieces
 
 
 class _Way:
@@ -93,13 +99,14 @@ class Flow:
         self._requests: list[Any] = []
         self._of: list[tuple[_Way, int]] = []  # which piece each request is for
         self.going = False
+        self._done = True  # all pieces have arrived or left
 
     def begin(self) -> None:
         """Begin a turn; pieces are sent as they are allowed to."""
         assert not self._requests
         for way in self._ways:
             way.restart()
-        self.going = True
+        self.going, self._done = True, not self._ways
         self.look()
 
     def allow(self, rank: int, pieces: int) -> None:
@@ -122,24 +129,9 @@ class Flow:
 
     def look(self) -> bool:
         """Send and receive what can be without waiting; returns whether all is done."""
-        if not self.going:
+        if self._done:
             return True
-        self._collect()
-        for way in self._ways:
-            stop = min(way.allowed, way.over + WINDOW)
-            while way.posted < stop:
-                array = way.pieces[way.posted]
-                begin = self._world.send if way.sends else self._world.receive
-                self._requests.append(begin(way.rank, array, self._tag))
-                self._of.append((way, way.posted))
-                way.posted += 1
-        return not self._requests and all(way.complete for way in self._ways)
-
-    def _collect(self) -> None:
-        """Note which pieces have arrived."""
-        if not self._requests:
-            return
-        over = self._world.over(self._requests)
+        over = self._world.over(self._requests) if self._requests else []
         if over:
             for index in over:
                 way, number = self._of[index]
@@ -147,6 +139,19 @@ class Flow:
             gone = set(over)
             self._requests = [each for index, each in enumerate(self._requests) if index not in gone]
             self._of = [each for index, each in enumerate(self._of) if index not in gone]
+        for way in self._ways:
+            if way.posted < way.allowed:
+                self._post(way)
+        self._done = not self._requests and all(way.complete for way in self._ways)
+        return self._done
+
+    def _post(self, way: _Way) -> None:
+        """Begin with further pieces."""
+        begin = self._world.send if way.sends else self._world.receive
+        while way.posted < min(way.allowed, way.over + WINDOW):
+            self._requests.append(begin(way.rank, way.pieces[way.posted], self._tag))
+            self._of.append((way, way.posted))
+            way.posted += 1
 
     def finish(self) -> None:
         """Wait until all pieces have arrived here, and this rank's have left."""
