@@ -28,7 +28,8 @@ from pyconv.loop import fitting
 from pyconv.nn.part import borders, check_cut
 from pyconv.optim.clipping import BLOCK, factor, sum_of_squares
 from pyconv.parallel import Job, Weighing, engine_for
-from pyconv.parallel.micro import micro_batches, micro_order
+from pyconv.parallel.communicator import CHUNK
+from pyconv.parallel.engine import epoch_order
 from pyconv.parallel.stages import SCHEDULES, Stages
 
 pytestmark = pytest.mark.timeout(120)
@@ -114,8 +115,8 @@ def unsplit(make, plan, frozen=(), state=None, values=None, first=0, stop=None):
     return Result(model.flat.copy(), model.flat_buffers.copy(), *found)
 
 
-def split(make, plan, frozen=(), state=None, values=None, first=0, stop=None, sharded=False):
-    """The same in stages; the result of rank 0, which all others have to share."""
+def split(make, plan, frozen=(), state=None, values=None, first=0, stop=None, sharded=False, ranks=0):
+    """The same in stages, or on `ranks`; the result of rank 0, which all others have to share."""
 
     def body(session):
         model = make()
@@ -137,7 +138,7 @@ def split(make, plan, frozen=(), state=None, values=None, first=0, stop=None, sh
         session.finish(model, [])
         return Result(model.flat.copy(), model.flat_buffers.copy(), *found)
 
-    leader, *others = raised(on_ranks(plan.stages.count, body))
+    leader, *others = raised(on_ranks(ranks or plan.workers * plan.stages.count, body))
     for flat, buffers in others:
         np.testing.assert_array_equal(flat, leader.flat)
         np.testing.assert_array_equal(buffers, leader.buffers)
@@ -176,10 +177,10 @@ def test_micro_batches_are_what_they_say(dtype, micro):
     model, (x, y), optimizer = chain(dtype), data(), plan.optimizer
     model.threads, state, done = 1, optimizer.init(model.flat.size, dtype), 0
     for epoch in range(plan.epochs):
-        order = micro_order(y, plan, epoch, model.least_batch)
+        order = epoch_order(y, plan, epoch, model.least_batch)
         for step in range(order.steps):
             whole, total = order.whole(step), np.zeros_like(model.flat)
-            taken = [order.batch(step, share) for share in range(micro)]
+            taken = [order.fine.batch(step, share) for share in range(micro)]
             assert np.concatenate(taken).tolist() == whole.tolist()
             first = 0
             for part in filter(len, taken):
@@ -222,9 +223,9 @@ def test_without_batch_norm_micro_batches_are_workers_of_sync():
 def test_short_steps_leave_no_empty_micro_batch():
     for images, micro in itertools.product(range(17, 40), (2, 4, 8)):
         plan = job(micro)
-        order = micro_order(np.arange(images) % 3, plan, 0, 1)
+        order = epoch_order(np.arange(images) % 3, plan, 0, 1)
         for step in range(order.steps):
-            found = micro_batches(order, step, 0, micro)
+            found = order.micro(step, 0)
             assert sum(each.images for each in found) == order.count(step)
             assert min(each.images for each in found) >= 1
             assert math.isclose(sum(each.weight for each in found), 1)
@@ -307,6 +308,68 @@ def test_a_state_of_another_run_is_refused():
     for damaged in (state, {"step": np.array(-1), "optimizer.momentum": np.zeros(3, np.float32)}):
         with pytest.raises(CheckpointError):
             split(chain, run, state=damaged)
+
+
+# ---- several pipelines side by side ---------------------------------------------------------------
+
+
+def workers_of_sync(make, plan, frozen=()):
+    """As many workers that compute the whole network, with the same micro-batches."""
+    return split(make, plan, frozen, ranks=min(plan.workers, 2))
+
+
+@pytest.mark.covering("network", "stages replicas", "plan", "micro", most=8)
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(("stages", "replicas"), [(1, 2), (2, 2), (3, 2), (2, 3), (2, 4)])
+@pytest.mark.parametrize("micro", [1, 2, 4])
+@pytest.mark.parametrize("plan", PLANS)
+def test_replicas_have_the_bits_of_as_many_workers_of_sync(network, stages, replicas, micro, plan):
+    run = job(micro, batch_size=8, workers=replicas, **PLANS[plan])
+    whole = workers_of_sync(NETWORKS[network], run)
+    found = split(NETWORKS[network], in_stages(run, CUTS[network][stages - 1]))
+    np.testing.assert_array_equal(found.flat, whole.flat)
+    np.testing.assert_array_equal(found.buffers, whole.buffers)
+    assert found.reports == whole.reports
+    for name in run.optimizer.state_names:
+        np.testing.assert_array_equal(found.state[f"optimizer.{name}"], whole.state[f"optimizer.{name}"])
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_clipped_norm_of_many_parameters(replicas):
+    def make():
+        layers = [nn.Flatten(), nn.Dense(1500), nn.ReLU(), nn.Dense(200), nn.Dense(3)]
+        return nn.Sequential(layers, input_shape=(6, 6, 1), seed=1)
+
+    run = job(2, batch_size=16, workers=replicas, clip_norm=0.01, epochs=1)
+    assert make().flat.size > 2 * CHUNK
+    whole = workers_of_sync(make, run) if replicas > 1 else unsplit(make, run)
+    np.testing.assert_array_equal(split(make, in_stages(run, (3, 4))).flat, whole.flat)
+
+
+@pytest.mark.slow
+def test_workers_with_micro_batches_on_one_machine():
+    run = job(2, batch_size=8, workers=2, clip_norm=0.5)
+    assert_same(workers_of_sync(chain, run), unsplit(chain, run))
+    run = job(2, batch_size=8, workers=2)
+    ways = chain().which([0, 3])
+    whole = unsplit(chain, run, ways)
+    found = split(chain, in_stages(run, (4, 8)), ways)
+    np.testing.assert_array_equal(found.flat, whole.flat)
+    np.testing.assert_array_equal(found.buffers, whole.buffers)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_run_of_replicas_goes_on_to_the_same_bits(sharded):
+    run = job(2, batch_size=8, workers=2, optimizer=optim.Adam(1e-2))
+    whole = split(chain, in_stages(run, (3, 8)), sharded=sharded)
+    begun = split(chain, in_stages(run, (3, 8)), stop=4, sharded=sharded)
+    values = (begun.flat, begun.buffers)
+    found = split(chain, in_stages(run, (5,)), state=begun.state, values=values, first=4, sharded=sharded)
+    np.testing.assert_array_equal(found.flat, whole.flat)
+    np.testing.assert_array_equal(found.buffers, whole.buffers)
+    assert found.reports == whole.reports[4:]
+    with pytest.raises(CheckpointError, match="running statistics of replicas"):
+        split(chain, in_stages(run, (5,)), state=unsplit(chain, job(2, optimizer=optim.Adam(1e-2))).state)
 
 
 # ---- the norm of a gradient that is spread --------------------------------------------------------
@@ -472,6 +535,28 @@ def test_fit_is_continued_with_the_recorded_split_or_another(fit_on_ranks, tmp_p
     assert "stages were 3 and are 1 from here on" in (out / "log.txt").read_text()
 
 
+def test_fit_on_twice_as_many_ranks_has_two_pipelines(fit_on_ranks, tmp_path):
+    settings = {"micro_batches": 2, "batch_size": 8, "validation": data(40), "clip_norm": 1.0}
+    whole = raised(fit_on_ranks(2, **settings))
+    found = raised(fit_on_ranks(4, cut=[5], out=tmp_path / "run", **settings))
+    for history, model in found:
+        assert _numbers(history) == _numbers(whole[0][0])
+        np.testing.assert_array_equal(model.flat, whole[0][1].flat)
+        np.testing.assert_array_equal(model.flat_buffers, whole[0][1].flat_buffers)
+    longer = {**settings, "epochs": 3, "out": tmp_path / "run", "resume": True}
+    continued = raised(fit_on_ranks(4, **longer))
+    assert continued[0][0][-1]["epoch"] == 3
+    for size, asked, said in [
+        (2, {"pipeline_stages": 2}, "a run of 2 workers cannot be continued as 1 times 2 stages"),
+        (3, {}, "2 stages do not fit 3 ranks"),
+    ]:
+        for error in fit_on_ranks(size, **{**longer, "epochs": 4}, **asked):
+            assert isinstance(error, InputError)
+            assert said in str(error)
+    with pytest.raises(InputError, match="a run of 2 times 2 stages is continued on as many ranks: mpiexec -n 4"):
+        pyconv.fit(chain(), *data(), progress="off", **{**longer, "epochs": 4})
+
+
 def test_fit_lets_the_cost_model_cut(fit_on_ranks, monkeypatch):
     monkeypatch.setattr(costmodel.layers, "_here", lambda backend: _constants())
     found = fit_on_ranks(2, pipeline_stages=2, micro_batches=2, backend="serial")
@@ -492,7 +577,6 @@ def test_fit_lets_the_cost_model_cut(fit_on_ranks, monkeypatch):
         ({"cut": "3"}, "cut must be layers"),
         ({"pipeline_stages": 2, "cut": [3, 8]}, "cut 3,8 makes 3 stages, not 2"),
         ({"pipeline_stages": 3}, "3 stages do not fit 2 ranks"),
-        ({"micro_batches": 2}, "1 stages do not fit 2 ranks"),
         ({"pipeline_stages": 2, "pipeline_schedule": "2f2b"}, "pipeline schedule"),
         (
             {"pipeline_stages": 2, "update": "local"},
@@ -517,7 +601,6 @@ def test_what_is_refused_is_refused_by_all_before_anything_is_written(fit_on_ran
     [
         ({"pipeline_stages": 2}, "2 stages do not fit 1 rank: .* mpiexec -n 2"),
         ({"micro_batches": 3}, "3 micro-batches do not divide a batch of 16 images: take 2, say"),
-        ({"micro_batches": 2, "workers": 2}, "micro-batches are there for one worker"),
         ({"micro_batches": 2, "update": "async"}, "micro-batches are there under update sync only, not under async"),
     ],
 )

@@ -64,6 +64,19 @@ def test_the_cost_model_cuts_and_the_run_is_continued_in_one_process(mpi, tmp_pa
     assert_same_run(tmp_path / "run", tmp_path / "alone")
 
 
+def test_two_pipelines_are_two_workers(mpi, tmp_path):  # noqa: F811
+    flags = [*SMALL, "--epochs", "2", "--clip-norm", "1"]
+    run = Run(mpi, train(*flags, "--cut", "5", "--out", "run"), ranks=4, folder=tmp_path)
+    assert run.end() == 0
+    assert "2 stages of layers 0-4, 5-10, 2 replicas" in run.out
+    alone(tmp_path, *flags, "--workers", "2", "--out", "alone")
+    mine, theirs = checkpoint(tmp_path / "run"), checkpoint(tmp_path / "alone")
+    np.testing.assert_array_equal(mine.parameters, theirs.parameters)
+    np.testing.assert_array_equal(mine.engine["buffers"], theirs.engine["buffers"])
+    losses = [[(line["train_loss"], line["val_loss"]) for line in each.history] for each in (mine, theirs)]
+    assert losses[0] == losses[1]
+
+
 # ---- bad ends -------------------------------------------------------------------------------------
 
 

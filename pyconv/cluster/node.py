@@ -17,6 +17,7 @@ from ..nn import Sequential
 from ..parallel import Job, check_shares, parent
 from ..parallel import communicator as c
 from ..parallel import store as s
+from ..parallel.accumulating import check_micro
 from ..parallel.choose import ON_FAILURE
 from ..parallel.lane import Action, Everyone, Gradient, Lane
 from ..parallel.program import AtBoundary, Program, Reached, Wait, Work, program
@@ -117,7 +118,7 @@ class Node:
         self._overlap: Overlap | None = None
         # A clipped gradient is not what the backward pass has written; a frozen layer's is left out of the vector.
         written = not job.clip_norm or self.rule.clips_mean
-        if self.job.overlap and self.rule.lockstep and written and made.trained.whole:
+        if self.job.overlap and job.micro_batches == 1 and self.rule.lockstep and written and made.trained.whole:
             self._overlap = Overlap(made, self.lanes, world)
             world.idle, rounds.settle = self._overlap.look, self._overlap.settle
         self.programs: dict[int, Program] = {}
@@ -335,7 +336,10 @@ def check(job: Job, ranks: int, images: int, least: int) -> None:
         If it cannot; the message says what to change.
     """
     choice(job.on_worker_failure, "reaction to a worker's failure", ON_FAILURE)
-    check_shares(images, job.batch_size, job.workers, least)
+    if job.micro_batches > 1:
+        check_micro(job, images, least)
+    else:
+        check_shares(images, job.batch_size, job.workers, least)
     if job.workers > images:
         raise InputError(f"{job.workers} workers on {ranks} ranks: there are only {images} images to share out")
     alone = "or train on one machine (--cluster off)"

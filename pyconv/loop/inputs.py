@@ -17,7 +17,7 @@ from ..datasets.labels import matrix_hint
 from ..datasets.rows import Rows
 from ..errors import DtypeError, InputError, PyconvError, ShapeError, is_text, shown, unknown_name
 from ..parallel import check_shares
-from ..parallel.micro import check_micro
+from ..parallel.accumulating import check_micro
 from ..values import flag, function, integer, mapping, masked, real, sequence
 
 if TYPE_CHECKING:

@@ -95,10 +95,15 @@ def split(
     schedule = choice(schedule or known.get("pipeline_schedule", SCHEDULES[0]), "pipeline schedule", SCHEDULES)
     given = None if cut is None else _cut(cut)
     if pipeline_stages is None and given is None and "pipeline_stages" in known:
+        if ranks is None and known["workers"] > 1:
+            count, times = known["pipeline_stages"], known["workers"]
+            raise InputError(
+                f"a run of {times} times {count} stages is continued on as many ranks: mpiexec -n {times * count}"
+            )
         if ranks is None:
             changes = [f"stages were {known['pipeline_stages']} and are 1 from here on; the numbers stay the same"]
         else:
-            pipeline_stages, given = known["pipeline_stages"], _cut(known["cut"])
+            pipeline_stages, given = known["pipeline_stages"], _cut(known.get("cut"))
     if given is not None:
         check_cut(model, given)
     count = 1 if pipeline_stages is None else integer(pipeline_stages, "pipeline_stages", minimum=1)
@@ -111,18 +116,12 @@ def split(
     check_stages(model, count)
     size = 1 if ranks is None else ranks.size
     if size % count:
+        ranks_there = "1 rank" if size == 1 else f"{size} ranks"
         raise InputError(
-            f"{count} stages do not fit {size} rank{'s' * (size > 1)}: each stage is a rank; start {count}, as with: "
+            f"{count} stages do not fit {ranks_there}: each stage is a rank; start {count}, or a multiple, as with: "
             f"mpiexec -n {count} python -m pyconv.train"
         )
-    stages = Stages(count, given if given is not None else () if count == 1 else None, schedule)
-    if ranks is None or (count == 1 and micro == 1):
-        return Split(None, micro, tuple(changes))
-    if size != count:
-        raise InputError(
-            f"{count} stages do not fit {size} ranks: each stage is a rank, and micro-batches are there on one process "
-            f"or with a stage on each rank; start {count}"
-        )
+    stages = None if count == 1 else Stages(count, given, schedule)
     return Split(stages, micro, tuple(changes))
 
 

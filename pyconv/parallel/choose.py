@@ -10,8 +10,8 @@ from ..backends import get
 from ..errors import InputError
 from ..threads import split
 from ..values import choice, integer
+from .accumulating import Accumulating, check_micro
 from .engine import Engine, InProcess, Job
-from .micro import Accumulating
 from .room import check_room
 from .rules import RULES
 from .sampler import check_shares
@@ -73,20 +73,16 @@ def engine_for(model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -
     _ = job.rule  # raises an error if the rule or an option is wrong
     choice(job.on_worker_failure, "reaction to a worker's failure", ON_FAILURE)
     if job.micro_batches > 1:
-        if job.workers > 1:
-            raise InputError(
-                f"micro-batches are there for one worker, or for stages of a pipeline, not for {job.workers} workers"
-            )
-        check_room(0, 0, get(job.backend).threads(split(1, job.threads_per_worker)))
-        return Accumulating(model, x, labels, job)
-    check_shares(len(x), job.batch_size, job.workers, model.least_batch)
+        check_micro(job, len(x), model.least_batch)
+    else:
+        check_shares(len(x), job.batch_size, job.workers, model.least_batch)
     if job.workers == 1:
         if get(job.backend).name == "cuda":
             from .on_gpu import OnGPU
 
             return OnGPU(model, x, labels, job)
         check_room(0, 0, get(job.backend).threads(split(1, job.threads_per_worker)))
-        return InProcess(model, x, labels, job)
+        return InProcess(model, x, labels, job) if job.micro_batches == 1 else Accumulating(model, x, labels, job)
     if job.workers > len(x):
         raise InputError(f"workers={job.workers}: there are only {len(x)} images to share out")
     try:

@@ -25,6 +25,7 @@ from ..optim.clipping import clip
 from ..threads import counted, split, usable_cpus
 from ..values import function, integer, mapping, real
 from .batches import gathered
+from .micro import MicroOrder
 from .rules import Rule, rule_for
 from .sampler import EpochOrder
 from .stages import Stages
@@ -217,7 +218,12 @@ class StepReport:
 
 
 def epoch_order(labels: np.ndarray, job: Job, epoch: int, least: int) -> EpochOrder:
-    """The mini-batches of an epoch of the job, for a network that needs at least `least` examples in each."""
+    """The mini-batches of an epoch of the job, for a network that needs at least `least` examples at a time."""
+    if job.micro_batches > 1:
+        return MicroOrder(
+            labels, seed=job.seed, epoch=epoch, workers=job.workers, batch_size=job.batch_size, parts=job.micro_batches,
+            least=least,
+        )  # fmt: skip
     return EpochOrder(labels, seed=job.seed, epoch=epoch, workers=job.workers, batch_size=job.batch_size, least=least)
 
 

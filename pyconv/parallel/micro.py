@@ -7,80 +7,14 @@ the layers on several ranks, and gives the same bits.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arithmetic import own
-from ..errors import InputError
-from .batches import gathered
-from .engine import InProcess, Job, StepReport
-from .sampler import EpochOrder, check_shares
-
-if TYPE_CHECKING:
-    from ..nn import Sequential
-
-
-def check_micro(job: Job, images: int, least: int) -> None:
-    """Check that a job's mini-batches can be cut into its micro-batches.
-
-    Parameters
-    ----------
-    job : Job
-    images : int
-        Training images.
-    least : int
-        The fewest images that the network can train on at a time.
-
-    Raises
-    ------
-    InputError
-        If they cannot, or the job's other settings do not go with micro-batches.
-    """
-    batch, parts = job.batch_size, job.micro_batches
-    what = "stages of a pipeline are" if job.stages is not None and job.stages.count > 1 else "micro-batches are"
-    if job.rule.name != "sync":
-        raise InputError(f"{what} there under update sync only, not under {job.rule.name}")
-    if job.backend == "cuda":
-        raise InputError(f"{what} not there on backend cuda: take multicore")
-    if job.trace is not None:
-        raise InputError(f"{what} not there with a timeline (trace): leave it out")
-    if batch % parts:
-        fitting = [each for each in range(1, batch + 1) if batch % each == 0]
-        near = min(fitting, key=lambda each: abs(each - parts))
-        raise InputError(f"{parts} micro-batches do not divide a batch of {batch} images: take {near}, say")
-    try:
-        check_shares(images, batch // parts, job.workers * parts, least)
-    except InputError:
-        raise InputError(
-            f"{parts} micro-batches of a batch of {batch} leave fewer than {least} images in one of an epoch's last "
-            f"step or of every step, and this network's BatchNorm needs {least}: take fewer, or another batch size"
-        ) from None
-
-
-def micro_order(labels: np.ndarray, job: Job, epoch: int, least: int) -> EpochOrder:
-    """The micro-batches of an epoch: worker w's k-th one is share ``w M + k``, for M micro-batches.
-
-    Parameters
-    ----------
-    labels : (N,) int64 ndarray
-    job : Job
-    epoch : int
-        From 0.
-    least : int
-        The fewest images of one.
-
-    Returns
-    -------
-    EpochOrder
-    """
-    parts = job.micro_batches
-    return EpochOrder(
-        labels, seed=job.seed, epoch=epoch, workers=job.workers * parts, batch_size=job.batch_size // parts, least=least
-    )  # fmt: skip
+from .sampler import EpochOrder
 
 
 @dataclass(frozen=True)
@@ -90,7 +24,7 @@ class Micro:
     Attributes
     ----------
     share : int
-        Its number in the :class:`EpochOrder` of all micro-batches.
+        Its number among all micro-batches of the step: as a share of :attr:`MicroOrder.fine`.
     first : int
         Position of its first image in the global step.
     images : int
@@ -104,30 +38,61 @@ class Micro:
     weight: float
 
 
-def micro_batches(order: EpochOrder, step: int, worker: int, parts: int) -> list[Micro]:
-    """A worker's micro-batches in a step, without empty ones, which a short last step may have.
+class MicroOrder(EpochOrder):
+    """An epoch's mini-batches, as an :class:`EpochOrder`, each of which is cut into micro-batches.
 
     Parameters
     ----------
-    order : EpochOrder
-        From :func:`micro_order`.
-    step, worker : int
-        From 0.
+    labels, seed, epoch, workers, batch_size
+        As for an :class:`EpochOrder`.
     parts : int
-        Micro-batches of each worker.
+        M, micro-batches of a worker's mini-batch; it divides `batch_size`.
+    least : int
+        Fewest examples of a micro-batch.
 
-    Returns
-    -------
-    list of Micro
+    Attributes
+    ----------
+    fine : EpochOrder
+        The micro-batches as the shares of as many workers: worker w's k-th one is share ``w M + k``.
+    parts : int
     """
-    shares = range(worker * parts, (worker + 1) * parts)
-    spans = {share: order.span(step, share) for share in shares}
-    whole = sum(last - first for first, last in spans.values())
-    return [
-        Micro(share, first, last - first, (last - first) / whole)
-        for share, (first, last) in spans.items()
-        if last > first
-    ]
+
+    def __init__(
+        self, labels: ArrayLike, *, seed: int, epoch: int, workers: int, batch_size: int, parts: int, least: int = 1
+    ) -> None:
+        self.fine = EpochOrder(
+            labels, seed=seed, epoch=epoch, workers=workers * parts, batch_size=batch_size // parts, least=least
+        )
+        self.parts, self.workers, self.batch_size = parts, workers, batch_size
+        self.order, self.steps, self._moved = self.fine.order, self.fine.steps, self.fine._moved
+
+    def span(self, step: int, worker: int) -> tuple[int, int]:
+        """See :class:`EpochOrder`: the micro-batches of a worker follow each other."""
+        if not 0 <= worker < self.workers:
+            raise IndexError(f"worker {worker} is not one of the {self.workers} workers")
+        first, last = worker * self.parts, (worker + 1) * self.parts - 1
+        return self.fine.span(step, first)[0], self.fine.span(step, last)[1]
+
+    def micro(self, step: int, worker: int) -> list[Micro]:
+        """A worker's micro-batches in a step, without empty ones, which a short last step may have.
+
+        Parameters
+        ----------
+        step, worker : int
+            From 0.
+
+        Returns
+        -------
+        list of Micro
+        """
+        shares = range(worker * self.parts, (worker + 1) * self.parts)
+        spans = {share: self.fine.span(step, share) for share in shares}
+        whole = sum(last - first for first, last in spans.values())
+        return [
+            Micro(share, first, last - first, (last - first) / whole)
+            for share, (first, last) in spans.items()
+            if last > first
+        ]
 
 
 @own
@@ -157,45 +122,3 @@ def mean_loss(losses: Sequence[float], images: Sequence[int]) -> float:
     if len(losses) == 1:
         return losses[0]
     return float(np.dot(losses, images)) / max(sum(images), 1)
-
-
-class Accumulating(InProcess):
-    """As :class:`~.engine.InProcess`, with micro-batches: the network that a pipeline splits, unsplit."""
-
-    def __init__(self, model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job) -> None:
-        check_micro(job, len(x), model.least_batch)
-        super().__init__(model, x, labels, job)
-        self._part = np.empty_like(model.flat)
-
-    def epoch(self, epoch: int, first_step: int = 0) -> Generator[StepReport, None, None]:
-        order = micro_order(self._labels, self._job, epoch, self._model.least_batch)
-        self._plan_updates()
-        last = time.perf_counter()
-        for step in range(first_step, order.steps):
-            loss, correct = self._compute(order, epoch, step)
-            self._update()
-            now = time.perf_counter()
-            self._compute_s += now - last
-            yield StepReport(self._step, order.count(step), loss, now - last, correct)
-            last = time.perf_counter()
-
-    def _compute(self, order: EpochOrder, epoch: int, step: int) -> tuple[float, int]:
-        """Compute a step's gradient; returns its loss and the number of correct images."""
-        job, model = self._job, self._model
-        parts = micro_batches(order, step, 0, job.micro_batches)
-        losses, correct = [], 0
-        for each in parts:
-            images, labels = gathered(
-                self._x, self._labels, order, step, each.share, seed=job.seed, epoch=epoch, augmented=job.augment
-            )
-            counts = job.weights(self._labels, order, step, each.share)
-            loss, gradient = model.loss_and_gradient(
-                images, labels, out=self._part, step=self._step, first=each.first, **counts
-            )
-            add_gradient(self._gradient, gradient, each.weight, each is parts[0])
-            losses.append(loss)
-            correct += model.correct
-        return mean_loss(losses, [each.images for each in parts]), correct
-
-    def describe(self) -> str:
-        return f"{super().describe()}, {self._job.micro_batches} micro-batches a step"

@@ -30,6 +30,7 @@ from .engine import Job, epoch_order
 from .lane import Lane
 from .logs import send_logs
 from .memory import Segment, SharedArray
+from .micro import MicroOrder, add_gradient, mean_loss
 from .program import Program, Work, drive, program
 from .room import why_not_started
 from .sampler import EpochOrder
@@ -135,6 +136,7 @@ class Trainer:
         self._order: EpochOrder | None = None
         self._epoch = -1
         self._trained = Trained(model)
+        self._sum = np.zeros(model.trained.count if job.micro_batches > 1 else 0, model.dtype)
 
     def order(self) -> EpochOrder:
         """The order of the current epoch's examples."""
@@ -163,6 +165,8 @@ class Trainer:
         unit = lane.step * lane.workers + lane.index if self._rule.lockstep else self._store.get(lane.index, c.UNIT)
         words[s.FAILED_UNIT] = unit
         place = unit % lane.workers
+        if isinstance(order, MicroOrder):
+            return self._accumulate(lane, order, unit, began, at, buffers)
         images, labels = gathered(
             self._x, self._labels, order, lane.step, place, seed=job.seed, epoch=lane.epoch, augmented=job.augment
         )
@@ -179,7 +183,39 @@ class Trainer:
             **job.weights(self._labels, order, lane.step, place),
         )
         self._trained.take(gradient, slot)
-        self._store.unit_correct[unit] = self._model.correct
+        return self._computed(lane, unit, loss, self._model.correct, began, ready)
+
+    def _accumulate(
+        self, lane: Lane, order: MicroOrder, unit: int, began: int, at: np.ndarray, buffers: np.ndarray
+    ) -> float:
+        """As :meth:`compute`, micro-batch by micro-batch; the time for their images counts as computation."""
+        job, slot, total = self._job, self._store.gradients[lane.index], self._sum
+        self._trained.attach(at, buffers)
+        losses, correct, parts = [], 0, order.micro(lane.step, unit % lane.workers)
+        for each in parts:
+            images, labels = gathered(
+                self._x, self._labels, order.fine, lane.step, each.share, seed=job.seed, epoch=lane.epoch,
+                augmented=job.augment,
+            )  # fmt: skip
+            loss, gradient = self._recorder.watch(lane.index, self._model)(
+                images,
+                labels,
+                out=self._trained.room(slot),
+                step=lane.epoch * lane.steps + lane.step,
+                first=each.first,
+                **job.weights(self._labels, order.fine, lane.step, each.share),
+            )
+            self._trained.take(gradient, slot)
+            add_gradient(total, slot, each.weight, each is parts[0])
+            losses.append(float(loss))
+            correct += self._model.correct
+        slot[...] = total
+        return self._computed(lane, unit, mean_loss(losses, [each.images for each in parts]), correct, began, began)
+
+    def _computed(self, lane: Lane, unit: int, loss: float, correct: int, began: int, ready: int) -> float:
+        """Note a mini-batch whose gradient is complete."""
+        words, job, slot = self._words, self._job, self._store.gradients[lane.index]
+        self._store.unit_correct[unit] = correct
         done = time.monotonic_ns()
         words[s.DATA_NS] += ready - began
         words[s.COMPUTE_NS] += done - ready

@@ -16,7 +16,7 @@ from ...optim.clipping import BLOCK, factor, sum_of_squares
 from ..world import World
 
 
-def shrink(gradient: np.ndarray, most: float, spans: Sequence[slice], world: World) -> float:
+def shrink(gradient: np.ndarray, most: float, spans: Sequence[slice], world: World, chunk: int | None = None) -> float:
     """The factor that brings the whole gradient's norm to at most `most`; all ranks call it, and get the same.
 
     Parameters
@@ -27,6 +27,8 @@ def shrink(gradient: np.ndarray, most: float, spans: Sequence[slice], world: Wor
     spans : sequence of slice
         Where each stage's stretch lies in the whole vector. Rank s of the first ranks has stage s.
     world : World
+    chunk : int, optional
+        Add the squares of so many numbers, a multiple of a block, and then these sums, as workers under sync do.
 
     Returns
     -------
@@ -37,7 +39,7 @@ def shrink(gradient: np.ndarray, most: float, spans: Sequence[slice], world: Wor
         pieces = [_room(span, gradient.dtype) for span in spans]
         pieces[0] = _pieces(gradient, spans[0])
         world.swap([], [(stage, each) for stage, piece in enumerate(pieces) if stage for each in piece])
-        answer[0] = factor(math.sqrt(_whole(pieces)), most)
+        answer[0] = factor(math.sqrt(_whole(pieces, chunk)), most)
         world.swap([(rank, answer) for rank in range(1, world.size)], [])
     else:
         sends = _pieces(gradient, spans[world.rank]) if world.rank < len(spans) else ()
@@ -68,7 +70,7 @@ def _room(span: slice, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndar
     )
 
 
-def _whole(pieces: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float:
+def _whole(pieces: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], chunk: int | None) -> float:
     """The sum of all squares."""
     sums: list[float] = []
     begun: list[np.ndarray] = []  # what there is so far of a block that is not complete
@@ -88,4 +90,7 @@ def _whole(pieces: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float
         add(after)
     if begun:
         sums.append(sum_of_squares(np.concatenate(begun)))
-    return total(sums)
+    if chunk is None:
+        return total(sums)
+    blocks = chunk // BLOCK
+    return total(total(sums[at : at + blocks]) for at in range(0, len(sums), blocks))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,9 @@ from ...nn.part import Part, spans
 from ...nn.weighting import Weighting, weighting
 from ...parallel import Job
 from ...parallel.batches import gathered
-from ...parallel.micro import Micro, add_gradient, mean_loss, micro_batches, micro_order
+from ...parallel.communicator import CHUNK
+from ...parallel.micro import Micro, MicroOrder, add_gradient, mean_loss
 from ...parallel.program import share
-from ...parallel.sampler import EpochOrder
 from ...parallel.sums import in_order
 from ..shards import Shard
 from ..world import Message, World
@@ -95,7 +96,7 @@ class Stage:
         self.loss, self.correct = 0.0, 0
         self.compute_ns = self.update_ns = self.wait_ns = self.schedule_ns = 0
         self._epoch, self._arranged = -1, False
-        self._order: EpochOrder | None = None
+        self._order: MicroOrder | None = None
         self._memory: dict[tuple[str, int], np.ndarray] = {}
         self._broken: BaseException | None = None
 
@@ -104,10 +105,14 @@ class Stage:
         """Whether this stage computes the loss."""
         return self.stage == self._count - 1
 
-    def order(self, epoch: int) -> EpochOrder:
+    def order(self, epoch: int) -> MicroOrder:
         """The micro-batches of an epoch."""
         if self._order is None or epoch != self._epoch:
-            self._order = micro_order(self._labels, self._job, epoch, self._least)
+            job = self._job
+            self._order = MicroOrder(
+                self._labels, seed=job.seed, epoch=epoch, workers=job.workers, batch_size=job.batch_size,
+                parts=job.micro_batches, least=self._least,
+            )  # fmt: skip
             self._epoch = epoch
         return self._order
 
@@ -118,19 +123,16 @@ class Stage:
             return
         owner = np.zeros(len(self._labels), np.uint16)
         for step in range(order.steps if self._job.workers > 1 else 0):
-            for place in range(order.workers):
-                owner[order.batch(step, place)] = place // self._job.micro_batches * self._count
+            for replica in range(order.workers):
+                owner[order.batch(step, replica)] = replica * self._count
         self._x.arrange(owner)
         self._arranged = True
 
     def counts(self, step: int) -> list[int]:
         """Images of each replica in a step of the present epoch."""
         assert self._order is not None
-        parts, order = self._job.micro_batches, self._order
-        ends = [
-            (order.span(step, r * parts)[0], order.span(step, (r + 1) * parts - 1)[1]) for r in range(self._job.workers)
-        ]
-        return [last - first for first, last in ends]
+        spans = [self._order.span(step, replica) for replica in range(self._job.workers)]
+        return [last - first for first, last in spans]
 
     # ---- a step -----------------------------------------------------------------------------------
 
@@ -144,7 +146,7 @@ class Stage:
         """
         assert self._order is not None
         self._broken = None
-        micro = micro_batches(self._order, step, self.replica, self._job.micro_batches)
+        micro = self._order.micro(step, self.replica)
         began = time.monotonic_ns()
         self._run(step, micro)
         ended = time.monotonic_ns()
@@ -153,7 +155,7 @@ class Stage:
             self.total[:] = 0
         self._meet(self.counts(step))
         most = self._job.clip_norm
-        times = 1.0 if most is None else shrink(self.total, most, [span for span, _ in self.spans], self._world)
+        times = 1.0 if most is None else self._shrink(most)
         if self._broken is not None:
             self.part.forget()
             raise self._broken
@@ -242,9 +244,8 @@ class Stage:
         job, order = self._job, self._order
         assert order is not None
         if self.stage == 0:
-            x, _ = gathered(
-                self._x, self._labels, order, step, micro.share, seed=job.seed, epoch=self._epoch, augmented=job.augment
-            )
+            how: dict[str, Any] = {"seed": job.seed, "epoch": self._epoch, "augmented": job.augment}
+            x, _ = gathered(self._x, self._labels, order.fine, step, micro.share, **how)
         assert x is not None
         return self.part.forward(number % self._slots, x, self.done, micro.first)
 
@@ -263,9 +264,14 @@ class Stage:
     def _targets(self, micro: Micro, step: int) -> tuple[np.ndarray, Weighting | None]:
         order = self._order
         assert order is not None
-        labels = self._labels[order.batch(step, micro.share)]
-        counts = self._job.weights(self._labels, order, step, micro.share)
+        labels = self._labels[order.fine.batch(step, micro.share)]
+        counts = self._job.weights(self._labels, order.fine, step, micro.share)
         return labels, weighting(labels, self._classes, **counts)
+
+    def _shrink(self, most: float) -> float:
+        """The factor that clips the whole gradient."""
+        chunk = CHUNK if self._job.workers > 1 else None
+        return shrink(self.total, most, [span for span, _ in self.spans], self._world, chunk)
 
     def _meet(self, counts: Sequence[int]) -> None:
         """With several replicas: the mean of their gradients, weighted by their images and added in their order."""
