@@ -15,7 +15,7 @@ import pyconv
 from pyconv import cluster
 from pyconv.cluster import convolution, halo, parts, row_convolution
 from pyconv.cluster.rows import RowSplit, evenly, spans
-from pyconv.errors import DtypeError, InputError, ShapeError
+from pyconv.errors import DtypeError, InputError, PyconvError, ShapeError
 from pyconv.shapes import conv_geometry
 
 pytestmark = pytest.mark.timeout(120)
@@ -235,19 +235,55 @@ def test_a_rank_sends_its_border_rows_and_nothing_else(ranks, height, rng):
     )
 
 
-def test_the_interior_of_one_image_is_not_copied(ranks, rng, monkeypatch):
+@pytest.mark.parametrize("overlap", [True, False])
+def test_the_interior_of_one_image_is_not_copied_and_does_not_wait(ranks, overlap, rng, monkeypatch):
     x = rng.standard_normal((1, 40, 9, 2)).astype(np.float32)
     w = rng.standard_normal((3, 3, 2, 4)).astype(np.float32)
-    taken, take = [], halo.Rows.take
+    events: dict[int, list] = {0: [], 1: []}
+    take, wait = halo.Rows.take, halo.Coming.wait
 
-    def noted(self, rows):
+    def taken(self, rows):
         found = take(self, rows)
-        taken.append((len(rows), any(np.shares_memory(found, array) for _, array in self._parts)))
+        events[x[0, 0, 0, 0] != self._parts[0][1][0, 0, 0, 0]].append(
+            (len(rows), any(np.shares_memory(found, array) for _, array in self._parts))
+        )
         return found
 
-    monkeypatch.setattr(halo.Rows, "take", noted)
-    _fine(ranks(2, lambda session: cluster.conv2d(cluster.split_rows(x), w, padding="same")))
-    assert sorted(taken) == [(3, False), (3, False), (20, True), (20, True)]
+    def waited(self):
+        if self._requests:
+            events[x[0, 0, 0, 0] != self._own._parts[0][1][0, 0, 0, 0]].append("halo")
+        wait(self)
+
+    monkeypatch.setattr(halo.Rows, "take", taken)
+    monkeypatch.setattr(halo.Coming, "wait", waited)
+
+    def body(session):
+        mine = cluster.split_rows(x)
+        return cluster.RowConvolution(mine.shape, w.shape, padding="same", overlap=overlap)(mine, w)
+
+    y = np.concatenate(_fine(ranks(2, body)), 1)
+    np.testing.assert_allclose(y, pyconv.conv2d(x, w, padding="same"), rtol=0, atol=1e-4)
+    inside, border = (20, True), (3, False)
+    expected = [inside, "halo", border] if overlap else ["halo", inside, border]
+    assert list(events.values()) == [expected, expected]
+
+
+def test_messages_are_over_after_an_error_in_the_kernel(ranks, rng):
+    """All ranks refuse alike, and may catch it: the next convolution must not find the last one's rows."""
+    x = rng.standard_normal((1, 40, 9, 2)).astype(np.float32)
+    w = rng.standard_normal((3, 3, 2, 4)).astype(np.float32)
+
+    def body(session):
+        mine = cluster.split_rows(x if session.leads else None)
+        layer = cluster.RowConvolution(mine.shape, w.shape, padding="same", algorithm="winograd_2x2")
+        layer._algorithm, named = "nowhere", layer._algorithm
+        with pytest.raises(PyconvError):
+            layer.forward(2 * mine, w, None, None)
+        layer._algorithm = named
+        return layer(mine, w)
+
+    y = np.concatenate(_fine(ranks(3, body)), 1)
+    np.testing.assert_allclose(y, pyconv.conv2d(x, w, padding="same"), rtol=0, atol=1e-4)
 
 
 # ---- rows of images -------------------------------------------------------------------------------

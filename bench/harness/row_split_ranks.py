@@ -1,7 +1,8 @@
 """What each rank does in bench_row_split.py: ``python row_split_ranks.py quick|full RESULT.json``, under a launcher.
 
-Rank 0 convolves a whole image while the others wait; then all ranks convolve their rows of it. These take turns. A
-split convolution lasts from the moment at which all are ready until the last one has its rows.
+Rank 0 convolves a whole image while the others wait; then all ranks convolve their rows of it, first without overlap,
+then with it. These take turns. A split convolution lasts from the moment at which all are ready until the last one has
+its rows.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Case:
     whole: np.ndarray
     rows: np.ndarray
     weight: np.ndarray
-    layer: cluster.RowConvolution
+    layers: dict[bool, cluster.RowConvolution]
 
     @classmethod
     def of(cls, size: int, kernel: int, filters: int) -> Case:
@@ -40,13 +41,17 @@ class Case:
         rng = np.random.default_rng([size, kernel, filters])
         whole, weight = (rng.standard_normal(shape, dtype=np.float32) for shape in (g.input_shape, g.weight_shape))
         rows = cluster.split_rows(whole, how="read")
-        return cls(g, whole, rows, weight, cluster.RowConvolution(rows.shape, weight.shape, padding="same"))
+        layers = {
+            overlap: cluster.RowConvolution(rows.shape, weight.shape, padding="same", overlap=overlap)
+            for overlap in (False, True)
+        }
+        return cls(g, whole, rows, weight, layers)
 
     def serial(self, threads: int) -> np.ndarray:
         return pyconv.conv2d(self.whole, self.weight, padding="same", threads=threads)
 
-    def split(self) -> np.ndarray:
-        return self.layer(self.rows, self.weight)
+    def split(self, overlap: bool) -> np.ndarray:
+        return self.layers[overlap](self.rows, self.weight)
 
 
 def ready(world) -> None:
@@ -59,20 +64,21 @@ def ready(world) -> None:
 
 def verified(case: Case, threads: int) -> float | None:
     """Relative error of the split result; at rank 0."""
-    found = cluster.gather_rows(case.split())
-    if found is None:
+    found = [cluster.gather_rows(case.split(overlap)) for overlap in (False, True)]
+    if found[0] is None:
         return None
+    np.testing.assert_array_equal(*found)
     expected = case.serial(threads)
-    error = float(np.abs(found - expected).max() / np.abs(expected).max())
+    error = float(np.abs(found[0] - expected).max() / np.abs(expected).max())
     assert error < 1e-4, f"the result is wrong by {error:.1e} and is not timed"
     return error
 
 
-def measured(case: Case, ranks, pace: str) -> tuple[list[float], list[float]]:
-    """Seconds of the whole on one rank, and of the split on all; at rank 0."""
+def measured(case: Case, ranks, pace: str) -> tuple[list[float], dict[bool, list[float]]]:
+    """Seconds of the whole on one rank, and of the split on all, without overlap and with; at rank 0."""
     world, threads = ranks.world, ranks.threads(None)
     alone: list[float] = []
-    together: list[float] = []
+    together: dict[bool, list[float]] = {False: [], True: []}
     fewest, most = ROUNDS[pace]
     begun = time.perf_counter()
     while True:
@@ -85,13 +91,13 @@ def measured(case: Case, ranks, pace: str) -> tuple[list[float], list[float]]:
             start = time.perf_counter()
             case.serial(threads)
             alone.append(time.perf_counter() - start)
-        ready(world)
-        start = time.perf_counter()
-        case.split()
-        own = np.array([time.perf_counter_ns() - int(start * 1e9)], np.int64)
-        found = world.gather(own)
-        if ranks.leads:
-            together.append(float(found.max()) / 1e9)
+        for overlap, taken in together.items():
+            ready(world)
+            start = time.perf_counter_ns()
+            case.split(overlap)
+            found = world.gather(np.array([time.perf_counter_ns() - start], np.int64))
+            if ranks.leads:
+                taken.append(float(found.max()) / 1e9)
 
 
 def main() -> None:
@@ -109,7 +115,7 @@ def main() -> None:
                     error = verified(case, threads)
                     alone, together = measured(case, ranks, pace)
                     about = {"size": size, "kernel": kernel, "filters": filters, "relative_error": error}
-                    records.append({**about, "alone": alone, "together": together})
+                    records.append({**about, "alone": alone, "together": together[False], "overlap": together[True]})
         if ranks.leads:
             about = {"library": ranks.library, "ranks": ranks.size, "threads": threads, "hosts": ranks.hosts.on_hosts()}
             constants = {name: vars(getattr(calibration, name)) for name in ("t_s", "t_b")}

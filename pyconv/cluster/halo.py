@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .rows import within
-from .world import Message, World
+from .world import World
 
+TAG = 3  # of its messages; overlap.py has 1 and 2
 MOST = 1 << 30  # bytes of one message: Open MPI refuses 2 GiB
 
 
@@ -48,34 +50,32 @@ class Halo:
             if other != rank and (part := within(lacking, self.have[other]))
         ]
 
-    def bring(self, world: World, rows: np.ndarray) -> Rows:
-        """Exchange rows; all ranks call it alike.
+    def begin(self, world: World, rows: np.ndarray) -> Coming:
+        """Begin to exchange rows; all ranks call it alike.
 
         Parameters
         ----------
         world : World
         rows : (N, h, W, C) ndarray
-            Those that this rank has.
+            Those that this rank has; they must not change until the exchange is over.
 
         Returns
         -------
-        Rows
-            Those that it has and those that it has lacked.
+        Coming
+            Those that it has, and those that it has lacked.
         """
         me, first = world.rank, self.have[world.rank].start
-        sends: list[Message] = []
-        for rank in range(world.size):
-            for part in (part for other, part in self.messages(rank) if other == me):
-                sent = np.ascontiguousarray(rows[:, part.start - first : part.stop - first])
-                sends += [(rank, piece) for piece in pieces(sent)]
         came: list[tuple[range, np.ndarray]] = []
-        receives: list[Message] = []
+        requests: list[Any] = []
         for rank, part in self.messages(me):
             array = np.empty((rows.shape[0], len(part), *rows.shape[2:]), rows.dtype)
             came.append((part, array))
-            receives += [(rank, piece) for piece in pieces(array)]
-        world.swap(sends, receives)
-        return Rows([(self.have[me], rows), *came])
+            requests += [world.receive(rank, piece, TAG) for piece in pieces(array)]
+        for rank in range(world.size):
+            for part in (part for other, part in self.messages(rank) if other == me):
+                sent = np.ascontiguousarray(rows[:, part.start - first : part.stop - first])
+                requests += [world.send(rank, piece, TAG) for piece in pieces(sent)]
+        return Coming(world, Rows([(self.have[me], rows)]), Rows([(self.have[me], rows), *came]), requests)
 
 
 class Rows:
@@ -103,3 +103,40 @@ class Rows:
                     :, part.start - which.start : part.stop - which.start
                 ]
         return made
+
+    def has(self, rows: range) -> bool:
+        """Whether one array has all of these."""
+        return any(within(rows, which) == rows for which, _ in self._parts)
+
+
+class Coming:
+    """A rank's own rows, and those that are on their way to it.
+
+    Parameters
+    ----------
+    world : World
+    own, whole : Rows
+        Without and with the rows that come.
+    requests : list
+        Of all messages, this rank's own too.
+    """
+
+    def __init__(self, world: World, own: Rows, whole: Rows, requests: list[Any]) -> None:
+        self._world, self._own, self._whole, self._requests = world, own, whole, requests
+
+    def take(self, rows: range) -> np.ndarray:
+        """These rows, ``(N, h, W, C)``, contiguous; if some are not its own, when all messages have come."""
+        if self._own.has(rows):
+            return self._own.take(rows)
+        self.wait()
+        return self._whole.take(rows)
+
+    def wait(self) -> None:
+        """Wait until all messages are over."""
+        if self._requests:
+            self._world.until(self._over)
+
+    def _over(self) -> bool:
+        done = set(self._world.over(self._requests))
+        self._requests = [each for index, each in enumerate(self._requests) if index not in done]
+        return not self._requests

@@ -7,8 +7,8 @@ without a copy, if it is one image.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,9 @@ from ..backends import DTYPES
 from ..errors import DtypeError, InputError, ShapeError, shown
 from ..ops.door import Door, check_activation, expect_shape
 from ..shapes import Padding, Pair, conv_geometry, padding_pairs, pair
-from ..values import integer, sequence
+from ..values import flag, integer, sequence
 from . import sums
-from .halo import Halo, Rows
+from .halo import Coming, Halo, Rows
 from .meeting import REMEDY, together, world_of
 from .rows import RowSplit
 from .session import Session, session
@@ -47,6 +47,8 @@ class RowConvolution:
     backend : {"auto", "reference", "serial", "multicore"}
     threads : int, optional
         Threads of this rank; by default the ranks of a host share the CPUs that they may use.
+    overlap : bool
+        Of one image: compute the rows that need no halo while it is on its way. The numbers are the same without.
     cluster : {"auto", "mpi", "off"}
         As for :func:`pyconv.fit`.
 
@@ -77,9 +79,10 @@ class RowConvolution:
         backend: str = "auto",
         algorithm: str = "auto",
         threads: int | None = None,
+        overlap: bool = True,
         cluster: str = "auto",
     ) -> None:
-        ranks = session(cluster)
+        ranks, overlap = session(cluster), flag(overlap, "overlap")
         with together(ranks):
             door = door_of(ranks, backend, layout, threads, algorithm)
             if (kind := np.dtype(dtype)) not in DTYPES:
@@ -90,6 +93,7 @@ class RowConvolution:
             g = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
             split = agreed(ranks, images, filters, g, {"dtype": kind.name, "layout": layout, "algorithm": algorithm})
         self._set(ranks, door, split, kind, algorithm)
+        self._overlap = overlap
 
     @classmethod
     def of(cls, ranks: Session | None, door: Door, split: RowSplit, dtype: np.dtype, algorithm: str) -> RowConvolution:
@@ -100,6 +104,7 @@ class RowConvolution:
     def _set(self, ranks: Session | None, door: Door, split: RowSplit, dtype: np.dtype, algorithm: str) -> None:
         self._ranks, self._door, self.split, self._dtype, self._algorithm = ranks, door, split, dtype, algorithm
         self._world: World = world_of(ranks)
+        self._overlap = True
         self.input_rows, self.output_rows = split.inputs[self._world.rank], split.outputs[self._world.rank]
         self._images = Halo(split.inputs, [split.read(rows) for rows in split.outputs])
         self._errors = Halo(split.outputs, [split.reached(rows) for rows in split.inputs])
@@ -197,61 +202,72 @@ class RowConvolution:
         """This rank's rows of the result."""
         split, g, ops = self.split, self.split.g, self._door.backend
         y = np.empty((g.n, len(self.output_rows), g.ow, g.k), x.dtype)
-        source = self._images.bring(self._world, x)
-        for rows, out in self._parts(y, self.output_rows, split.read_inside(self.output_rows, self.input_rows)):
-            if needed := split.read(rows):
-                result = ops.conv2d(
-                    source.take(needed), weight, bias, split.forward(rows), activation=activation,
-                    algorithm=self._algorithm, threads=self._door.threads, out=_place(out),
-                )  # fmt: skip
-                _put(result, out)
-            else:  # all is padding
-                out[...] = 0 if bias is None else bias
-                if activation is not None:
-                    np.maximum(out, 0, out=out)
+        with self._exchange(self._images, x) as source:
+            for rows, out in self._parts(y, self.output_rows, split.read_inside(self.output_rows, self.input_rows)):
+                if needed := split.read(rows):
+                    result = ops.conv2d(
+                        source.take(needed), weight, bias, split.forward(rows), activation=activation,
+                        algorithm=self._algorithm, threads=self._door.threads, out=_place(out),
+                    )  # fmt: skip
+                    _put(result, out)
+                else:  # all is padding
+                    out[...] = 0 if bias is None else bias
+                    if activation is not None:
+                        np.maximum(out, 0, out=out)
         return y
 
     def backward_to_images(self, grad_out: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """This rank's rows of the images' gradient."""
         split, g, ops = self.split, self.split.g, self._door.backend
         gx = np.zeros((g.n, len(self.input_rows), g.w, g.c), grad_out.dtype)
-        source = self._errors.bring(self._world, grad_out)
-        for rows, out in self._parts(gx, self.input_rows, split.reached_inside(self.input_rows, self.output_rows)):
-            if needed := split.reached(rows):
-                inside, part = split.backward(rows)  # the other rows are in no window
-                out = out[:, inside.start - rows.start : inside.stop - rows.start]
-                result = ops.conv2d_input_grad(
-                    source.take(needed), weight, part, algorithm=self._algorithm, threads=self._door.threads,
-                    out=_place(out),
-                )  # fmt: skip
-                _put(result, out)
+        with self._exchange(self._errors, grad_out) as source:
+            for rows, out in self._parts(gx, self.input_rows, split.reached_inside(self.input_rows, self.output_rows)):
+                if needed := split.reached(rows):
+                    inside, part = split.backward(rows)  # the other rows are in no window
+                    out = out[:, inside.start - rows.start : inside.stop - rows.start]
+                    result = ops.conv2d_input_grad(
+                        source.take(needed), weight, part, algorithm=self._algorithm, threads=self._door.threads,
+                        out=_place(out),
+                    )  # fmt: skip
+                    _put(result, out)
         return gx
 
     def backward_to_filters(self, x: np.ndarray, grad_out: np.ndarray) -> np.ndarray:
         """The filters' gradient, summed over the ranks."""
         split, ops = self.split, self._door.backend
         total = np.zeros(split.g.weight_shape, x.dtype)
-        source, errors = self._images.bring(self._world, x), Rows([(self.output_rows, grad_out)])
-        for rows, _ in self._parts(grad_out, self.output_rows, split.read_inside(self.output_rows, self.input_rows)):
-            if needed := split.read(rows):
-                total += ops.conv2d_weight_grad(
-                    source.take(needed), errors.take(rows), split.forward(rows), algorithm=self._algorithm,
-                    threads=self._door.threads,
-                )  # fmt: skip
+        errors, inside = Rows([(self.output_rows, grad_out)]), split.read_inside(self.output_rows, self.input_rows)
+        with self._exchange(self._images, x) as source:
+            for rows, _ in self._parts(grad_out, self.output_rows, inside):
+                if needed := split.read(rows):
+                    total += ops.conv2d_weight_grad(
+                        source.take(needed), errors.take(rows), split.forward(rows), algorithm=self._algorithm,
+                        threads=self._door.threads,
+                    )  # fmt: skip
         return sums.in_rank_order(self._world, total)
+
+    @contextlib.contextmanager
+    def _exchange(self, halo: Halo, rows: np.ndarray) -> Iterator[Coming]:
+        """Within it the halo comes; at its end all messages are over, after an error too: others may follow them."""
+        coming = halo.begin(self._world, rows)
+        try:
+            if not self._overlap:
+                coming.wait()
+            yield coming
+        finally:
+            coming.wait()
 
     def _parts(self, array: np.ndarray, rows: range, inside: range) -> Iterator[tuple[range, np.ndarray]]:
         """The parts of this rank's rows that are computed each by itself.
 
-        Of one image, those above the rows that need no halo, these, and those below; of several images, whose rows are
-        not contiguous, all at once.
+        Of one image, the rows that need no halo, while it comes, then those above and those below; of several images,
+        whose rows are not contiguous, all at once.
         """
-        cuts = [rows.start, rows.stop]
+        parts = [rows]
         if array.shape[0] == 1 and inside:
-            cuts = [rows.start, inside.start, inside.stop, rows.stop]
-        for start, stop in pairwise(cuts):
-            if start < stop:
-                yield range(start, stop), array[:, start - rows.start : stop - rows.start]
+            parts = [inside, range(rows.start, inside.start), range(inside.stop, rows.stop)]
+        for part in filter(None, parts):
+            yield part, array[:, part.start - rows.start : part.stop - rows.start]
 
 
 def _place(out: np.ndarray) -> np.ndarray | None:
