@@ -24,6 +24,8 @@ from test_winograd_1d import problem as row_problem
 from pyconv import reference
 from pyconv.shapes import conv_geometry, pool_geometry
 
+_cpu = pytest.importorskip("pyconv._cpu", reason="the compiled module is not built")
+
 DTYPES = ("float32", "float64")
 CROSS = "aarch64-linux-gnu-gcc"
 
@@ -91,6 +93,19 @@ def test_direct_convolution(driver: Driver, dtype: str, tmp_path: Path) -> None:
         for (request, expected), found in zip(cases, driver.run(requests, isa, tmp_path), strict=True):
             assert found is not None, request.name
             assert_close(found[0], expected.astype(dtype), dtype)
+
+
+@pytest.mark.parametrize("kernel", [line["name"] for line in _cpu.table() if line["algorithm"] == "direct"])
+def test_a_kernel_by_its_name(driver: Driver, kernel: str, tmp_path: Path) -> None:
+    """Where another one would be chosen too: it keeps within its arrays wherever it says that it can run."""
+    names = sorted(CONVOLUTIONS)[:: 1 if "wise" in kernel or kernel == "grouped" else 3]
+    cases = [case for name in names for case in convolutions(conv_problem(name, "float32"), "float32", name)]
+    for isa in driver.isas():
+        found = driver.run([request.with_algorithm(kernel) for request, _ in cases], isa, tmp_path)
+        assert any(found) or (kernel == "grouped" and isa == "baseline")
+        for (_, expected), one in zip(cases, found, strict=True):
+            if one:
+                assert_close(one[0], expected.astype("float32"), "float32")
 
 
 @pytest.mark.parametrize("algorithm", ("winograd_2x2", "winograd_3x3", "winograd_4x4"))
