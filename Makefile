@@ -9,10 +9,10 @@ EXTRAS ?= test
 # Processes that run tests side by side: one for each CPU, at most 4; 0 for none but pytest's own
 PROCESSES ?= auto
 
-SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*/*.pyx pyconv/*.h pyconv/_kernels/*.[ch])
+SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*/*.pyx pyconv/*.h pyconv/_kernels/*.[ch] pyconv/_kernels/*/*.h)
 
 # C and CUDA in the house's style
-C_SOURCES := $(wildcard pyconv/*.h pyconv/_kernels/*.[ch] pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
+C_SOURCES := $(wildcard pyconv/*.h pyconv/_kernels/*.[ch] pyconv/_kernels/*/*.h pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
   tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/planted/*.cu tests/kernel_driver/*.c bench/*/*.c)
 
 .PHONY: help train test sdist wheel completion test-gpu test-pycuda test-mpi cluster chaos fuzz mutations bench bench-gpu gpu docs downloads linkcheck lint format clean

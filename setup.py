@@ -29,7 +29,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("pyconv/_kernels")
-HEADERS = sorted(str(path) for path in KERNELS.glob("*.h"))
+HEADERS = sorted(str(path) for path in KERNELS.rglob("*.h"))
 
 OPENMP_PROBE = """
 #include <omp.h>

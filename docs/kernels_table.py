@@ -21,9 +21,18 @@ def table() -> str:
     rows = []
     for line in importlib.import_module("pyconv._cpu").table():
         passes = ", ".join(OPERATIONS[what] for what in line["operations"])
-        rows.append((f"`{line['name']}`", f"`{line['algorithm']}`", passes, line["lanes"], line["unit"], _rule(line),
-                     f"`{line['file']}`"))  # fmt: skip
-    header = ("kernel", "algorithm", "operations", "lanes hold", "a tile is", "preferred if its estimate is", "file")
+        rows.append((f"`{line['name']}`", f"`{line['algorithm']}`", passes, line["does"], line["lanes"], line["unit"],
+                     _rule(line), f"`{line['file']}`"))  # fmt: skip
+    header = (
+        "kernel",
+        "algorithm",
+        "operations",
+        "does",
+        "lanes hold",
+        "a tile is",
+        "preferred if its estimate is",
+        "file",
+    )
     return "\n".join(markdown_table(Table(header, rows, "The kernels of convolution", text=True)))
 
 

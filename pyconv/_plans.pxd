@@ -53,6 +53,7 @@ cdef extern from "plan.h" nogil:
         void (*tile)(const plan *p, ptrdiff_t *size) noexcept nogil
         const char *unit
         const char *lanes
+        const char *does
         const char *file
 
     ctypedef struct kernels:

@@ -127,8 +127,8 @@ def table():
     -------
     list of dict
         ``name``, ``algorithm``, ``operations`` (numbers: 0 forward, 1 the input's gradient, 2 the filters'), ``unit``
-        (of a tile), ``lanes`` (what they hold), ``file``, ``worth`` (it replaces a kernel above it if so many times its
-        cycles are fewer), ``instead`` (the only kernel that it replaces, or None).
+        (of a tile), ``lanes`` (what they hold), ``does`` (which geometries), ``file``, ``worth`` (it replaces a kernel
+        above it if so many times its cycles are fewer), ``instead`` (the only kernel that it replaces, or None).
     """
     cdef const kernel *k = pyconv_kernels(_isa, 0).table
     lines = []
@@ -137,7 +137,8 @@ def table():
         lines.append({
             "name": k.name.decode(), "algorithm": own[0],
             "operations": tuple(what for what in range(3) if k.operations >> what & 1),
-            "unit": k.unit.decode(), "lanes": k.lanes.decode(), "file": k.file.decode(), "worth": k.worth,
+            "unit": k.unit.decode(), "lanes": k.lanes.decode(), "does": k.does.decode(), "file": k.file.decode(),
+            "worth": k.worth,
             "instead": None if k.instead == NULL else k.instead.decode(),
         })
         k += 1

@@ -160,7 +160,7 @@ plt.show()
 
 # %%
 # ``algorithm="direct"`` is this, in C with the compiler's vector types; the filters are packed once a call so that a
-# tile reads them from first to last. The source is ``pyconv/_kernels/tile.h`` and ``direct.h``.
+# tile reads them from first to last. The source is ``tile.h`` and ``direct.h`` in ``pyconv/_kernels/direct/``.
 
 measure("register tiles", "direct")
 

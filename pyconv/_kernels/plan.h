@@ -93,7 +93,7 @@ struct kernel {
     double worth; /* it replaces a line before it if so many times its cycles are fewer than that line's */
     const char *instead;                      /* the only line that it replaces; or NULL */
     void (*tile)(const plan *p, ptrdiff_t *); /* of a complete plan: the two sizes of a tile, `unit` */
-    const char *unit, *lanes, *file; /* for readers: what is tiled, what the lanes hold, where it is */
+    const char *unit, *lanes, *does, *file;   /* for readers: what is tiled, what the lanes hold, and so on */
 };
 
 /* Everything that is compiled once per instruction set and precision. */

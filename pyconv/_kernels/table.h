@@ -100,57 +100,83 @@ SQUARE(4)
 /* clang-format off */
 #define BOTH     (1 << FORWARD | 1 << INPUT_GRAD)
 #define GRADIENT (1 << WEIGHT_GRAD)
-#define WINOGRAD(m, algorithm)                                                                                         \
-    {"tiles_" #m "x" #m, algorithm, BOTH, NAME(shares_filters##m), NAME(conv_plan##m), NAME(run_filters_shared##m), \
-     1, NULL, NAME(tile_of_##m), "pixels x pixels", "channels, then filters", "winograd_conv.h"},                            \
+#define WINOGRAD(m, algorithm)                                                                               \
+    {"tiles_" #m "x" #m, algorithm, BOTH, NAME(shares_filters##m), NAME(conv_plan##m),                       \
+     NAME(run_filters_shared##m), 1, NULL, NAME(tile_of_##m), "pixels x pixels", "channels, then filters",   \
+     "3 x 3, no stride, no dilation", "winograd/winograd_conv.h"},                                           \
     {"tiles_" #m "x" #m "_few", algorithm, BOTH, NAME(shares_inputs##m), NAME(conv_plan##m),                 \
-     NAME(run_inputs_shared##m), 1, NULL, NAME(tile_of_##m), "pixels x pixels", "channels, then filters", "winograd_conv.h"},\
-    {"tiles_" #m "x" #m "_grad", algorithm, GRADIENT, NAME(winograd_can), NAME(grad_plan##m),                       \
-     NAME(run_weight_grad##m), 1, NULL, NAME(tile_of_##m), "pixels x pixels", "channels and filters", "winograd_weight_grad.h"},
+     NAME(run_inputs_shared##m), 1, NULL, NAME(tile_of_##m), "pixels x pixels", "channels, then filters",    \
+     "the same, few pixels beside the filters", "winograd/winograd_conv.h"},                                 \
+    {"tiles_" #m "x" #m "_grad", algorithm, GRADIENT, NAME(winograd_can), NAME(grad_plan##m),                \
+     NAME(run_weight_grad##m), 1, NULL, NAME(tile_of_##m), "pixels x pixels", "channels and filters",        \
+     "3 x 3, no stride, no dilation", "winograd/winograd_weight_grad.h"},
 
 static const kernel NAME(table)[] = {
-    {"tile", DIRECT, BOTH, NAME(direct_can), NAME(tile_plan), NAME(direct_run), 1, NULL, NAME(tile_of_direct),
-     "pixels x vectors of filters", "filters", "direct.h"},
+    {"tile", DIRECT, BOTH, NAME(direct_can), NAME(tile_plan), NAME(direct_run), 1, NULL,
+     NAME(tile_of_direct), "pixels x vectors of filters", "filters",
+     "any but a filter for each channel", "direct/direct.h"},
     {"dot", DIRECT, BOTH, NAME(dot_can), NAME(dot_plan), NAME(direct_run), 1, NULL, NAME(tile_of_dot),
-     "pixels x filters", "kernel columns and channels", "dot.h"},
+     "pixels x filters", "kernel columns and channels",
+     "runs of a kernel row, or of one pixel's channels if dilated, that fill a vector", "direct/dot.h"},
     {"tile_inside", DIRECT, BOTH, NAME(inside_can), NAME(inside_plan), NAME(direct_run), 1 / 0.9, "tile",
-     NAME(tile_of_direct), "pixels x vectors of filters", "filters", "direct_inside.h"},
-    {"grouped", DIRECT, BOTH, NAME(grouped_can), NAME(grouped_plan), NAME(grouped_run), 1, NULL, NAME(tile_of_grouped),
-     "pixels x groups", "filters of several groups", "grouped.h"},
-    {"plane", DIRECT, BOTH, NAME(plane_can), NAME(plane_plan), NAME(plane_run), 1, NULL, NAME(tile_of_plane),
-     "rows x vectors of pixels", "neighbouring pixels", "plane.h"},
-    {"spread", DIRECT, BOTH, NAME(spread_can), NAME(spread_plan), NAME(spread_run), 1.1, NULL, NAME(tile_of_spread),
-     "pixels x vectors of kernel columns", "kernel columns and filters", "spread.h"},
+     NAME(tile_of_direct), "pixels x vectors of filters", "filters",
+     "as tile, unless stride and dilation across have a common factor", "direct/direct_inside.h"},
+    {"grouped", DIRECT, BOTH, NAME(grouped_can), NAME(grouped_plan), NAME(grouped_run), 1, NULL,
+     NAME(tile_of_grouped), "pixels x groups", "filters of several groups",
+     "two groups or more in a vector of 256 bits or 512", "direct/grouped.h"},
+    {"plane", DIRECT, BOTH, NAME(plane_can), NAME(plane_plan), NAME(plane_run), 1, NULL,
+     NAME(tile_of_plane), "rows x vectors of pixels", "neighbouring pixels",
+     "one group, stride 1, no dilation down", "direct/plane.h"},
+    {"spread", DIRECT, BOTH, NAME(spread_can), NAME(spread_plan), NAME(spread_run), 1.1, NULL,
+     NAME(tile_of_spread), "pixels x vectors of kernel columns", "kernel columns and filters",
+     "forward: stride 1 across; input gradient: any", "direct/spread.h"},
     {"depthwise", DIRECT, BOTH, NAME(depthwise_can), NAME(depthwise_plan), NAME(depthwise_run), 1, NULL,
-     NAME(tile_of_depthwise), "pixels x vectors of channels", "channels", "depthwise.h"},
-    {"depthwise_few", DIRECT, BOTH, NAME(few_channels_can), NAME(few_channels_plan), NAME(few_run), 1, NULL,
-     NAME(tile_of_few_channels), "rows x vectors of pixels", "neighbouring pixels and channels", "depthwise_few.h"},
-    {"outer", DIRECT, GRADIENT, NAME(gradient_across), NAME(gradient_plan), NAME(gradient_run), 1, NULL, NAME(tile_of_outer),
-     "kernel elements x vectors of filters", "filters", "direct_weight_grad.h"},
-    {"outer_inside", DIRECT, GRADIENT, NAME(gradient_inside), NAME(gradient_plan), NAME(gradient_run), 1, NULL,
-     NAME(tile_of_outer), "kernel elements x vectors of filters", "filters", "direct_weight_grad.h"},
-    {"run_grad", DIRECT, GRADIENT, NAME(gradient_can), NAME(run_grad_plan), NAME(run_grad_run), 1, NULL, NAME(tile_of_runs),
-     "vectors of kernel elements x filters", "kernel columns and channels", "run_weight_grad.h"},
-    {"plane_grad", DIRECT, GRADIENT, NAME(plane_grad_can), NAME(plane_grad_plan), NAME(planes_run), 1, NULL,
-     NAME(tile_of_planes), "kernel elements x filters", "neighbouring pixels", "plane_weight_grad.h"},
-    {"depthwise_grad", DIRECT, GRADIENT, NAME(depthwise_can), NAME(depthwise_grad_plan), NAME(depthwise_gradient_run), 1, NULL,
-     NAME(tile_of_depthwise_grad), "kernel columns x vectors of channels", "channels", "depthwise_weight_grad.h"},
-    {"depthwise_few_grad", DIRECT, GRADIENT, NAME(few_channels_can), NAME(few_channels_grad_plan), NAME(few_grad_run), 1, NULL,
-     NAME(tile_of_few_channels_grad), "kernel columns x vectors of pixels", "neighbouring pixels and channels",
-     "depthwise_few.h"},
+     NAME(tile_of_depthwise), "pixels x vectors of channels", "channels",
+     "a filter for each channel, a vector of channels or more", "depthwise/depthwise.h"},
+    {"depthwise_few", DIRECT, BOTH, NAME(few_channels_can), NAME(few_channels_plan), NAME(few_run), 1,
+     NULL, NAME(tile_of_few_channels), "rows x vectors of pixels", "neighbouring pixels and channels",
+     "a filter for each channel, fewer channels than lanes", "depthwise/depthwise_few.h"},
+    {"outer", DIRECT, GRADIENT, NAME(gradient_across), NAME(gradient_plan), NAME(gradient_run), 1, NULL,
+     NAME(tile_of_outer), "kernel elements x vectors of filters", "filters",
+     "as run_grad, where little of what it sees is padding", "weight_grad/direct_weight_grad.h"},
+    {"outer_inside", DIRECT, GRADIENT, NAME(gradient_inside), NAME(gradient_plan), NAME(gradient_run), 1,
+     NULL, NAME(tile_of_outer), "kernel elements x vectors of filters", "filters",
+     "as run_grad, where much is: each kernel column leaves its padding out",
+     "weight_grad/direct_weight_grad.h"},
+    {"run_grad", DIRECT, GRADIENT, NAME(gradient_can), NAME(run_grad_plan), NAME(run_grad_run), 1, NULL,
+     NAME(tile_of_runs), "vectors of kernel elements x filters", "kernel columns and channels",
+     "any but a filter for each channel", "weight_grad/run_weight_grad.h"},
+    {"plane_grad", DIRECT, GRADIENT, NAME(plane_grad_can), NAME(plane_grad_plan), NAME(planes_run), 1,
+     NULL, NAME(tile_of_planes), "kernel elements x filters", "neighbouring pixels",
+     "at most two vectors of channels and of filters in a group", "weight_grad/plane_weight_grad.h"},
+    {"depthwise_grad", DIRECT, GRADIENT, NAME(depthwise_can), NAME(depthwise_grad_plan),
+     NAME(depthwise_gradient_run), 1, NULL, NAME(tile_of_depthwise_grad),
+     "kernel columns x vectors of channels", "channels",
+     "a filter for each channel, a vector of channels or more", "depthwise/depthwise_weight_grad.h"},
+    {"depthwise_few_grad", DIRECT, GRADIENT, NAME(few_channels_can), NAME(few_channels_grad_plan),
+     NAME(few_grad_run), 1, NULL, NAME(tile_of_few_channels_grad), "kernel columns x vectors of pixels",
+     "neighbouring pixels and channels", "a filter for each channel, fewer channels than lanes",
+     "depthwise/depthwise_few.h"},
     WINOGRAD(2, WINOGRAD_2X2)
     WINOGRAD(3, WINOGRAD_3X3)
     WINOGRAD(4, WINOGRAD_4X4)
-    {"rows_many", WINOGRAD_1D, BOTH, NAME(rowwise_can), NAME(many_conv_plan), NAME(many_conv_run), 1, NULL, NAME(tile_of_rows),
-     "rows x pixels", "channels, then filters", "winograd_1d_many_conv.h"},
-    {"rows_few", WINOGRAD_1D, BOTH, NAME(few_conv_can), NAME(few_conv_plan), NAME(few_conv_run), 1, NULL, NAME(tile_of_rows),
-     "rows x pixels", "filters", "winograd_1d_few_conv.h"},
-    {"rows_planes", WINOGRAD_1D, BOTH, NAME(tile_planes_can), NAME(tile_planes_plan), NAME(tile_planes_run), 1, NULL,
-     NAME(tile_of_four), "rows x pixels", "neighbouring tiles", "winograd_1d_planes.h"},
-    {"rows_few_grad", WINOGRAD_1D, GRADIENT, NAME(few_grad_can), NAME(few_grad_plan), NAME(rowwise_weight_grad_run), 1, NULL,
-     NAME(tile_of_rows), "rows x pixels", "filters", "winograd_1d_few_grad.h"},
-    {"rows_many_grad", WINOGRAD_1D, GRADIENT, NAME(many_grad_can), NAME(many_grad_plan), NAME(rowwise_weight_grad_run), 1, NULL,
-     NAME(tile_of_rows), "rows x pixels", "channels, then filters", "winograd_1d_weight_grad.h"},
+    {"rows_many", WINOGRAD_1D, BOTH, NAME(rowwise_can), NAME(many_conv_plan), NAME(many_conv_run), 1,
+     NULL, NAME(tile_of_rows), "rows x pixels", "channels, then filters",
+     "3 wide or wider, one group, no stride, no dilation, a vector of filters or more",
+     "winograd_1d/winograd_1d_many_conv.h"},
+    {"rows_few", WINOGRAD_1D, BOTH, NAME(few_conv_can), NAME(few_conv_plan), NAME(few_conv_run), 1, NULL,
+     NAME(tile_of_rows), "rows x pixels", "filters", "as rows_many, sums of at most 128 terms",
+     "winograd_1d/winograd_1d_few_conv.h"},
+    {"rows_planes", WINOGRAD_1D, BOTH, NAME(tile_planes_can), NAME(tile_planes_plan),
+     NAME(tile_planes_run), 1, NULL, NAME(tile_of_four), "rows x pixels", "neighbouring tiles",
+     "3 wide or wider, one group, no stride, no dilation, sums of at most 128 terms",
+     "winograd_1d/winograd_1d_planes.h"},
+    {"rows_few_grad", WINOGRAD_1D, GRADIENT, NAME(few_grad_can), NAME(few_grad_plan),
+     NAME(rowwise_weight_grad_run), 1, NULL, NAME(tile_of_rows), "rows x pixels", "filters",
+     "as rows_many, few pairs of kernel row and channel", "winograd_1d/winograd_1d_few_grad.h"},
+    {"rows_many_grad", WINOGRAD_1D, GRADIENT, NAME(many_grad_can), NAME(many_grad_plan),
+     NAME(rowwise_weight_grad_run), 1, NULL, NAME(tile_of_rows), "rows x pixels",
+     "channels, then filters", "as rows_many, many pairs", "winograd_1d/winograd_1d_weight_grad.h"},
     {.name = NULL},
 };
 #undef BOTH

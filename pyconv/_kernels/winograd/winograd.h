@@ -81,4 +81,4 @@ static int NAME(winograd_can)(const plan *p, int what) {
 #include "winograd_weight_grad.h"
 #undef TILE
 
-#include "winograd_1d.h"
+#include "winograd_1d/winograd_1d.h"
