@@ -22,7 +22,7 @@ from parallel_runs import MajorityVote, data, job, small_model
 
 import pyconv
 from pyconv import nn, optim, runlog
-from pyconv.cluster import flow, launch, link, rounds
+from pyconv.cluster import flow, launch, link, rounds, wire
 from pyconv.cluster.following import Follower
 from pyconv.cluster.hosts import GONE_LOOKS, STOPPED_LOOKS, Here, Hosts, _status
 from pyconv.cluster.spread import Spread
@@ -751,3 +751,81 @@ def test_more_ranks_than_workers_of_the_run_are_refused(fit_on_ranks, tmp_path):
 def test_workers_auto_is_refused(fit_on_ranks):
     errors = fit_on_ranks(2, workers="auto")
     assert all(isinstance(each, InputError) and "workers auto is not there over MPI" in str(each) for each in errors)
+
+
+# ---- float16 on the wire --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1e-41, 1e-20, 1e-6, 1.0, 1e5, 1e30])
+def test_float16_and_what_it_leaves_are_the_number(dtype, scale, rng):
+    numbers = (rng.standard_normal(int(rng.integers(1, 999))) * scale).astype(dtype)
+    left, piece, found = numbers.copy(), wire.room(numbers.size), np.empty_like(numbers)
+    wire.write(left, piece)
+    wire.read(piece, found)
+    largest = np.abs(numbers).max()
+    assert np.abs(found - numbers).max() <= 2.0**-11 * largest
+    np.testing.assert_allclose(found + left, numbers, rtol=0, atol=2 * np.spacing(largest))
+
+
+def test_zeros_nothing_and_what_is_not_finite_travel_as_float16():
+    for numbers in (np.zeros(3, np.float32), np.empty(0, np.float32)):
+        piece, found = wire.room(numbers.size), np.ones_like(numbers)
+        wire.write(numbers.copy(), piece)
+        wire.read(piece, found)
+        np.testing.assert_array_equal(found, numbers)
+    bad = np.array([1, np.nan, np.inf], np.float32)
+    piece, found = wire.room(3), np.empty_like(bad)
+    wire.write(bad.copy(), piece)
+    wire.read(piece, found)
+    np.testing.assert_array_equal(found, bad)
+
+
+@pytest.mark.parametrize("name", ["sync", "sync-clipped", "majority"])
+@pytest.mark.parametrize("size", [2, 4])
+def test_float16_trains_as_exact_numbers_do(name, size, monkeypatch, rng):
+    _small_pieces(monkeypatch, rng)
+    exact = undisturbed(name)
+    runs = [of_ranks(size, plan(name, 4, wire="float16")) for _ in range(2)]
+    for leader, *others in runs:
+        for other in others:
+            np.testing.assert_array_equal(other.flat, leader.flat)
+            np.testing.assert_array_equal(other.buffers, leader.buffers)
+    np.testing.assert_array_equal(runs[0][0].flat, runs[1][0].flat)  # every run gives the same
+    moved = np.linalg.norm(exact.flat - small_model(norm=True).flat)
+    off = np.linalg.norm(runs[0][0].flat - exact.flat)
+    print(f"{off / moved:.1e} of the way")
+    assert off > 0
+    if name != "majority":  # votes by sign jump
+        assert off < 2e-2 * moved
+    np.testing.assert_allclose(runs[0][0].losses, exact.losses, rtol=0.05, atol=0.02)
+
+
+def test_what_float16_leaves_is_sent_later(monkeypatch, rng):
+    """What was received in all follows the sum of the gradients, however small beside the largest a number is."""
+    left, total, received = np.zeros(64, np.float32), np.zeros(64), np.zeros(64)
+    gradient = rng.standard_normal(64).astype(np.float32) * np.logspace(-8, 0, 64).astype(np.float32)
+    piece, found = wire.room(64), np.empty(64, np.float32)
+    for _ in range(2000):
+        left += gradient
+        total += gradient
+        wire.write(left, piece)
+        wire.read(piece, found)
+        received += found
+    np.testing.assert_allclose(received, total, rtol=0, atol=float(np.abs(gradient).max()) * 2.0**-10)
+
+
+def test_float16_halves_what_is_sent():
+    sent = {how: sum(each.sent for each in of_ranks(2, plan("sync", 2, epochs=1, wire=how))) for how in wire.WIRES}
+    assert sent["float16"] < 0.75 * sent["exact"]  # the first steps, and the protocol's own messages, stay
+
+
+def test_float16_is_for_whole_networks(fit_on_ranks):
+    errors = fit_on_ranks(2, wire="float16", split="filters")
+    assert all(isinstance(each, InputError) and "wire float16 is for whole networks" in str(each) for each in errors)
+
+
+@pytest.mark.parametrize("settings", [{"overlap": False}, {"update": "local"}, {"freeze": [2]}])
+def test_float16_needs_something_that_travels_while_steps_are_computed(settings, fit_on_ranks):
+    errors = fit_on_ranks(2, wire="float16", **settings)
+    assert all(isinstance(each, InputError) and "wire float16 is for" in str(each) for each in errors), errors

@@ -190,6 +190,19 @@ if __name__ == "__main__":
 """
 
 
+def test_float16_travels_over_mpi(mpi, tmp_path):
+    flags = [*SMALL, "--model", "3-64-200-7", "--seed", "3"]
+    runs = {}
+    for how in ("exact", "float16"):
+        run = Run(mpi, train(*flags, "--wire", how, "--out", how), ranks=2, folder=tmp_path)
+        assert run.end() == 0
+        runs[how] = checkpoint(tmp_path / how)
+    exact, half = (runs[how].parameters for how in ("exact", "float16"))
+    assert 0 < np.abs(exact - half).max() < 1e-2 * np.abs(exact).max()
+    again = Run(mpi, train("--resume", "float16", "--epochs", "3"), ranks=2, folder=tmp_path)
+    assert again.end() == 0
+
+
 def test_vectors_that_travel_in_many_pieces_give_the_same_bits(mpi, tmp_path):
     (tmp_path / "script.py").write_text(WIDE)
     for how in ("overlap", "between"):

@@ -13,11 +13,13 @@ from .parts import gather_rows, split_rows
 from .row_convolution import RowConvolution
 from .session import CHOICES, SPLITS, Session, about, session
 from .shards import Shard
+from .wire import WIRES
 
 __all__ = [
     "CHOICES",
     "SHARD",
     "SPLITS",
+    "WIRES",
     "RowConvolution",
     "Session",
     "Shard",

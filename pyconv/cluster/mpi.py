@@ -104,10 +104,10 @@ class MPIWorld:
             self._wait(requests)
 
     def send(self, rank: int, array: np.ndarray, tag: int) -> Any:
-        return self._comm.Isend(array, dest=rank, tag=KNOCK + tag)
+        return self._comm.Isend(array.view(np.uint8), dest=rank, tag=KNOCK + tag)  # MPI has no float16
 
     def receive(self, rank: int, array: np.ndarray, tag: int) -> Any:
-        return self._comm.Irecv(array, source=rank, tag=KNOCK + tag)
+        return self._comm.Irecv(array.view(np.uint8), source=rank, tag=KNOCK + tag)
 
     def over(self, requests: Sequence[Any]) -> list[int]:
         return self._mpi.Request.Testsome(list(requests)) or []

@@ -119,8 +119,13 @@ class Node:
         # A clipped gradient is not what the backward pass has written; a frozen layer's is left out of the vector.
         written = not job.clip_norm or self.rule.clips_mean
         if self.job.overlap and job.micro_batches == 1 and self.rule.lockstep and written and made.trained.whole:
-            self._overlap = Overlap(made, self.lanes, world)
+            self._overlap = Overlap(made, self.lanes, world, job.wire == "float16")
             world.idle, rounds.settle = self._overlap.look, self._overlap.settle
+        if job.wire != "exact" and not self._overlaps(0):
+            raise InputError(
+                f"wire {job.wire} is for what travels while steps are computed: under update sync or a rule like it, "
+                "with overlap, and without frozen layers or micro-batches"
+            )
         self.programs: dict[int, Program] = {}
         self._waits: dict[int, Wait] = {}
         self._from: dict[int, int] = {}  # the step from which on each lane has computed in this session
@@ -134,6 +139,10 @@ class Node:
         if new:
             parent.new_epoch(lanes, self.rule, epoch, begun)
         lanes.resume(epoch, begun)
+        if self._overlap is not None:
+            self._overlap.reset()
+            if new:
+                self._overlap.new_epoch()
         self._arrange(epoch)
         parent.order(lanes)
         self._from = {lane: lanes.get(lane, c.CLOCK) // c.OPS for lane in lanes.own}
@@ -237,6 +246,8 @@ class Node:
             overlap.finish()
             needs = overlap.rest(needs)
         self.lanes.serve(needs, verdict.what, verdict.overlap)
+        if overlap is not None and verdict.what and not verdict.overlap:
+            overlap.reset()
         if overlap is not None and verdict.overlap:
             overlap.begin(self._told.get(AFTER_GRADIENT, [0] * len(needs)), bool(verdict.what))
         self.waiting(began)

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from ..nn import Sequential
 from ..nn.layer import Step
 from ..nn.reach import Reach
+from . import wire
 from .flow import Flow, cut
 from .lanes import SLICES, WHOLE, Lanes
 from .world import World
@@ -30,6 +33,8 @@ class Overlap:
         The one that computes the gradients; nothing in it is frozen.
     lanes : Lanes
     world : World
+    half : bool
+        Whether numbers travel as float16.
 
     Attributes
     ----------
@@ -39,12 +44,13 @@ class Overlap:
         How long passes have waited for parameters.
     """
 
-    def __init__(self, model: Sequential, lanes: Lanes, world: World) -> None:
+    def __init__(self, model: Sequential, lanes: Lanes, world: World, half: bool = False) -> None:
         self._lanes, self._world = lanes, world
         self._reach = Reach(model)
         self._lane = lanes.own[0]
         self._gradients: dict[tuple[int, ...], _Gradients] = {}
-        self._centre = _Centre(lanes, world)
+        self._centre = _Centre(lanes, world, half)
+        self._left = {lane: np.zeros_like(lanes.centre) for lane in lanes.own} if half else None
         self._now: _Gradients | None = None
         self._last = Flow(world, GRADIENT_TAG, {}, {})
         self.had: list[int] = []
@@ -67,16 +73,17 @@ class Overlap:
             Whether each rank has updated its stretch of the parameters.
         """
         self.had = [ALL if need & ALL else need & SLICE for need in needs]
+        if self._left is not None and ALL in self.had:  # a piece is rounded once: all get the same
+            self.had = [ALL if had else 0 for had in self.had]
         if changed:
-            self._centre.flow.begin()
-            self._centre.flow.allow_all()
+            self._centre.begin()
         key = tuple(self.had)
         if any(key):
             if key not in self._gradients:
-                self._gradients[key] = _Gradients(self._lanes, self._world, self.had)
+                self._gradients[key] = _Gradients(self._lanes, self._world, self.had, self._left)
             self._now = self._gradients[key]
             self._last = self._now.flow
-            self._last.begin()
+            self._now.begin()
         self.look()
 
     def computes(self, lane: int) -> None:
@@ -88,16 +95,16 @@ class Overlap:
     def look(self) -> None:
         """Move on what is on its way, without waiting."""
         if self._centre.flow.going:
-            self._centre.flow.look()
+            self._centre.look()
         if self._now is not None:
             self._now.flow.look()
 
     def finish(self) -> None:
         """Wait until everything has arrived: the lanes' gradients can be read then, by :meth:`.Lanes.everyones`."""
         if self._centre.flow.going:
-            self._centre.flow.finish()
+            self._centre.finish()
         if self._now is not None:
-            self._now.flow.finish()
+            self._now.finish()
             if self.had[self._world.rank]:
                 self._lanes.hold("gradients", self.had[self._world.rank], self._lanes.gradients)
             self._now = None
@@ -114,6 +121,15 @@ class Overlap:
         self._centre.flow.settle()
         self._last.settle()
         self._now = None
+
+    def reset(self) -> None:
+        """All ranks have the same parameters now, between two steps; with float16, begin again without its errors."""
+        self._centre.reset()
+
+    def new_epoch(self) -> None:
+        """Forget what rounding has left, so that a run which is continued here gives the same numbers."""
+        for left in (self._left or {}).values():
+            left[...] = 0
 
     def forget(self) -> None:
         """Free memory, between two steps."""
@@ -142,31 +158,60 @@ class Overlap:
 
 
 class _Gradients:
-    """The lanes' gradients, from the end of each to its beginning, lane after lane."""
+    """The lanes' gradients, from the end of each to its beginning, lane after lane.
 
-    def __init__(self, lanes: Lanes, world: World, needs: list[int]) -> None:
-        size = lanes.centre.itemsize
-        sends, receives = {}, {}
+    Attributes
+    ----------
+    left : dict of int to ndarray
+        With float16, what the rounding of each own lane's gradients has left.
+    """
+
+    def __init__(self, lanes: Lanes, world: World, needs: list[int], left: dict[int, np.ndarray] | None) -> None:
+        self._lanes, self._left = lanes, left
         self._keys: dict[int, list[tuple[int, int]]] = {}  # by rank, lane and negative start of each piece
+        self._spans: dict[tuple[int, int], int] = {}  # the end of each piece of this rank's lanes
+        self._out: dict[tuple[int, int], np.ndarray] = {}  # with float16, each piece of this rank's lanes
+        self._read: list[tuple[np.ndarray, np.ndarray]] = []  # with float16, each piece that comes, and its place
+        self._written: set[tuple[int, int]] = set()
+        sends, receives = {}, {}
         for rank, need in enumerate(needs):
             if not need:
                 continue
             part = lanes.part(need, rank)
-            pieces = cut(part.start, part.stop, size)[::-1]
+            pieces = cut(part.start, part.stop, lanes.centre.itemsize)[::-1]
             if rank == world.rank:
-                rows = lanes.rows(need)
-                for other in range(world.size):
-                    if other != rank:
-                        theirs = lanes.spread.lanes_of(other)
-                        receives[other] = [
-                            rows[lane, begin - part.start : end - part.start]
-                            for lane in theirs
-                            for begin, end in pieces
-                        ]
+                receives = {
+                    other: self._incoming(lanes.rows(need), lanes.spread.lanes_of(other), pieces, part.start)
+                    for other in range(world.size)
+                    if other != rank
+                }
                 continue
-            sends[rank] = [lanes.gradients[lane][begin:end] for lane in lanes.own for begin, end in pieces]
             self._keys[rank] = [(lane, -begin) for lane in lanes.own for begin, _ in pieces]
+            sends[rank] = [self._outgoing(lane, *piece) for lane in lanes.own for piece in pieces]
         self.flow = Flow(world, GRADIENT_TAG, sends, receives)
+
+    def _incoming(self, rows: np.ndarray, theirs: range, pieces: list[tuple[int, int]], start: int) -> list[np.ndarray]:
+        """The arrays that another rank's pieces are received in."""
+        places = [rows[lane, begin - start : end - start] for lane in theirs for begin, end in pieces]
+        if self._left is None:
+            return places
+        arrays = [wire.room(place.size) for place in places]
+        self._read += zip(arrays, places, strict=True)
+        return arrays
+
+    def _outgoing(self, lane: int, begin: int, end: int) -> np.ndarray:
+        """The array that a piece is sent from."""
+        if self._left is None:
+            return self._lanes.gradients[lane][begin:end]
+        key = (lane, -begin)
+        if key not in self._out:
+            self._out[key], self._spans[key] = wire.room(end - begin), end
+        return self._out[key]
+
+    def begin(self) -> None:
+        """Begin a step."""
+        self._written.clear()
+        self.flow.begin()
 
     def allow(self, lane: int, start: int) -> None:
         """The lane's gradient is complete from `start` on, and those of the lanes before it are complete."""
@@ -174,21 +219,87 @@ class _Gradients:
         for rank, keys in self._keys.items():
             place = self.flow.allowed(rank)
             while place < len(keys) and keys[place] <= now:
+                if self._left is not None and keys[place] not in self._written:
+                    self._write(*keys[place])
                 place += 1
             self.flow.allow(rank, place)
+
+    def _write(self, lane: int, start: int) -> None:
+        key = (lane, start)
+        assert self._left is not None
+        left, part = self._left[lane], slice(-start, self._spans[key])
+        left[part] += self._lanes.gradients[lane][part]
+        wire.write(left[part], self._out[key])
+        self._written.add(key)
+
+    def finish(self) -> None:
+        """Wait until all have come."""
+        self.allow(self._lanes.own[-1], 0)
+        self.flow.finish()
+        for piece, place in self._read:
+            wire.read(piece, place)
 
 
 class _Centre:
     """The parameters, each rank's stretch from its beginning to its end."""
 
-    def __init__(self, lanes: Lanes, world: World) -> None:
-        size, centre, me = lanes.centre.itemsize, lanes.centre, world.rank
+    def __init__(self, lanes: Lanes, world: World, half: bool) -> None:
+        size, self._centre, me = lanes.centre.itemsize, lanes.centre, world.rank
         stretches = [lanes.spread.stretch(rank) for rank in range(world.size)]
-        places = [cut(part.start, part.stop, size) for part in stretches]
-        pieces = [[centre[begin:end] for begin, end in each] for each in places]
-        others = [rank for rank in range(world.size) if rank != me]
-        self._places = {rank: places[rank] for rank in others}
-        self.flow = Flow(world, CENTRE_TAG, dict.fromkeys(others, pieces[me]), {rank: pieces[rank] for rank in others})
+        self._places = {rank: cut(part.start, part.stop, size) for rank, part in enumerate(stretches)}
+        self._own = self._places.pop(me)
+        others = list(self._places)
+        views = {rank: [self._centre[begin:end] for begin, end in each] for rank, each in self._places.items()}
+        own = [self._centre[begin:end] for begin, end in self._own]
+        self._theirs: np.ndarray | None = None  # with float16, what the other ranks have of this one's stretch
+        self._offset, self._stretch = stretches[me].start, stretches[me]
+        if half:
+            self._theirs = self._centre[self._stretch].copy()
+            own = [wire.room(each.size) for each in own]
+            self._views, views = views, {rank: [wire.room(each.size) for each in views[rank]] for rank in others}
+        self._out, self._arrived = own, views
+        self._taken = dict.fromkeys(others, 0)
+        self.flow = Flow(world, CENTRE_TAG, dict.fromkeys(others, own), views)
+
+    def reset(self) -> None:
+        """All ranks have the same parameters."""
+        if self._theirs is not None:
+            self._theirs[...] = self._centre[self._stretch]
+
+    def begin(self) -> None:
+        """Send this rank's stretch, which a step has changed."""
+        self._taken = dict.fromkeys(self._taken, 0)
+        self.flow.begin()
+        if self._theirs is None:
+            self.flow.allow_all()
+            return
+        for number, (begin, end) in enumerate(self._own):
+            theirs = self._theirs[begin - self._offset : end - self._offset]
+            change = self._centre[begin:end] - theirs
+            wire.write(change, self._out[number])
+            wire.read(self._out[number], change)
+            theirs += change  # as the others do
+            for rank in self._taken:
+                self.flow.allow(rank, number + 1)
+            self.flow.look()
+
+    def look(self) -> None:
+        """Move on, and with float16 add the changes that have come."""
+        self.flow.look()
+        if self._theirs is None:
+            return
+        for rank, taken in self._taken.items():
+            while taken < self.flow.came(rank):
+                change = np.empty_like(self._views[rank][taken])
+                wire.read(self._arrived[rank][taken], change)
+                self._views[rank][taken] += change
+                taken += 1
+            self._taken[rank] = taken
+
+    def finish(self) -> None:
+        """Wait until all have come."""
+        self.flow.finish()
+        self.look()
 
     def there(self, stop: int) -> bool:
         """Whether all parameters before `stop` have arrived."""

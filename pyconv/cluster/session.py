@@ -26,6 +26,7 @@ from .hosts import Here, Hosts
 from .launch import launched
 from .link import measured, pairs
 from .spread import Spread
+from .wire import WIRES
 
 CHOICES = ("auto", "mpi", "off")
 SPLITS = ("filters",)
@@ -269,7 +270,15 @@ class Session:
         return 1
 
     def prepare(self, job: Job) -> None:
-        """Tell the rounds how long headers are; all ranks must know it before one of them can fail alone."""
+        """Tell the rounds how long headers are; all ranks must know it before one of them can fail alone.
+
+        Raises
+        ------
+        InputError
+            If the job splits the network, and asks for a wire that is for whole ones.
+        """
+        if job.wire != WIRES[0] and (job.stages is not None or job.split is not None):
+            raise InputError(f"wire {job.wire} is for whole networks: leave it out where a network is split")
         self.rounds.most = -(-job.workers // self.size)
 
     def threads(self, asked: int | None) -> int:

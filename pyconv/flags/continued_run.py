@@ -58,6 +58,7 @@ def continued(given: dict[str, Any], ranks: Session | None) -> dict[str, Any]:
             "class_weight": training.get("class_weights"),
             "label_smoothing": training.get("label_smoothing", 0.0),
             "overlap": not given.get("no_overlap"),
+            "wire": training.get("wire", "exact"),
         }  # fmt: skip
         apart = {"resume", "data", "lr", "progress", "early_stopping", "stopping_metric", "shard", "no_overlap"}
         plan.update({name: given[name] for name in WITH_RESUME - apart if name in given})

@@ -8,7 +8,7 @@ from typing import Any
 from .. import datasets, nn, optim
 from ..backends import NAMES as BACKENDS
 from ..cluster import CHOICES as CLUSTERS
-from ..cluster import SHARD
+from ..cluster import SHARD, WIRES
 from ..command import Parser
 from ..completion import suggest
 from ..datasets.brightness import DATA
@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "on_worker_failure": "restart",
     "cluster": "auto",
     "shard": "read",
+    "wire": "exact",
     "checkpoint_every": 60,
     "shift": 0,
 }
@@ -53,6 +54,7 @@ SUGGESTED: dict[str, tuple[Iterable[str], bool]] = {
     "on_worker_failure": (ON_FAILURE, False),
     "cluster": (CLUSTERS, False),
     "shard": (SHARD, False),
+    "wire": (WIRES, False),
     "pipeline_schedule": (SCHEDULES, False),
     "progress": (CHOICES, False),
 }

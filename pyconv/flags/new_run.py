@@ -50,6 +50,7 @@ def new(given: dict[str, Any], ranks: Session | None) -> dict[str, Any]:
         "cluster": asked["cluster"],
         "split": asked.get("split"),
         "overlap": not asked.get("no_overlap"),
+        "wire": asked["wire"],
         **{name: asked.get(name) for name in SPLIT},
         "trace": asked.get("trace"),
         "target_accuracy": asked.get("target_accuracy"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..cluster import CHOICES as CLUSTERS
-from ..cluster import SHARD, SPLITS
+from ..cluster import SHARD, SPLITS, WIRES
 from ..command import Parser, real, whole
 from ..parallel import OPTIONS
 from ..parallel.choose import ON_FAILURE, UPDATES
@@ -86,5 +86,11 @@ def add_where(made: Parser) -> None:
         "1f1b: one micro-batch forward, one back; gpipe: all forward, then all back (default: 1f1b)",
         choices=SCHEDULES,
         metavar="|".join(SCHEDULES),
+    )
+    add(
+        "--wire",
+        "on several ranks: float16 halves what is sent while steps are computed; its rounding errors are sent later",
+        choices=WIRES,
+        metavar="|".join(WIRES),
     )
     add("--trace", "write a timeline of the workers for Perfetto or chrome://tracing", metavar="FILE")

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from .. import runlog
 from ..arithmetic import quiet
 from ..backends import NAMES as BACKENDS
-from ..cluster import Session, Shard, session
+from ..cluster import WIRES, Session, Shard, session
 from ..costmodel import advised_workers
 from ..descriptors import open_standard
 from ..digests import digest
@@ -106,6 +106,7 @@ def fit(
     tensorboard: bool = False,
     cluster: str = "auto",
     overlap: bool = True,
+    wire: str = "exact",
     pipeline_stages: int | None = None,
     micro_batches: int | None = None,
     cut: Sequence[int] | None = None,
@@ -215,6 +216,9 @@ def fit(
     overlap : bool
         On the ranks of a cluster, under "sync" and rules like it: send gradients and parameters while other layers are
         computed. The numbers are the same without.
+    wire : {"exact", "float16"}
+        How they travel then. "float16" halves what a link carries; what its rounding leaves is added to what is sent
+        next. The numbers then depend on how workers are spread over ranks, and on where a run was continued.
     pipeline_stages : int, optional
         On ranks of a cluster: cut the layers of the network into so many stages, one rank each. Activations go forward
         from rank to rank, and gradients back.
@@ -332,6 +336,7 @@ def fit(
         stages=parts.stages,
         clip_norm=None if clip_norm is None else real(clip_norm, "clip_norm", above=0),
         overlap=flag(overlap, "overlap"),
+        wire=choice(wire, "wire", WIRES),
         split=split,
         **recipe.settings(),
     )

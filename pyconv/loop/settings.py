@@ -36,6 +36,7 @@ _KINDS: dict[str, dict[str, Kind]] = {
         "target_accuracy": share,
         "checkpoint_every": measure,
         "clip_norm": measure,
+        "wire": text,
         "micro_batches": size,
         "pipeline_stages": size,
         "pipeline_schedule": text,

@@ -83,6 +83,8 @@ class Job:
         Weights of images and classes in the loss, and label smoothing; None is the plain mean.
     overlap : bool
         On the ranks of a cluster: send gradients and parameters while steps are computed.
+    wire : {"exact", "float16"}
+        How they travel then.
     micro_batches : int
         Parts of a mini-batch whose gradients are computed one after the other, and added.
     stages : Stages or None
@@ -107,6 +109,7 @@ class Job:
     weighing: Weighing | None = None
     clip_norm: float | None = None
     overlap: bool = True
+    wire: str = "exact"
     micro_batches: int = 1
     stages: Stages | None = None
     split: str | None = None
