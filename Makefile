@@ -96,7 +96,7 @@ build/mpi/%/.installed: $(VENV)/.installed-$(EXTRAS)
 	@touch $@
 test-mpi: $(MPIS:%=build/mpi/%/.installed)  ## run the tests of training on ranks with MPICH and with Open MPI
 	PYCONV_TEST_MPI=$(abspath build/mpi/mpich/bin/python):$(abspath build/mpi/openmpi/bin/python) \
-	  $(BIN)/python -m pytest tests/test_cluster_mpi.py tests/test_pipeline_mpi.py $(ARGS)
+	  $(BIN)/python -m pytest tests/test_cluster_mpi.py tests/test_pipeline_mpi.py tests/test_cluster_slurm.py $(ARGS)
 
 cluster: $(VENV)/.installed-test,peers build/mpi/mpich/.installed  ## two pretended nodes and their links: training with and without overlap; needs root
 	PYCONV_BENCH_MPI=$(abspath build/mpi/mpich/bin/python) $(BIN)/python -m pytest --benchmark-only bench/bench_cluster.py $(ARGS)

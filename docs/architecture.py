@@ -140,7 +140,8 @@ def arrows(found: Imports, made: Iterable[Box]) -> Imports:
     direct: Imports = {box.name: set() for box in made}
     for name, imported in found.items():
         if "." in name:
-            own = box_of[name.split(".")[1]]
+            # A package's own command stands with the commands: nothing of the package imports it.
+            own = box_of["__main__" if name.endswith(".__main__") else name.split(".")[1]]
             direct[own] |= {box_of[each.split(".")[1]] for each in imported if "." in each} - {own}
     reached = {name: _reached(name, direct) for name in direct}
     return {

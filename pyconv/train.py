@@ -14,7 +14,7 @@ from . import datasets, nn
 from .cluster import session
 from .command import command, script
 from .errors import InputError, Interrupted
-from .flags import cluster, continued, new, on_ranks, parser, search
+from .flags import AUTO, cluster, continued, new, on_ranks, parser, search
 from .loop import examine, fit, of_model, resume_command, write_test
 from .loop.progress import choose
 from .loop.texts import summary
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "find_lr" in given:
             print(*search(given, show), sep="\n")
             return 0
-        plan = continued(given, ranks) if "resume" in given else new(given, ranks)
+        plan = new(given, ranks) if given.get("resume", AUTO) == AUTO else continued(given, ranks)
         data = _in_memory_once(plan.pop("data"), plan["workers"] if ranks is None else 1)
         model: nn.Sequential = plan.pop("model")
         history = fit(model, *data.train, validation=data.validation, progress=show, **{"normalize": True, **plan})

@@ -67,7 +67,7 @@ def _data(tmp_path: Path) -> None:
 class Run:
     """Ranks that a launcher has started, and what they leave."""
 
-    def __init__(self, python: Path, *programs: list[str], ranks: int = 1, folder: Path) -> None:
+    def __init__(self, python: Path, *programs: list[str], ranks: int = 1, folder: Path, alone: bool = False) -> None:
         self.kind = _kind(python)
         flags = []
         if self.kind == "Open MPI":
@@ -77,6 +77,8 @@ class Run:
         for index, program in enumerate(programs):
             words += [":"] if index else []
             words += ["-n", str(ranks), str(python), *program]
+        if alone:  # the program starts the ranks
+            words = [str(python), *programs[0]]
         paths = [str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
         self._out, self._err = folder / "out.txt", folder / "err.txt"
@@ -375,6 +377,21 @@ def test_a_killed_run_goes_on_to_the_undisturbed_runs_bits(mpi, tmp_path):
     assert run.end(GONE_S) != 0
     assert len(checkpoint(tmp_path / "run").history) < 12
     assert Run(mpi, train("--resume", "run"), ranks=2, folder=tmp_path).end() == 0
+    alone(tmp_path, *flags, "--workers", "2", "--out", "alone")
+    assert_same_run(tmp_path / "run", tmp_path / "alone")
+
+
+def test_ranks_are_started_again_after_a_death(mpi, tmp_path):
+    flags = [*SMALL[:-4], "--batch-size", "8", "--epochs", "20", "--checkpoint-every", "0.2"]
+    launcher = str(mpi.parent / "mpiexec")
+    if _kind(mpi) == "Open MPI":
+        launcher += " --oversubscribe --bind-to none" + (" --allow-run-as-root" if os.getuid() == 0 else "")
+    words = ["-m", "pyconv.cluster", "-n", "2", "--mpiexec", launcher, "--", "--progress", "plain", *flags]
+    run = Run(mpi, [*words, "--out", "run"], alone=True, folder=tmp_path)
+    run.until("epoch 3/")
+    run.ranks()[1].kill()
+    assert run.end() == 0
+    assert [line for line in run.said if "; restart 1 of 3, from the checkpoint of step " in line]
     alone(tmp_path, *flags, "--workers", "2", "--out", "alone")
     assert_same_run(tmp_path / "run", tmp_path / "alone")
 

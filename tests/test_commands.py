@@ -255,6 +255,22 @@ def test_resume_with_more_epochs(place: Path, tmp_path: Path, capsys: pytest.Cap
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 4
 
 
+def test_resume_auto_begins_a_run_and_continues_it(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    again = [*flags(place), "--out", str(out), "--resume", "auto", "--progress", "plain"]
+    assert train.main([*again, "--epochs", "1"]) == 0
+    assert train.main([*again, "--epochs", "2"]) == 0
+    assert "continues after epoch 1" in capsys.readouterr().out
+    assert train.main([*again, "--epochs", "2"]) == 0
+    assert "nothing left to do: 2 epochs" in capsys.readouterr().out
+    assert train.main([*again, "--epochs", "3", "--batch-size", "9"]) != 0
+    assert "this run has batch_size 8, not 9" in capsys.readouterr().err
+    assert train.main([*flags(place), "--resume", "auto"]) == 2
+    assert "give --out a folder" in capsys.readouterr().err
+
+
 def test_resume_with_data_that_has_moved(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(place / "data.npz", tmp_path / "before.npz")
     options = [*flags(place), "--data", str(tmp_path / "before.npz"), "--epochs", "1", "--progress", "off"]

@@ -58,6 +58,8 @@ COMPILED = re.compile(r"import _\w+(, _\w+)*$")
 
 
 def _row(module: str) -> int | None:
+    if module.endswith(".__main__"):  # the command of a package: nothing imports it
+        return len(ROWS) - 1
     name = module.split(".")[1] if "." in module else ""
     return next((index for index, names in enumerate(ROWS) if name in names), None)
 
@@ -130,9 +132,12 @@ def test_imports_run_in_no_circle(graph: grimp.ImportGraph) -> None:
     [
         ("pycuda", ("pyconv.cuda",)),
         ("multiprocessing", ("pyconv.parallel", "pyconv.cluster.launch")),
-        ("subprocess", ("pyconv.parallel", "pyconv.cuda")),
+        ("subprocess", ("pyconv.parallel", "pyconv.cuda", "pyconv.cluster.restarts")),
         ("mpi4py", ("pyconv.cluster.mpi",)),
-        ("argparse", tuple(f"pyconv.{name}" for name in ("command", "completion", "flags", *COMMANDS))),
+        (
+            "argparse",
+            tuple(f"pyconv.{name}" for name in ("command", "completion", "flags", "cluster.__main__", *COMMANDS)),
+        ),
         ("pickle", ()),
     ],
 )
@@ -147,7 +152,9 @@ def test_only_the_commands_print() -> None:
     guilty = [
         str(path.relative_to(PACKAGE))
         for path in sorted(PACKAGE.rglob("*.py"))
-        if " print(" in path.read_text() and path.relative_to(PACKAGE).parts[0].removesuffix(".py") not in COMMANDS
+        if " print(" in path.read_text()
+        and path.stem != "__main__"
+        and path.relative_to(PACKAGE).parts[0].removesuffix(".py") not in COMMANDS
     ]
     assert guilty == []
 

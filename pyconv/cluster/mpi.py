@@ -58,6 +58,11 @@ def version(module: Any) -> str:
     return f"{name} {'.'.join(map(str, numbers))}"
 
 
+def slurm_plugin(version: str) -> str:
+    """What ``srun --mpi=`` must be given for this library, of :func:`version`."""
+    return "pmix" if version.startswith("Open MPI") else "pmi2"
+
+
 def is_initialized() -> bool:
     """Whether the program itself has begun to use MPI, by mpi4py."""
     module = sys.modules.get("mpi4py.MPI")

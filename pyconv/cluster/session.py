@@ -381,7 +381,8 @@ def session(cluster: str = "auto") -> Session | None:
         if launch is not None:
             raise InputError(
                 f"{launch.size} processes were started, and each finds itself alone in {world.version}: start them "
-                "with the mpiexec that belongs to it, or with srun --mpi=pmi2; --cluster off trains in each by itself"
+                f"with the mpiexec that belongs to it, or with srun --mpi={mpi.slurm_plugin(world.version)}; "
+                "--cluster off trains in each by itself"
             )
         if cluster == "mpi":
             raise InputError(

@@ -15,9 +15,9 @@ ranks.py          the command on the ranks of a cluster
 """
 
 from .continued_run import continued
-from .new_run import new
+from .new_run import AUTO, new
 from .parsing import parser
 from .ranks import cluster, on_ranks
 from .searching import search
 
-__all__ = ["cluster", "continued", "new", "on_ranks", "parser", "search"]
+__all__ = ["AUTO", "cluster", "continued", "new", "on_ranks", "parser", "search"]

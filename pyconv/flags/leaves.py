@@ -14,7 +14,8 @@ def add_leaves(made: Parser) -> None:
     add(
         "--resume",
         "continue the run in this folder; of the other flags only those that do not change what is "
-        "computed may be given, and --epochs and --lr",
+        "computed may be given, and --epochs and --lr. auto: continue the run in --out, or begin it there, "
+        "with the same flags each time",
         metavar="DIR",
     )
     add("--checkpoint-every", "seconds between checkpoints inside an epoch", type=real(above=0), metavar="S")

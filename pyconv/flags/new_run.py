@@ -1,4 +1,4 @@
-"""The arguments of `fit` for a new run, from the flags."""
+"""The arguments of `fit` for a new run, or for one that ``--resume auto`` begins or continues, from the flags."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from .. import datasets
 from ..cluster import Session
 from ..datasets.augmentations import AUGMENTATIONS
+from ..errors import InputError
 from ..loop import READING, check_free, default_folder, folder_named, recipe
 from ..parallel import OPTIONS
 from .group import DEFAULTS, SPLIT
@@ -15,16 +16,22 @@ from .ranks import data_on_rank, shard_for
 from .source import absolute
 from .stopping import stopping
 
+#: The value of ``--resume`` with which a command may be started again and again.
+AUTO = "auto"
+
 
 def new(given: dict[str, Any], ranks: Session | None) -> dict[str, Any]:
     """The arguments of fit() for a new run, from the flags."""
+    resume = given.get("resume") == AUTO
+    if resume and "out" not in given:
+        raise InputError("--resume auto continues the run in --out, or begins it there: give --out a folder")
     asked = {**DEFAULTS, **given}
     optimizer = {"name": asked["optimizer"], **_those(given, "lr", "momentum", "weight_decay")}
     schedule = {"name": asked["schedule"], **_those(given, "warmup")}
     recipe.Asked.of(asked.get("batch_size"), optimizer, schedule)  # checks them before the data is read
     options = _those(given, *OPTIONS)
     out = folder_named(given["out"]) if "out" in given else default_folder()
-    if ranks is None or ranks.leads:
+    if not resume and (ranks is None or ranks.leads):
         check_free(out)
     kept = _those(given, *READING)
     limit, seed = asked.get("limit"), asked["seed"]
@@ -63,6 +70,7 @@ def new(given: dict[str, Any], ranks: Session | None) -> dict[str, Any]:
         "early_stopping": stopping(given, None),
         "tensorboard": bool(asked.get("tensorboard")),
         "out": out,
+        "resume": resume,
         "description": {
             "data": {
                 "source": absolute(asked["data"]),
