@@ -158,7 +158,7 @@ def explain(
         Printed, it is a table of the kernels that can do the operation: the one that runs, marked with ``*``, and the
         others by their estimates. "of the peak" is the share of two vector multiply-adds a cycle that the estimate
         means, in work of direct convolution. A kernel that is only a little cheaper is not always preferred to the
-        usual one: {doc}`/reference/kernels` shows by how much it must be.
+        usual one: the reference's table of the kernels shows by how much it must be.
 
     Raises
     ------
