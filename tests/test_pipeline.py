@@ -282,6 +282,13 @@ def test_stages_without_parameters():
     assert_same(split(make, in_stages(run, (1, 2, 3, 4, 5))), unsplit(make, run))
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_result_that_lies_where_its_input_arrived_is_not_written_over(schedule):
+    """A stage that is a residual block alone gives its input's gradient in the memory of its output's."""
+    run = job(8)
+    assert_same(split(branches, in_stages(run, (2, 4), schedule)), unsplit(branches, run))
+
+
 def test_images_of_which_each_rank_begins_with_a_part():
     run = job(4)
     assert_same(split(chain, in_stages(run, (3, 8)), sharded=True), unsplit(chain, run))
@@ -483,11 +490,12 @@ def fit_on_ranks(monkeypatch):
     here = threading.local()
     monkeypatch.setattr(fitting, "session", lambda cluster="auto": getattr(here, "session", None))
 
-    def run(size, **settings):
+    def run(size, of_rank_1=None, **settings):
         def body(session):
             here.session = session
             model = chain()
             given = {"epochs": 2, "batch_size": 16, "progress": "off", "threads_per_worker": 1, **settings}
+            given.update(of_rank_1 or {} if session.rank == 1 else {})
             return pyconv.fit(model, *data(), **given), model
 
         return on_ranks(size, body)
@@ -593,6 +601,25 @@ def test_what_is_refused_is_refused_by_all_before_anything_is_written(fit_on_ran
         assert isinstance(error, InputError)
         assert said in str(error)
         assert "\n" not in str(error)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "other", "said"),
+    [
+        ({}, {"cut": [5]}, "given another pipeline"),
+        ({"cut": [5]}, {"cut": None}, "given another pipeline"),
+        ({"cut": [5]}, {"cut": [6]}, "given another pipeline"),
+        ({"cut": [5]}, {"pipeline_schedule": "gpipe"}, "given another pipeline"),
+        ({"cut": [5], "micro_batches": 2}, {"micro_batches": 4}, "given another micro_batches (4) than"),
+        ({"cut": [5]}, {"micro_batches": 5}, "5 micro-batches do not divide"),
+    ],
+)
+def test_an_option_of_one_rank_only_is_refused(fit_on_ranks, tmp_path, settings, other, said):
+    for error in fit_on_ranks(2, other, out=tmp_path / "run", **settings):
+        assert isinstance(error, InputError)
+        assert said in str(error)
+        assert str(error).startswith("rank 1 on here")
     assert not (tmp_path / "run").exists()
 
 

@@ -201,10 +201,20 @@ def test_what_is_refused_is_refused_once_and_by_all(mpi, tmp_path, flags, ranks,
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("second", [[], ["--cut", "3,5"], ["--pipeline-stages", "3"]])
-def test_an_option_of_one_rank_only_is_refused(mpi, tmp_path, second):  # noqa: F811
+@pytest.mark.parametrize(
+    ("usual", "other"),
+    [
+        (["--cut", "3,6"], []),
+        ([], ["--cut", "3,6"]),
+        (["--cut", "3,6"], ["--cut", "3,5"]),
+        (["--cut", "3,6"], ["--pipeline-stages", "3"]),
+        (["--pipeline-stages", "3"], ["--cut", "3,6"]),
+        (["--cut", "3,6"], ["--cut", "3,6", "--pipeline-schedule", "gpipe"]),
+    ],
+)
+def test_an_option_of_one_rank_only_is_refused(mpi, tmp_path, usual, other):  # noqa: F811
     common = [*SMALL, "--epochs", "1", "--out", "run"]
-    programs = [train(*common, *own) for own in (["--cut", "3,6"], second, ["--cut", "3,6"])]
+    programs = [train(*common, *own) for own in (usual, other, usual)]
     run = Run(mpi, *programs, folder=tmp_path)
     assert run.end(60) == 2
     assert len(run.said) == 1

@@ -348,7 +348,7 @@ def fit(
         stack.callback(setattr, model, "frozen", model.frozen)
         model.frozen = frozen
         if ranks is not None:
-            ranks.agree({**_facts(job, model, x, labels), **pipelines.facts(job)})
+            ranks.agree({**pipelines.facts(job), **_facts(job, model, x, labels)})
             job = pipelines.decided(job, model, ranks)
             ranks.prepare(job)
             if not ranks.leads:

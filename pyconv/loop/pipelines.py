@@ -159,4 +159,4 @@ def recorded(job: Job) -> dict[str, Any]:
 def facts(job: Job) -> dict[str, Any]:
     """What must be the same on all ranks, before the cut is chosen."""
     stages = job.stages
-    return {} if stages is None else {"pipeline": [stages.count, stages.cut, stages.schedule]}
+    return {"pipeline": None if stages is None else [stages.count, stages.cut, stages.schedule]}

@@ -89,7 +89,10 @@ class Leader:
         return StepReport(self._stage.done, sum(counts), mean_loss(losses, counts), seconds, int(lasts[:, 1].sum()))
 
     def statistics(self) -> dict[str, Any]:
-        """See :class:`~pyconv.parallel.Engine`; `bubble_mean` is the share of the schedules without computation."""
+        """See :class:`~pyconv.parallel.Engine`; `bubble_mean` is the share of the schedules without computation.
+
+        `bubble_ideal_mean` is what it would be with equal stages, and messages that take no time.
+        """
         since = (self._times - self._seen).astype(np.float64) / 1e9
         self._seen = self._times.copy()
         compute, update, wait, _ = since.mean(axis=0)
@@ -98,6 +101,7 @@ class Leader:
             "compute_s": float(compute),
             "communication_s": float(update + wait),
             "wait_s": float(wait),
+            "bubble_ideal_mean": bubble(len(self._stage.spans), self._job.micro_batches),
             "bubble_mean": max(1 - float(compute / schedule), 0.0) if schedule else 0.0,
             **self._most,
             "staleness_mean": 0.0,
