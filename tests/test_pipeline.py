@@ -18,6 +18,7 @@ from cluster_threads import on_ranks
 
 import pyconv
 from pyconv import costmodel, nn, optim
+from pyconv.arithmetic import total
 from pyconv.cluster.data import distribute
 from pyconv.cluster.pipeline import clipping
 from pyconv.cluster.pipeline.stage import Stage
@@ -382,8 +383,9 @@ def test_a_run_of_replicas_goes_on_to_the_same_bits(sharded):
 # ---- the norm of a gradient that is spread --------------------------------------------------------
 
 
+@pytest.mark.parametrize("chunk", [None, 2 * BLOCK])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_norm_over_stages_has_the_bits_of_the_norm_in_one_place(dtype):
+def test_the_norm_over_stages_has_the_bits_of_the_norm_in_one_place(dtype, chunk):
     rng = np.random.default_rng()
     for _ in range(20):
         size, stages = int(rng.integers(1, 6 * BLOCK)), int(rng.integers(1, 6))
@@ -394,11 +396,13 @@ def test_the_norm_over_stages_has_the_bits_of_the_norm_in_one_place(dtype):
         spans = [slice(*pair) for pair in itertools.pairwise(ends)]
 
         def body(session, whole=whole, spans=spans):
-            return clipping.shrink(whole[spans[session.rank]], 0.5, spans, session.world)
+            return clipping.shrink(whole[spans[session.rank]], 0.5, spans, session.world, chunk)
 
         if len(spans) > 1:
             found = raised(on_ranks(len(spans), body))
-            assert found == [factor(math.sqrt(sum_of_squares(whole)), 0.5)] * len(spans)
+            step = chunk or size
+            squares = total(sum_of_squares(whole[at : at + step]) for at in range(0, size, step))
+            assert found == [factor(math.sqrt(squares), 0.5)] * len(spans)
 
 
 # ---- cuts -----------------------------------------------------------------------------------------

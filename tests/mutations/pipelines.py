@@ -45,9 +45,9 @@ MUTATIONS = [
     ),
     Mutation(
         "cluster/pipeline/clipping.py",
-        "        sums += whole.tolist()\n        add(after)",
-        "        add(after)\n        sums += whole.tolist()",
-        "numbers after a stage's whole blocks are added to a block before them",
+        "    if begun:\n        sums.append(sum_of_squares(np.concatenate(begun)))\n",
+        "",
+        "numbers after the last whole block do not count in the norm",
         "pipeline",
         "norm",
     ),
