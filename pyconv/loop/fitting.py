@@ -407,7 +407,8 @@ def _ranks_changed(ranks: Session | None, config: dict[str, Any] | None) -> list
     workers = config["training"]["workers"]
     if before == now:
         return []
-    return [f"ranks were {before} and are {now} from here on; the {workers} workers and their numbers stay the same"]
+    who = "the worker and its" if workers == 1 else f"the {workers} workers and their"
+    return [f"ranks were {before} and are {now} from here on; {who} numbers stay the same"]
 
 
 def _as_recorded(asked: Asked, config: dict[str, Any], resumed: Path) -> tuple[Asked, int]:

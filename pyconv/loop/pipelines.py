@@ -13,6 +13,7 @@ from ..nn import Sequential
 from ..nn.part import check_cut, check_stages
 from ..parallel import Job
 from ..parallel.stages import SCHEDULES, Stages
+from ..threads import counted
 from ..values import choice, integer, sequence
 
 
@@ -88,11 +89,13 @@ def split(
     InputError
         If they do not fit each other, the network or the ranks.
     """
-    known, changes = recorded or {}, []
+    known = recorded or {}
     micro = integer(
         known.get("micro_batches", 1) if micro_batches is None else micro_batches, "micro_batches", minimum=1
     )
-    schedule = choice(schedule or known.get("pipeline_schedule", SCHEDULES[0]), "pipeline schedule", SCHEDULES)
+    if schedule is None:
+        schedule = known.get("pipeline_schedule", SCHEDULES[0])
+    schedule = choice(schedule, "pipeline schedule", SCHEDULES)
     given = None if cut is None else _cut(cut)
     if pipeline_stages is None and given is None and "pipeline_stages" in known:
         if ranks is None and known["workers"] > 1:
@@ -100,9 +103,7 @@ def split(
             raise InputError(
                 f"a run of {times} times {count} stages is continued on as many ranks: mpiexec -n {times * count}"
             )
-        if ranks is None:
-            changes = [f"stages were {known['pipeline_stages']} and are 1 from here on; the numbers stay the same"]
-        else:
+        if ranks is not None:
             pipeline_stages, given = known["pipeline_stages"], _cut(known.get("cut"))
     if given is not None:
         check_cut(model, given)
@@ -110,9 +111,8 @@ def split(
     if pipeline_stages is None and given is not None:
         count = len(given) + 1
     if given is not None and len(given) != count - 1:
-        raise InputError(
-            f"cut {','.join(map(str, given))} makes {len(given) + 1} stages, not {count}: give one of the two"
-        )
+        where = ",".join(map(str, given)) or "nowhere"
+        raise InputError(f"cut {where} makes {counted(len(given) + 1, 'stage')}, not {count}: give one of the two")
     check_stages(model, count)
     size = 1 if ranks is None else ranks.size
     if size % count:
@@ -121,6 +121,9 @@ def split(
             f"{count} stages do not fit {ranks_there}: each stage is a rank; start {count}, or a multiple, as with: "
             f"mpiexec -n {count} python -m pyconv.train"
         )
+    before, changes = known.get("pipeline_stages", 1), []
+    if recorded is not None and before != count:
+        changes = [f"stages were {before} and are {count} from here on; the numbers stay the same"]
     stages = None if count == 1 else Stages(count, given, schedule)
     return Split(stages, micro, tuple(changes))
 
