@@ -614,15 +614,16 @@ def test_a_rank_that_is_lost_in_an_exchange_of_rows_ends_all(mpi, tmp_path, faul
         assert re.match(rf"pyconv: error: rank 1 on \S+?:? .*{cause}", run.said[0])
 
 
-# ---- networks split by filters --------------------------------------------------------------------
+# ---- networks split within layers -----------------------------------------------------------------
 
 
-def test_a_network_split_by_filters_trains_as_on_one_machine(mpi, tmp_path):
+@pytest.mark.parametrize("split", ["filters", "rows"])
+def test_a_network_split_within_layers_trains_as_on_one_machine(mpi, tmp_path, split):
     flags = [*SMALL, "--optimizer", "adam"]
-    run = Run(mpi, train(*flags, "--split", "filters", "--out", "run"), ranks=3, folder=tmp_path)
+    run = Run(mpi, train(*flags, "--split", split, "--out", "run"), ranks=3, folder=tmp_path)
     assert run.end() == 0
     assert run.said == []
-    assert "filters split over 3 ranks" in run.out
+    assert f"{split} split over 3 ranks" in run.out
     alone(tmp_path, *flags, "--out", "alone")
     mine, theirs = checkpoint(tmp_path / "run"), checkpoint(tmp_path / "alone")
     assert mine.engine.keys() == theirs.engine.keys()
@@ -631,8 +632,9 @@ def test_a_network_split_by_filters_trains_as_on_one_machine(mpi, tmp_path):
         assert abs(one["train_loss"] - other["train_loss"]) < 1e-3 * other["train_loss"]
 
 
-def test_a_killed_split_run_goes_on_to_the_undisturbed_runs_bits(mpi, tmp_path):
-    flags = [*SMALL[:-4], "--batch-size", "8", "--epochs", "12", "--checkpoint-every", "0.2", "--split", "filters"]
+@pytest.mark.parametrize("split", ["filters", "rows"])
+def test_a_killed_split_run_goes_on_to_the_undisturbed_runs_bits(mpi, tmp_path, split):
+    flags = [*SMALL[:-4], "--batch-size", "8", "--epochs", "12", "--checkpoint-every", "0.2", "--split", split]
     run = Run(mpi, train(*flags, "--out", "run"), ranks=2, folder=tmp_path)
     run.until("epoch 3/")
     run.ranks()[1].kill()
@@ -644,9 +646,9 @@ def test_a_killed_split_run_goes_on_to_the_undisturbed_runs_bits(mpi, tmp_path):
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("signal_name", ["SIGSTOP", "SIGINT"])
-def test_a_split_run_ends_well(mpi, tmp_path, signal_name):
-    run = Run(mpi, endless("--out", "run", "--split", "filters"), ranks=3, folder=tmp_path)
+@pytest.mark.parametrize(("signal_name", "split"), [("SIGSTOP", "rows"), ("SIGSTOP", "filters"), ("SIGINT", "filters")])
+def test_a_split_run_ends_well(mpi, tmp_path, signal_name, split):
+    run = Run(mpi, endless("--out", "run", "--split", split), ranks=3, folder=tmp_path)
     run.until("epoch 1/")
     time.sleep(0.7)
     victim = run.ranks()[1]

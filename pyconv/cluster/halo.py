@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .rows import within
-from .world import World
+from .world import Message, World
 
 TAG = 3  # of its messages; overlap.py has 1 and 2
 MOST = 1 << 30  # bytes of one message: Open MPI refuses 2 GiB
@@ -77,6 +77,39 @@ class Halo:
                 requests += [world.send(rank, piece, TAG) for piece in pieces(sent)]
         return Coming(world, Rows([(self.have[me], rows)]), Rows([(self.have[me], rows), *came]), requests)
 
+    def give_back(self, world: World, gradient: np.ndarray, out: np.ndarray) -> None:
+        """The gradient of what each rank has, from those of what each rank needs; all ranks call it alike.
+
+        Parameters
+        ----------
+        world : World
+        gradient : (N, h, W, C) ndarray
+            Of the rows that this rank needs.
+        out : (N, h, W, C) ndarray
+            Of the rows that it has: the sum of all ranks' gradients for them, in the order of the ranks.
+        """
+        me, need, have = world.rank, self.need[world.rank], self.have[world.rank]
+        sends: list[Message] = []
+        receives: list[Message] = []
+        terms = (
+            {me: (own, gradient[:, own.start - need.start : own.stop - need.start])}
+            if (own := within(need, have))
+            else {}
+        )
+        for rank, part in self.messages(me):
+            sent = np.ascontiguousarray(gradient[:, part.start - need.start : part.stop - need.start])
+            sends += [(rank, piece) for piece in pieces(sent)]
+        for rank in range(world.size):
+            for part in (part for other, part in self.messages(rank) if other == me):
+                array = np.empty((gradient.shape[0], len(part), *gradient.shape[2:]), gradient.dtype)
+                terms[rank] = (part, array)
+                receives += [(rank, piece) for piece in pieces(array)]
+        world.swap(sends, receives)
+        out[...] = 0
+        for rank in sorted(terms):
+            part, term = terms[rank]
+            out[:, part.start - have.start : part.stop - have.start] += term
+
 
 class Rows:
     """Some rows of a batch of images, in several arrays.
@@ -97,12 +130,16 @@ class Rows:
                 return np.ascontiguousarray(array[:, rows.start - which.start : rows.stop - which.start])
         like = self._parts[0][1]
         made = np.empty((like.shape[0], len(rows), *like.shape[2:]), like.dtype)
+        self.into(rows, made)
+        return made
+
+    def into(self, rows: range, out: np.ndarray) -> None:
+        """Copy these rows to `out`, ``(N, h, W, C)``."""
         for which, array in self._parts:
             if part := within(rows, which):
-                made[:, part.start - rows.start : part.stop - rows.start] = array[
+                out[:, part.start - rows.start : part.stop - rows.start] = array[
                     :, part.start - which.start : part.stop - which.start
                 ]
-        return made
 
     def has(self, rows: range) -> bool:
         """Whether one array has all of these."""
@@ -130,6 +167,11 @@ class Coming:
             return self._own.take(rows)
         self.wait()
         return self._whole.take(rows)
+
+    def into(self, rows: range, out: np.ndarray) -> None:
+        """Copy these rows to `out`, ``(N, h, W, C)``, when all messages have come."""
+        self.wait()
+        self._whole.into(rows, out)
 
     def wait(self) -> None:
         """Wait until all messages are over."""

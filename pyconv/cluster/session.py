@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import runlog
+from ..backends import get
 from ..errors import InputError, Interrupted, PyconvError, RunError, shown
 from ..nn import Sequential
 from ..parallel import Engine, Job
@@ -29,7 +30,7 @@ from .spread import Spread
 from .wire import WIRES
 
 CHOICES = ("auto", "mpi", "off")
-SPLITS = ("filters",)
+SPLITS = ("filters", "rows")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_ALIKE = "start all ranks with the same, or with --cluster off to train on each by itself"
 SECOND_S = 2.0  # seconds for one rank to report that another has died, before the other ranks end too
@@ -189,7 +190,6 @@ class Session:
     ) -> Engine:
         """The engine of a run on all ranks, for rank 0."""
         from .engine import Leader  # not at the top: pyconv can be imported without the compiled modules
-        from .filters import FilterLeader
 
         self._warn()
         threads = self.threads(job.threads_per_worker)
@@ -200,8 +200,13 @@ class Session:
             where = f"{counted(self.size, 'rank')} ({self.hosts.on_hosts()}), {self.library}"
             return pipeline.Leader(self.rounds, self.world, model, stage, job, interrupted, where, threads)
         if job.split is not None:
-            where = f"{counted(self.size, 'rank')} ({self.hosts.on_hosts()}), {self.library}"
-            return FilterLeader(self.rounds, self.world, model, x, labels, job, threads, interrupted, where)
+            from . import joint
+
+            described = (
+                f"backend {get(job.backend).name}, {job.split} split over {counted(self.size, 'rank')} "
+                f"({self.hosts.on_hosts()}), each on {counted(threads, 'thread')}, {self.library}"
+            )
+            return joint.JointLeader(self.rounds, self._member(model, x, labels, job, threads), interrupted, described)
         return Leader(self.rounds, self.world, model, x, labels, job, threads, interrupted, self.describe)
 
     def follow(
@@ -216,7 +221,6 @@ class Session:
         signals : callable
             ``signals()``: name of a signal that this rank has received, or None.
         """
-        from .filters import Member, follow
         from .following import Follower
 
         self.rounds.signalled = lambda: _number(signals())
@@ -228,10 +232,20 @@ class Session:
                 stage = pipeline.Stage(model, x, labels, job, self.world, threads)
                 return pipeline.follow(self.rounds, self.world, model, stage)
             if job.split is not None:
-                return follow(self.rounds, Member(model, x, labels, job, self.world, threads), model)
+                from . import joint
+
+                return joint.follow(self.rounds, self._member(model, x, labels, job, threads))
             return Follower(self.rounds, self.world, model, x, labels, job, threads).follow()
         finally:
             self.rounds.signalled = lambda: 0
+
+    def _member(self, model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job, threads: int) -> Any:
+        """This rank's part of a network that all ranks compute together."""
+        from .by_rows import RowMember
+        from .filters import FilterMember
+
+        kind: Any = FilterMember if job.split == "filters" else RowMember
+        return kind(model, x, labels, job, self.world, threads)
 
     def finish(self, model: Sequential, history: list[dict[str, Any]]) -> None:
         """As rank 0, end the run: send the other ranks the model and the history."""

@@ -52,7 +52,7 @@ def add_where(made: Parser) -> None:
     add(
         "--split",
         "on several ranks: all compute each step together. filters: each has some filters of every convolution and "
-        "some units of every dense layer",
+        "some units of every dense layer; rows: each has some rows of the images",
         choices=SPLITS,
         metavar="|".join(SPLITS),
     )

@@ -230,9 +230,11 @@ def fit(
     pipeline_schedule : {"1f1b", "gpipe"}, optional
         The order in which a stage computes its micro-batches: one forward, one back (the default), or all forward, then
         all back, which needs memory for all.
-    split : {"filters"}, optional
-        On the ranks of a cluster: all ranks compute each step together, each with its filters of every convolution and
-        its units of every dense layer. It is one worker. A run that is continued on ranks is split as it was.
+    split : {"filters", "rows"}, optional
+        On the ranks of a cluster: all ranks compute each step together. "filters": each with its filters of every
+        convolution and its units of every dense layer. "rows": each with its rows of the images, and border rows of its
+        neighbours', up to the first layer that needs all. It is one worker. A run that is continued on ranks is split
+        as it was.
     description : mapping of mappings, optional
         Entries to add to sections of ``config.toml``: what the caller knows about the data and the model.
 

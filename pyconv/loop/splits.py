@@ -14,7 +14,7 @@ def chosen(split: Any, ranks: Session | None, config: dict[str, Any] | None) -> 
 
     Parameters
     ----------
-    split : {"filters"} or None
+    split : {"filters", "rows"} or None
         As the user has it.
     ranks : Session or None
     config : dict or None

@@ -89,7 +89,7 @@ class Job:
         Parts of a mini-batch whose gradients are computed one after the other, and added.
     stages : Stages or None
         How the network's layers are cut into stages; None: they are not.
-    split : {"filters"} or None
+    split : {"filters", "rows"} or None
         On the ranks of a cluster: what of each layer they share out, so that they compute every step together.
     """
 

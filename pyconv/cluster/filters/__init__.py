@@ -2,11 +2,9 @@
 
 backend.py      the backend whose convolutions and dense layers are computed by all ranks together
 parts.py        which filters a rank has, and which numbers of the parameters and the optimizer's state with them
-leader.py       the engine of rank 0
-following.py    the other ranks, which do what rank 0 says
+member.py       what a rank does in a step
 """
 
-from .following import Member, follow
-from .leader import FilterLeader
+from .member import FilterMember
 
-__all__ = ["FilterLeader", "Member", "follow"]
+__all__ = ["FilterMember"]

@@ -1,4 +1,4 @@
-"""The engine of rank 0 in a network split by filters: it leads the ranks through epochs, and has filters of its own."""
+"""The engine of rank 0 in a network that all ranks compute together: it leads them from step to step."""
 
 from __future__ import annotations
 
@@ -7,53 +7,42 @@ from typing import Any
 
 import numpy as np
 
-from ...nn import Sequential
-from ...parallel import Job, StepReport
-from ...threads import counted
+from ...parallel import StepReport
 from .. import rounds as r
-from ..world import World
-from .following import Member
+from .member import Member
 
 
-class FilterLeader(Member):
-    """Trains a network whose filters and units are on all ranks; an Engine, at rank 0.
+class JointLeader:
+    """An Engine, at rank 0: it does the steps of its member when all ranks have come to them.
 
     Parameters
     ----------
     rounds : Rounds
-    world : World
-    model : Sequential
-        Holds the result whenever the engine is at rest.
-    x, labels : ndarray
-        All training images.
-    job : Job
-    threads : int
-        OpenMP threads of this rank.
+    member : Member
+        Rank 0's; its network holds the result whenever the engine is at rest.
     interrupted : callable
         ``interrupted(number)``: another rank has received that signal.
-    where : str
-        The ranks and their MPI, in words.
+    described : str
+        A line for the start of a run.
     """
 
     def __init__(
-        self, rounds: r.Rounds, world: World, model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job,
-        threads: int, interrupted: Callable[[int], None], where: str,
+        self, rounds: r.Rounds, member: Member, interrupted: Callable[[int], None], described: str
     ) -> None:  # fmt: skip
-        super().__init__(model, x, labels, job, world, threads)
-        self._rounds, self._interrupted, self._where = rounds, interrupted, where
-        self._threads = threads
+        self._rounds, self._member, self._interrupted, self._described = rounds, member, interrupted, described
+        self.steps_per_epoch = member.steps_per_epoch
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[StepReport, None, None]:
         """See :class:`~pyconv.parallel.Engine`."""
         self._command(r.BEGIN, epoch=epoch, step=first_step)
-        steps, closed = super().epoch(epoch, first_step), False
+        steps, closed = self._member.epoch(epoch, first_step), False
         for step in range(first_step, self.steps_per_epoch + 1):
             self._meet(r.BOUNDARY, step)
             if closed or step == self.steps_per_epoch:
                 self._rounds.tell(r.CLOSE)
                 break
             self._rounds.tell(r.GO)
-            with self.group.together():
+            with self._member.together():
                 report = next(steps)
             try:
                 yield report
@@ -64,29 +53,28 @@ class FilterLeader(Member):
         steps.close()
         self._gather(everything=False)
 
+    def statistics(self) -> dict[str, Any]:
+        """See :class:`~pyconv.parallel.Engine`."""
+        return self._member.statistics()
+
     def state(self) -> dict[str, np.ndarray]:
         """See :class:`~pyconv.parallel.Engine`; as the engine of one process gives it."""
         self._gather(everything=True)
-        return super().state()
+        return self._member.state()
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """See :class:`~pyconv.parallel.Engine`; that of one process, or of any number of ranks, will do."""
-        super().load_state(state)
+        self._member.load_state(state)
         self._command(r.LOAD)
-        self.exchange()
-
-    def statistics(self) -> dict[str, Any]:
-        """See :class:`~pyconv.parallel.Engine`."""
-        found = super().statistics()
-        waited, self.group.waited_s = self.group.waited_s, 0.0
-        return {**found, "compute_s": max(found["compute_s"] - waited, 0.0), "communication_s": waited}
+        self._member.exchange()
 
     def describe(self) -> str:
         """See :class:`~pyconv.parallel.Engine`."""
-        return (
-            f"backend {self._model.backend.name}, filters split over {self._where}, each on "  # type: ignore[attr-defined]
-            f"{counted(self._threads, 'thread')}"
-        )
+        return self._described
+
+    def close(self) -> None:
+        """See :class:`~pyconv.parallel.Engine`; the session ends the other ranks' part."""
+        self._member.close()
 
     # ---- rounds -----------------------------------------------------------------------------------
 
@@ -102,4 +90,4 @@ class FilterLeader(Member):
 
     def _gather(self, everything: bool) -> None:
         self._command(r.COLLECT, what=int(everything))
-        self.collect(everything)
+        self._member.collect(everything)
