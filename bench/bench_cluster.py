@@ -33,8 +33,15 @@ OURS: dict[str, tuple[int, dict[str, Any]]] = {
     "one node": (1, {}),
     "two nodes": (2, {}),
     "two nodes, no overlap": (2, {"overlap": False}),
+    "two nodes, float16": (2, {"wire": "float16"}),
 }
-PROGRAM = ["-m", "harness.node_program"]
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+def program(how: str, data: Path, result: Path, **settings: Any) -> list[str]:
+    """The arguments of an interpreter that runs :mod:`harness.node_program`."""
+    given = [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+    return ["-m", "harness.node_program", how, str(data), str(result), *given]
 
 
 @pytest.fixture
@@ -67,24 +74,30 @@ class Turns:
             self.data[count] = folder / f"{count}.npz"
             np.savez(self.data[count], x=x, labels=labels)
         self._port = 29500
+        self._results = [folder / f"result-{node}.json" for node in range(2)]
 
     def run(self, column: str) -> list[dict[str, Any]]:
         """The results of one run: of each node, if they train apart."""
-        results = [self._folder / f"result-{node}.json" for node in range(2)]
-        for path in results:
-            path.unlink(missing_ok=True)
+        first, second = self._results
         if column in OURS:
             count, settings = OURS[column]
-            given = [f"{name}={json.dumps(value)}" for name, value in settings.items()]
-            words = [*PROGRAM, "alone" if count == 1 else "ranks", str(self.data[count]), str(results[0]), *given]
-            commands = [self._one(0, words) if count == 1 else self._pair.mpiexec(self._mpi, words)]
-        elif column == "apart":
-            commands = [
-                self._one(node, [*PROGRAM, "alone", str(self.data[1]), str(results[node])]) for node in range(2)
-            ]
-        else:
-            words = [*PROGRAM, "ddp", str(self.data[2]), str(results[0]), f"fp16={json.dumps('float16' in column)}"]
-            commands = [self._one(node, words) for node in range(2)]
+            words = program("alone" if count == 1 else "ranks", self.data[count], first, **settings)
+            return self.finish([self._one(0, words) if count == 1 else self._pair.mpiexec(self._mpi, words)])
+        if column == "apart":
+            words = [program("alone", self.data[1], result) for result in (first, second)]
+            return self.finish([self._one(node, each) for node, each in enumerate(words)])
+        words = program("ddp", self.data[2], first, fp16="float16" in column)
+        return self.finish([self._one(node, words) for node in range(2)])
+
+    def accuracy(self, data: Path, **settings: Any) -> float:
+        """The accuracy that two ranks reach."""
+        words = program("accuracy", data, self._results[0], **settings)
+        return float(self.finish([self._pair.mpiexec(self._mpi, words)])[0]["accuracy"][-1])
+
+    def finish(self, commands: list[list[str]]) -> list[dict[str, Any]]:
+        """The results of commands that are run at once, one on each node."""
+        for path in self._results:
+            path.unlink(missing_ok=True)
         self._port += 1
         bench, root = Path(__file__).parent, Path(pyconv.__file__).parents[1]
         common = {
@@ -97,11 +110,11 @@ class Turns:
             for node, each in enumerate(commands)
         ]
         try:
-            assert [each.wait(300) for each in processes] == [0] * len(processes), column
+            assert [each.wait(600) for each in processes] == [0] * len(processes)
         finally:
             for each in processes:
                 each.kill()
-        return [json.loads(path.read_text()) for path in results if path.exists()]
+        return [json.loads(path.read_text()) for path in self._results if path.exists()]
 
     def _one(self, node: int, words: list[str]) -> list[str]:
         return self._pair.on(node, [sys.executable, *words])
@@ -117,7 +130,9 @@ def test_two_nodes(pair, mpi: Path, measure, tmp_path: Path, two_cpus: None, qui
     rate, made = pair
     turns = Turns(made, mpi, tmp_path, STEPS * BATCH)
     pytest.importorskip("torch")
-    columns = [*OURS, "apart", "torch ddp", *(["torch ddp, float16"] if rate == "100mbit" else [])]
+    columns = [*OURS, "apart", "torch ddp", "torch ddp, float16"]
+    if rate == "1gbit":  # float16 is for slow links
+        columns = [column for column in columns if "float16" not in column]
     found: dict[str, list[list[dict[str, Any]]]] = {column: [] for column in columns}
 
     def rounds() -> None:
@@ -142,6 +157,28 @@ def test_two_nodes(pair, mpi: Path, measure, tmp_path: Path, two_cpus: None, qui
             experiment=EXPERIMENT, case=NAME, operation=f"step, links of {RATES[rate]}", column=column,
             **taken.as_record(), threads=1, batch=BATCH, images_per_s=images, speedup=images / one,
             wait_s=float(np.median(waits)) if waits else None, load=os.getloadavg()[0],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", ["1gbit"], indirect=True)
+def test_accuracy(pair, mpi: Path, measure, tmp_path: Path, quick: bool) -> None:
+    """Accuracy on Fashion-MNIST's held-out images after three epochs, by what travels; three seeds."""
+    if not FASHION.exists():
+        pytest.skip(f"Fashion-MNIST is not in {FASHION}")
+    turns = Turns(pair[1], mpi, tmp_path, BATCH)
+    images, seeds = (2000, 1) if quick else (24000, 3)
+    found: dict[str, list[float]] = {"exact": [], "float16": []}
+
+    def runs() -> None:
+        for seed in range(seeds):
+            for wire, reached in found.items():
+                reached.append(turns.accuracy(FASHION, images=images, seed=seed, wire=wire))
+
+    measure.once(runs)
+    for wire, reached in found.items():
+        measure.add(
+            experiment=EXPERIMENT, case="5-50-100-10", operation=f"accuracy after 3 epochs of {images} images",
+            column=wire, accuracy=float(np.mean(reached)), accuracies=reached,
         )  # fmt: skip
 
 

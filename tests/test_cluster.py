@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import re
 import signal
 import subprocess
 import threading
@@ -691,6 +692,7 @@ def test_fit_gives_the_history_and_model_of_one_machine_to_all(fit_on_ranks, tmp
     results = fit_on_ranks(2, workers=2, out=tmp_path / "a", **settings)
     model = small_model(norm=True)
     history = pyconv.fit(model, *data(), epochs=2, batch_size=5, progress="off", workers=4, **settings)
+    assert re.search(r"epoch 2/2 .* images/s .* \d+ % waiting", (tmp_path / "a" / "log.txt").read_text())
     for theirs, their_model in results:
         assert _numbers(theirs) == _numbers(history)
         np.testing.assert_array_equal(their_model.flat, model.flat)

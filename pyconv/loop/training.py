@@ -353,7 +353,7 @@ class Training:
                 self.folder.write_events(self.history)
             self._save_checkpoint()
         self._keep_best()
-        _log.info("%s", texts.epoch(line, job.epochs))
+        _log.info("%s", texts.epoch(line, job.epochs, ranks=self.ranks is not None))
         if self.signals.received and not self._complete():
             raise self._interrupted(saved=True)
 
