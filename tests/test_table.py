@@ -52,7 +52,7 @@ def chosen(what: int, g: ConvGeometry, dtype: str, algorithm: str) -> str | None
 
 
 def test_names_are_not_those_of_algorithms():
-    assert len(KERNELS) == len(_cpu.table())
+    assert len(KERNELS) == len(_cpu.table()) <= 64  # for so many `_cpu._estimates` has room
     assert not set(KERNELS) & {"auto", "fft", *_cpu.algorithms}
     assert {line["algorithm"] for line in KERNELS.values()} == {
         name for name in _cpu.algorithms if name not in ("naive", "winograd")
