@@ -663,6 +663,22 @@ def test_a_split_run_ends_well(mpi, tmp_path, signal_name, split):
         assert re.match(rf"pyconv: error: rank 1 on \S+ \(pid {victim.pid}\) was stopped", run.said[0])
 
 
+@pytest.mark.parametrize("split", ["filters", "rows"])
+@pytest.mark.parametrize("fault", ["exception", "nan"])
+def test_a_fault_in_a_split_step_ends_all(mpi, tmp_path, fault, split):
+    script = FAULT.replace("small_model(), data()", "nn.build('3-4-8-3', input_shape=(6, 6, 1), classes=3), data()")
+    (tmp_path / "script.py").write_text(script.replace("update=sys.argv[3]", "split=sys.argv[3]"))
+    began = time.monotonic()
+    run = Run(mpi, ["script.py", fault, "1", split], ranks=3, folder=tmp_path)
+    status = run.end(60)
+    text = (tmp_path / "err.txt").read_text()
+    print(status, time.monotonic() - began)
+    assert status == 1
+    if fault == "exception":
+        assert text.count("ValueError: planted\n") >= 1
+    assert len(checkpoint(tmp_path / "run").history) < 50
+
+
 @pytest.mark.parametrize(
     ("first", "second", "line"),
     [

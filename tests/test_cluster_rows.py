@@ -269,7 +269,7 @@ def test_the_interior_of_one_image_is_not_copied_and_does_not_wait(ranks, overla
 
 
 def test_messages_are_over_after_an_error_in_the_kernel(ranks, rng):
-    """All ranks refuse alike, and may catch it: the next convolution must not find the last one's rows."""
+    """All ranks refuse alike, and may catch it: then the next convolution gets its own rows."""
     x = rng.standard_normal((1, 40, 9, 2)).astype(np.float32)
     w = rng.standard_normal((3, 3, 2, 4)).astype(np.float32)
 

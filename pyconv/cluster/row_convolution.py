@@ -248,7 +248,7 @@ class RowConvolution:
 
     @contextlib.contextmanager
     def _exchange(self, halo: Halo, rows: np.ndarray) -> Iterator[Coming]:
-        """Within it the halo comes; at its end all messages are over, after an error too: others may follow them."""
+        """Within it the halo comes; at its end all messages are over, after an error too, as MPI has their arrays."""
         coming = halo.begin(self._world, rows)
         try:
             if not self._overlap:

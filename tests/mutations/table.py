@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import commands, cython, data, gpu, kernels, layers, operations, optimizers, pipelines, rules, runs
+from . import commands, cython, data, gpu, kernels, layers, operations, optimizers, pipelines, rules, runs, splits
 from .mutation import Mutation
 
 MUTATIONS: list[Mutation] = [
     mutation
-    for part in (kernels, cython, operations, layers, optimizers, rules, data, runs, commands, pipelines, gpu)
+    for part in (kernels, cython, operations, layers, optimizers, rules, data, runs, commands, pipelines, splits, gpu)
     for mutation in part.MUTATIONS
 ]
