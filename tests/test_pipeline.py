@@ -19,6 +19,7 @@ from cluster_threads import on_ranks
 import pyconv
 from pyconv import costmodel, nn, optim
 from pyconv.arithmetic import total
+from pyconv.backends import get
 from pyconv.cluster.data import distribute
 from pyconv.cluster.pipeline import clipping
 from pyconv.cluster.pipeline.stage import Stage
@@ -26,7 +27,7 @@ from pyconv.costmodel import Calibration, Fit
 from pyconv.costmodel.network import layer_seconds
 from pyconv.errors import CheckpointError, InputError, RunError
 from pyconv.loop import fitting
-from pyconv.nn.part import borders, check_cut
+from pyconv.nn.part import Part, borders, check_cut
 from pyconv.optim.clipping import BLOCK, factor, sum_of_squares
 from pyconv.parallel import Job, Weighing, engine_for
 from pyconv.parallel.communicator import CHUNK
@@ -453,6 +454,31 @@ def test_a_network_has_only_so_many_stages():
         costmodel.cut(branches(), 8)
 
 
+# ---- some layers by themselves --------------------------------------------------------------------
+
+
+def test_stages_hold_the_work_arrays_of_their_own_layers():
+    """One micro-batch through the parts of a network, and through the whole: the same bits, in less memory each."""
+    layers = [nn.Conv2D(16, 3, padding=1, activation="relu") for _ in range(9)]
+    whole = nn.Sequential([*layers, nn.GlobalAvgPool2D(), nn.Dense(7)], input_shape=(24, 24, 1))
+    whole.backend = "serial"
+    rng = np.random.default_rng()
+    x, y = rng.normal(size=(8, 24, 24, 1)).astype(np.float32), rng.integers(0, 7, 8)
+    loss, gradient = whole.loss_and_gradient(x, y, step=3, first=5)
+    how = {"backend": "serial", "threads": 1, "algorithm": "auto"}
+    parts = [Part(whole, *pair, 1, **how) for pair in ((0, 3), (3, 6), (6, 11))]
+    value = x
+    for part in parts:
+        value = part.forward(0, value, 3, 5)
+    found, _, error = parts[-1].loss(0, y, None)
+    for part in reversed(parts):
+        error = part.backward(0, error)
+    assert (found, error) == (loss, None)
+    np.testing.assert_array_equal(np.concatenate([part.gradient for part in parts]), gradient)
+    most = whole._home(get("serial")).nbytes
+    assert max(part.nbytes for part in parts) < 0.6 * most
+
+
 # ---- ends -----------------------------------------------------------------------------------------
 
 
@@ -598,6 +624,9 @@ def test_fit_lets_the_cost_model_cut(fit_on_ranks, monkeypatch):
         ({"pipeline_stages": 2, "micro_batches": 16}, "leave fewer than 2 images"),
         ({"pipeline_stages": 2, "backend": "cuda"}, "cuda"),
         ({"pipeline_stages": 2, "trace": "t.json"}, "trace"),
+        ({"pipeline_stages": 2, "split": "filters"}, "split filters and stages of a pipeline do not go together"),
+        ({"micro_batches": 2, "split": "filters"}, "split filters and micro-batches do not go together"),
+        ({"pipeline_stages": 2, "wire": "float16"}, "wire float16 is for whole networks"),
     ],
 )
 def test_what_is_refused_is_refused_by_all_before_anything_is_written(fit_on_ranks, tmp_path, settings, said):
