@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 NAME, BATCH, EPOCHS = "fer", 64, 3
+PIPELINES = ("bubble_mean", "bubble_ideal_mean", "stage_bytes_max", "micro_batches_alive_max")
 LEFT_OUT = 2  # the first steps of an epoch are not counted, nor is the first epoch
 
 
@@ -42,6 +43,7 @@ def pyconv_steps(how: str, x: np.ndarray, labels: np.ndarray, settings: dict[str
         "seconds": np.reshape(seconds, (EPOCHS, steps)).tolist(),
         "losses": [line["train_loss"] for line in history],
         "wait_s": [line.get("wait_s", 0.0) / steps for line in history],
+        **{name: [line[name] for line in history] for name in PIPELINES if name in history[0]},
     }
 
 
