@@ -2,7 +2,8 @@
 
 PYCONV_BENCH_RANKS says how the ranks are started, a launcher and an interpreter with mpi4py: by default the ``mpiexec
 -n 2`` beside this interpreter. On one machine the ranks' messages go through shared memory; to measure a network, have
-the launcher place them on different nodes, with a CPU for each.
+the launcher place them on different nodes, with a CPU for each. With PYCONV_BENCH_PIN=1 each rank stays on a CPU of
+its own: for nodes that are pretended on one machine.
 
 t_s and t_b are calibrated between the ranks, with messages as large as the largest halo. t_c and the start of a call
 are the line through the times of all sizes of image with the same kernel and filters, on one rank.

@@ -8,6 +8,7 @@ its rows.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -100,8 +101,17 @@ def measured(case: Case, ranks, pace: str) -> tuple[list[float], dict[bool, list
                 taken.append(float(found.max()) / 1e9)
 
 
+def pin() -> None:
+    """Where nodes are pretended on one machine: stay on a CPU of one's own, else ranks may take turns on one."""
+    launch = cluster.launched()
+    if launch is not None and os.environ.get("PYCONV_BENCH_PIN"):
+        cpus = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cpus[launch.rank % len(cpus)]})
+
+
 def main() -> None:
     pace, target = sys.argv[1:3]
+    pin()
     ranks = cluster.session("mpi")
     assert ranks is not None
     with ranks.together():
