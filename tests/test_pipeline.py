@@ -355,6 +355,19 @@ def test_the_clipped_norm_of_many_parameters(replicas):
     np.testing.assert_array_equal(split(make, in_stages(run, (3, 4))).flat, whole.flat)
 
 
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_replicas_without_images_in_the_last_step(clip):
+    def make():
+        layers = [nn.Conv2D(4, 3), nn.Dropout(0.3), nn.Flatten(), nn.Dense(3)]
+        return nn.Sequential(layers, input_shape=(6, 6, 1), seed=1)
+
+    assert IMAGES % 85 == 1
+    run = job(1, batch_size=17, workers=5, clip_norm=clip)
+    found, whole = split(make, in_stages(run, (2,), "gpipe")), workers_of_sync(make, run)
+    assert found.reports == whole.reports
+    np.testing.assert_array_equal(found.flat, whole.flat)
+
+
 @pytest.mark.slow
 def test_workers_with_micro_batches_on_one_machine():
     run = job(2, batch_size=8, workers=2, clip_norm=0.5)

@@ -40,6 +40,7 @@ _KINDS: dict[str, dict[str, Kind]] = {
         "micro_batches": size,
         "pipeline_stages": size,
         "pipeline_schedule": text,
+        "cut": measures,
         "class_weights": measures,
         "early_stopping": table,
         "label_smoothing": share,
