@@ -32,7 +32,8 @@ _WORDS = (
     "--nonsense", "-", ".", "..", "folder", "model.toml", "data.npz", "image.png", "run", "results.json", "faces",
     "fer",
     "5-2-3-2", "0-0-0-0", "9999999-1-1-1", "sgd", "adam", "cosine", "sync", "ssp", "serial", "cuda", "restart", "off",
-    "/dev/null/x", "read",
+    "/dev/null/x", "read", "float16", "1f1b", "rows", "filters", "auto",
+    "--pipeline-stages=1", "--split=rows", "--cut=1",
     "0,0", "a,b",
     "balanced", "a=1,b=2", "1,nan", "0,1,2", "a=",
     "body", "0", "0-1", "1-0", "0-", "BatchNorm", "0.shortcut", "12", "17", "data", "6x6", "6x6x1", "6x6x2", "0x0",
@@ -52,7 +53,8 @@ def training(out: str) -> list[str]:
             "--update", "sync",
             "--class-weights", "1,2", "--label-smoothing", "0.1",
             "--rotate", "5", "--crop", "0.9", "--brightness", "0.1", "--cutout", "1", "--clip-norm", "1",
-            "--early-stopping", "2", "--stopping-metric", "val_accuracy",
+            "--early-stopping", "2", "--stopping-metric", "val_accuracy", "--micro-batches", "2",
+            "--pipeline-schedule", "gpipe",
             "--target-accuracy", "0.9", "--checkpoint-every", "60", "--on-worker-failure", "restart"]  # fmt: skip
 
 
@@ -60,7 +62,8 @@ def foreign(out: str) -> list[str]:
     """Words of a training of images of 16 bits, from a network that another library might have written."""
     return ["--data", "photos", "--model", "foreign.onnx", "--new-head", "--freeze", "body", "--size", "6x6x1",
             "--bits", "12", "--flip", "--epochs", "1", "--batch-size", "4", "--progress", "off", "--out", out,
-            "--tensorboard", "--cluster", "off", "--shard", "scatter", "--class-weights", "balanced"]  # fmt: skip
+            "--tensorboard", "--cluster", "off", "--shard", "scatter", "--no-overlap", "--wire", "exact",
+            "--resume", "auto", "--class-weights", "balanced"]  # fmt: skip
 
 
 def finding(out: str) -> list[str]:
