@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import itertools
 import re
 import signal
@@ -23,7 +24,7 @@ from parallel_runs import MajorityVote, data, job, small_model
 
 import pyconv
 from pyconv import nn, optim, runlog
-from pyconv.cluster import flow, launch, link, rounds, wire
+from pyconv.cluster import flow, helper, launch, link, rounds, wire
 from pyconv.cluster.following import Follower
 from pyconv.cluster.hosts import GONE_LOOKS, STOPPED_LOOKS, Here, Hosts, _status
 from pyconv.cluster.spread import Spread
@@ -753,6 +754,69 @@ def test_more_ranks_than_workers_of_the_run_are_refused(fit_on_ranks, tmp_path):
 def test_workers_auto_is_refused(fit_on_ranks):
     errors = fit_on_ranks(2, workers="auto")
     assert all(isinstance(each, InputError) and "workers auto is not there over MPI" in str(each) for each in errors)
+
+
+# ---- the thread that looks after messages ---------------------------------------------------------
+
+
+class _Looked:
+    """Something to look after; it fails at the look with a certain number."""
+
+    def __init__(self, fails=0):
+        self.looks, self.within, self.fails = 0, False, fails
+        self.helper = helper.Helper(self.look)
+
+    def look(self):
+        assert not self.within, "the thread looks while the turn is taken"
+        self.looks += 1
+        if self.looks == self.fails:
+            raise LookupError("planted")
+
+    def until(self, looks):
+        end = time.monotonic() + 20
+        while self.looks < looks:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+
+def test_the_helper_looks_between_begin_and_end_and_keeps_out_of_a_turn():
+    looked = _Looked()
+    looked.helper.begin()
+    looked.until(3)
+    for _ in range(20):
+        with looked.helper.turn:
+            looked.within = True
+            time.sleep(0.001)
+            looked.within = False
+    looked.helper.end()
+    after = looked.looks
+    time.sleep(0.02)
+    assert looked.looks == after
+    looked.helper.begin()
+    looked.until(after + 2)
+    looked.helper.end()
+
+
+def test_what_a_look_raises_is_raised_at_the_end():
+    looked = _Looked(fails=2)
+    looked.helper.begin()
+    looked.until(2)
+    with pytest.raises(LookupError, match="planted"):
+        looked.helper.end()
+    looked.helper.end()
+
+
+def test_the_helpers_thread_ends_with_what_it_helps(monkeypatch):
+    monkeypatch.setattr(helper, "GONE_S", 0.01)
+    looked = _Looked()
+    looked.helper.begin()
+    looked.until(1)
+    looked.helper.end()
+    thread = looked.helper._thread
+    del looked
+    gc.collect()
+    thread.join(20)
+    assert not thread.is_alive()
 
 
 # ---- float16 on the wire --------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -227,9 +228,8 @@ class Node:
 
     def _compute(self, lane: Lane, at: np.ndarray, buffers: np.ndarray) -> float:
         """See :class:`~pyconv.parallel.program.Work`."""
-        if self._overlap is not None:
-            self._overlap.computes(lane.index)
-        return self._trainer.compute(lane, at, buffers)
+        with contextlib.nullcontext() if self._overlap is None else self._overlap.computing(lane.index):
+            return self._trainer.compute(lane, at, buffers)
 
     def go(self, place: Place, verdict: r.Verdict) -> None:
         """Let the lanes go on from `place`, to which all ranks have come, or stop them there."""

@@ -8,7 +8,9 @@ it would get in a round, and adds it in the same order.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from ..nn.layer import Step
 from ..nn.reach import Reach
 from . import wire
 from .flow import Flow, cut
+from .helper import Helper
 from .lanes import SLICES, WHOLE, Lanes
 from .world import World
 
@@ -56,6 +59,8 @@ class Overlap:
         self.had: list[int] = []
         self.waited_ns = 0
         model.before_forward, model.after_backward = self._before, self._after
+        self._helper = Helper(self.look)
+        self._helped = world.serialized  # whether a second thread may call MPI
 
     @property
     def going(self) -> bool:
@@ -86,18 +91,28 @@ class Overlap:
             self._now.begin()
         self.look()
 
-    def computes(self, lane: int) -> None:
-        """From here on, a lane of this rank computes its gradient; those before it have done so."""
+    @contextlib.contextmanager
+    def computing(self, lane: int) -> Iterator[None]:
+        """Within it, a lane of this rank computes its gradient; those before it have done so."""
         self._lane = lane
         if self._now is not None:
             self._now.allow(lane, self._lanes.parameters)
+        if not (self.going and self._helped):
+            yield
+            return
+        self._helper.begin()
+        try:
+            yield
+        finally:
+            self._helper.end()
 
     def look(self) -> None:
         """Move on what is on its way, without waiting."""
-        if self._centre.flow.going:
-            self._centre.look()
-        if self._now is not None:
-            self._now.flow.look()
+        with self._helper.turn:
+            if self._centre.flow.going:
+                self._centre.look()
+            if self._now is not None:
+                self._now.flow.look()
 
     def finish(self) -> None:
         """Wait until everything has arrived: the lanes' gradients can be read then, by :meth:`.Lanes.everyones`."""
@@ -139,22 +154,23 @@ class Overlap:
 
     def _before(self, step: Step) -> None:
         """Before a step's forward pass: its parameters must be there."""
-        self.look()
         stop = self._reach.reads[step]
-        if self._centre.flow.going and not self._centre.there(stop):
+        if not self._come(stop):
             began = time.monotonic_ns()
             self._world.until(lambda: self._come(stop))
             self.waited_ns += time.monotonic_ns() - began
 
     def _come(self, stop: int) -> bool:
-        self.look()
-        return self._centre.there(stop)
+        with self._helper.turn:
+            self.look()
+            return not self._centre.flow.going or self._centre.there(stop)
 
     def _after(self, step: Step) -> None:
         """After a step's backward pass: its gradients may leave."""
-        if self._now is not None:
-            self._now.allow(self._lane, self._reach.left[step])
-        self.look()
+        with self._helper.turn:
+            if self._now is not None:
+                self._now.allow(self._lane, self._reach.left[step])
+            self.look()
 
 
 class _Gradients:

@@ -1,0 +1,77 @@
+"""Helper: a thread that looks after messages while the computing thread is in a long layer; it sleeps in between."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+from ..arithmetic import quiet
+
+SLEEP_S = 2e-3
+GONE_S = 1.0  # between two looks whether the object that is helped is still there
+
+
+class Helper:
+    """Calls a function now and then, between :meth:`begin` and :meth:`end`.
+
+    Parameters
+    ----------
+    look : callable
+        A bound method. The thread calls it, and never while ``with helper.turn`` is entered elsewhere; the thread ends
+        when the method's object is gone.
+
+    Attributes
+    ----------
+    turn : RLock
+        Whoever calls what `look` calls enters it.
+    """
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = weakref.WeakMethod(look)
+        self.turn = threading.RLock()
+        self._begun = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def begin(self) -> None:
+        """From here on, look."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="messages", daemon=True)
+            self._thread.start()
+        self._begun.set()
+
+    def end(self) -> None:
+        """Look no more; when this returns, the thread does not.
+
+        Raises
+        ------
+        Exception
+            That a look has raised.
+        """
+        self._begun.clear()
+        with self.turn:
+            error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    @quiet
+    def _run(self) -> None:
+        while True:
+            if not self._begun.wait(GONE_S):
+                if self._look() is None:
+                    return
+                continue
+            with self.turn:
+                look = self._look()
+                if look is None:
+                    return
+                try:
+                    if self._begun.is_set():
+                        look()
+                except BaseException as error:
+                    self._error = error
+                    self._begun.clear()
+                del look
+            time.sleep(SLEEP_S)
