@@ -123,7 +123,9 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
     found = onnx.load_from_string(content)
     onnx.checker.check_model(found, full_check=True)
-    assert {entry.key: json.loads(entry.value) for entry in found.metadata_props} == {"classes": model.classes}
+    about = {entry.key: entry.value for entry in found.metadata_props}
+    assert json.loads(about.pop("classes")) == model.classes
+    assert about == {"layout": "NCHW"}
     assert [each.version for each in found.opset_import] == [DEFAULT_OPSET]
     assert found.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
     assert not any(attribute.name == "auto_pad" for node in found.graph.node for attribute in node.attribute)

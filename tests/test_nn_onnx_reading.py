@@ -116,6 +116,12 @@ WINDOWS = {
         {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 0, 1, 2], "count_include_pad": 1},
     ),
     "average-ceil": ("AveragePool", {"kernel_shape": [3, 2], "strides": [2, 4], "ceil_mode": 1}),
+    "max-valid-ceil": ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 3], "auto_pad": "VALID", "ceil_mode": 1}),
+    "average-valid-ceil": (
+        "AveragePool",
+        {"kernel_shape": [2, 3], "strides": [3, 2], "auto_pad": "VALID", "ceil_mode": 1},
+    ),
+    "reduce-max": ("ReduceMax", {"keepdims": 0}),
     "average-same-lower": ("AveragePool", {"kernel_shape": [2, 3], "auto_pad": "SAME_LOWER", "strides": [2, 2]}),
 }
 
@@ -123,7 +129,10 @@ WINDOWS = {
 @pytest.mark.parametrize("case", WINDOWS)
 def test_windows(case: str, rng: np.random.Generator, tmp_path: Path) -> None:
     kind, attributes = WINDOWS[case]
-    weights = {"w": rng.normal(size=(4, 3, 3, 2)).astype(np.float32)} if kind == "Conv" else {}
+    weights = {
+        "Conv": {"w": rng.normal(size=(4, 3, 3, 2)).astype(np.float32)},
+        "ReduceMax": {"axes": np.array([2, 3])},
+    }.get(kind, {})
     path = file_of(tmp_path, [node(kind, *weights, **attributes)], weights, opset=NEWEST)
     assert_same(path, nn.load(path), rng)
 
@@ -179,6 +188,21 @@ def test_branches(rng: np.random.Generator, tmp_path: Path) -> None:
 
 
 REFUSED = {
+    "cropped": (
+        [node("AveragePool", kernel_shape=[1, 1], strides=[3, 3], auto_pad="SAME_UPPER")],
+        {},
+        r"\(AveragePool\): leaves out pixels at the border",
+    ),
+    "by width": (
+        [node("Mul", "m", out="m1"), helper.make_node("Conv", ["m1", "w"], ["y"], name="later")],
+        {"m": np.arange(10, dtype=np.float32), "w": np.ones((4, 3, 3, 3), np.float32)},
+        r"'the node' \(Mul\): its constant differs from pixel to pixel",
+    ),
+    "padded channels": (
+        [node("Pad", "p", out="p1"), helper.make_node("Conv", ["p1", "w"], ["y"], name="later")],
+        {"p": np.array([0, 1, 0, 0, 0, 1, 0, 0]), "w": np.ones((4, 5, 3, 3), np.float32)},
+        r"'the node' \(Pad\): pads other axes",
+    ),
     "unknown": ([node("HardSwish")], {}, r"node 'the node' \(HardSwish\): has no layer here; those that have: Add, "),
     "dilated pool": ([node("MaxPool", kernel_shape=[2, 2], dilations=[2, 2])], {}, r"\(MaxPool\): pools with dilation"),
     "transposed": (
@@ -314,8 +338,30 @@ def test_open_sizes(tmp_path: Path, rng: np.random.Generator) -> None:
         nn.load(path)
     model = nn.load(path, input_shape=(7, 8, 3))
     assert model.output_shape == (5, 6, 4)
-    with pytest.raises(CheckpointError, match="takes examples of shape"):
+    with pytest.raises(CheckpointError, match=r"takes examples of \?×\?×3 \(height × width × channels\), not 7×8×1"):
         nn.load(path, input_shape=(7, 8, 1))
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 9), (3, 9, 9), (1, "h", "w")])
+def test_a_node_is_named_where_the_shape_is_given(shape: tuple, tmp_path: Path) -> None:
+    path = file_of(tmp_path, [node("HardSwish")], {}, shape=shape)
+    with pytest.raises(CheckpointError, match=r"'the node' .* has no layer here"):
+        nn.load(path, input_shape=(9, 9, shape[0]))
+    with pytest.raises(CheckpointError, match=f"not 9×9×{4 - shape[0]}"):
+        nn.load(path, input_shape=(9, 9, 4 - shape[0]))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("shape", [(8, 8, 8), (9, 11, 2), (9, 9, 4), (1, 64, 1), (3, 8, 3), (9, 1, 9), (9, 9, 1)])
+def test_own_files_that_begin_with_vectors_keep_their_axes(
+    layout: str, shape: tuple, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    model = randomised(nn.Sequential([nn.Flatten(), nn.Dense(3)], input_shape=shape), rng)
+    model.to_onnx(tmp_path / "m.onnx", layout=layout)
+    again = nn.load(tmp_path / "m.onnx")
+    assert again.input_shape == shape
+    x = images(model, rng, 3)
+    np.testing.assert_allclose(again.forward(x), model.forward(x), rtol=1e-5, atol=1e-5)
 
 
 def test_training_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator) -> None:

@@ -12,7 +12,7 @@ from pyconv.values import choice, flag, integer
 
 from ..layer import Shape
 from .chain import reorder, write_chain
-from .graph import Graph, library
+from .graph import LAYOUT_KEY, Graph, library
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -54,7 +54,8 @@ def to_bytes(model: Network, *, layout: str = "NCHW", opset: int = DEFAULT_OPSET
     Notes
     -----
     The input is ``images``, its first axis free; the result is ``logits`` or ``probabilities``, ``(N, classes)``.
-    The metadata's key ``classes`` holds their names as JSON. Padding is written out, never ``auto_pad``.
+    The metadata's key ``classes`` holds their names as JSON, and ``layout`` the order of the images' axes. Padding
+    is written out, never ``auto_pad``.
     """
     onnx = library()
     newest = onnx.defs.onnx_opset_version()
@@ -132,7 +133,10 @@ def _file(onnx: Any, model: Network, graph: Graph, result: str, layout: str, ops
         ir_version=max(OLDEST_IR, onnx.helper.find_min_ir_version_for([domain])),
         producer_name="pyconv",
     )
-    if model.classes is not None:
-        onnx.helper.set_model_props(made, {"classes": json.dumps(model.classes, ensure_ascii=False)})
+    about = {} if model.classes is None else {"classes": json.dumps(model.classes, ensure_ascii=False)}
+    if len(model.input_shape) == 3:
+        about[LAYOUT_KEY] = layout
+    if about:
+        onnx.helper.set_model_props(made, about)
     onnx.checker.check_model(made, full_check=True)
     return made

@@ -11,6 +11,9 @@ from pyconv.errors import needed
 
 Shape = tuple[int, ...]
 
+#: The metadata's key for the order of the images' axes in a file of pyconv's own.
+LAYOUT_KEY = "layout"
+
 
 def library() -> Any:
     """The package ``onnx``; it is imported only when an ONNX file is written or read.

@@ -20,7 +20,15 @@ _MOST = 350
 
 
 class Refused(CheckpointError):
-    """A node that no layer here can compute; the message names the node and its type, and says what would work."""
+    """A node that no layer here can compute; the message names the node and its type, and says what would work.
+
+    Attributes
+    ----------
+    order : bool
+        Whether what is wrong is the order of the axes, which another order of the input's may mend.
+    """
+
+    order = False
 
 
 class Call:
@@ -42,9 +50,11 @@ class Call:
         self._inputs = list(inputs)
         self.title = f"node {shown(node.name or ''.join(node.output[:1]))} ({short(node.op_type)})"
 
-    def refuse(self, reason: str) -> NoReturn:
-        """Raise the error that this node cannot be read, with the reason."""
-        raise Refused(f"{self.title}: {short(reason, _MOST)}")  # the reason may quote settings of the file
+    def refuse(self, reason: str, *, order: bool = False) -> NoReturn:
+        """Raise the error that this node cannot be read, with the reason; `order`: it is the axes' order."""
+        error = Refused(f"{self.title}: {short(reason, _MOST)}")  # the reason may quote settings of the file
+        error.order = order
+        raise error
 
     def __len__(self) -> int:
         return len(self._inputs)
@@ -89,7 +99,7 @@ class Call:
         flow = self.flow(place)
         if flow.is_vector or not flow.arranged("CHW"):
             what = "vectors" if flow.is_vector else f"{1 + len(flow.axes)} axes in the order N{flow.axes}"
-            self.refuse(f"takes images in the order NCHW here, not {what}")
+            self.refuse(f"takes images in the order NCHW here, not {what}", order=True)
         return flow
 
     def emit(self, flow: Flow, layer: Layer, values: Mapping[str, np.ndarray] | None = None) -> Flow:

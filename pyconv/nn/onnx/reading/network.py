@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pyconv.errors import CheckpointError, PyconvError, shown
+from pyconv.errors import CheckpointError, shown
 
 from ...foreign import assembled
 from ...layer import example_shape
 from ...sequential import Sequential
-from ..graph import library
+from ..graph import LAYOUT_KEY, library
 from .call import Call, Refused, Value
 from .document import Document, Tensors, open_document
 from .flow import Flow
@@ -47,14 +47,14 @@ def read(path: Path, input_shape: Sequence[int] | None = None) -> Sequential:
         If the package ``onnx`` is not installed.
     """
     document = open_document(path)
-    refusals: list[tuple[int, PyconvError]] = []
+    refusals: list[tuple[bool, int, Refused]] = []
     for start in _starts(document, input_shape):
         walk = _Walk(document, path.parent)
         try:
             return _network(document, walk.result(start), start.shape)
         except Refused as error:  # perhaps the axes are in the other order
-            refusals.append((walk.position, error))
-    raise max(refusals, key=lambda each: each[0])[1]
+            refusals.append((not error.order, walk.position, error))
+    raise max(refusals, key=lambda each: each[:2])[2]
 
 
 def _starts(document: Document, input_shape: Sequence[int] | None) -> Iterator[Flow]:
@@ -64,9 +64,9 @@ def _starts(document: Document, input_shape: Sequence[int] | None) -> Iterator[F
         raise CheckpointError(f"its input has {len(document.dims)} axes; batches of images or vectors have 2 to 4")
     told = None if input_shape is None else example_shape(input_shape)
     orders = {1: ["F"], 2: ["HW"], 3: ["CHW", "HWC"]}[len(dims)]
-    if len(dims) == 3 and dims[2] in (1, 3) and dims[0] not in (1, 3):
+    if len(dims) == 3 and (_is_nhwc(document) or (dims[2] in (1, 3) and dims[0] not in (1, 3))):
         orders.reverse()
-    unfit = None
+    unfit, tried = None, False
     for axes in orders:
         known: dict[str, int | None] = dict(zip(axes, dims))
         letters = "F" if axes == "F" else "HWC"
@@ -75,11 +75,11 @@ def _starts(document: Document, input_shape: Sequence[int] | None) -> Iterator[F
         if told is not None and len(told) == len(letters):
             given = dict(zip(letters, told))
             if any(known[axis] not in (None, given[axis]) for axis in letters):
-                unfit = tuple(known[axis] for axis in letters)
+                unfit = unfit or tuple(known[axis] for axis in letters)
                 continue
             known = dict(given)
         elif told is not None:
-            unfit = tuple(known[axis] for axis in letters)
+            unfit = unfit or tuple(known[axis] for axis in letters)
             continue
         sizes = [known[axis] for axis in letters]
         if None in sizes:
@@ -87,9 +87,16 @@ def _starts(document: Document, input_shape: Sequence[int] | None) -> Iterator[F
                 f"leaves the size of its input {shown(document.input)} open: say it with input_shape=(height, width, "
                 "channels)"
             )
+        tried = True
         yield Flow(axes, example_shape(sizes), None)
-    if unfit is not None:
-        raise CheckpointError(f"takes examples of shape {unfit}, not {told}")
+    if not tried and unfit is not None and told is not None:
+        takes = "×".join("?" if size is None else str(size) for size in unfit)
+        raise CheckpointError(f"takes examples of {takes} (height × width × channels), not {'×'.join(map(str, told))}")
+
+
+def _is_nhwc(document: Document) -> bool:
+    """Whether the file is of pyconv's own and says that its images' channels come last."""
+    return document.metadata.get(LAYOUT_KEY) == "NHWC"
 
 
 class _Walk:

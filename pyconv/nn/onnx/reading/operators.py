@@ -195,6 +195,7 @@ OPERATORS: dict[str, Callable[[Call], Flow]] = {
     "GlobalAveragePool": pooling.global_average,
     "GlobalMaxPool": pooling.global_max,
     "ReduceMean": pooling.reduce_mean,
+    "ReduceMax": pooling.reduce_max,
     "Pad": pooling.pad,
     "BatchNormalization": _batch_norm,
     "Relu": _relu,

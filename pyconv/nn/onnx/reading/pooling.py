@@ -91,7 +91,10 @@ def _windows(call: Call) -> tuple[Flow, tuple[int, int], tuple[int, int], Pads]:
     if min(kernel) < 1 or min(stride) < 1:
         call.refuse(f"its kernel is {kernel} and its strides are {stride}; they must be above 0")
     pads = _pads(call, flow, kernel, stride, (1, 1))
-    if call.get("ceil_mode", 0) and call.get("auto_pad", "NOTSET") in ("NOTSET", ""):
+    same = call.get("auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER")
+    if same and any((-(-size // step) - 1) * step + k < size for size, k, step in zip(flow.shape, kernel, stride)):
+        call.refuse("leaves out pixels at the border, where runtimes disagree: give pads instead of auto_pad")
+    if call.get("ceil_mode", 0) and not same:
         rounded = [_rounded_up(*each) for each in zip(flow.shape[:2], kernel, stride, pads, strict=True)]
         pads = rounded[0], rounded[1]
     return flow, kernel, stride, pads
@@ -137,13 +140,22 @@ def global_max(call: Call) -> Flow:
 
 def reduce_mean(call: Call) -> Flow:
     """ReduceMean over height and width."""
+    return _reduced(call, AvgPool2D, "mean")
+
+
+def reduce_max(call: Call) -> Flow:
+    """ReduceMax over height and width."""
+    return _reduced(call, MaxPool2D, "maximum")
+
+
+def _reduced(call: Call, pool: type[AvgPool2D] | type[MaxPool2D], what: str) -> Flow:
     flow, told = call.flow(), call.setting("axes", 1)
     count = len(flow.axes) + 1
     axes = sorted(int(axis) % count for axis in np.ravel(told)) if told is not None else []
     letters = {flow.axes[axis - 1] for axis in axes if axis}
     if flow.is_vector or 0 in axes or letters | {a for a in "HW" if flow.size(a) == 1} != set("HW"):
-        call.refuse("takes the mean over other axes than height and width")
-    made = call.emit(flow, AvgPool2D(_plain((flow.shape[0], flow.shape[1]))))
+        call.refuse(f"takes the {what} over other axes than height and width")
+    made = call.emit(flow, pool(_plain((flow.shape[0], flow.shape[1]))))
     if call.get("keepdims", 1):
         return made
     left = "".join(axis for axis in flow.axes if axis not in letters)
