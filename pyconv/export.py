@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .command import Parser, command, script, whole
-from .errors import InputError
+from .errors import InputError, RunError
+from .files import place_for, write_atomically
 from .nn.onnx import DEFAULT_OPSET
-from .nn.onnx.export import LAYOUTS, OLDEST_OPSET
+from .nn.onnx.export import LAYOUTS, OLDEST_OPSET, to_bytes
 from .predict import load_model
 from .values import path as as_path
 
@@ -16,7 +17,8 @@ EXAMPLES = """examples:
   python -m pyconv.export runs/2026-01-31-120000 face.onnx
   python -m pyconv.export model.safetensors face.onnx --layout NHWC --softmax
 
-exit status: 0 done; 1 the file cannot be written; 2 an argument or the model is wrong
+exit status: 0 done; 1 the file cannot be written: no room, or the system refuses it; 2 an
+argument or the model is wrong, the file's folder is not there, or the file is a folder
 """
 
 
@@ -54,8 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_path(name, "file", text=True)
     if not args.file.endswith(".onnx"):
         raise InputError(f"{args.file}: the name of an ONNX file ends in .onnx")
+    place = place_for(args.file)
     model = load_model(Path(args.model))
-    model.to_onnx(args.file, layout=args.layout, opset=args.opset, softmax=args.softmax)
+    content = to_bytes(model, layout=args.layout, opset=args.opset, softmax=args.softmax)
+    try:
+        write_atomically(place, content)
+    except OSError as error:
+        why = error.strerror or error
+        raise RunError(f"{args.file}: cannot be written: {why}; make room there, or give another place") from None
     height, *rest = model.input_shape
     sizes = [rest[-1], height, *rest[:-1]] if rest and args.layout == "NCHW" else model.input_shape
     result = "probabilities" if args.softmax else "logits"

@@ -9,6 +9,7 @@ import stat
 import threading
 from pathlib import Path
 
+from .errors import InputError
 from .values import path as as_path
 
 _LONG = 180  # bytes of the longest name to which a number can still be added
@@ -85,6 +86,26 @@ def regular(path: str | os.PathLike[str]) -> Path:
         if not stat.S_ISREG(mode):
             kind = _KINDS.get(stat.S_IFMT(mode), "of another kind")
             raise OSError(errno.EEXIST, f"there is {kind} of this name, which is not replaced", str(place))
+    return place
+
+
+def place_for(path: str | os.PathLike[str]) -> Path:
+    """The path that a new file is to be written to, as :func:`regular` gives it, if one can be written there.
+
+    It is asked before the work whose result the file is to hold.
+
+    Raises
+    ------
+    InputError
+        If a file cannot have this name, something that is not a regular file has it, or its folder is not there or
+        cannot be written to.
+    """
+    try:
+        place = regular(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}; give another name") from None
+    if not place.parent.is_dir() or not os.access(place.parent, os.W_OK):
+        raise InputError(f"{path}: the folder is not there or cannot be written to; give another place")
     return place
 
 

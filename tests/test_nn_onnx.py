@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -179,6 +183,57 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert export.main(wrong) == 2
         printed = capsys.readouterr()
         assert printed.out == "" and printed.err.startswith("pyconv: error: ") and printed.err.count("\n") == 1
+
+
+def test_what_is_seen_before_writing_is_the_users_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nn.build("5-4-8-3").save(tmp_path / "m.safetensors")
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "old.onnx").write_bytes(b"old")
+    before = sorted(tmp_path.rglob("*"))
+
+    def exported(name: str) -> tuple[int, str]:
+        status = export.main([str(tmp_path / "m.safetensors"), str(tmp_path / name)])
+        printed = capsys.readouterr()
+        assert printed.out == "" and printed.err.startswith(f"pyconv: error: {tmp_path / name}: ")
+        assert printed.err.count("\n") == 1 and sorted(tmp_path.rglob("*")) == before
+        return status, printed.err
+
+    for name, words in (
+        ("no/m.onnx", "the folder is not there"),
+        ("folder.onnx", "there is a folder of this name"),
+        ("old.onnx/m.onnx", "Not a directory"),
+    ):
+        status, printed = exported(name)
+        assert status == 2 and words in printed
+    for number in (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.ENOENT):
+
+        def full(_: int, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", full)
+        status, printed = exported("old.onnx")
+        assert status == 1 and f"cannot be written: {os.strerror(number)}; make room there" in printed
+    assert (tmp_path / "old.onnx").read_bytes() == b"old"
+
+
+def test_a_file_that_grows_too_large(tmp_path: Path) -> None:
+    nn.build("5-4-8-3").save(tmp_path / "m.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-m", "pyconv.export", "m.safetensors", "m.onnx"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(nn.__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "pyconv: error: m.onnx: cannot be written: File too large; make room there, or give another place\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 
 def test_the_how_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from ..arithmetic import quiet
 from ..backends import NAMES as BACKENDS
 from ..descriptors import open_standard
 from ..errors import DivergedError, InputError, Interrupted, RunError, shown
-from ..files import regular, write_atomically
+from ..files import place_for, write_atomically
 from ..nn import Sequential
 from ..optim import Optimizer
 from ..parallel import Engine, Job, Rule, StepReport, check_main_guard, engine_for
@@ -206,13 +206,7 @@ def _place(picture: str | os.PathLike[str]) -> Path:
     path = as_path(picture, "picture")
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: the picture is a PNG file; give a name that ends in .png")
-    try:
-        place = regular(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}; give another name") from None
-    if not place.parent.is_dir() or not os.access(place.parent, os.W_OK):
-        raise InputError(f"{path}: the folder is not there or cannot be written to; give another place")
-    return place
+    return place_for(path)
 
 
 def _draw(found: LearningRates, place: Path) -> None:
