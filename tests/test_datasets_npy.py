@@ -16,6 +16,7 @@ import pyconv
 from pyconv import datasets, nn, optim
 from pyconv.datasets.rows import Rows
 from pyconv.datasets.split import normalization
+from pyconv.errors import DataError
 from pyconv.parallel.memory import File, share_images
 from pyconv.train import main
 
@@ -99,6 +100,12 @@ def test_rows_are_what_indexing_gives(rng: np.random.Generator) -> None:
         normalization(datasets.Split(mine, labels)), normalization(datasets.Split(copy, labels))
     ):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_volumes_under_medmnists_names(tmp_path: Path, rng: np.random.Generator) -> None:
+    x, y = images_of(rng, 20, 8, 8, 8), labels_of(rng, 20, 3)
+    refused(save(tmp_path, train_images=x, train_labels=y), "volumes", "train_images[:, 4]", error=DataError)
+    assert datasets.load(save(tmp_path, images=x, labels=y)).image_shape == (8, 8, 8)
 
 
 @pytest.mark.timeout(300)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -299,3 +300,19 @@ def test_kmnist_as_it_is_shipped(tmp_path: Path, rng: np.random.Generator) -> No
     assert data.notes == ()
     (tmp_path / "kmnist-test-labels.npz").unlink()
     refused(tmp_path / "kmnist-train-imgs.npz", "kmnist-test-labels.npz", "no such file")
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_volumes_of_medmnist_are_refused(tmp_path: Path, rng: np.random.Generator, write: Callable[..., None]) -> None:
+    x, y = images_of(rng, 20, 9, 9, 9), labels_of(rng, 20, 3)
+    path = tmp_path / "organmnist3d.npz"
+    write(path, train_images=x, train_labels=y[:, None], val_images=x, val_labels=y[:, None])
+    words = ("train_images has shape (20, 9, 9, 9): volumes", "store one slice of each, such as train_images[:, 4]")
+    refused(path, *words, error=DataError)
+    write(path, train_images=x[:, 4], train_labels=y[:, None])
+    assert datasets.load(path).image_shape == (9, 9, 1)
+    write(path, x=x, y=y)  # channels, if the user calls them so
+    assert datasets.load(path).image_shape == (9, 9, 9)
+    for shape in ((9, 9, 5), (9, 5, 9), (1, 1, 1), (3, 3, 3), (4, 4, 4)):  # images
+        write(path, train_images=images_of(rng, 20, *shape), train_labels=y)
+        assert datasets.load(path).image_shape == shape

@@ -11,6 +11,8 @@ from .room import check_room
 from .rows import chunk_length
 
 _CHUNK = 256  # images that are checked together
+_MEDMNIST = "train_images"  # the name of MedMNIST's training images, those of volumes too
+_CHANNELS = (1, 3, 4)  # of gray images, colour, and colour with transparency
 
 
 def as_nhwc(x: np.ndarray, where: str, name: str) -> np.ndarray:
@@ -25,7 +27,8 @@ def as_nhwc(x: np.ndarray, where: str, name: str) -> np.ndarray:
     Raises
     ------
     DataError
-        If it is not an array of images, is empty, or has its channels first.
+        If it is not an array of images, is empty, has its channels first, or is called as MedMNIST's images are and
+        holds volumes: as many channels as rows and columns.
     """
     if x.ndim == 3:
         x = x[..., None]
@@ -35,6 +38,12 @@ def as_nhwc(x: np.ndarray, where: str, name: str) -> np.ndarray:
         raise DataError(f"{where} is empty: shape {x.shape}; give at least one image")
     if x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] > 4:
         raise DataError(f"{where} has its channels first: shape {x.shape}; store {name}.transpose(0, 2, 3, 1)")
+    side = x.shape[3]
+    if name == _MEDMNIST and x.shape[1:3] == (side, side) and side not in _CHANNELS:
+        raise DataError(
+            f"{where} has shape {x.shape}: volumes, as MedMNIST's in 3D; store one slice of each, such as "
+            f"{name}[:, {side // 2}], or call the arrays x and y if the last axis is channels"
+        )
     return x
 
 
