@@ -16,7 +16,7 @@ import pyconv
 from pyconv import datasets, nn, optim
 from pyconv.datasets.rows import Rows
 from pyconv.datasets.split import normalization
-from pyconv.errors import DataError
+from pyconv.errors import DataError, InputError
 from pyconv.parallel.memory import File, share_images
 from pyconv.train import main
 
@@ -91,6 +91,8 @@ def test_rows_are_what_indexing_gives(rng: np.random.Generator) -> None:
         copy.shape, copy.dtype, copy.ndim, copy.size, copy.nbytes, len(copy),
     )  # fmt: skip
     assert (mine.min(), mine.max()) == (copy.min(), copy.max())
+    assert (np.min(mine), np.max(mine), np.amin(mine)) == (copy.min(), copy.max(), copy.min())
+    assert np.min(mine).dtype == copy.dtype
     for which in (3, slice(2, 9), slice(None, None, 3), rng.integers(0, 17, 6), slice(0, 0)):
         np.testing.assert_array_equal(mine[which], copy[which])
     np.testing.assert_array_equal(np.stack(list(mine)), copy)
@@ -100,6 +102,23 @@ def test_rows_are_what_indexing_gives(rng: np.random.Generator) -> None:
         normalization(datasets.Split(mine, labels)), normalization(datasets.Split(copy, labels))
     ):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_extremes_of_rows_are_numpys(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    monkeypatch.setattr("pyconv.datasets.rows._CHUNK_BYTES", 300)  # a few images at a time
+    array, rows = rng.normal(size=(30, 5, 4, 2)).astype(dtype), rng.permutation(30)[:17]
+    for wrong in (None, rows[0], rows[9]):
+        if wrong is not None:
+            array[wrong, 2, 1, 0] = np.nan  # wherever it is, it is the smallest and the largest, as in NumPy
+        for function in (np.min, np.max):
+            np.testing.assert_array_equal(function(Rows(array, rows)), function(array[rows]), strict=True)
+    options: tuple[dict[str, Any], ...] = ({"axis": 0}, {"out": np.empty(())}, {"keepdims": True}, {"initial": 3})
+    for options_of in options:
+        word = next(iter(options_of))
+        for name, function in (("min", np.min), ("max", np.max)):
+            with pytest.raises(InputError, match=f"^{name} of images .* takes no {word}; numpy.asarray"):
+                function(Rows(array, rows), **options_of)
 
 
 def test_volumes_under_medmnists_names(tmp_path: Path, rng: np.random.Generator) -> None:

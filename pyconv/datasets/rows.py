@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+
+from ..errors import InputError
 
 _CHUNK_BYTES = 1 << 24
 
@@ -52,13 +54,24 @@ class Rows:
         """Bytes of all images; this object holds none of them."""
         return self.size * self.dtype.itemsize
 
-    def min(self) -> Any:
-        """The smallest pixel."""
-        return min(chunk.min() for chunk in chunks(self))
+    def min(self, axis: None = None, out: None = None, **others: Any) -> Any:
+        """The smallest pixel, for ``numpy.min`` too; that of a part, or into an array, is refused."""
+        self._check_whole("min", axis, out, others)
+        return np.min([chunk.min() for chunk in chunks(self)])
 
-    def max(self) -> Any:
-        """The largest pixel."""
-        return max(chunk.max() for chunk in chunks(self))
+    def max(self, axis: None = None, out: None = None, **others: Any) -> Any:
+        """The largest pixel, for ``numpy.max`` too; that of a part, or into an array, is refused."""
+        self._check_whole("max", axis, out, others)
+        return np.max([chunk.max() for chunk in chunks(self)])
+
+    def _check_whole(self, name: str, axis: Any, out: Any, others: Mapping[str, Any]) -> None:
+        """Refuse what ``min`` and ``max`` of an array take beside."""
+        asked = [word for word, value in (("axis", axis), ("out", out)) if value is not None]
+        if asked or others:
+            raise InputError(
+                f"{name} of images that are read from a file piece by piece takes no {' or '.join([*asked, *others])}; "
+                "numpy.asarray(x) copies them into memory"
+            )
 
     def __len__(self) -> int:
         return len(self.rows)
