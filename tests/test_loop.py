@@ -480,6 +480,7 @@ def _spoilt(value: float, at: int) -> np.ndarray:
         ({"checkpoint_every": float("nan")}, InputError, "checkpoint_every must be a finite number"),
         ({"augment": {"shift": -1}}, InputError, "shift must be at least 0"),
         ({"augment": {"tilt": 3}}, InputError, "tilt"),
+        ({"augment": {"cutout": 8}}, InputError, "cutout of 8 pixels a side hides images of 8x8; give at most 7"),
         ({"augment": [1]}, InputError, r"augment must be a mapping, .*not \[1\]"),
         ({"resume": True}, InputError, "give it as out"),
         ({"optimizer": 3}, InputError, "optimizer"),

@@ -6,7 +6,7 @@ same in whichever worker and batch the example comes, and after a resume.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,8 @@ def augment(
         Multiply all pixels of an image by a factor from ``1 - brightness`` to ``1 + brightness``. Bytes stay from 0 to
         255.
     cutout : int
-        Fill a square with sides of this many pixels with the image's mean; its centre may be any pixel.
+        Fill a square with sides of this many pixels with the image's mean; its centre may be any pixel. A training
+        takes no more than the image's shorter side less one.
     seed, epoch : int
     indices : ndarray, shape (N,), integer
         Position of each image in the training split. The draw is a function of (seed, epoch, index) only.
@@ -131,3 +132,17 @@ def settings(value: Any) -> dict[str, Any] | None:
         **{name: each.check for name, each in AUGMENTATIONS.items()},
     }
     return {choice(name, "augmentation", checks): checks[name](item) for name, item in given.items()} or None
+
+
+def check_size(given: Mapping[str, Any] | None, shape: tuple[int, ...]) -> None:
+    """Check the result of :func:`settings` against the shape of an image, ``(H, W, C)``; of flat examples nothing.
+
+    Raises
+    ------
+    InputError
+        If an augmentation leaves nothing of such an image.
+    """
+    if len(shape) == 3:
+        for name, value in (given or {}).items():
+            if name in AUGMENTATIONS:
+                AUGMENTATIONS[name].check_size(value, *shape[:2])

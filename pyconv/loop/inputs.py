@@ -12,6 +12,7 @@ from ..arrays import as_array
 from ..backends import get as get_backend
 from ..cluster import Shard
 from ..datasets import Split, normalization
+from ..datasets.augmentation import check_size
 from ..datasets.fingerprint import fingerprint, first_not_finite
 from ..datasets.labels import matrix_hint
 from ..datasets.rows import Rows
@@ -151,6 +152,7 @@ def fits(job: Job, model: Sequential, x: np.ndarray) -> None:
     check_shares(len(x), job.batch_size, job.workers, model.least_batch)
     if job.micro_batches > 1 or job.stages is not None:
         check_micro(job, len(x), model.least_batch)
+    check_size(job.augment, x.shape[1:])
     if job.backend != "auto":  # the choice of "auto" is logged, and the run's log is not open yet
         get_backend(job.backend)
     _ = job.rule  # raises an error if the rule or an option is wrong

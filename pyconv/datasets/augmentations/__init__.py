@@ -1,7 +1,8 @@
 """The augmentations that draw a strength for each image: one file for each, and one line in the table here.
 
 An augmentation is a class with ``name``, ``neutral`` (the setting that changes nothing), ``help`` and ``metavar`` for
-the command, ``check(value)`` and ``apply(batch, value, draws)``. They are applied in the order of the table.
+the command, ``check(value)``, ``check_size(value, height, width)`` and ``apply(batch, value, draws)``. They are applied
+in the order of the table.
 """
 
 from __future__ import annotations

@@ -28,6 +28,9 @@ class Augmentation:
         """`value` as a setting, or an `InputError` that names it."""
         raise TypeError(f"{type(self).__name__} says nothing of its setting")
 
+    def check_size(self, value: float, height: int, width: int) -> None:
+        """Raise an `InputError` if a setting makes no sense for images of this size."""
+
     def apply(self, batch: np.ndarray, value: float, draws: Draws) -> np.ndarray:
         """Change the ``(N, H, W, C)`` images of `batch`; returns a new array."""
         raise TypeError(f"{type(self).__name__} changes nothing")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import InputError
 from ...values import integer
 from .base import Augmentation, Draws, like
 
@@ -21,6 +22,12 @@ class Cutout(Augmentation):
 
     def check(self, value: Any) -> float:
         return integer(value, "augment's cutout", minimum=0, maximum=2**30)
+
+    def check_size(self, value: float, height: int, width: int) -> None:
+        side = min(height, width)
+        if value and value >= side:
+            most = f"give at most {side - 1}" if side > 1 else "leave it out"
+            raise InputError(f"augment's cutout of {value} pixels a side hides images of {height}x{width}; {most}")
 
     def apply(self, batch: np.ndarray, value: float, draws: Draws) -> np.ndarray:
         out = batch.copy()
