@@ -54,6 +54,14 @@ def test_a_run_goes_on_after_deaths(monkeypatch, tmp_path):
     ]
 
 
+def test_the_last_file_of_an_earlier_end_is_no_proof(monkeypatch, tmp_path):
+    (tmp_path / "proof").touch()
+    starts = Starts(monkeypatch, tmp_path, [-1, 0], [5, 7])
+    starts.restarts.run()
+    assert starts.said == ["the ranks ended before the run was complete; restart 1 of 3, from the checkpoint of step 7"]
+    assert (tmp_path / "proof").exists()
+
+
 @pytest.mark.parametrize(
     ("statuses", "steps", "error", "message", "count"),
     [
@@ -61,7 +69,13 @@ def test_a_run_goes_on_after_deaths(monkeypatch, tmp_path):
         ([130], [None], Interrupted, "interrupted", 1),
         ([1], [None, None], RunError, "status 1, and left no checkpoint", 1),
         ([1, 1], [None, 7, 7], RunError, "status 1, twice after step 7: not restarted again", 2),
-        ([1, 9, 1, 1], [None, 1, 2, 3, 4], RunError, "status 1, after 3 restarts; continue with the same command", 4),
+        (
+            [1, 9, 1, 1],
+            [None, 1, 2, 3, 4],
+            RunError,
+            "status 1, after 3 restarts; continue with the same command and --out ",
+            4,
+        ),
     ],
 )
 def test_what_is_not_started_again(monkeypatch, tmp_path, statuses, steps, error, message, count):

@@ -38,6 +38,7 @@ class Restarts:
     ) -> None:
         self._command, self._most = list(command), most
         self._checkpoint, self._proof, self._say = checkpoint, proof, say
+        self._out = proof.parent
 
     def run(self) -> None:
         """Start the ranks until the run is complete.
@@ -50,6 +51,7 @@ class Restarts:
             If the run does not end, however often it is started, or ends twice at the same step.
         """
         before = self._steps()
+        self._proof.unlink(missing_ok=True)  # of the same run, which has ended before: it is written again
         for start in range(self._most + 1):
             status = self._once()
             if status == 0 and self._proof.exists():
@@ -61,7 +63,9 @@ class Restarts:
             steps = self._steps()
             ended = f"the ranks ended with status {status}" if status else "the ranks ended before the run was complete"
             if start == self._most:
-                raise RunError(f"{ended}, after {self._most} restarts; continue with the same command")
+                raise RunError(
+                    f"{ended}, after {self._most} restarts; continue with the same command and --out {self._out}"
+                )
             if steps is None:
                 raise RunError(f"{ended}, and left no checkpoint to continue from")
             if start and steps == before:

@@ -37,7 +37,7 @@ def add_where(made: Parser) -> None:
     add("--on-worker-failure", f"{', '.join(ON_FAILURE)}", metavar="WHAT")
     add(
         "--cluster",
-        "auto: one network on all ranks, each with so many workers, where mpiexec or srun has started several; mpi: "
+        "auto: one network on all ranks, each with --workers workers, where mpiexec or srun has started several; mpi: "
         "insist on it; off: each process by itself",
         choices=CLUSTERS,
         metavar="|".join(CLUSTERS),
@@ -45,7 +45,7 @@ def add_where(made: Parser) -> None:
     add(
         "--shard",
         "each of several ranks holds a part of the training images. read: each reads all and keeps its part; scatter: "
-        "rank 0 reads and sends; off: each keeps all",
+        "rank 0 reads and sends; off: each keeps all, as with --split",
         choices=SHARD,
         metavar="|".join(SHARD),
     )
@@ -58,7 +58,7 @@ def add_where(made: Parser) -> None:
     )
     add(
         "--no-overlap",
-        "on several ranks: send gradients and parameters between the steps, not while these are computed",
+        "on several ranks: send gradients and parameters between the steps, not during them",
         action="store_true",
         default=None,
     )
@@ -71,13 +71,13 @@ def add_where(made: Parser) -> None:
     add(
         "--micro-batches",
         "parts of a mini-batch that are computed one after the other, and whose gradients are added; a pipeline has "
-        "several under way (default: 1)",
+        "several under way; it must divide the batch size, under sync only (default: 1)",
         type=whole(1),
         metavar="M",
     )
     add(
         "--cut",
-        "the first layer of each stage but the first, counted from 0, as 3,7 (default: what the cost model finds)",
+        "the first layer of each stage but the first, counted from 0, as 4,9 (default: what the cost model finds)",
         type=types.cut,
         metavar="LAYER,LAYER,...",
     )

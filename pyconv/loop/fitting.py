@@ -226,7 +226,7 @@ def fit(
         Parts of a mini-batch that are computed one after the other (BatchNorm sees one of them), and whose gradients
         are added; 1 by default. In a pipeline several are under way. With and without stages the bits are the same.
     cut : sequence of int, optional
-        The first layer of each stage but the first, counted from 0, as ``[3, 7]``. By default the cost model cuts.
+        The first layer of each stage but the first, counted from 0, as ``[4, 9]``. By default the cost model cuts.
     pipeline_schedule : {"1f1b", "gpipe"}, optional
         The order in which a stage computes its micro-batches: one forward, one back (the default), or all forward, then
         all back, which needs memory for all.
