@@ -117,7 +117,12 @@ def test_a_signal_ends_the_launcher_too(number, tmp_path):
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 60\n")
     program.chmod(0o755)
     words = [sys.executable, "-m", "pyconv.cluster", "--mpiexec", str(program), "--", "--out", "run"]
-    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored
+    try:
+        process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
         while not (tmp_path / "begun").exists():
             assert process.poll() is None
             time.sleep(0.02)

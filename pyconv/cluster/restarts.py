@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from ..errors import CheckpointError, InputError, Interrupted, RunError
 
 END_S = 30.0
 """Seconds for the launcher to end after a signal, before it is killed."""
+
+LOOK_S = 0.1
+"""Seconds between two looks for a signal."""
 
 
 class Restarts:
@@ -75,20 +80,44 @@ class Restarts:
         raise AssertionError("a loop without an end")
 
     def _once(self) -> int:
-        """Start the ranks once; returns the launcher's exit status."""
+        """Start the ranks once; returns the launcher's exit status.
+
+        A signal must not end this process between the launcher's start and the moment in which it is known. So it is
+        noted, and goes to the launcher.
+        """
+        heard: list[int] = []
+        numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
+        before = {each: signal.signal(each, lambda number, _: heard.append(number)) for each in numbers}
         try:
-            process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, start_new_session=True)
+            status = self._ended(self._begun(), heard)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if heard and status != Interrupted.exit_status:
+            raise Interrupted(f"interrupted by {signal.Signals(heard[0]).name}")
+        return status
+
+    def _begun(self) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(self._command, stdin=subprocess.DEVNULL, start_new_session=True)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             what = f"{self._command[0]} cannot be started ({reason})"
             raise InputError(f"{what}; name MPI's launcher with --mpiexec") from None
+
+    @staticmethod
+    def _ended(process: subprocess.Popen[bytes], heard: list[int]) -> int:
+        """The status of the launcher, which gets a signal that is heard meanwhile."""
+        end = math.inf
         try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(END_S)
-            raise
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(LOOK_S)
+                if heard and end == math.inf:
+                    end = time.monotonic() + END_S
+                    process.send_signal(signal.SIGINT)
+                if time.monotonic() > end:
+                    return Interrupted.exit_status
         finally:
             if process.poll() is None:
                 process.kill()
