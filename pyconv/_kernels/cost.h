@@ -37,7 +37,7 @@ static inline winograd_weights cost_of_transforms(int m) {
     return by_tile[m - 2];
 }
 
-/* tiles, channels c and filters k of all groups; ci, ki are c and k in vectors. */
+/* tiles, channels c and filters k of one group; ci, ki are c and k in vectors. */
 static inline double cost_winograd(int m, int turned, double tiles, double c, double ci, double ki) {
     const winograd_weights w = cost_of_transforms(m);
     return tiles * (m + 2) * (m + 2) * c * ki / 1.7 + tiles * (ci * w.inputs + ki * w.outputs) +

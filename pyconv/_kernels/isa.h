@@ -10,7 +10,7 @@
        NAME(f)         f with the suffix of instruction set and precision, as in f_avx2_f32
 
    and are included once per precision, so they have no include guards and name everything static through
-   NAME. A new kernel is one #include in bodies.h and one line in table.h.
+   NAME. README.md says what a new kernel needs.
 */
 #include <math.h>
 #include <stdint.h>

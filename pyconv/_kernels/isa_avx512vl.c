@@ -1,4 +1,5 @@
-/* isa_avx512vl.c: AVX-512 with 32 registers of 256 bits, for arrays too narrow for 512 (decision 13). */
+/* isa_avx512vl.c: AVX-512 with 32 registers of 256 bits, for arrays too narrow for 512:
+   docs/decisions/0013-half-as-wide-vectors.md. */
 #if defined(__x86_64__)
 #define ISA          avx512vl
 #define VECTOR_BYTES 32

@@ -58,7 +58,7 @@ struct plan {
     int stages;
     ptrdiff_t items[MAX_STAGES];
     size_t shared_bytes, scratch_bytes;
-    double cycles; /* estimate of the work on one thread: cost.h */
+    double cycles; /* estimate of the work on one thread: by the kernel's plan function */
     run_fn run;
     const kernel *kernel;       /* of a convolution: the line of the table */
     ptrdiff_t own[OWN_NUMBERS]; /* the algorithm's numbers: a struct of ptrdiff_t, laid over it */

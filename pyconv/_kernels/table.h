@@ -2,9 +2,9 @@
    same lines are what pyconv.explain prints, what docs/reference/kernels.md shows, and what
    tests/test_table.py walks.
 
-   A line is chosen if its estimate is the lowest of those that can do the geometry. A line below is chosen
-   over those above only if it costs less by the factor `worth`: an estimate errs by some percent, and the
-   usual kernel errs least. */
+   Lines are compared from the first to the last, each with the best of those above it. It takes that one's
+   place only if it costs less by the factor `worth`: an estimate errs by some percent, and the usual kernel
+   errs least. A line with an `instead` is compared only while that line is the best. */
 
 /* The sizes of a register tile: the largest that the plan uses. */
 static void NAME(tile_of_direct)(const plan *p, ptrdiff_t *size) {
@@ -27,7 +27,7 @@ static void NAME(tile_of_grouped)(const plan *p, ptrdiff_t *size) {
 }
 
 static void NAME(tile_of_plane)(const plan *p, ptrdiff_t *size) {
-    const NAME(plane) *d = (const void *)p->own; /* of tile_planes too: its first member */
+    const NAME(plane) *d = (const void *)p->own; /* the first member of other structs too */
     size[0] = d->tile_rows, size[1] = 2;
 }
 
@@ -120,7 +120,7 @@ static const kernel NAME(table)[] = {
      "runs of a kernel row, or of one pixel's channels if dilated, that fill a vector", "direct/dot.h"},
     {"tile_inside", DIRECT, BOTH, NAME(inside_can), NAME(inside_plan), NAME(direct_run), 1 / 0.9, "tile",
      NAME(tile_of_direct), "pixels x vectors of filters", "filters",
-     "as tile, unless stride and dilation across have a common factor", "direct/direct_inside.h"},
+     "as tile; forward, unless stride and dilation across have a common factor", "direct/direct_inside.h"},
     {"grouped", DIRECT, BOTH, NAME(grouped_can), NAME(grouped_plan), NAME(grouped_run), 1, NULL,
      NAME(tile_of_grouped), "pixels x groups", "filters of several groups",
      "two groups or more in a vector of 256 bits or 512", "direct/grouped.h"},

@@ -1,7 +1,7 @@
 /* direct_filters.h: the sizes that the parts of direct.h share (struct direct), and the packing of its
    filters.
 
-   Filters are packed as [group][phase row][phase column][block of 2 LANES filters][i][j][c][2 LANES]: the
+   Filters are packed as [group][block of 2 LANES filters][phase row][phase column][i][j][c][2 LANES]: the
    tile reads them from first to last. Where the number of filters is no multiple of LANES, the last vector
    begins earlier and overlaps the one before. It computes some filters twice, to the same bits, and no store
    needs a mask. For dot.h a block is four filters or fewer, packed as [i][j][vector of the

@@ -29,7 +29,7 @@
    3 x 3 take 100 products, and four of 4 x 4, partly empty, 144.
 
        winograd_points.h        the points and the one-dimensional transforms
-       winograd_numbers.h       how a problem is cut, and the cost that decides m
+       ../winograd_numbers.h    how a problem is cut; ../cost.h has the cost that decides m
        winograd_product.h       equation (3) and the sum of (4): the register-tiled products
        winograd_tiles.h         the two-dimensional transforms, between tiles of pixels and V, M
        winograd_filters.h       the filters' transform

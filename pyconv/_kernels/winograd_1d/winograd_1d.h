@@ -15,7 +15,8 @@
    operations for m outputs, which a first layer can spare.
 
    The points are 0, +-1, +-2, +-1/2, inf. B' depends on the points only, not on m. The weight gradient
-   follows from (5) as (4) from (2). Lanes of the transforms are tiles (inputs) or filters (the others):
+   follows from (5) as (4) from (2). Lanes of the transforms are points or channels (inputs; tiles in
+   winograd_1d_planes.h) or filters (the others):
 
        inputs      B' x, the eight points as one vector, to [row][tile][channel][point], or in lanes of
                    channels, to [point][row][tile][channel]
