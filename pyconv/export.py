@@ -17,8 +17,9 @@ EXAMPLES = """examples:
   python -m pyconv.export runs/2026-01-31-120000 face.onnx
   python -m pyconv.export model.safetensors face.onnx --layout NHWC --softmax
 
-exit status: 0 done; 1 the file cannot be written: no room, or the system refuses it; 2 an
-argument or the model is wrong, the file's folder is not there, or the file is a folder
+exit status: 0 done; 1 the file cannot be written: no room, or the system refuses it;
+2 an argument or the model is wrong, the file's folder is not there, or the file is a
+folder
 """
 
 
