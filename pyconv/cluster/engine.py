@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointError, DivergedError, RunError, shown
+from ..errors import DivergedError, RunError
 from ..nn import Sequential
 from ..parallel import Job, StepReport
 from ..parallel import communicator as c
-from ..parallel.engine import epoch_order
+from ..parallel.engine import check_workers_state, epoch_order
 from ..parallel.progress import Progress, in_figures
 from ..parallel.replay import record_of
 from ..parallel.worker import NotFinite
@@ -184,22 +184,7 @@ class Leader:
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """See :class:`~pyconv.parallel.Engine`; a parameter server's of as many workers will do."""
         mine = self.state()
-        if set(state) != set(mine):
-            raise CheckpointError(
-                f"the checkpoint holds the state {shown(sorted(state))}, this run has {sorted(mine)}: "
-                "it is another optimizer's, another update rule's or another number of workers'"
-            )
-        if int(state["workers"]) != self._job.workers:
-            raise CheckpointError(
-                f"the checkpoint is of {int(state['workers'])} workers, this run has {self._job.workers}; "
-                "continue with as many"
-            )
-        for name in mine:
-            if name != "finished" and (state[name].shape, state[name].dtype) != (mine[name].shape, mine[name].dtype):
-                raise CheckpointError(
-                    f"the checkpoint's {name} has {state[name].shape} {state[name].dtype}, this run needs "
-                    f"{mine[name].shape} {mine[name].dtype}: it is another model's, or of another amount of data"
-                )
+        check_workers_state(state, mine, self._job.workers)
         self._epoch = int(state["epoch"])
         self._progress.load_state(state)
         centre = state.get("centre")

@@ -271,6 +271,31 @@ def check_state(state: Mapping[str, np.ndarray], vectors: Sequence[str], size: i
     return int(step)
 
 
+def check_workers_state(state: Mapping[str, np.ndarray], mine: Mapping[str, np.ndarray], workers: int) -> None:
+    """Check that an engine of several workers, whose state is `mine`, can go on from `state`.
+
+    Raises
+    ------
+    CheckpointError
+        If the state is another run's.
+    """
+    if set(state) != set(mine):
+        raise CheckpointError(
+            f"the checkpoint holds the state {shown(sorted(state))}, this run has {sorted(mine)}: "
+            "it is another optimizer's, another update rule's or another number of workers'"
+        )
+    if int(state["workers"]) != workers:
+        raise CheckpointError(
+            f"the checkpoint is of {int(state['workers'])} workers, this run has {workers}; continue with as many"
+        )
+    for name in mine:
+        if name != "finished" and (state[name].shape, state[name].dtype) != (mine[name].shape, mine[name].dtype):
+            raise CheckpointError(
+                f"the checkpoint's {name} has {state[name].shape} {state[name].dtype}, this run needs "
+                f"{mine[name].shape} {mine[name].dtype}: it is another model's, or of another amount of data"
+            )
+
+
 class Engine(Protocol):
     """Runs the steps of a training run on a model's parameters.
 

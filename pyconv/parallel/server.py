@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import runlog
-from ..errors import CheckpointError, shown
 from . import _atomics as atomics
 from . import communicator as c
 from . import parent
 from . import store as s
-from .engine import Job, StepReport, epoch_order
+from .engine import Job, StepReport, check_workers_state, epoch_order
 from .guard import check_main_guard
 from .kernels import undo_vectors
 from .logs import WorkerLog
@@ -208,22 +207,7 @@ class ParameterServer:
         """See :class:`~pyconv.parallel.engine.Engine`."""
         store = self._store
         mine = self.state()
-        if set(state) != set(mine):
-            raise CheckpointError(
-                f"the checkpoint holds the state {shown(sorted(state))}, this run has {sorted(mine)}: "
-                "it is another optimizer's, another update rule's or another number of workers'"
-            )
-        if int(state["workers"]) != self._job.workers:
-            raise CheckpointError(
-                f"the checkpoint is of {int(state['workers'])} workers, this run has {self._job.workers}; "
-                "continue with as many"
-            )
-        for name in mine:
-            if name != "finished" and (state[name].shape, state[name].dtype) != (mine[name].shape, mine[name].dtype):
-                raise CheckpointError(
-                    f"the checkpoint's {name} has {state[name].shape} {state[name].dtype}, this run needs "
-                    f"{mine[name].shape} {mine[name].dtype}: it is another model's, or of another amount of data"
-                )
+        check_workers_state(state, mine, self._job.workers)
         self._epoch = int(state["epoch"])
         store.set_head(s.SEQUENCE, int(state["sequence"]))
         store.set_head(s.EPOCH, max(self._epoch, 0))
