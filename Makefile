@@ -98,9 +98,9 @@ test-mpi: $(MPIS:%=build/mpi/%/.installed)  ## run the tests of training on rank
 	PYCONV_TEST_MPI=$(abspath build/mpi/mpich/bin/python):$(abspath build/mpi/openmpi/bin/python) \
 	  $(BIN)/python -m pytest tests/test_cluster_mpi.py tests/test_pipeline_mpi.py tests/test_cluster_slurm.py $(ARGS)
 
-cluster: $(VENV)/.installed-test,peers build/mpi/mpich/.installed  ## two pretended nodes and their links: training with and without overlap; needs root
-	PYCONV_BENCH_MPI=$(abspath build/mpi/mpich/bin/python) $(BIN)/python -m pytest --benchmark-only bench/bench_cluster.py \
-	  bench/bench_pipeline.py $(ARGS)
+CLUSTER_BENCHES := $(addprefix bench/bench_,cluster.py pipeline.py row_split.py)
+cluster: $(VENV)/.installed-test,peers build/mpi/mpich/.installed  ## two pretended nodes and their link: training with and without overlap, split by layers and by rows; needs root
+	PYCONV_BENCH_MPI=$(abspath build/mpi/mpich/bin/python) $(BIN)/python -m pytest --benchmark-only $(CLUSTER_BENCHES) $(ARGS)
 
 GPU_BENCHES := $(addprefix bench/bench_,cuda_peers.py table1_variants.py fig1_layers.py fig2_image_sizes.py fig3_architectures.py)
 bench-gpu: gpu $(VENV)/.installed-test,peers,cuda  ## measure all that needs a GPU, and record it in bench/results

@@ -44,15 +44,6 @@ def program(how: str, data: Path, result: Path, **settings: Any) -> list[str]:
     return ["-m", "harness.node_program", how, str(data), str(result), *given]
 
 
-@pytest.fixture
-def mpi() -> Path:
-    """The interpreter beside the MPI to use."""
-    named = os.environ.get("PYCONV_BENCH_MPI")
-    if not named:
-        pytest.skip("PYCONV_BENCH_MPI names no interpreter with an MPI beside it: make cluster does")
-    return Path(named)
-
-
 @pytest.fixture(params=RATES)
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[str, nodes.Nodes]]:
     """A rate, and two nodes with such links."""
@@ -136,7 +127,7 @@ def test_two_nodes(pair, mpi: Path, measure, tmp_path: Path, two_cpus: None, qui
     found: dict[str, list[list[dict[str, Any]]]] = {column: [] for column in columns}
 
     def rounds() -> None:
-        for _ in range(1 if quick else 5):
+        for _ in range(1 if quick else 3):
             for column in columns:
                 found[column].append(turns.run(column))
 

@@ -33,15 +33,6 @@ FIGURES = ("bubble_mean", "bubble_ideal_mean", "stage_bytes_max", "micro_batches
 PROGRAM = ["-m", "harness.node_program"]
 
 
-@pytest.fixture
-def mpi() -> Path:
-    """The interpreter beside the MPI to use."""
-    named = os.environ.get("PYCONV_BENCH_MPI")
-    if not named:
-        pytest.skip("PYCONV_BENCH_MPI names no interpreter with an MPI beside it: make cluster does")
-    return Path(named)
-
-
 def _run(pair: nodes.Nodes, mpi: Path, folder: Path, column: str, micro: int) -> dict[str, Any]:
     """One candidate's run, in processes of its own."""
     result = folder / "result.json"
@@ -78,7 +69,7 @@ def test_two_stages(micro: int, mpi: Path, measure, tmp_path: Path, two_cpus: No
     with nodes.Nodes(STAGES, "1gbit") as pair:
 
         def rounds() -> None:
-            for _ in range(1 if quick else 5):
+            for _ in range(1 if quick else 3):
                 for column in columns:
                     found[column].append(_run(pair, mpi, tmp_path, column, micro))
 

@@ -1,9 +1,8 @@
 """A convolution split by rows over 2 ranks: the measured speed-up beside equation (8)'s, which knows no overlap.
 
-PYCONV_BENCH_RANKS says how the ranks are started, a launcher and an interpreter with mpi4py: by default the ``mpiexec
--n 2`` beside this interpreter. On one machine the ranks' messages go through shared memory; to measure a network, have
-the launcher place them on different nodes, with a CPU for each. With PYCONV_BENCH_PIN=1 each rank stays on a CPU of
-its own: for nodes that are pretended on one machine.
+The ranks are two pretended nodes of one CPU each, with a link of 1 Gbit/s: it needs root, two idle cores, and an MPI
+beside an interpreter that ``PYCONV_BENCH_MPI`` names (`make cluster` sees to it). PYCONV_BENCH_RANKS can name real
+nodes instead: a launcher and an interpreter with mpi4py.
 
 t_s and t_b are calibrated between the ranks, with messages as large as the largest halo. t_c and the start of a call
 are the line through the times of all sizes of image with the same kernel and filters, on one rank.
@@ -11,16 +10,17 @@ are the line through the times of all sizes of image with the same kernel and fi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from harness import nodes
 
 from pyconv import costmodel
 from pyconv.costmodel.fits import line
@@ -32,26 +32,29 @@ WORTH = 1.2  # a prediction above it has to be right within
 WITHIN = 0.15
 
 
-def _started(pace: str, target: Path) -> dict[str, Any]:
+def _started(request: pytest.FixtureRequest, pace: str, target: Path) -> dict[str, Any]:
     """What the ranks have measured."""
-    beside = Path(sys.executable).with_name("mpiexec")
-    words = shlex.split(os.environ.get("PYCONV_BENCH_RANKS", f"{beside} -n 2 {sys.executable}"))
+    words = [str(BENCH / "harness" / "row_split_ranks.py"), pace, str(target)]
     paths = os.pathsep.join(filter(None, [str(BENCH.parent), os.environ.get("PYTHONPATH", "")]))
-    script = str(BENCH / "harness" / "row_split_ranks.py")
-    try:
+    named = os.environ.get("PYCONV_BENCH_RANKS")
+    with contextlib.ExitStack() as stack:
+        if named is None:
+            mpi, why = request.getfixturevalue("mpi"), nodes.unavailable()
+            if why is not None:
+                pytest.skip(why)
+            command = stack.enter_context(nodes.Nodes(2, "1gbit")).mpiexec(mpi, words)
+        else:
+            command = [*shlex.split(named), *words]
+        own_cpu = {"PYCONV_BENCH_PIN": "1", "OMP_NUM_THREADS": "1"} if named is None else {}
         done = subprocess.run(
-            [*words, script, pace, str(target)], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
-        )
-    except FileNotFoundError:
-        pytest.skip(
-            f"needs MPI's launcher, and there is no {words[0]}: pip install '.[mpi]', or see PYCONV_BENCH_RANKS"
+            command, env={**os.environ, "PYTHONPATH": paths, **own_cpu}, capture_output=True, text=True
         )
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(target.read_text()))
 
 
-def test_row_split(measure, quick: bool, tmp_path: Path) -> None:
-    found = measure.once(lambda: _started("quick" if quick else "full", tmp_path / "found.json"))
+def test_row_split(measure, quick: bool, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    found = measure.once(lambda: _started(request, "quick" if quick else "full", tmp_path / "found.json"))
     assert found["ranks"] == 2, "the figure is of 2 ranks"
     families: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for record in found["records"]:

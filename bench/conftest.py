@@ -64,6 +64,15 @@ def pace(quick: bool) -> timing.Pace:
 
 
 @pytest.fixture
+def mpi() -> Path:
+    """The interpreter beside the MPI to use on pretended nodes."""
+    named = os.environ.get("PYCONV_BENCH_MPI")
+    if not named:
+        pytest.skip("PYCONV_BENCH_MPI names no interpreter with an MPI beside it: make cluster does")
+    return Path(named)
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     """Fresh random numbers in every run: nothing is timed on zeros or on numbers that a kernel could have seen."""
     return np.random.default_rng()
