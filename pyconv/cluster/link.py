@@ -78,6 +78,34 @@ def between(world: World, places: Sequence[Here], largest: int) -> dict[str, dic
     }
 
 
+def exchanges(world: World, largest: int) -> dict[int, float]:
+    """Time exchanges in which every rank sends every other one a message; all ranks call it.
+
+    Parameters
+    ----------
+    world : World
+    largest : int
+        Bytes that a rank sends in the largest; each of the others is about half as large as the next, down to 8 bytes a
+        message.
+
+    Returns
+    -------
+    dict of int to float
+        By the bytes that a rank sends: seconds of an exchange, as this rank has measured them; the median.
+    """
+    others = [rank for rank in range(world.size) if rank != world.rank]
+    found: dict[int, float] = {}
+    for size in sorted({max((largest // max(len(others), 1)) >> step, SMALL) for step in range(32)}):
+        sent, taken = np.ones(size, np.uint8), []
+        came = [np.empty(size, np.uint8) for _ in others]
+        for _ in range(TURNS + 1):
+            began = time.perf_counter()
+            world.swap([(rank, sent) for rank in others], list(zip(others, came)))
+            taken.append(time.perf_counter() - began)
+        found[size * len(others)] = float(np.median(taken[1:]))
+    return found
+
+
 def ping_pong(world: World, other: int, size: int, count: int) -> list[float]:
     """Seconds of each of `count` messages between rank 0 and another, one way; both call it.
 

@@ -1,12 +1,14 @@
 """The cost model: measures what computation and communication cost here, and predicts what parallel training gains.
 
 :func:`calibrate` measures this machine's constants. :func:`predict` gives the time of an epoch under an update rule,
-and :func:`advise` the number of workers. :func:`speedup` is the paper's equation (8). :func:`simulate` (needs SimPy,
-the extra ``pip install '.[simulate]'``) simulates clusters that the equations do not cover.
+or over the ranks of a cluster, and :func:`advise` the number of workers, or the best split. :func:`speedup` is the
+paper's equation (8). :func:`simulate` (needs SimPy, the extra ``pip install '.[simulate]'``) and :func:`simulate_split`
+simulate clusters that the equations do not cover.
 """
 
 from ..parallel.messages import Messages
-from .advice import Advice, advise, advised_workers
+from .advice import advise, advised_workers
+from .advised import Advice
 from .calibration import Calibration, calibrate
 from .equations import (
     averaging_time,
@@ -22,12 +24,18 @@ from .equations import (
 from .fits import Fit
 from .layers import cut
 from .network import Measured, Workload, measure, workload
-from .prediction import Prediction, predict
+from .prediction import predict
+from .prediction_result import Prediction
+from .reductions import REDUCTIONS, reduction_time
 from .row_split import SplitTime, row_split
 from .rules import Cost, cost
 from .simulation import Cluster, Simulated, bend, curve, simulate
+from .split_simulation import SimulatedSplit, simulate_split
+from .splits import SPLITS
 
 __all__ = [
+    "REDUCTIONS",
+    "SPLITS",
     "Advice",
     "Calibration",
     "Cluster",
@@ -37,6 +45,7 @@ __all__ = [
     "Messages",
     "Prediction",
     "Simulated",
+    "SimulatedSplit",
     "SplitTime",
     "Workload",
     "advise",
@@ -54,10 +63,12 @@ __all__ = [
     "operations",
     "parallel_time",
     "predict",
+    "reduction_time",
     "row_split",
     "serial_time",
     "shuffle_time",
     "simulate",
+    "simulate_split",
     "speedup",
     "workload",
 ]

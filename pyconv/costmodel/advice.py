@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 from .. import nn
@@ -11,49 +10,24 @@ from ..backends import get as get_backend
 from ..parallel import Job, Rule, rule_for
 from ..threads import counted, usable_cpus
 from ..values import flag, integer
+from .advice_ranks import over_ranks
+from .advised import WORTH, Advice
 from .calibration import Calibration, calibrate, calibration_of
 from .checks import network, not_negative
 from .network import Measured, measure
 from .prediction import Prediction, predict
 
-#: A smaller gain is not worth the memory, the start and the different learning rate of more workers.
-WORTH = 1.1
 #: Images of a step of all workers together if the user gives none, as in the training loop.
 BATCH = 64
-
-
-@dataclass(frozen=True)
-class Advice:
-    """What to run, and why.
-
-    Attributes
-    ----------
-    workers, threads : int
-        Processes, and threads in each.
-    update : str
-        The update rule's name.
-    reason : str
-        One line for the user.
-    considered : tuple of Prediction
-        Everything that was compared, fastest first; speed-ups are relative to the one-worker prediction among them.
-    """
-
-    workers: int
-    threads: int
-    update: str
-    reason: str
-    considered: tuple[Prediction, ...]
-
-    def __str__(self) -> str:
-        return f"{counted(self.workers, 'worker')} × {counted(self.threads, 'thread')}: {self.reason}"
 
 
 def advise(
     model: nn.Sequential, batch: int | None = None, update: str | Rule = "sync", *, images: int = 28709,
     backend: str = "auto", cpus: int | None = None, threads: int | None = None, shared: bool = False,
-    calibration: Calibration | None = None, seconds: float = 0.5,
+    calibration: Calibration | None = None, seconds: float = 0.5, ranks: int | None = None,
+    shared_cpus: int | None = None, cluster: bool = False, measure: bool = True,
 ) -> Advice:  # fmt: skip
-    """Say how many workers and threads train `model` fastest here.
+    """Say how many workers and threads train `model` fastest here; or which split does so on the ranks of a cluster.
 
     ``workers="auto"`` of :func:`pyconv.fit` and of the command asks this function: the answer is the same for the same
     network, update rule and number of images.
@@ -77,12 +51,17 @@ def advise(
     seconds : float
         How long to measure the network's gradient for each number of threads and each batch that is compared. Results
         are kept: the process's later calls use them.
+    ranks, shared_cpus, cluster
+        As in :func:`predict`: with them, the advice is for ranks. Compared are images, rows, filters, and pipelines of
+        as many stages as divide the ranks.
+    measure : bool
+        On ranks, as in :func:`predict`.
 
     Returns
     -------
     Advice
         One worker, unless several are predicted to be at least 10 % faster: they need more memory and another learning
-        rate.
+        rate. On ranks, the split whose images a second are the most, or one rank alone, on the same condition.
     """
     rule = rule_for(update)
     network(model)
@@ -91,6 +70,12 @@ def advise(
         batch, shared = min(BATCH, images), True
     batch = integer(batch, "batch", minimum=1)
     not_negative(seconds=seconds)
+    if flag(cluster, "cluster") or ranks is not None:
+        return over_ranks(
+            model, batch, rule, images=images, backend=backend, threads=threads, shared=shared, seconds=seconds,
+            calibration=calibration, ranks=ranks, shared_cpus=shared_cpus, cluster=cluster,
+            measure=flag(measure, "measure"),
+        )  # fmt: skip
     here = calibration is None
     calibration = _here(get_backend(backend).name, usable_cpus()) if here else calibration_of(calibration)
     cpus = calibration.cpus if cpus is None else min(integer(cpus, "cpus", minimum=1), calibration.cpus)

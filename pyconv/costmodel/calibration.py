@@ -17,7 +17,7 @@ import numpy as np
 from .. import optim
 from ..backends import algorithms, backends
 from ..backends import get as get_backend
-from ..cluster.link import between
+from ..cluster.link import between, exchanges
 from ..cluster.session import session
 from ..datasets.order import stratified_order
 from ..documents import read_json
@@ -41,6 +41,9 @@ FEWEST = 3  # measurements that a line with an interval needs
 FORMAT = 1
 #: t_n in a calibration that was made before t_n was measured.
 UNKNOWN = Fit(0.0, 0.0, 0.0, "s/example", 0)
+#: The constants of an exchange where none was measured.
+NO_START, NO_BYTE = Fit(0.0, 0.0, 0.0, "s", 0), Fit(0.0, 0.0, 0.0, "s/byte", 0)
+LATER = ("t_n", "x_s", "x_b")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,9 @@ class Calibration:
         Time of a training step while one other process trains too, over the time while none does.
     t_n : Fit
         Seconds to bring one example of an epoch into its place; 0 in calibrations made before it was measured.
+    x_s, x_b : Fit
+        Of an exchange in which every rank of a cluster sends every other one a message: seconds to start it, and
+        seconds for each byte that a rank sends. Without points if there were no ranks.
     """
 
     t_c: Mapping[str, Mapping[str, Fit]]
@@ -81,18 +87,25 @@ class Calibration:
     parallel_share: Mapping[str, float]
     slowdown: float = 1.0
     t_n: Fit = UNKNOWN
+    x_s: Fit = NO_START
+    x_b: Fit = NO_BYTE
 
     def __post_init__(self) -> None:
         for name in ("t_c", "start_up"):
             for backend, known in mapping(getattr(self, name), name, "{'serial': {'direct': fit}}").items():
                 for algorithm, fit in mapping(known, f"{name}[{shown(backend)}]", "{'direct': fit}").items():
                     _fit(fit, f"{name}[{shown(backend)}][{shown(algorithm)}]")
-        for name in ("t_s", "t_b", "t_u", "t_copy", "t_n"):
+        for name in ("t_s", "t_b", "t_u", "t_copy", *LATER):
             _fit(getattr(self, name), name)
         object.__setattr__(self, "cpus", integer(self.cpus, "cpus", minimum=1))
         for name, share in mapping(self.parallel_share, "parallel_share", "{'multicore': 0.9}").items():
             real(share, f"parallel_share[{shown(name)}]", minimum=0, maximum=1)
         object.__setattr__(self, "slowdown", real(self.slowdown, "slowdown", above=0))
+
+    @property
+    def link(self) -> tuple[Fit, Fit]:
+        """Seconds to start a message, and seconds a byte, while all send: those of exchanges, else t_s and t_b."""
+        return (self.x_s, self.x_b) if self.x_b.points else (self.t_s, self.t_b)
 
     def rate(self, backend: str, algorithm: str = "auto", geometry: ConvGeometry | None = None) -> Fit:
         """t_c of a backend's algorithm.
@@ -178,8 +191,7 @@ class Calibration:
         if content.pop("format") != FORMAT:
             raise ValueError("another format")
         fits: dict[str, Any] = {name: Fit(**content.pop(name)) for name in ("t_s", "t_b", "t_u", "t_copy")}
-        if "t_n" in content:
-            fits["t_n"] = Fit(**content.pop("t_n"))
+        fits |= {name: Fit(**content.pop(name)) for name in LATER if name in content}
         for name in ("t_c", "start_up"):
             fits[name] = {b: {a: Fit(**fit) for a, fit in by.items()} for b, by in content.pop(name).items()}
         return Calibration(**fits, **content)
@@ -187,6 +199,7 @@ class Calibration:
     def __str__(self) -> str:
         lines = [f"t_c {backend} {name}: {fit}" for backend, by in self.t_c.items() for name, fit in by.items()]
         lines += [f"{name}: {getattr(self, name)}" for name in ("t_s", "t_b", "t_u", "t_n", "t_copy")]
+        lines += [f"{name}: {getattr(self, name)}" for name in ("x_s", "x_b") if self.x_b.points]
         return "\n".join([*lines, f"CPUs: {self.cpus}", f"slower in company: {self.slowdown:.3f} times"])
 
 
@@ -218,8 +231,8 @@ def calibrate(
         Whether to start a process and measure messages to it; without it t_s is 0, and t_b is that of a copy.
     cluster : bool
         Whether this is one of the ranks of a cluster, which all call this alike. Then t_s and t_b are those of messages
-        between ranks, and all ranks get the same constants. The others are rank 0's, with the threads that a rank has
-        and while all ranks measure theirs. `messages` does not matter.
+        between ranks, x_s and x_b those of exchanges, and all ranks get the same constants. The others are rank 0's,
+        with the threads that a rank has and while all ranks measure theirs. `messages` does not matter.
     largest : int
         Bytes of the largest message between ranks. Where messages of the network to be predicted are smaller, so should
         this be: a line through all sizes is not the best one for some of them.
@@ -245,7 +258,8 @@ def calibrate(
 
     Between ranks, messages of 8 to `largest` bytes go there and back again; each size counts with the median of half
     the time of a round trip. Of the ways from rank 0 to a rank on its host and to ranks on some others, the one with
-    the largest t_b counts.
+    the largest t_b counts. In exchanges all ranks send at once, in both directions, as in training: a second line,
+    whose byte takes longer where ranks share links or CPUs.
     """
     not_negative(seconds=seconds)
     messages = flag(messages, "messages")
@@ -289,10 +303,14 @@ def _of_ranks(backend: str | None, seconds: float, largest: int) -> Calibration:
         made = _constants(backend, seconds, threads=ranks.threads(None))
         ranks.agree({})  # nobody computes any more
         ways = between(ranks.world, ranks.hosts.places, largest)
+        ranks.agree({})  # nobody waits for a message any more
+        swapped = exchanges(ranks.world, largest) if ranks.size > 1 else {}
         if ranks.leads:
+            enough = len(swapped) >= FEWEST
+            x_s, x_b = line(list(swapped), list(swapped.values()), "byte") if enough else (NO_START, NO_BYTE)
             fits = [line(list(way), list(way.values()), "byte") for way in ways.values()]
             t_s, t_b = max(fits, key=lambda fit: fit[1].value)
-            made = dataclasses.replace(made, t_s=t_s, t_b=t_b)
+            made = dataclasses.replace(made, t_s=t_s, t_b=t_b, x_s=x_s, x_b=x_b)
         return Calibration._of(ranks.of_leader(made._content))
 
 

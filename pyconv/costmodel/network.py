@@ -61,7 +61,7 @@ def workload(model: nn.Sequential) -> Workload:
     calls = values = 0
     for index, layer, shape, trained in model.leaves():
         is_convolution = isinstance(layer, nn.Conv2D)
-        passes = _passes(model, index, layer, shape, trained)
+        passes = passes_of(model, index, layer, shape, trained)
         flops[is_convolution] += passes * layer.own_flops(shape)
         calls += passes * is_convolution
         values += math.prod(layer.output_shape(shape))
@@ -69,7 +69,7 @@ def workload(model: nn.Sequential) -> Workload:
     return Workload(flops[True], flops[False], values * itemsize, calls, model.trained.count, itemsize)
 
 
-def _passes(model: nn.Sequential, index: int | str, layer: nn.Layer, shape: tuple[int, ...], trained: bool) -> int:
+def passes_of(model: nn.Sequential, index: int | str, layer: nn.Layer, shape: tuple[int, ...], trained: bool) -> int:
     """Passes of a layer in training: forward, the parameters' gradient, the input's after the first parameters."""
     own = not layer.chains() and bool(layer.parameters(shape)) and str(index) not in model.frozen
     return 1 + own + trained
@@ -124,7 +124,7 @@ def layer_seconds(
     scale = amdahl(share, threads) / amdahl(share, calibration.cpus)
     seconds = [0.0] * len(model.layers)
     for index, layer, shape, trained in model.leaves():
-        passes = _passes(model, index, layer, shape, trained)
+        passes = passes_of(model, index, layer, shape, trained)
         flops = passes * layer.own_flops(shape)
         if isinstance(layer, nn.Conv2D):
             g = layer.geometry(1, shape)
@@ -204,15 +204,8 @@ def measure(
     batch, threads = integer(batch, "batch", minimum=1), integer(threads, "threads", minimum=1)
     data = integer(data, "data", minimum=1)
     seconds = real(seconds, "seconds", minimum=0)
-    twin = copy.deepcopy(model)
-    twin.backend, twin.threads = backend, threads
-    rng = np.random.default_rng()
-    count = max(batch, min(data, (64 << 20) // (4 * math.prod(model.input_shape))))
-    x = rng.integers(0, 256, (count, *model.input_shape)).astype(np.uint8)
-    labels = rng.integers(0, model.output_shape[0], count)
-    # Training normalises images, and here it matters too: processors predict ReLU and pooling better for positive ones.
-    channels = model.input_shape[-1]
-    twin.normalization = nn.Normalization([float(x.mean())] * channels, [float(x.std())] * channels)
+    twin, x, labels = example(model, batch, backend=backend, threads=threads, data=data)
+    rng, count = np.random.default_rng(), len(x)
     gradient = np.empty_like(twin.flat)
     optimizer = optim.SGD(lr=1e-6, momentum=0.9)
     state = optimizer.init(twin.flat.size, twin.flat.dtype)
@@ -228,3 +221,19 @@ def measure(
         updates.append(time.perf_counter() - middle)
         gradients.append(middle - start)
     return Measured(tuple(gradients[1:]), tuple(updates[1:]))
+
+
+def example(
+    model: nn.Sequential, batch: int, *, backend: str, threads: int, data: int = 2048
+) -> tuple[nn.Sequential, np.ndarray, np.ndarray]:
+    """A copy of a network, and random images and labels to train it on for a moment: at least `batch`, about `data`."""
+    twin = copy.deepcopy(model)
+    twin.backend, twin.threads = backend, threads
+    rng = np.random.default_rng()
+    count = max(batch, min(data, (64 << 20) // (4 * math.prod(model.input_shape))))
+    x = rng.integers(0, 256, (count, *model.input_shape)).astype(np.uint8)
+    labels = rng.integers(0, model.output_shape[0], count)
+    # Training normalises images, and here it matters too: processors predict ReLU and pooling better for positive ones.
+    channels = model.input_shape[-1]
+    twin.normalization = nn.Normalization([float(x.mean())] * channels, [float(x.std())] * channels)
+    return twin, x, labels

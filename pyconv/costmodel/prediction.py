@@ -5,86 +5,25 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from .. import nn
 from ..backends import get as get_backend
+from ..errors import InputError
 from ..parallel import Rule, rule_for
-from ..threads import counted, split
+from ..threads import split as shared_threads
 from ..values import flag, integer
 from .calibration import Calibration, calibrate, calibration_of
 from .checks import network, not_negative, plain, positive
 from .equations import shuffle_time
 from .network import estimated_seconds, workload
 from .network import measure as measured
+from .over_ranks import Way, predicted
+from .prediction_result import Prediction
+from .ranks import at_ranks
+from .rig import Rig
 from .rules import between_meetings, cost
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The predicted times of an epoch.
-
-    Attributes
-    ----------
-    workers, threads, update, batch, images
-        The setting: processes, threads in each, update rule, images of a worker's step and of the epoch.
-    gradient_s : float
-        Seconds of one gradient of one worker, while all workers compute.
-    step_s : float
-        Seconds of one step of one worker, with everything in it.
-    compute_s, communication_s : float
-        A worker's seconds in the epoch for gradients, and for updating, sending, reading and waiting.
-    epoch_s : float
-        Seconds of the epoch.
-    speedup : float
-        Over one worker with the same batch and `base_threads` threads.
-    base_threads : int
-        Threads of that one worker: as many as each of these workers has. In an :class:`Advice` it is all threads that
-        one worker would have, so that its predictions compare with each other.
-    shuffle_s : float
-        Seconds in which the workers bring the epoch's examples into their order; part of `communication_s`.
-    """
-
-    workers: int
-    threads: int
-    update: str
-    batch: int
-    images: int
-    gradient_s: float
-    step_s: float
-    compute_s: float
-    communication_s: float
-    epoch_s: float
-    speedup: float
-    base_threads: int
-    shuffle_s: float = 0.0
-
-    @property
-    def images_per_s(self) -> float:
-        """Images a second over all workers."""
-        return self.images / self.epoch_s
-
-    def __str__(self) -> str:
-        return (
-            f"{counted(self.workers, 'worker')} × {counted(self.threads, 'thread')}, {self.update}: "
-            f"{self.epoch_s:.3g} s an epoch ({self.images_per_s:.0f} images/s; compute {self.compute_s:.3g} s, "
-            f"communication {self.communication_s:.3g} s), {self.speedup:.2f} times one worker with "
-            f"{counted(self.base_threads, 'thread')}"
-        )
-
-    def over(self, alone: Prediction) -> Prediction:
-        """The same prediction, with its speed-up relative to `alone`, the one worker that it could replace.
-
-        Parameters
-        ----------
-        alone : Prediction
-            A prediction for one worker.
-
-        Returns
-        -------
-        Prediction
-        """
-        return dataclasses.replace(self, speedup=alone.epoch_s / self.epoch_s, base_threads=alone.threads)
+from .waiting import expected_lead
 
 
 @functools.cache
@@ -98,9 +37,11 @@ def predict(
     model: nn.Sequential, batch: int = 64, workers: int = 1, update: str | Rule = "sync", *, images: int = 28709,
     threads: int | None = None, backend: str = "auto", calibration: Calibration | None = None, measure: bool = True,
     gradient_s: float | None = None, update_s: float | None = None, spread: float | None = None,
-    every: float | None = None,
+    every: float | None = None, ranks: int | None = None, split: str = "data", overlap: bool = True,
+    stages: int | None = None, micro_batches: int | None = None, schedule: str = "1f1b",
+    cut: Sequence[int] | None = None, shared_cpus: int | None = None, cluster: bool = False,
 ) -> Prediction:  # fmt: skip
-    """Predict an epoch of data-parallel training.
+    """Predict an epoch of training: data-parallel on one machine, or split over the ranks of a cluster.
 
     Parameters
     ----------
@@ -134,6 +75,25 @@ def predict(
     every : float, optional
         Steps between meetings, for rules with the option ``sync_every``; by default that option's own value, as in
         training.
+    ranks : int, optional
+        Ranks of a cluster, between which messages take the calibration's x_s and x_b (or t_s and t_b, if exchanges were
+        not measured). Then `workers` are those of each rank. By default there is one machine, without ranks.
+    split : {"data", "rows", "filters", "pipeline"}
+        What the ranks divide: the images, as ``fit`` does by default; rows or filters (``fit(split=…)``); or the layers
+        (``fit(pipeline_stages=…)``).
+    overlap : bool
+        Whether messages travel while the images' ranks compute, where the rule allows it.
+    stages, micro_batches : int, optional
+        Of each pipeline; by default one of all ranks, and the most that divide the batch, up to 4 for each stage.
+    schedule : {"1f1b", "gpipe"}
+        Of a pipeline.
+    cut : sequence of int, optional
+        The first layer of each stage but the first; by default as in training (:func:`.cut`).
+    shared_cpus : int, optional
+        CPUs that all ranks share; by default each rank has its own.
+    cluster : bool
+        Whether this is one of the ranks of a cluster, which all call this alike. Then `ranks` are these, all measure at
+        once, and all get the same.
 
     Returns
     -------
@@ -151,7 +111,18 @@ def predict(
     Notes
     -----
     Section 4 of the paper for the frame (computation divided, communication added), :mod:`.rules` for each rule's
-    communication.
+    communication on one machine, :mod:`.splits` for what ranks send and when.
+
+    Examples
+    --------
+    >>> from pyconv import costmodel, nn
+    >>> model = nn.Sequential([nn.Conv2D(8, 5, padding="same"), nn.Flatten(), nn.Dense(10)], (32, 32, 1))
+    >>> known = costmodel.Fit(1e-9, 1e-9, 1e-9, "s", 1)
+    >>> machine = costmodel.Calibration({"serial": {"direct": known}}, {}, known, known, known, known, 1, {})
+    >>> how = {"images": 6400, "gradient_s": 0.02, "backend": "serial", "calibration": machine}
+    >>> two = costmodel.predict(model, 64, ranks=2, **how)
+    >>> two.setting, round(two.speedup, 1)
+    ('images over 2 ranks × 1 thread', 2.0)
     """
     network(model)
     batch, workers = integer(batch, "batch", minimum=1), integer(workers, "workers", minimum=1)
@@ -160,6 +131,17 @@ def predict(
         positive(gradient_s=gradient_s)
     not_negative(**{k: v for k, v in {"update_s": update_s, "spread": spread}.items() if v is not None})
     measure = flag(measure, "measure")
+    if flag(cluster, "cluster") or ranks is not None:
+        way = Way(ranks or 1, split, workers, overlap, stages, micro_batches, schedule, cut, every, shared_cpus)
+        rule = rule_for(update)
+        with at_ranks(ranks, cluster, backend, threads, calibration) as place:
+            rig = Rig(
+                model, place.calibration, backend=backend, threads=place.threads, measure=measure,
+                session=place.session, gradient_s=gradient_s, update_s=update_s, spread=spread,
+            )  # fmt: skip
+            return predicted(rig, batch, rule, dataclasses.replace(way, ranks=place.ranks).checked(rule, batch), images)
+    if split != "data" or stages is not None or micro_batches is not None or cut is not None:
+        raise InputError("split, stages, micro_batches and cut are for ranks: say how many, or cluster=True")
     calibration = this_machine() if calibration is None else calibration_of(calibration)
     threads = _threads(backend, workers, threads, calibration.cpus)
     if gradient_s is None and measure:
@@ -184,7 +166,7 @@ def _threads(backend: str, workers: int, threads: int | None, cpus: int) -> int:
     """Threads of each worker: as asked for, or an equal share; one if the backend has no threads."""
     if get_backend(backend).threads(2) == 1:
         return 1
-    return split(workers, threads, cpus)
+    return shared_threads(workers, threads, cpus)
 
 
 def _predict(
@@ -227,17 +209,3 @@ def _predict(
         threads,
         shuffle_s,
     )
-
-
-def expected_lead(workers: int) -> float:
-    """How many standard deviations the slowest of `workers` normally distributed times is above the mean, on average.
-
-    Exact for 2; for more, Blom's approximation of the largest order statistic, 3 % too high for 3 and closer beyond.
-    """
-    if workers < 2:
-        return 0.0
-    if workers == 2:
-        return 1 / math.sqrt(math.pi)
-    from scipy.special import ndtri
-
-    return float(ndtri((workers - 0.375) / (workers + 0.25)))

@@ -1,0 +1,186 @@
+"""Pipelines played pass by pass: when each stage ends its schedule.
+
+A stage comes to an exchange with its last result, and to get its next input; each of these messages begins when both
+its ends are there; when all have come, the stage does its next pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from ...cluster.pipeline.schedule import FORWARD, Exchange, Pass, exchanges, passes
+from ..clocks import Clocks
+from .crowd import Crowd
+
+
+@dataclass(frozen=True)
+class StageWork:
+    """What a stage has to do for one micro-batch, and at the end of a step.
+
+    Attributes
+    ----------
+    forward_s, backward_s : float
+        Seconds of its two passes.
+    passed : float
+        Bytes of the result that the next stage gets, and of the gradient that comes back for it; 0 for the last.
+    parameters : float
+        Bytes.
+    update_s : float
+        Seconds of its update.
+    """
+
+    forward_s: float
+    backward_s: float
+    passed: float
+    parameters: float = 0.0
+    update_s: float = 0.0
+
+
+class Pipeline(Protocol):
+    """What is played; :class:`.Piped`."""
+
+    @property
+    def stages(self) -> Sequence[StageWork]:
+        """Their work."""
+
+    @property
+    def micro_batches(self) -> int:
+        """Of a step."""
+
+    @property
+    def schedule(self) -> str:
+        """The order of the passes."""
+
+    @property
+    def cpus(self) -> int | None:
+        """That all ranks share."""
+
+
+def apart(step: Pipeline, clocks: Clocks, starts: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """When each stage of each pipeline ends, if each has a CPU of its own.
+
+    Parameters
+    ----------
+    step : Pipeline
+    clocks : Clocks
+        Whose messages take so long.
+    starts, factors : (pipelines, stages) ndarray
+        When each stage begins, and how many times as long it computes.
+
+    Returns
+    -------
+    (pipelines, stages) ndarray
+    """
+    ends = np.empty_like(starts)
+    todo: list[tuple[int, np.ndarray]] = [(stage, starts[:, stage]) for stage in range(starts.shape[1])]
+
+    def work(stage: int, seconds: float, over: np.ndarray) -> None:
+        todo.append((stage, over + seconds * factors[:, stage]))
+
+    def ended(stage: int, over: np.ndarray) -> None:
+        ends[:, stage] = over
+
+    line = _Line(step, clocks, work, ended)
+    while todo:  # in any order: who waits for a message comes when it is over
+        line.meet(*todo.pop())
+    return ends
+
+
+def sharing(step: Pipeline, clocks: Clocks, starts: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """The same, if all ranks share some CPUs evenly."""
+    crowd, ends = Crowd(step.cpus), np.empty_like(starts)
+    for number in range(len(starts)):
+        _line_in(crowd, step, clocks, starts[number], factors[number], ends[number])
+    crowd.run()
+    return ends
+
+
+def _line_in(
+    crowd: Crowd, step: Pipeline, clocks: Clocks, starts: np.ndarray, factors: np.ndarray, ends: np.ndarray
+) -> None:
+    """Add one pipeline to a crowd, which has its moments one after the other."""
+
+    def work(stage: int, seconds: float, over: np.ndarray) -> None:
+        crowd.at(float(over), partial(crowd.work, seconds * factors[stage], partial(came, stage)))
+
+    def ended(stage: int, over: np.ndarray) -> None:
+        ends[stage] = over
+
+    def came(stage: int) -> None:
+        line.meet(stage, np.asarray(crowd.now))
+
+    line = _Line(step, clocks, work, ended)
+    for stage, start in enumerate(starts.tolist()):
+        crowd.at(start, partial(came, stage))
+
+
+class _Line:
+    """Pipelines that are played together: each moment is an array with one of each.
+
+    Parameters
+    ----------
+    step : Pipeline
+    clocks : Clocks
+    work : callable
+        ``work(stage, seconds, moment)``: a stage computes from a moment on; :meth:`meet` is to follow.
+    ended : callable
+        ``ended(stage, moment)``: a stage has finished.
+    """
+
+    def __init__(
+        self, step: Pipeline, clocks: Clocks, work: Callable[[int, float, np.ndarray], None],
+        ended: Callable[[int, np.ndarray], None],
+    ) -> None:  # fmt: skip
+        count = len(step.stages)
+        self._stages, self._work, self._ended = step.stages, work, ended
+        self._seconds = [clocks.t_s + clocks.t_b * stage.passed for stage in step.stages]
+        back = [stage > 0 for stage in range(count)]
+        self._orders: list[list[Pass]] = [
+            passes(step.schedule, count, stage, step.micro_batches) for stage in range(count)
+        ]
+        self._messages: list[list[Exchange]] = [
+            exchanges(order, count, stage, back) for stage, order in enumerate(self._orders)
+        ]
+        self._place = [0] * count  # of each stage: how many exchanges are over
+        self._open = [0] * count  # messages that its present exchange still waits for
+        self._until = [np.zeros(())] * count  # when those that are known are over
+        self._ready: dict[tuple[int, int], np.ndarray] = {}  # when the first end of a message came
+
+    def meet(self, stage: int, now: np.ndarray) -> None:
+        """A stage comes to its next exchange."""
+        messages = self._messages[stage][self._place[stage]]
+        ways = []
+        if messages.to is not None:
+            ways.append((stage, messages.to))
+        if messages.source is not None:
+            ways.append((messages.source, stage))
+        self._open[stage], self._until[stage] = len(ways), now
+        if not ways:
+            self._go(stage)
+        for way in ways:
+            first = self._ready.pop(way, None)
+            if first is None:
+                self._ready[way] = now
+                continue
+            over = np.maximum(first, now) + self._seconds[min(way)]
+            for end in way:
+                self._until[end] = np.maximum(self._until[end], over)
+                self._open[end] -= 1
+                if not self._open[end]:
+                    self._go(end)
+
+    def _go(self, stage: int) -> None:
+        """A stage has what it needs for its next pass."""
+        place, over = self._place[stage], self._until[stage]
+        self._place[stage] += 1
+        if place == len(self._orders[stage]):
+            self._ended(stage, over)
+            return
+        own = self._stages[stage]
+        forward = self._orders[stage][place].way == FORWARD
+        self._work(stage, own.forward_s if forward else own.backward_s, over)
