@@ -2,13 +2,14 @@
 
 Workers have one thread each. The candidates take turns on the same images in one run. Rounds that other programs
 disturb are repeated; the record says how many of the counted ones were disturbed after all. Beside each point is the
-cost model's prediction, from the time of the gradient on one worker. Run it on two idle cores.
+cost model's prediction, from the time of the gradient on one worker, and the simulation's. Run it on two idle cores.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from harness.turns import in_turns
 from harness.verify import relative_error
 
 from pyconv import costmodel, nn, optim, threads
+from pyconv.errors import BackendUnavailable
 from pyconv.parallel import Job, engine_for
 
 EXPERIMENT, BESIDE = "fig4", "parallel"  # the figure; and what is measured beside it
@@ -41,6 +43,23 @@ def column(update: str, workers: int) -> str:
 def alone(name: str, seconds: float) -> costmodel.Measured:
     """Steps of the network on one thread, with no other worker."""
     return costmodel.measure(nn.build(name), BATCH, backend="serial", threads=1, seconds=seconds)
+
+
+def simulated(
+    images: int, workers: int, update: str, predicted: costmodel.Prediction, steps: costmodel.Measured, size: int
+) -> float | None:
+    """Seconds of an epoch in the simulation, whose workers share a node's memory; None without SimPy."""
+    slower = predicted.gradient_s / steps.gradient_s  # in company, and where workers take turns
+    machine = costmodel.Cluster(
+        predicted.gradient_s, size, slower * steps.update_s, workers_per_node=workers, spread=steps.spread,
+        shuffle_s=predicted.shuffle_s,
+    )  # fmt: skip
+    every = math.ceil(images / BATCH)
+    try:
+        made = costmodel.simulate(machine, workers, update, steps=math.ceil(every / workers), epoch=every)
+    except BackendUnavailable:
+        return None
+    return images / BATCH / made.steps_per_s
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -68,13 +87,14 @@ def test_epoch(name: str, measure, process_calibration, two_cpus: None, quick: b
         ratios = [one / many for one, many in zip(times["1 worker"].samples, times[key].samples, strict=True)]
         every = images / (workers * BATCH) if update == "local" else None  # once an epoch, as it is measured
         predicted = costmodel.predict(model, BATCH, workers, update, every=every, **how)
+        played = simulated(images, workers, update, predicted, steps, model.flat.nbytes)
         rate = flops / times[key].median / 1e9
         measure.add(
             experiment=EXPERIMENT, case=name, operation=f"epoch of {images} images", column=f"{name} {update}",
             x=workers, **times[key].as_record(), threads=1, images=images, images_per_s=images / times[key].median,
             speedup=one_s / times[key].median, median_of_speedups=float(np.median(ratios)), disturbed_rounds=disturbed,
             compute_s=spent[key]["compute_s"], communication_s=spent[key]["communication_s"],
-            predicted_s=predicted.epoch_s, flops=flops, gflops=rate,
+            predicted_s=predicted.epoch_s, simulated_s=played, flops=flops, gflops=rate,
             share_of_peak=rate / measure.peak(min(workers, threads.usable_cpus())).gflops,
         )  # fmt: skip
 

@@ -28,6 +28,7 @@ RESULTS = Path(__file__).parent.parent / "bench" / "results"
 #: Sections of the report that pages show, by experiment.
 SECTIONS = {
     "prediction": "The cost model against the clock",
+    "cluster_prediction": "The cost model against the clock, on ranks",
     "simulation": "Beyond this machine: a simulated cluster",
     "constants": "The machine's constants",
 }
@@ -60,6 +61,7 @@ def everything(folder: Path) -> None:
     sections = {section.title: section for section in found}
     machine = f"Measured on: {results.machine['cpu']}, {results.machine['usable_cpus']} CPUs, "
     machine += f"{results.machine['instruction_set']}, pyconv {results.versions['pyconv']}."
+    sections.setdefault(SECTIONS["cluster_prediction"], Section("", ["Not measured yet: `make cluster-prediction`."]))
     for name, title in SECTIONS.items():
         (folder / f"{name}.inc").write_text(_markdown(sections[title], folder, machine))
 

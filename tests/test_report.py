@@ -118,6 +118,35 @@ def test_every_figure_draws_its_predictions_over_bars_of_quartiles() -> None:
     assert [text.get_text() for text in bars.get_legend().get_texts()].count("cost model") == 1
 
 
+def test_figure_4_draws_measured_predicted_and_simulated_curves_in_one_picture(tmp_path: Path) -> None:
+    rows = everything()["records"]
+    for one in rows:
+        if one["experiment"] == "fig4":
+            one["simulated_s"] = 8 / one["x"]
+    for rate in ("1 Gbit/s", "100 Mbit/s"):
+        for ranks in (2, 4):
+            images = {"images": 640, "predicted_s": 1.1 * ranks, "least_s": 0.9 * ranks}
+            rows.append(record("cluster_prediction", "rows", f"fer, {rate}", 1.0 * ranks, x=ranks, **images))
+        for ranks in (1, 32, 1024):
+            more = {"simulated_images_per_s": 100.0 * ranks}
+            rows.append(record("cluster_prediction", "rows", f"fer, {rate}", None, x=ranks, **more))
+    nodes = [row for row in rows if row["experiment"] == "cluster_prediction"]
+    figure = figures.workers([row for row in rows if row["experiment"] == "fig4"], nodes)
+    time, _, fast, slow = figure.axes
+    assert (fast.get_title(), slow.get_title()) == ("fer, 1 Gbit/s", "fer, 100 Mbit/s")
+    styles = {line.get_linestyle(): list(line.get_ydata()) for line in time.get_lines()}
+    assert styles["--"] == [8, 4, 2] and styles[":"] == [9, 4.5, 2.25]
+    drawn = {line.get_linestyle(): list(line.get_ydata()) for line in slow.get_lines() if len(line.get_xdata()) > 1}
+    assert drawn["--"] == [100, 3200, 102400] and drawn[":"] == pytest.approx([640 / 2.2, 640 / 4.4])
+    assert [text.get_text() for text in slow.get_legend().get_texts()] == ["rows", "cost model", "simulation"]
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(measured(*rows)), encoding="utf-8")
+    assert run_report(results, "-o", tmp_path / "out") == 0
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "| fer, 1 Gbit/s | rows | 4 | 3.6 s | 4 s | 4.4 s | +22 % |" in text
+    assert "Within 15 %: 0 of 4. The largest error: +22 %." in text
+
+
 @pytest.mark.slow
 def test_captions_say_how_far_off_the_cost_model_is(tmp_path: Path) -> None:
     results = tmp_path / "results.json"

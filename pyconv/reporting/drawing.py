@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 #: Okabe and Ito's colours.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8a8a00")
 MARKERS = "osD^vPX*"
-PREDICTED = "cost model"
+PREDICTED, SIMULATED = "cost model", "simulation"
+LINES: dict[str, Any] = {PREDICTED: ":", SIMULATED: "--"}
 
 
 def figure(panels: int = 1, *, width: float = 8.5, height: float = 3.8) -> tuple[Figure, list[Axes]]:
@@ -53,8 +54,17 @@ def plain_ordinate(axes: Axes) -> None:
 
 def dotted(axes: Axes, x: list[float], y: list[float], index: int) -> None:
     """Draw the cost model's prediction for the `index`-th curve; the legend has one line for all predictions."""
+    _beside(axes, x, y, index, PREDICTED)
+
+
+def dashed(axes: Axes, x: list[float], y: list[float], index: int) -> None:
+    """The same for what was simulated."""
+    _beside(axes, x, y, index, SIMULATED)
+
+
+def _beside(axes: Axes, x: list[float], y: list[float], index: int, kind: str) -> None:
     if x:
-        axes.plot(x, y, ":", linewidth=1.2, color=COLOURS[index % len(COLOURS)], label=f"_{PREDICTED}")
+        axes.plot(x, y, LINES[kind], linewidth=1.2, color=COLOURS[index % len(COLOURS)], label=f"_{kind}")
 
 
 def legend(axes: Axes) -> None:
@@ -62,8 +72,9 @@ def legend(axes: Axes) -> None:
     from matplotlib.lines import Line2D
 
     handles, labels = axes.get_legend_handles_labels()
-    if any(line.get_label() == f"_{PREDICTED}" for line in axes.get_lines()):
-        handles.append(Line2D([], [], linestyle=":", linewidth=1.2, color="#444"))
-        labels.append(PREDICTED)
+    for kind, style in LINES.items():
+        if any(line.get_label() == f"_{kind}" for line in axes.get_lines()):
+            handles.append(Line2D([], [], linestyle=style, linewidth=1.2, color="#444"))
+            labels.append(kind)
     if handles:
         axes.legend(handles, labels, frameon=False, fontsize=8)

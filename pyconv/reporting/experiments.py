@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InputError, shown
 from . import figures, paper
 from .captions import estimates_by, range_of_estimates, rare_meetings
+from .clusters import cluster_predictions
 from .page import Picture, Section, Table
 from .results import Results
 
@@ -36,10 +37,11 @@ def experiment_sections(results: Results) -> list[Section]:
         _about(results),
         _table_1(results.of("table1")),
         _table_2(results.of("table1")),
-        *(figure.section(name, results.of(name)) for name, figure in _FIGURES.items()),
+        *(figure.section(name, results) for name, figure in _FIGURES.items()),
         *_update_rules(results.of("update_rules")),
         *_simulated(results.of("simulation")),
         *_predictions(results.of("prediction")),
+        *cluster_predictions(results.of("cluster_prediction")),
         *_constants(results.of("constants")),
         Section("Where the paper's tables disagree", list(paper.SLIPS)),
     ]
@@ -51,7 +53,10 @@ _NAMES = {"cpu": "CPU", "usable_cpus": "usable CPUs", "memory_gib": "memory, GiB
 
 #: Titles of the experiments.
 LABELS = {"table1": "Tables I and II"} | {f"fig{number}": f"Fig. {number}" for number in range(1, 5)}
-LABELS |= {name: name.replace("_", " ") for name in ("update_rules", "simulation", "prediction", "constants")}
+LABELS |= {
+    name: name.replace("_", " ")
+    for name in ("update_rules", "simulation", "prediction", "cluster_prediction", "constants")
+}
 
 
 def _about(results: Results) -> Section:
@@ -251,16 +256,19 @@ class _Figure:
 
     title: str
     file: str
-    draw: Callable[[list[dict[str, Any]]], Any]
+    draw: Callable[..., Any]
     caption: str
     paper: str
     ending: Callable[[list[dict[str, Any]]], str] = lambda records: ""
+    beside: str | None = None  # another experiment, which is drawn in the same picture
 
-    def section(self, name: str, records: list[dict[str, Any]]) -> Section:
+    def section(self, name: str, results: Results) -> Section:
         """Its section of the page."""
+        records = results.of(name)
         if not any(record["median_s"] for record in records):
             return _missing(self.title, self.file)
-        picture = Picture(name, partial(self.draw, records), self.caption + self.ending(records))
+        more = [results.of(self.beside)] if self.beside else []
+        picture = Picture(name, partial(self.draw, records, *more), self.caption + self.ending(records))
         return Section(self.title, [picture, *_cannot(records), self.paper])
 
 
@@ -302,9 +310,12 @@ _FIGURES = {
         "bench_fig4_workers.py",
         figures.workers,
         "Seconds of an epoch, and speed-up over one worker, against the number of workers under each update rule; "
-        "error bars are quartiles, dotted curves the cost model, the grey line is ideal. Beyond the usable CPUs "
-        "workers take turns, and their curve is flat.",
+        "error bars are quartiles, dotted curves the cost model, dashed ones its simulation, the grey line is ideal. "
+        "Beyond the usable CPUs workers take turns, and their curve is flat. Where ranks of a cluster were measured, a "
+        "panel for each link has the images a second of each split; the simulation gives each rank a CPU of its own, "
+        "where ranks that were measured may share some.",
         f"The paper measures 2 to 16 cores of a cloud node. {_NO_VALUES}",
+        beside="cluster_prediction",
     ),
 }
 

@@ -133,10 +133,15 @@ def architectures(records: Records, images: int) -> Figure:
     return figure
 
 
-def workers(records: Records) -> Figure:
-    """Fig. 4: seconds of an epoch against workers, a panel for each network; and the speed-up of all."""
-    networks = _split(_measured(records), "case")
-    figure, (*panels, speed) = drawing.figure(len(networks) + 1, width=4.2 * (len(networks) + 1), height=4.2)
+def workers(records: Records, nodes: Records = ()) -> Figure:  # type: ignore[assignment]
+    """Fig. 4: seconds of an epoch against workers, a panel for each network; the speed-up of all; and images a second
+    against the ranks of a cluster, a panel for each network and link."""
+    networks, clusters = _split(_measured(records), "case"), _split(nodes, "case")
+    count = len(networks) + 1 + len(clusters)
+    figure, every = drawing.figure(count, width=4.2 * count, height=4.2)
+    panels, speed = every[: len(networks)], every[len(networks)]
+    for axes, (case, theirs) in zip(every[len(networks) + 1 :], clusters.items()):
+        _over_ranks(axes, case, theirs)
     counts = sorted({record["x"] for record in _measured(records)})
     colours = iter(range(len(records)))
     for time, (network, theirs) in zip(panels, networks.items()):
@@ -146,6 +151,8 @@ def workers(records: Records) -> Figure:
             time.errorbar(x, [p["median_s"] for p in points], _errors(points, 1.0), label=rule, capsize=2,
                           **drawing.style(index))  # fmt: skip
             _predicted(time, points, 1.0, index)
+            known = [p for p in points if p.get("simulated_s") is not None]
+            drawing.dashed(time, [p["x"] for p in known], [p["simulated_s"] for p in known], index)
             _speedup(speed, points, column, index)
         time.set(title=network, xlabel="workers", ylabel="seconds an epoch", xscale="log", yscale="log")
     speed.plot(counts, counts, color="#999", linewidth=0.8, label="ideal")
@@ -156,6 +163,26 @@ def workers(records: Records) -> Figure:
         drawing.plain_ordinate(axes)
         drawing.legend(axes)
     return figure
+
+
+def _over_ranks(axes: Axes, case: str, records: Records) -> None:
+    """Images a second against ranks, by split: measured, predicted and simulated."""
+    for index, (column, own) in enumerate(_split(records, "column").items()):
+        points, played = _sorted(_measured(own)), _sorted([r for r in own if r.get("simulated_images_per_s")])
+        rates = [p["images"] / p["median_s"] for p in points]
+        ends = [[p["images"] / p[quartile] for p in points] for quartile in ("q3_s", "q1_s")]
+        bars = np.abs(np.array(ends) - rates) if points else None
+        axes.errorbar([p["x"] for p in points], rates, bars, label=column, capsize=2, linestyle="",
+                      **drawing.style(index))  # fmt: skip
+        known = [p for p in points if p.get("predicted_s") is not None]
+        drawing.dotted(axes, [p["x"] for p in known], [p["images"] / p["predicted_s"] for p in known], index)
+        drawing.dashed(axes, [p["x"] for p in played], [p["simulated_images_per_s"] for p in played], index)
+    axes.set(title=case, xlabel="ranks", ylabel="images a second", xscale="log", yscale="log")
+    axes.title.set_fontsize(9)
+    counts = sorted({record["x"] for record in records})
+    drawing.ticks(axes, [x for x in counts if x < 8 or x in (8, 32, 128, 512)])
+    drawing.plain_ordinate(axes)
+    drawing.legend(axes)
 
 
 def _speedup(axes: Axes, points: Records, column: str, index: int) -> None:

@@ -19,7 +19,20 @@ _NEEDED = ("experiment", "case", "operation", "column")
 _SECONDS = optional(duration)
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(_NEEDED, text),
-    **dict.fromkeys(("median_s", "q1_s", "q3_s", "least_s", "predicted_s", "to_target_s", "images_per_s"), _SECONDS),
+    **dict.fromkeys(
+        (
+            "median_s",
+            "q1_s",
+            "q3_s",
+            "least_s",
+            "predicted_s",
+            "to_target_s",
+            "images_per_s",
+            "simulated_s",
+            "simulated_images_per_s",
+        ),
+        _SECONDS,
+    ),
     **dict.fromkeys(("unavailable", "when", "unit"), optional(text)),
     **dict.fromkeys(("threads", "every", "epoch", "bends_at", "points"), optional(size)),
     **dict.fromkeys(("best_accuracy", "target_accuracy"), optional(share)),
@@ -37,6 +50,7 @@ _NEEDED_BY = {
                      "target_accuracy"),
     "simulation": ("median_s", "x", "bends_at"),
     "prediction": ("median_s", "x", "predicted_s"),
+    "cluster_prediction": ("median_s", "x"),
     "constants": ("value", "unit", "points"),
 }  # fmt: skip
 """The fields that a report reads, by experiment."""
@@ -44,6 +58,7 @@ _NEEDED_BY = {
 _NEEDED_OF_MEASURED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("table1", "fig1", "fig2", "fig4"), ("q1_s", "q3_s")),
     "fig3": ("q1_s", "q3_s", "images"),
+    "cluster_prediction": ("q1_s", "q3_s", "images"),
 }
 """The fields of records that could run."""
 
