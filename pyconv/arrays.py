@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .errors import InputError, PyconvError
 from .values import masked
@@ -28,6 +29,19 @@ AnyArray: TypeAlias = "NDArray[np.floating] | GPUArray"
 #: The first array of an operation, and its result, which lies where that array lies: a NumPy array for a NumPy array, a
 #: :class:`pyconv.cuda.DeviceArray` for one of these, and for another library's array on a GPU.
 Array = TypeVar("Array", NDArray[np.floating], NDArray[np.float64], "DeviceArray", GPUArray)
+
+
+LARGE = 1 << 16  # bytes
+
+
+def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """An array of garbage; a large one begins at a multiple of 64 bytes: kernels then store whole cache lines."""
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    if nbytes < LARGE:
+        return np.empty(shape, dtype)
+    memory = np.empty(nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + nbytes].view(dtype).reshape(shape)
 
 
 def as_array(value: ArrayLike, name: str) -> np.ndarray:

@@ -44,6 +44,12 @@ def test_two_ranks_have_one_neighbour_and_one_rank_none():
     assert two.serial_s - two.computation_s == pytest.approx(1e-9 * g.flops / 2)
     one = costmodel.row_split(g, 1, **how)
     assert (one.communication_s, one.speedup) == (0, 1)
+    # Of one image a rank makes a call for the rows that need no halo, and one for those above and those below each.
+    g = conv_geometry((1, 30, 20, 3), (7, 5, 3, 4), padding="same")
+    for p, calls in ((1, 1), (2, 2), (3, 3)):
+        some = costmodel.row_split(g, p, **how)
+        assert some.computation_s == pytest.approx(1e-9 * g.flops / p + calls * 1e-5)
+        assert some.serial_s == pytest.approx(1e-9 * g.flops + 1e-5)
     # The halo of a large kernel comes from several ranks, each with a message.
     g = conv_geometry((1, 8, 20, 1), (7, 5, 1, 4), padding="same")
     assert costmodel.row_split(g, 8, t_c=1e-9, t_s=1.0, t_b=0).communication_s == 6

@@ -1,8 +1,9 @@
 """What each rank does in bench_row_split.py: ``python row_split_ranks.py quick|full RESULT.json``, under a launcher.
 
-Rank 0 convolves a whole image while the others wait; then all ranks convolve their rows of it, first without overlap,
-then with it. These take turns. A split convolution lasts from the moment at which all are ready until the last one has
-its rows.
+All ranks convolve a whole image at once, each by itself: nodes that are pretended on one machine share its memory, and
+each must be as busy as when they convolve an image together. Then they convolve their rows of it, first without
+overlap, then with it. These take turns. All times are from the moment at which all are ready until the last one has
+its result.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 import pyconv
-from pyconv import cluster, costmodel
+from pyconv import cluster
+from pyconv.cluster.halo import Halo
 from pyconv.shapes import ConvGeometry, conv_geometry
 
 KERNELS, FILTERS = (3, 5, 7, 11), (1, 4, 16)
@@ -55,6 +57,25 @@ class Case:
         return self.layers[overlap](self.rows, self.weight)
 
 
+def exchanges(ranks, sizes: tuple[int, ...], count: int) -> dict[int, list[float]]:
+    """Seconds of exchanges of a halo and nothing else, by its bytes; at rank 0."""
+    taken: dict[int, list[float]] = {}
+    for size in sizes:
+        for kernel in KERNELS:
+            case = Case.of(size, kernel, 1)
+            split = case.layers[False].split
+            halo = Halo(split.inputs, [split.read(rows) for rows in split.outputs])
+            seconds = taken.setdefault(size * (kernel // 2) * 4, [])
+            for _ in range(count):
+                ready(ranks.world)
+                start = time.perf_counter_ns()
+                halo.begin(ranks.world, case.rows).wait()
+                found = ranks.world.gather(np.array([time.perf_counter_ns() - start], np.int64))
+                if ranks.leads:
+                    seconds.append(float(found.max()) / 1e9)
+    return taken
+
+
 def ready(world) -> None:
     """All ranks are here, and awake: who has waited for long looks rarely, so they meet a second time."""
     word = np.zeros(1, np.int64)
@@ -75,30 +96,29 @@ def verified(case: Case, threads: int) -> float | None:
     return error
 
 
-def measured(case: Case, ranks, pace: str) -> tuple[list[float], dict[bool, list[float]]]:
-    """Seconds of the whole on one rank, and of the split on all, without overlap and with; at rank 0."""
+def measured(case: Case, ranks, pace: str) -> dict[str, list[float]]:
+    """Seconds of the whole on each rank by itself, and of the split on all, without overlap and with; at rank 0."""
     world, threads = ranks.world, ranks.threads(None)
-    alone: list[float] = []
-    together: dict[bool, list[float]] = {False: [], True: []}
+    ways = {
+        "alone": lambda: case.serial(threads), "together": lambda: case.split(False),
+        "overlap": lambda: case.split(True),
+    }  # fmt: skip
+    taken: dict[str, list[float]] = {way: [] for way in ways}
     fewest, most = ROUNDS[pace]
     begun = time.perf_counter()
     while True:
-        go = np.array([len(alone) < fewest or (len(alone) < most and time.perf_counter() - begun < CASE_S[pace])])
-        go = go.astype(np.int64)
+        count = len(taken["alone"])
+        go = np.array([count < fewest or (count < most and time.perf_counter() - begun < CASE_S[pace])], np.int64)
         world.broadcast(go)
         if not go[0]:
-            return alone, together
-        if ranks.leads:
-            start = time.perf_counter()
-            case.serial(threads)
-            alone.append(time.perf_counter() - start)
-        for overlap, taken in together.items():
+            return taken
+        for way, run in ways.items():
             ready(world)
             start = time.perf_counter_ns()
-            case.split(overlap)
+            run()
             found = world.gather(np.array([time.perf_counter_ns() - start], np.int64))
             if ranks.leads:
-                taken.append(float(found.max()) / 1e9)
+                taken[way].append(float(found.max()) / 1e9)
 
 
 def pin() -> None:
@@ -115,21 +135,18 @@ def main() -> None:
     ranks = cluster.session("mpi")
     assert ranks is not None
     with ranks.together():
-        largest = max(SIZES[pace]) * (max(KERNELS) // 2) * 4  # bytes of a halo
-        calibration = costmodel.calibrate("multicore", seconds=0.01, cluster=True, largest=largest)
         threads, records = ranks.threads(None), []
+        halos = exchanges(ranks, SIZES[pace], ROUNDS["full"][1])
         for filters in FILTERS:
             for kernel in KERNELS:
                 for size in SIZES[pace]:
                     case = Case.of(size, kernel, filters)
                     error = verified(case, threads)
-                    alone, together = measured(case, ranks, pace)
                     about = {"size": size, "kernel": kernel, "filters": filters, "relative_error": error}
-                    records.append({**about, "alone": alone, "together": together[False], "overlap": together[True]})
+                    records.append({**about, **measured(case, ranks, pace)})
         if ranks.leads:
             about = {"library": ranks.library, "ranks": ranks.size, "threads": threads, "hosts": ranks.hosts.on_hosts()}
-            constants = {name: vars(getattr(calibration, name)) for name in ("t_s", "t_b")}
-            Path(target).write_text(json.dumps({**about, **constants, "records": records}))
+            Path(target).write_text(json.dumps({**about, "halos": list(halos.items()), "records": records}))
 
 
 if __name__ == "__main__":

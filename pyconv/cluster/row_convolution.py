@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from ..arrays import aligned
 from ..backends import DTYPES
 from ..errors import DtypeError, InputError, ShapeError, shown
 from ..ops.door import Door, check_activation, expect_shape
@@ -22,7 +23,7 @@ from ..values import flag, integer, sequence
 from . import sums
 from .halo import Coming, Halo, Rows
 from .meeting import REMEDY, together, world_of
-from .rows import RowSplit
+from .rows import RowSplit, parts
 from .session import Session, session
 from .world import World
 
@@ -201,7 +202,7 @@ class RowConvolution:
     def forward(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activation: str | None) -> np.ndarray:
         """This rank's rows of the result."""
         split, g, ops = self.split, self.split.g, self._door.backend
-        y = np.empty((g.n, len(self.output_rows), g.ow, g.k), x.dtype)
+        y = aligned((g.n, len(self.output_rows), g.ow, g.k), x.dtype)
         with self._exchange(self._images, x) as source:
             for rows, out in self._parts(y, self.output_rows, split.read_inside(self.output_rows, self.input_rows)):
                 if needed := split.read(rows):
@@ -219,7 +220,8 @@ class RowConvolution:
     def backward_to_images(self, grad_out: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """This rank's rows of the images' gradient."""
         split, g, ops = self.split, self.split.g, self._door.backend
-        gx = np.zeros((g.n, len(self.input_rows), g.w, g.c), grad_out.dtype)
+        gx = aligned((g.n, len(self.input_rows), g.w, g.c), grad_out.dtype)
+        gx[...] = 0
         with self._exchange(self._errors, grad_out) as source:
             for rows, out in self._parts(gx, self.input_rows, split.reached_inside(self.input_rows, self.output_rows)):
                 if needed := split.reached(rows):
@@ -258,15 +260,8 @@ class RowConvolution:
             coming.wait()
 
     def _parts(self, array: np.ndarray, rows: range, inside: range) -> Iterator[tuple[range, np.ndarray]]:
-        """The parts of this rank's rows that are computed each by itself.
-
-        Of one image, the rows that need no halo, while it comes, then those above and those below; of several images,
-        whose rows are not contiguous, all at once.
-        """
-        parts = [rows]
-        if array.shape[0] == 1 and inside:
-            parts = [inside, range(rows.start, inside.start), range(inside.stop, rows.stop)]
-        for part in filter(None, parts):
+        """The parts of this rank's rows that are computed each by itself, and their places."""
+        for part in parts(array.shape[0], rows, inside):
             yield part, array[:, part.start - rows.start : part.stop - rows.start]
 
 

@@ -32,6 +32,18 @@ def within(rows: range, bounds: range) -> range:
     return range(start, max(min(rows.stop, bounds.stop), start))
 
 
+def parts(images: int, rows: range, inside: range) -> list[range]:
+    """The parts of a rank's rows that are computed each by itself.
+
+    Of one image, the rows that need no halo (`inside`), while it comes, then those above and those below; of several
+    images, whose rows are not contiguous, all at once.
+    """
+    if images != 1 or not inside:
+        return [rows] if rows else []
+    around = [inside, range(rows.start, inside.start), range(inside.stop, rows.stop)]
+    return [part for part in around if part]
+
+
 @dataclass(frozen=True)
 class RowSplit:
     """A convolution of which each rank has some rows.

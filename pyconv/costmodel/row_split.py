@@ -7,7 +7,8 @@ with one kernel and S = bytes of a pixel:
 
     T_comm = 2 (t_s + t_b S N (m - 1) / 2)
 
-Of two processes each has one neighbour, and half of that.
+Of two processes each has one neighbour, and half of that. Of one image a process computes the rows that need no halo,
+and then those above and those below, each with a call of its own, which takes a while to start.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..cluster.halo import Halo
-from ..cluster.rows import RowSplit, evenly
+from ..cluster.rows import RowSplit, evenly, parts
 from ..errors import InputError, shown
 from ..shapes import ConvGeometry
 from .checks import counts, not_negative, positive
@@ -61,7 +62,8 @@ def row_split(
     t_s, t_b : float
         Seconds to start a message, and a byte, between ranks: ``calibrate(cluster=True)`` measures them.
     start_up : float
-        Seconds that a call of a convolution takes whatever its size.
+        Seconds that a call of a convolution takes whatever its size. Of one image a process makes one for the rows that
+        need no halo, and one for those above and below each.
     itemsize : int
         Bytes of a number.
 
@@ -91,6 +93,9 @@ def row_split(
     halo = Halo(split.inputs, [split.read(rows) for rows in split.outputs])
     row = g.n * g.w * g.c * itemsize
     waits = [[t_s + t_b * row * len(rows) for _, rows in halo.messages(rank)] for rank in range(p)]
-    most = max(len(rows) for rows in split.outputs)
     whole = t_c * g.flops
-    return SplitTime(start_up + whole, start_up + whole * most / g.oh, max(sum(wait) for wait in waits))
+    computes = [
+        start_up * len(parts(g.n, rows, split.read_inside(rows, have))) + whole * len(rows) / g.oh
+        for rows, have in zip(split.outputs, split.inputs, strict=True)
+    ]
+    return SplitTime(start_up + whole, max(computes), max(sum(wait) for wait in waits))

@@ -80,8 +80,8 @@ MUTATIONS = [
     ),
     Mutation(
         "costmodel/row_split.py",
-        "most = max(len(rows) for rows in split.outputs)",
-        "most = min(len(rows) for rows in split.outputs)",
+        "max(computes)",
+        "min(computes)",
         "the process with the fewest rows is waited for",
         "costmodel_rows",
     ),

@@ -10,6 +10,7 @@ import numpy as np
 
 from ... import _cpu
 from ...arithmetic import quiet
+from ...arrays import aligned
 from ...errors import ShapeError
 from ...shapes import ConvGeometry
 from . import bound, prices
@@ -84,7 +85,7 @@ def conv2d_weight_grad(
 
 def _result(out: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     if out is None:
-        return np.empty(shape, dtype)
+        return aligned(shape, dtype)
     if out.shape != shape:
         raise ShapeError(f"out must have the result's shape {shape}, not {out.shape}")
     return out

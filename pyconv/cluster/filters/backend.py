@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ...arrays import aligned
 from ...backends import Backend
 from ...backends.compiled import Multicore, Serial
 from ...errors import InputError
@@ -96,7 +97,7 @@ def _empty(whole: np.ndarray, part: slice) -> np.ndarray:
 
 
 def _place(out: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    return np.empty(shape, dtype) if out is None else out
+    return aligned(shape, dtype) if out is None else out
 
 
 class _Conv:
@@ -148,7 +149,7 @@ class _Together:
         if not self.group.joint:
             return super().conv2d(x, weight, bias, g, out=out, **how)  # type: ignore[misc]
         part, y = _Conv(g, self.group.world), _place(out, g.output_shape, x.dtype)
-        own = np.empty(part.g.output_shape, x.dtype)
+        own = aligned(part.g.output_shape, x.dtype)
         if not part.empty:
             super().conv2d(part.input(x), part.part(weight), part.part(bias), part.g, out=own, **how)  # type: ignore[misc]
         return self.group.gathered(own, part.filters, y)
@@ -162,7 +163,7 @@ class _Together:
             return super().conv2d_pool(x, weight, bias, g, pg, out=out, indices=indices, **how)  # type: ignore[misc]
         part, y = _Conv(g, self.group.world), _place(out, pg.output_shape, x.dtype)
         pool = dataclasses.replace(pg, c=part.g.k)
-        own = np.empty(pool.output_shape, x.dtype)
+        own = aligned(pool.output_shape, x.dtype)
         places = None if indices is None else np.empty(pool.output_shape, indices.dtype)
         if not part.empty:
             super().conv2d_pool(  # type: ignore[misc]
