@@ -77,6 +77,24 @@ def test_images_move_to_whoever_is_to_hold_them(size, piece, rng, monkeypatch):
     assert on_ranks(size, body) == [True] * size
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_extremes_are_those_of_all_images(dtype, rng):
+    x, y = rng.integers(0, 256, (30, 4, 3, 1)).astype(dtype), rng.integers(0, 3, 30)
+
+    def body(session):
+        mine, _ = sharing.distribute(session, x, y, "read")
+        for name, function in (("min", np.min), ("max", np.max)):
+            np.testing.assert_array_equal(function(mine), function(x), strict=True)
+            np.testing.assert_array_equal(getattr(mine, name)(), function(x), strict=True)
+            for options in ({"axis": 0}, {"out": np.empty(())}, {"keepdims": True}, {"initial": 3}):
+                word = next(iter(options))
+                with pytest.raises(InputError, match=f"^{name} of Shard.* takes no {word}$"):
+                    function(mine, **options)
+        return len(mine)
+
+    assert on_ranks(2, body) == [30, 30]
+
+
 def test_what_is_elsewhere_is_refused(rng):
     x, y = _some(rng)
 

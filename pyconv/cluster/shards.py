@@ -16,7 +16,7 @@ import numpy as np
 
 from ..datasets import Split, normalization
 from ..datasets.fingerprint import fingerprint, first_not_finite
-from ..datasets.rows import Rows
+from ..datasets.rows import Rows, check_whole
 from ..errors import InputError
 from .world import Message, World
 
@@ -126,13 +126,15 @@ class Shard:
         """Bytes of the images that are here."""
         return self._rows.nbytes
 
-    def min(self) -> float:
-        """The smallest pixel of all images."""
-        return self.facts.low
+    def min(self, axis: None = None, out: None = None, **others: Any) -> Any:
+        """The smallest pixel of all images, for ``numpy.min`` too; that of a part, or into an array, is refused."""
+        check_whole("min", f"{self!r}, of which other ranks hold the other images,", axis, out, others)
+        return self.dtype.type(self.facts.low)
 
-    def max(self) -> float:
-        """The largest pixel of all images."""
-        return self.facts.high
+    def max(self, axis: None = None, out: None = None, **others: Any) -> Any:
+        """The largest pixel of all images, for ``numpy.max`` too; that of a part, or into an array, is refused."""
+        check_whole("max", f"{self!r}, of which other ranks hold the other images,", axis, out, others)
+        return self.dtype.type(self.facts.high)
 
     def __len__(self) -> int:
         return self.facts.shape[0]

@@ -10,6 +10,30 @@ import numpy as np
 from ..errors import InputError
 
 _CHUNK_BYTES = 1 << 24
+_OF_ROWS = "images that are read from a file piece by piece"
+_REMEDY = "; numpy.asarray(x) copies them into memory"
+
+
+def check_whole(name: str, what: str, axis: Any, out: Any, others: Mapping[str, Any], remedy: str = "") -> None:
+    """Refuse what ``min`` and ``max`` of an array take beside, for images that are no array.
+
+    Parameters
+    ----------
+    name, what : str
+        Of the function and of the images, for the message.
+    axis, out, others
+        As :func:`numpy.min` hands them on.
+    remedy : str
+        End of the message.
+
+    Raises
+    ------
+    InputError
+        If one of them was given.
+    """
+    asked = [word for word, value in (("axis", axis), ("out", out)) if value is not None]
+    if asked or others:
+        raise InputError(f"{name} of {what} takes no {' or '.join([*asked, *others])}{remedy}")
 
 
 class Rows:
@@ -56,22 +80,13 @@ class Rows:
 
     def min(self, axis: None = None, out: None = None, **others: Any) -> Any:
         """The smallest pixel, for ``numpy.min`` too; that of a part, or into an array, is refused."""
-        self._check_whole("min", axis, out, others)
+        check_whole("min", _OF_ROWS, axis, out, others, _REMEDY)
         return np.min([chunk.min() for chunk in chunks(self)])
 
     def max(self, axis: None = None, out: None = None, **others: Any) -> Any:
         """The largest pixel, for ``numpy.max`` too; that of a part, or into an array, is refused."""
-        self._check_whole("max", axis, out, others)
+        check_whole("max", _OF_ROWS, axis, out, others, _REMEDY)
         return np.max([chunk.max() for chunk in chunks(self)])
-
-    def _check_whole(self, name: str, axis: Any, out: Any, others: Mapping[str, Any]) -> None:
-        """Refuse what ``min`` and ``max`` of an array take beside."""
-        asked = [word for word, value in (("axis", axis), ("out", out)) if value is not None]
-        if asked or others:
-            raise InputError(
-                f"{name} of images that are read from a file piece by piece takes no {' or '.join([*asked, *others])}; "
-                "numpy.asarray(x) copies them into memory"
-            )
 
     def __len__(self) -> int:
         return len(self.rows)
