@@ -23,6 +23,7 @@ from .documents import checksum, parse_json
 from .errors import CheckpointError, PyconvError, short, shown
 from .files import readable, write_atomically
 from .nn import InputRange, Normalization, Sequential, from_config
+from .nn.finite import warn_not_finite
 from .values import path as as_path
 
 FORMAT = "pyconv checkpoint"
@@ -192,6 +193,7 @@ class Checkpoint:
         model.flat[...] = self.parameters
         for name, value in model.buffers.items():
             value[...] = self.buffers[name]
+        warn_not_finite(model, "the checkpoint")
 
     def build(self) -> Sequential:
         """A new network from the checkpoint, with its values.

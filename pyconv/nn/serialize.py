@@ -16,6 +16,7 @@ from pyconv.values import path as as_path
 
 from .architecture import Architecture
 from .config import parse_config
+from .finite import warn_not_finite
 from .input_range import InputRange
 from .model_file import FORMAT, FORMAT_VERSION, KEYS, NEWER, checksum
 from .normalization import Normalization
@@ -53,9 +54,16 @@ def load(path: str | Path, *, input_shape: Sequence[int] | None = None) -> Seque
     -----
     Nothing in the file is executed. An ONNX file's images may be in the order NCHW or NHWC: the network takes NHWC. An
     operation on each channel at the beginning becomes :attr:`Sequential.normalization`. A softmax at the end is left
-    out, because networks here give logits.
+    out, because networks here give logits. Weights that are NaN or infinite are told in a warning.
     """
     path = as_path(path, "path")
+    model = _of_any_kind(path, input_shape)
+    warn_not_finite(model, path)
+    return model
+
+
+def _of_any_kind(path: Path, input_shape: Sequence[int] | None) -> Sequential:
+    """The model in a file, whose name says of which kind it is."""
     try:
         if path.suffix.lower() == ".onnx":
             from .onnx.reading import read

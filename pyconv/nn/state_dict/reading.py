@@ -12,6 +12,7 @@ from pyconv.errors import CheckpointError, PyconvError, short, shown
 from pyconv.files import readable
 from pyconv.values import path as as_path
 
+from ..finite import warn_not_finite
 from .expected import parts_of
 from .matching import COUNTERS, matched, modules_of
 
@@ -65,3 +66,4 @@ def load_weights(network: Network, path: str | Path, names: Any = None) -> None:
     places = {**network.parameters, **network.buffers}
     for name, array in arrays.items():
         places[name][...] = array
+    warn_not_finite(network, path)
