@@ -73,6 +73,7 @@ class ThreadWorld:
         self.idle: Callable[[], None] = lambda: None
         self._limit: float | None = None
         self.swapped = 0  # bytes that this rank has sent
+        self.tape, self.waited_ns = None, 0
         self._chance = np.random.default_rng(rank)
 
     def _meet(self, own: Any) -> list[Any]:
@@ -108,7 +109,14 @@ class ThreadWorld:
                 self.swapped += array.nbytes
         for source, array in receives:
             if array.size:
-                _put(self._meeting.box(source, self.rank, 0).take(), array)
+                _put(self._take(source), array)
+
+    def _take(self, source: int) -> np.ndarray:
+        box, end = self._meeting.box(source, self.rank, 0), time.monotonic() + (self._limit or 60)
+        while (found := box.take(0.1)) is None:
+            if self._meeting.aborted or time.monotonic() > end:
+                raise TimeoutError if self._limit and not self._meeting.aborted else Aborted
+        return found
 
     def send(self, rank: int, array: np.ndarray, tag: int) -> Any:
         """As in MPI, the array is read at any time until the request is over; here, when the message is received."""
@@ -220,11 +228,9 @@ class _Box:
                 self._expected.remove(expected)
                 expected.over = True
 
-    def take(self) -> np.ndarray:
+    def take(self, seconds: float) -> np.ndarray | None:
         with self._condition:
-            if not self._condition.wait_for(lambda: bool(self._arrays), 60):
-                raise Aborted
-            return self._arrays.pop(0)
+            return self._arrays.pop(0) if self._condition.wait_for(lambda: bool(self._arrays), seconds) else None
 
 
 def on_ranks(size: int, body: Callable[[Session], Any]) -> list[Any]:

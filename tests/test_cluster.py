@@ -412,6 +412,66 @@ def test_a_gradient_that_is_not_finite_stops_all_in_the_same_step(guilty, monkey
     assert {str(error) for error in errors} == {expected}
 
 
+@pytest.mark.parametrize("guilty", [0, 1, 2])
+@pytest.mark.parametrize("second", [RuntimeError, KeyboardInterrupt])
+def test_a_second_error_while_the_first_is_told_ends_all_at_once(guilty, second, capsys):
+    def each(session, node):
+        if session.rank != guilty:
+            return
+        logs = session.rounds.logs
+
+        def failing():
+            if session.world._limit is not None:  # while the error is told
+                raise second("the second one")
+            return logs()
+
+        session.rounds.logs = failing
+
+    began = time.monotonic()
+    errors = _failing(3, {guilty}, _planted, each=each)
+    assert time.monotonic() - began < 10
+    assert all(type(error).__name__ == "Aborted" for error in errors)
+    said = capsys.readouterr().err
+    assert said == f"pyconv: error: rank {guilty} on here: failed: ValueError: planted\n"
+
+
+def test_an_error_that_cannot_be_printed_ends_all_too():
+    class Silent(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    def planted(where):
+        raise Silent
+
+    errors = _failing(2, {1}, planted)
+    assert isinstance(errors[1], Silent)
+    assert str(errors[0]) == "rank 1 on here: failed: Silent: "
+
+
+def test_a_failure_while_messages_are_brought_to_an_end_ends_all_at_once(monkeypatch, rng, capsys):
+    _small_pieces(monkeypatch, rng)
+
+    def each(session, node):
+        if session.rank == 2:
+            session.rounds.settle = lambda: 1 / 0
+
+    began = time.monotonic()
+    errors = _failing(3, {1}, _planted, each=each)
+    assert time.monotonic() - began < 10
+    assert any(type(error).__name__ == "Aborted" for error in errors)
+    assert capsys.readouterr().err == "pyconv: error: rank 1 on here: failed: ValueError: planted\n"
+
+
+def test_a_worker_that_fails_cannot_be_left_out_over_mpi():
+    def body(session):
+        session.prepare(plan("sync", 2, on_worker_failure="drop"))
+
+    errors = on_ranks(2, body)
+    assert all(isinstance(error, InputError) for error in errors)
+    assert {str(error).partition(":")[0] for error in errors} == {"on_worker_failure drop is not there over MPI"}
+    assert on_ranks(2, lambda session: session.prepare(plan("sync", 2, on_worker_failure="abort"))) == [None, None]
+
+
 def test_what_all_refuse_is_said_plainly():
     def body(session):
         raise InputError("no such thing")

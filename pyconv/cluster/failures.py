@@ -19,7 +19,10 @@ _KINDS: dict[str, Any] = {
 def written(error: BaseException) -> bytes:
     """The bytes that tell the other ranks of an error."""
     kind = next((each.__name__ for each in type(error).__mro__ if each.__name__ in _KINDS), None)
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # of a user's own class
+        text = ""
     if kind is None and isinstance(error, KeyboardInterrupt):
         kind, text = "Interrupted", NOTHING
     elif kind is None:

@@ -23,7 +23,11 @@ from ..errors import PyconvError, RunError
 from . import failures
 from .world import World
 
+if TYPE_CHECKING:
+    from .tracing import Trace
+
 PATIENCE_S = 5.0  # seconds that a failed rank waits for all others to come to the round
+ANY = (Exception, KeyboardInterrupt, SystemExit)  # what a second error may be
 FORWARD_S = 0.5  # seconds for the launcher to forward what a rank has written; after an abort MPICH forwards nothing
 
 # ---- where a rank is ------------------------------------------------------------------------------
@@ -251,6 +255,11 @@ class Rounds:
             self.give_up(failures.read(failures.written(error), f"{self.names[self.world.rank]}: "))
         except PyconvError as agreed:
             self._end_by(agreed, error)
+        except ANY:
+            if self.ended:  # it is the error that all know of
+                raise
+            # A second error, such as another Ctrl-C, came before the others were told of the first.
+            self.give_up(failures.read(failures.written(error), f"{self.names[self.world.rank]}: "))
         finally:
             self.world.hurry(None)
 
@@ -286,8 +295,10 @@ class Rounds:
             return
         self.world.hurry(PATIENCE_S)
         try:
-            self.settle()
-        except TimeoutError:
+            if verdict.overlap:
+                self.settle()
+            self._bring_trace(verdict)
+        except ANY:  # it took too long, or this rank cannot even do that
             self.give_up(error)
         finally:
             self.world.hurry(None)
