@@ -52,6 +52,25 @@ def start() -> None:
         atexit.register(_module.stop)
 
 
+def rule() -> Any | None:
+    """A rule of its own for a thread that waits for something else: it takes seconds, and the share of them waited.
+
+    Returns
+    -------
+    object or None
+        ``look(seconds, waited)`` decides whether to sleep at once, and `brief` says so; see ``_waiting.pyx``. None if
+        the code is not built.
+    """
+    with contextlib.suppress(ImportError):
+        return importlib.import_module("pyconv._waiting").Rule()
+    return None
+
+
+def passive() -> bool:
+    """Whether the user has said that threads sleep while they wait."""
+    return "OMP_WAIT_POLICY" in _decided and os.environ.get("OMP_WAIT_POLICY", "").strip().lower() == "passive"
+
+
 def describe() -> str:
     """How threads wait in this process, as text."""
     if _decided:

@@ -165,9 +165,17 @@ class Hosts:
 
     def threads(self, asked: int | None) -> int:
         """OpenMP threads of this rank: all ranks on a host together do not exceed the CPUs that they may use."""
+        return split(self._sharing, asked, self.places[self._rank].usable)
+
+    def room(self, threads: int) -> bool:
+        """Whether all ranks that may run on this one's CPUs have one for each of so many threads."""
+        return self._sharing * threads <= self.places[self._rank].usable
+
+    @property
+    def _sharing(self) -> int:
+        """How many ranks may run on this one's CPUs."""
         here = self.places[self._rank]
-        sharing = sum((place.host, place.cpus) == (here.host, here.cpus) for place in self.places)
-        return split(sharing, asked, here.usable)
+        return sum((place.host, place.cpus) == (here.host, here.cpus) for place in self.places)
 
     def bound(self) -> str | None:
         """A warning if the launcher binds ranks to fewer CPUs than there are for them; else None."""

@@ -1,7 +1,7 @@
 """MPI, through mpi4py: the one module that imports it. It does so only in a process that a launcher has started.
 
-A rank never waits inside MPI: it looks and sleeps in turn. So it leaves the CPU to its neighbours while it waits,
-receives signals, and notices when another rank has died.
+A rank never waits inside MPI: it looks, and sleeps in turn. So it leaves the CPU to its neighbours while it waits,
+receives signals, and notices when another rank has died. For how long it looks before it sleeps, :mod:`.patience` says.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, install_line
+from .patience import Patience
 from .world import Message
 
-SPIN_S = 50e-6  # of looking without sleeping
 SLEEP_S, MOST_S = 20e-6, 1e-3  # the first sleep, and the longest
 LOOK_S = 0.25  # between two looks at the other processes
 KNOCK = 1  # the tag of a message that rank 0 does not expect; that of swap() is 0, those of send() are above
@@ -78,9 +78,17 @@ class MPIWorld:
         ``lost()``: called four times a second while this rank waits.
     idle : callable
         ``idle()``: called again and again while this rank waits.
+    patience : Patience
+        How long it looks before it sleeps.
+    tape : None
+        It keeps no timeline; :class:`~.tracing.TracedWorld` does.
+    waited_ns : int
+        How long this rank has waited, so far.
     version : str
         The library's.
     """
+
+    tape = None
 
     def __init__(self) -> None:
         self._mpi = library(initialize=True)
@@ -92,6 +100,8 @@ class MPIWorld:
         self.serialized = self._mpi.Query_thread() >= self._mpi.THREAD_SERIALIZED
         self.lost: Callable[[], None] = lambda: None
         self.idle: Callable[[], None] = lambda: None
+        self.patience = Patience()
+        self.waited_ns = 0
         self._limit: float | None = None
 
     def gather(self, record: np.ndarray) -> np.ndarray:
@@ -152,12 +162,21 @@ class MPIWorld:
         self.until(lambda: self._mpi.Request.Testall(requests))
 
     def until(self, over: Callable[[], bool]) -> None:
+        if over():
+            return
+        began = time.monotonic_ns()
+        try:
+            self._look_and_sleep(over)
+        finally:
+            self.waited_ns += time.monotonic_ns() - began
+
+    def _look_and_sleep(self, over: Callable[[], bool]) -> None:
         began = looked = time.monotonic()
-        pause = SLEEP_S
+        looks, pause = self.patience.looks_s, SLEEP_S
         while not over():
             self.idle()
             now = time.monotonic()
-            if now - began < SPIN_S:
+            if now - began < looks:
                 continue
             if self._limit is not None and now > self._limit:
                 raise TimeoutError("the other ranks do not come")

@@ -390,6 +390,7 @@ def session(cluster: str = "auto") -> Session | None:
             places = [Here(**each) for each in world.everybody(Here.now().record())]
             made = Session(world, places, world.version)
             made.hosts.check()
+            world.patience.allowed = made.hosts.room(made.threads(None))
             _session = made
             return made
         if launch is not None:
