@@ -96,7 +96,8 @@ build/mpi/%/.installed: $(VENV)/.installed-$(EXTRAS)
 	@touch $@
 test-mpi: $(MPIS:%=build/mpi/%/.installed)  ## run the tests of training on ranks with MPICH and with Open MPI
 	PYCONV_TEST_MPI=$(abspath build/mpi/mpich/bin/python):$(abspath build/mpi/openmpi/bin/python) \
-	  $(BIN)/python -m pytest tests/test_cluster_mpi.py tests/test_pipeline_mpi.py tests/test_cluster_slurm.py $(ARGS)
+	  $(BIN)/python -m pytest tests/test_cluster_mpi.py tests/test_pipeline_mpi.py tests/test_cluster_trace_mpi.py \
+	  tests/test_cluster_slurm.py $(ARGS)
 
 CLUSTER_BENCHES := $(addprefix bench/bench_,cluster.py pipeline.py row_split.py)
 cluster: $(VENV)/.installed-test,peers build/mpi/mpich/.installed  ## two pretended nodes and their link: training with and without overlap, split by layers and by rows; needs root
@@ -110,8 +111,8 @@ GPU_BENCHES := $(addprefix bench/bench_,cuda_peers.py table1_variants.py fig1_la
 bench-gpu: gpu $(VENV)/.installed-test,peers,cuda  ## measure all that needs a GPU, and record it in bench/results
 	$(BIN)/python -m pytest --benchmark-only $(GPU_BENCHES) $(ARGS)
 
-docs: $(VENV)/.installed-docs  ## build the documentation into docs/_build/html; warnings are errors
-	MPLBACKEND=agg $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+docs: $(VENV)/.installed-docs build/mpi/mpich/.installed  ## build the documentation into docs/_build/html; warnings are errors
+	MPLBACKEND=agg PYCONV_DOCS_MPI=$(abspath build/mpi/mpich/bin/python) $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python -m sphinx -W -q -b doctest docs docs/_build/doctest
 	$(LINKCHECK) -D linkcheck_ignore='https?://.*' $(LINKS)
 

@@ -46,6 +46,7 @@ def everything(folder: Path) -> None:
     (folder / "rounding.txt").write_text(rounding())
     (folder / "bounds.txt").write_text(bounds())
     trace(folder)
+    trace_of_ranks(folder)
     times = json.loads((RESULTS / "peers.json").read_text())
     (folder / "peers.inc").write_text(peers(times))
     (folder / "losses.inc").write_text(losses(times))
@@ -172,6 +173,22 @@ def trace(folder: Path) -> None:
         draw = [sys.executable, str(script), "timeline.json", str(folder / "trace.png")]
         done = subprocess.run(draw, cwd=place, check=True, capture_output=True, text=True)
     (folder / "trace.txt").write_text(done.stdout)
+
+
+def trace_of_ranks(folder: Path) -> None:
+    """Run the commands of the page about traces that are of ranks, with the MPI that ``PYCONV_DOCS_MPI`` names."""
+    script = Path(__file__).parent / "how-to" / "draw_trace.py"
+    python = Path(os.environ.get("PYCONV_DOCS_MPI", sys.executable))
+    if not (python.parent / "mpiexec").exists():
+        raise SystemExit("the page about traces needs an MPI: build with make docs, or name one in PYCONV_DOCS_MPI")
+    environment = {**os.environ, "PYTHONPATH": str(Path(pyconv.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory() as place:
+        training = "--model lenet --limit 1000 --epochs 2 --progress off --out run --trace timeline.json"
+        ranks = [python.parent / "mpiexec", "-n", "2", python, "-m", "pyconv.train", *training.split()]
+        subprocess.run(ranks, cwd=place, check=True, stdout=subprocess.DEVNULL, env=environment)
+        draw = [sys.executable, str(script), "timeline.json", str(folder / "trace_of_ranks.png")]
+        done = subprocess.run(draw, cwd=place, check=True, capture_output=True, text=True)
+    (folder / "trace_of_ranks.txt").write_text(done.stdout)
 
 
 def rounding() -> str:

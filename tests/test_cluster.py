@@ -523,7 +523,6 @@ def test_a_rank_that_the_others_do_not_come_to_gives_up(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"trace": "t.json"}, "a timeline"),
         ({"workers": 1}, "cannot be continued on 2 ranks"),
         ({"workers": 500, "batch_size": 1}, "only 240 images"),
         ({"on_worker_failure": "hope"}, "hope"),

@@ -636,7 +636,6 @@ def test_fit_lets_the_cost_model_cut(fit_on_ranks, monkeypatch):
         ({"pipeline_stages": 2, "workers": 2}, "workers of a rank and stages of a pipeline do not go together"),
         ({"pipeline_stages": 2, "micro_batches": 16}, "leave fewer than 2 images"),
         ({"pipeline_stages": 2, "backend": "cuda"}, "cuda"),
-        ({"pipeline_stages": 2, "trace": "t.json"}, "trace"),
         ({"pipeline_stages": 2, "split": "filters"}, "split filters and stages of a pipeline do not go together"),
         ({"micro_batches": 2, "split": "filters"}, "split filters and micro-batches do not go together"),
         ({"pipeline_stages": 2, "wire": "float16"}, "wire float16 is for whole networks"),

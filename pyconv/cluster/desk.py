@@ -22,15 +22,17 @@ LOOK_S = 0.25  # between two looks at the other processes
 REST_S = 3.0  # in which all ranks come to rest once one of them cannot go on
 
 # ---- requests -------------------------------------------------------------------------------------
-LOCK, UNLOCK, LOOK, STATE, COUNT, ADD, NOTE, ARRIVE, REACHED, WAIT, REST = range(11)
+LOCK, UNLOCK, LOOK, STATE, COUNT, ADD, NOTE, ARRIVE, REACHED, WAIT, REST, CLOCK, EVENTS = range(13)
 
 # ---- words of a request ---------------------------------------------------------------------------
-OP, LANE, VALUE, WHAT, UNIT, PUSH, PULLED, CORRECT, LOSS, SIGNAL = range(10)
+OP, LANE, VALUE, WHAT, UNIT, PUSH, PULLED, CORRECT, LOSS, SIGNAL, WAITED = range(11)
 REQUEST = 16
 
 # ---- words of a reply -----------------------------------------------------------------------------
-ENDED, CLOSED, PUSHES, FOUND = range(4)
+ENDED, CLOSED, PUSHES, FOUND, TIME = range(5)
 REPLY = 8
+
+EVENT = 8  # words of an event for a timeline
 
 # ---- what is brought, or has been changed; bits ---------------------------------------------------
 CENTRE, STATES = 1, 2
@@ -61,6 +63,10 @@ class Desk:
         Whether lanes should begin no further mini-batch; whether they should stop because a rank cannot go on.
     signal : int
         A signal that another rank has received, or 0.
+    waited_ns : dict of int to int
+        By rank, how long it has waited in the run, as it has said last.
+    heard : callable
+        ``heard(rank, clock, events, lost)``: a rank has brought what it has noted for a timeline (:mod:`.tracing`).
     """
 
     def __init__(
@@ -70,6 +76,8 @@ class Desk:
         self._world, self._vectors, self._noted = world, vectors, noted
         self.pushes = self.signal = 0
         self.closed = self.ended = False
+        self.waited_ns: dict[int, int] = {}
+        self.heard: Callable[[int, np.ndarray, np.ndarray, int], None] = lambda rank, clock, events, lost: None
         self._turn = threading.Condition()
         self._bell = threading.Event()  # something has changed that another rank may wait for
         self._queue: deque[tuple[int, int]] = deque()  # lanes with their ranks; the first has the lock
@@ -221,6 +229,7 @@ class Desk:
             return False
         op, lane, value, what = request[[OP, LANE, VALUE, WHAT]].tolist()
         self.signal = self.signal or int(request[SIGNAL])
+        self.waited_ns[rank] = int(request[WAITED])
         with self._turn:
             if op == LOCK:
                 self._queue.append((lane, rank))
@@ -247,6 +256,12 @@ class Desk:
                 vector += change
         elif op in (LOOK, STATE):
             self._reply(rank, 0, [vector.copy() for vector in self._vectors(CENTRE if op == LOOK else STATES)])
+        elif op == CLOCK:
+            self._reply(rank)
+        elif op == EVENTS:
+            events = np.empty((value, EVENT), np.int64)
+            self._world.swap([], [(rank, events)])
+            self.heard(rank, request[[UNIT, PUSH, PULLED]], events, what)
         elif op == COUNT:
             self._reply(rank, self.count())
         elif op == REACHED:
@@ -289,6 +304,6 @@ class Desk:
 
     def _reply(self, rank: int, found: int = 0, vectors: list[np.ndarray] | None = None) -> None:
         reply = np.zeros(REPLY, np.int64)
-        reply[[ENDED, CLOSED, PUSHES, FOUND]] = self.ended, self.closed, self.pushes, found
+        reply[[ENDED, CLOSED, PUSHES, FOUND, TIME]] = self.ended, self.closed, self.pushes, found, time.monotonic_ns()
         follow = [] if reply[ENDED] else [(rank, vector) for vector in vectors or []]
         self._world.swap([(rank, reply), *follow], [])

@@ -114,6 +114,7 @@ class Leader:
         """An epoch under another rule: this rank's mini-batches, until all ranks are at rest; yields as that."""
         desk = self._node.desk
         for _ in self._mini_batches():
+            self._node.report()
             if desk.signal:
                 self._interrupted(desk.signal)
             yield
@@ -161,6 +162,13 @@ class Leader:
             **in_figures(self._progress.take_staleness()),
             "restarts": 0,
         }
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds for which ranks have waited so far, as they have said last; their mean."""
+        if self._node.rule.lockstep:
+            return float(self._times[:, 2].mean()) / 1e9
+        return (self._node.waited_ns + sum(self._node.desk.waited_ns.values())) / self._world.size / 1e9
 
     def state(self) -> dict[str, np.ndarray]:
         """See :class:`~pyconv.parallel.Engine`; as a parameter server of as many workers gives it."""

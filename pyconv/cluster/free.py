@@ -45,7 +45,7 @@ class FreeLanes(Lanes):
     signalled : callable
         ``signalled()``: number of a signal that this rank has received, or 0.
     waited : callable
-        ``waited(began)``: this rank has waited for another since then (monotonic ns).
+        ``waited(began)``: this rank has waited for another since then (monotonic ns); returns how long in all.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class FreeLanes(Lanes):
 
     def __init__(
         self, plan: s.Plan, world: World, fetch: Callable[[int], None], rule: Rule, signalled: Callable[[], int],
-        waited: Callable[[int], None],
+        waited: Callable[[int], int],
     ) -> None:  # fmt: skip
         self._running = False
         self._here = 0  # bits of what was brought

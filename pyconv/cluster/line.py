@@ -20,7 +20,7 @@ class Line:
     signalled : callable
         ``signalled()``: number of a signal that this rank has received, or 0.
     waited : callable
-        ``waited(began)``: this rank has waited for the desk since then (monotonic ns).
+        ``waited(began)``: this rank has waited for the desk since then (monotonic ns); returns how long in all.
 
     Attributes
     ----------
@@ -30,8 +30,9 @@ class Line:
         As of the last answer: whether to begin no further mini-batch.
     """
 
-    def __init__(self, world: World, signalled: Callable[[], int], waited: Callable[[int], None]) -> None:
+    def __init__(self, world: World, signalled: Callable[[], int], waited: Callable[[int], int]) -> None:
         self._world, self._signalled, self._waited = world, signalled, waited
+        self._waited_ns = 0
         self.pushes = 0
         self.closed = self.ended = False
 
@@ -88,6 +89,16 @@ class Line:
         """Wait until all lanes have come so far, or the gate is closed."""
         self._ask(self._request(d.WAIT, value=value))
 
+    def clock(self) -> int:
+        """Rank 0's clock, monotonic ns."""
+        return int(self._ask(self._request(d.CLOCK))[d.TIME])
+
+    def events(self, clock: np.ndarray, events: np.ndarray, lost: int) -> None:
+        """Bring what this rank has noted for a timeline, with what it knows of its clock."""
+        at, offset, uncertainty = clock.tolist()
+        request = self._request(d.EVENTS, value=len(events), what=lost, unit=at, push=offset, pulled=uncertainty)
+        self._tell(request, [events])
+
     def rest(self, failed: bool = False) -> None:
         """Say that this rank has nothing left to do in the epoch, or that it cannot go on."""
         self._tell(self._request(d.REST, what=int(failed)))
@@ -101,13 +112,14 @@ class Line:
         request = np.zeros(d.REQUEST, np.int64)
         request[[d.OP, d.LANE, d.VALUE, d.WHAT, d.UNIT]] = op, lane, value, what, unit
         request[[d.PUSH, d.PULLED, d.CORRECT, d.SIGNAL]] = push, pulled, correct, self._signalled()
+        request[d.WAITED] = self._waited_ns
         return request
 
     def _tell(self, request: np.ndarray, vectors: list[np.ndarray] | None = None) -> None:
         began = time.monotonic_ns()
         self._world.knock(request)
         self._world.swap([(0, vector) for vector in vectors or []], [])
-        self._waited(began)
+        self._waited_ns = self._waited(began)
 
     def _ask(self, request: np.ndarray, vectors: list[np.ndarray] | None = None) -> np.ndarray:
         began = time.monotonic_ns()
@@ -119,5 +131,5 @@ class Line:
             raise d.Ended
         self._world.swap([], [(0, vector) for vector in vectors or []])
         self.closed, self.pushes = bool(reply[d.CLOSED]), int(reply[d.PUSHES])
-        self._waited(began)
+        self._waited_ns = self._waited(began)
         return reply

@@ -15,22 +15,20 @@ import numpy as np
 from ..backends import get
 from ..errors import InputError, RunError
 from ..nn import Sequential
-from ..parallel import Job, check_shares, parent
+from ..parallel import Job, parent
 from ..parallel import communicator as c
 from ..parallel import store as s
-from ..parallel.accumulating import check_micro
-from ..parallel.choose import ON_FAILURE
 from ..parallel.lane import Action, Everyone, Gradient, Lane
 from ..parallel.program import AtBoundary, Program, Reached, Wait, Work, program
-from ..parallel.trace import Recorder
 from ..parallel.worker import Trainer, describe_model, make_model
-from ..values import choice
 from . import rounds as r
 from .desk import Desk
 from .free import FreeLanes
+from .jobs import check
 from .lanes import Lanes
 from .overlap import Overlap
 from .shards import Shard
+from .tracing import TapeRecorder
 from .world import World
 
 #: Where lanes meet after the gradient, in a step that can be overlapped: that is its first action.
@@ -106,8 +104,9 @@ class Node:
         rounds.most = lanes.spread.most
         self.model = made = make_model(copy.deepcopy(describe_model(model)), self.job.backend, threads)
         self._words = np.zeros(s.WORKER, np.int64)
-        store: s.Store = lanes  # type: ignore[assignment]  # of a store it has what these two use
-        self._trainer = Trainer(made, x, labels, self.job, self.rule, store, self._words, Recorder(store))
+        store: s.Store = lanes  # type: ignore[assignment]  # of a store it has what a trainer uses
+        recorder = TapeRecorder(world.tape, lambda lane: lanes.get(lane, c.TURN))
+        self._trainer = Trainer(made, x, labels, self.job, self.rule, store, self._words, recorder)
         self.work = Work(
             self.rule,
             job.optimizer,
@@ -130,7 +129,9 @@ class Node:
         self.programs: dict[int, Program] = {}
         self._waits: dict[int, Wait] = {}
         self._from: dict[int, int] = {}  # the step from which on each lane has computed in this session
-        self._waited_ns = 0
+        self.waited_ns = 0
+        if rounds.trace is not None and isinstance(lanes, FreeLanes) and isinstance(lanes.desk, Desk):
+            lanes.desk.heard = rounds.trace.hear
 
     # ---- epochs -----------------------------------------------------------------------------------
 
@@ -180,11 +181,18 @@ class Node:
             If the lanes come to different places.
         """
         places = {self._advance(lane) for lane in self.lanes.own}
+        self.turn_of(None)
         if len(places) > 1:
             raise RunError(f"the script of update rule {self.rule.name!r} does not wait for everyone in every lane")
         return places.pop()
 
+    def turn_of(self, lane: int | None) -> None:
+        """Note whose turn it is to compute, for a timeline."""
+        if self._world.tape is not None:
+            self._world.tape.lane = lane
+
     def _advance(self, lane: int) -> Place:
+        self.turn_of(lane)
         lanes = self.lanes
         while True:
             wait = self._waits.get(lane)
@@ -277,6 +285,12 @@ class Node:
         assert isinstance(self.lanes, FreeLanes) and isinstance(self.lanes.desk, Desk)
         return self.lanes.desk
 
+    def report(self) -> None:
+        """Between two mini-batches: bring what this rank has noted for a timeline to rank 0, if it is time."""
+        if self._rounds.trace is not None:
+            assert isinstance(self.lanes, FreeLanes)
+            self._rounds.trace.between(self.lanes.desk)
+
     def rest(self, failed: bool = False) -> None:
         """This rank has nothing left to do in the epoch, or cannot go on."""
         assert isinstance(self.lanes, FreeLanes)
@@ -292,7 +306,7 @@ class Node:
         words = self._words
         within = 0 if self._overlap is None else self._overlap.waited_ns
         header[r.COMPUTE] = words[s.DATA_NS] + words[s.COMPUTE_NS] - within
-        header[r.UPDATE], header[r.WAIT] = words[s.UPDATE_NS], self._waited_ns + within
+        header[r.UPDATE], header[r.WAIT] = words[s.UPDATE_NS], self.waited_ns + within
         header[r.OVERLAPS] = kind == r.BOUNDARY and self._overlaps(value)
         if kind == r.BOUNDARY:
             losses, correct = header[r.HEAD :].reshape(2, -1)
@@ -318,9 +332,10 @@ class Node:
                     lanes.unit_correct[unit] = correct[index]
         lanes.unit_states[(value - 1) * lanes.lanes : value * lanes.lanes] = s.USED
 
-    def waiting(self, since: int) -> None:
-        """Note that this rank has waited for the others since then (monotonic ns)."""
-        self._waited_ns += time.monotonic_ns() - since
+    def waiting(self, since: int) -> int:
+        """Note that this rank has waited for the others since then (monotonic ns); returns how long in all."""
+        self.waited_ns += time.monotonic_ns() - since
+        return self.waited_ns
 
     @property
     def where(self) -> str:
@@ -329,34 +344,3 @@ class Node:
         if not self.rule.lockstep:
             begun = int(self._words[s.FAILED_UNIT]) // lanes.lanes + 1
         return f"epoch {lanes.epoch + 1}, step {lanes.epoch * self.steps + begun}"
-
-
-def check(job: Job, ranks: int, images: int, least: int) -> None:
-    """Check that a job can be run over MPI.
-
-    Parameters
-    ----------
-    job : Job
-    ranks, images : int
-    least : int
-        The fewest images that a share may have.
-
-    Raises
-    ------
-    InputError
-        If it cannot; the message says what to change.
-    """
-    choice(job.on_worker_failure, "reaction to a worker's failure", ON_FAILURE)
-    if job.micro_batches > 1:
-        check_micro(job, images, least)
-    else:
-        check_shares(images, job.batch_size, job.workers, least)
-    if job.workers > images:
-        raise InputError(f"{job.workers} workers on {ranks} ranks: there are only {images} images to share out")
-    alone = "or train on one machine (--cluster off)"
-    if job.backend == "cuda":
-        raise InputError(f"backend cuda is not there over MPI: take multicore, {alone}")
-    if job.trace is not None:
-        raise InputError(f"a timeline (trace) is not there over MPI: leave it out, {alone}")
-    if job.workers < ranks:
-        raise InputError(f"a run of {job.workers} workers cannot be continued on {ranks} ranks: take at most so many")

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -42,7 +42,7 @@ KIND, VALUE, NEEDS, CHANGED, TEXT, LOGS, SIGNAL, COMPUTE, UPDATE, WAIT, OVERLAPS
 HEAD = 16  # then, for each lane, a loss (its bits) and a number of correct images
 
 # ---- words of a verdict ---------------------------------------------------------------------------
-ACTION, EPOCH, STEP, WHAT, WORDS, OVERLAP = 0, 1, 2, 3, 4, 5
+ACTION, EPOCH, STEP, WHAT, WORDS, OVERLAP, TRACED = range(7)
 VERDICT = 8  # then the needs of each rank
 
 
@@ -61,6 +61,8 @@ class Verdict:
     overlap : bool
         For a GO before a step: what it makes travels while it is computed (:mod:`.overlap`). For a FAIL: such a step
         was begun.
+    traced : bool
+        Whether rank 0 then takes over what ranks have noted for a timeline.
     """
 
     action: int
@@ -70,6 +72,7 @@ class Verdict:
     needs: list[int] = field(default_factory=list)
     text: bytes = b""
     overlap: bool = False
+    traced: bool = False
 
 
 class Rounds:
@@ -99,6 +102,8 @@ class Rounds:
         ``signalled()``: the number of a signal that this rank has received, or 0.
     settle : callable
         ``settle()``: called on all ranks when the run cannot go on and messages may be on their way.
+    trace : Trace or None
+        This rank's part in the run's timeline, if there is one on all ranks.
     """
 
     def __init__(self, world: World, names: list[str]) -> None:
@@ -108,6 +113,7 @@ class Rounds:
         self.heard: Callable[[int, bytes], None] = lambda rank, data: None
         self.signalled: Callable[[], int] = lambda: 0
         self.settle: Callable[[], None] = lambda: None
+        self.trace: Trace | None = None
         self.ended = False
         self.busy = 0
         self.relieved: Callable[[], None] = lambda: None
@@ -170,14 +176,21 @@ class Rounds:
             overlap = self._overlaps
         elif action == GO:
             self._overlaps = overlap
-        verdict = Verdict(action, epoch, step, what, needs or [0] * size, text, overlap)
-        words = [action, epoch, step, what, len(text), int(overlap), 0, 0, *verdict.needs]
+        traced = self.trace is not None and self.trace.due(last=action in (FAIL, FINISH))
+        verdict = Verdict(action, epoch, step, what, needs or [0] * size, text, overlap, traced)
+        words = [action, epoch, step, what, len(text), int(overlap), int(traced), 0, *verdict.needs]
         with self.whole():
             self.world.broadcast(np.array(words, np.int64))
             self._owes = False
             if text:
                 self.world.swap([(rank, _bytes(text)) for rank in range(1, size)], [])
+            if action != FAIL:
+                self._bring_trace(verdict)
         return verdict
+
+    def _bring_trace(self, verdict: Verdict) -> None:
+        if verdict.traced and self.trace is not None:
+            self.trace.bring(last=verdict.action in (FAIL, FINISH))
 
     # ---- whole rounds -----------------------------------------------------------------------------
 
@@ -221,13 +234,14 @@ class Rounds:
             data = np.empty(int(words[WORDS]), np.uint8)
             self.world.swap([], [(0, data)])
             action, epoch, step, what = words[[ACTION, EPOCH, STEP, WHAT]].tolist()
-            overlap = bool(words[OVERLAP])
-            verdict = Verdict(action, epoch, step, what, words[VERDICT:].tolist(), data.tobytes(), overlap)
+            overlap, traced = words[[OVERLAP, TRACED]].astype(bool).tolist()
+            verdict = Verdict(action, epoch, step, what, words[VERDICT:].tolist(), data.tobytes(), overlap, traced)
             if verdict.action == FAIL:
                 self.ended = True
                 error = failures.read(verdict.text)
                 self._settle(verdict, error)
                 raise error
+            self._bring_trace(verdict)
         return verdict
 
     # ---- the end of a run that cannot go on -------------------------------------------------------
@@ -291,7 +305,7 @@ class Rounds:
 
     def _settle(self, verdict: Verdict, error: BaseException) -> None:
         """Bring what is on its way to an end; if that takes too long, end all processes."""
-        if not verdict.overlap:
+        if not (verdict.overlap or verdict.traced):
             return
         self.world.hurry(PATIENCE_S)
         try:

@@ -15,19 +15,18 @@ from typing import Any
 import numpy as np
 
 from .. import runlog
-from ..backends import get
 from ..errors import InputError, Interrupted, PyconvError, RunError, shown
 from ..nn import Sequential
 from ..parallel import Engine, Job
-from ..threads import counted
+from ..parallel.choose import ON_FAILURE
 from ..values import choice
 from . import mpi
 from . import rounds as r
 from .hosts import Here, Hosts
 from .launch import launched
 from .link import measured, pairs
-from .spread import Spread
 from .wire import WIRES
+from .world import World
 
 CHOICES = ("auto", "mpi", "off")
 SPLITS = ("filters", "rows")
@@ -54,6 +53,8 @@ class Session:
     rank, size : int
     leads : bool
         Whether this is rank 0, which has the terminal and the run folder.
+    waited_s : callable
+        ``waited_s()``: at rank 0, for how many seconds ranks have waited in the run so far; their mean.
     """
 
     def __init__(self, world: Any, places: Sequence[Here], library: str) -> None:
@@ -62,7 +63,8 @@ class Session:
         self.leads = self.rank == 0
         self.hosts = Hosts(places, self.rank)
         self.rounds = r.Rounds(world, self.hosts.names)
-        self._depth = 0
+        self.waited_s: Callable[[], float] = lambda: 0.0
+        self._depth = self._traced_at = 0
         self._records: list[dict[str, Any]] = []
         self.rounds.logs, self.rounds.heard = self._taken, self._heard
         self._lost_at: float | None = None
@@ -94,6 +96,7 @@ class Session:
                 agreed.told = not self.leads
                 raise
         finally:
+            self._end_trace()
             self._depth -= 1
             if not self._depth:
                 self._release_signals()
@@ -189,25 +192,17 @@ class Session:
         self, model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job, interrupted: Callable[[int], None]
     ) -> Engine:
         """The engine of a run on all ranks, for rank 0."""
-        from .engine import Leader  # not at the top: pyconv can be imported without the compiled modules
+        from . import runs  # not at the top: pyconv can be imported without the compiled modules
 
-        self._warn()
-        threads = self.threads(job.threads_per_worker)
-        if job.stages is not None:
-            from . import pipeline
-
-            stage = pipeline.Stage(model, x, labels, job, self.world, threads)
-            where = f"{counted(self.size, 'rank')} ({self.hosts.on_hosts()}), {self.library}"
-            return pipeline.Leader(self.rounds, self.world, model, stage, job, interrupted, where, threads)
-        if job.split is not None:
-            from . import joint
-
-            described = (
-                f"backend {get(job.backend).name}, {job.split} split over {counted(self.size, 'rank')} "
-                f"({self.hosts.on_hosts()}), each on {counted(threads, 'thread')}, {self.library}"
-            )
-            return joint.JointLeader(self.rounds, self._member(model, x, labels, job, threads), interrupted, described)
-        return Leader(self.rounds, self.world, model, x, labels, job, threads, interrupted, self.describe)
+        if (bound := self.hosts.bound()) is not None:
+            _log.warning("%s", bound)
+        threads, world = self.threads(job.threads_per_worker), self._begin(job)
+        made: Any = runs.leader(
+            self.rounds, world, model, x, labels, job, threads, interrupted, self.hosts, self.library
+        )
+        self.waited_s = lambda: made.waited_s
+        engine: Engine = made
+        return engine
 
     def follow(
         self, model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job, signals: Callable[[], str | None]
@@ -221,38 +216,38 @@ class Session:
         signals : callable
             ``signals()``: name of a signal that this rank has received, or None.
         """
-        from .following import Follower
+        from . import runs
 
         self.rounds.signalled = lambda: _number(signals())
         try:
-            threads = self.threads(job.threads_per_worker)
-            if job.stages is not None:
-                from . import pipeline
-
-                stage = pipeline.Stage(model, x, labels, job, self.world, threads)
-                return pipeline.follow(self.rounds, self.world, model, stage)
-            if job.split is not None:
-                from . import joint
-
-                return joint.follow(self.rounds, self._member(model, x, labels, job, threads))
-            return Follower(self.rounds, self.world, model, x, labels, job, threads).follow()
+            threads, world = self.threads(job.threads_per_worker), self._begin(job)
+            return runs.follow(self.rounds, world, model, x, labels, job, threads)
         finally:
             self.rounds.signalled = lambda: 0
 
-    def _member(self, model: Sequential, x: np.ndarray, labels: np.ndarray, job: Job, threads: int) -> Any:
-        """This rank's part of a network that all ranks compute together."""
-        from .by_rows import RowMember
-        from .filters import FilterMember
+    def _begin(self, job: Job) -> World:
+        """The world of a run; if the run keeps a timeline, it is one that notes what it does, in rounds too."""
+        if isinstance(self.world, mpi.MPIWorld):
+            self.world.patience.allowed = self.hosts.room(self.threads(job.threads_per_worker))
+        if job.trace is not None:
+            from .tracing import Trace
 
-        kind: Any = FilterMember if job.split == "filters" else RowMember
-        return kind(model, x, labels, job, self.world, threads)
+            self.rounds.trace = trace = Trace(self.world, job, self.hosts.names)
+            self.rounds.world, self._traced_at = trace.world, self._depth
+        return self.rounds.world
+
+    def _end_trace(self) -> None:
+        """At the end of what the run is within, after an error too: close the timeline."""
+        if self.rounds.trace is not None and self._depth == self._traced_at:
+            self.rounds.trace.close()
+            self.rounds.trace, self.rounds.world = None, self.world
 
     def finish(self, model: Sequential, history: list[dict[str, Any]]) -> None:
         """As rank 0, end the run: send the other ranks the model and the history."""
         self.rounds.collect(self.rounds.header(r.REST))
         self.rounds.tell(r.FINISH, text=json.dumps(history).encode())
         ranks = range(1, self.size)
-        self.world.swap([(rank, each) for rank in ranks for each in (model.flat, model.flat_buffers)], [])
+        self.rounds.world.swap([(rank, each) for rank in ranks for each in (model.flat, model.flat_buffers)], [])
 
     def lanes(self, workers: int | None) -> int:
         """Workers of all ranks together.
@@ -289,8 +284,14 @@ class Session:
         Raises
         ------
         InputError
-            If the job splits the network, and asks for a wire that is for whole ones.
+            If the job splits the network, and asks for a wire that is for whole ones. If it asks that a failed worker
+            be left out.
         """
+        if choice(job.on_worker_failure, "reaction to a worker's failure", ON_FAILURE) == "drop":
+            raise InputError(
+                "on_worker_failure drop is not there over MPI: a rank's workers are one process, and its failure ends "
+                "the run; take abort, or restart with python -m pyconv.cluster, which starts ranks again"
+            )
         if job.wire != WIRES[0] and (job.stages is not None or job.split is not None):
             raise InputError(f"wire {job.wire} is for whole networks: leave it out where a network is split")
         self.rounds.most = -(-job.workers // self.size)
@@ -298,21 +299,6 @@ class Session:
     def threads(self, asked: int | None) -> int:
         """OpenMP threads of this rank."""
         return self.hosts.threads(asked)
-
-    def describe(self, job: Job) -> str:
-        """One line for the start of a run; the job's backend is one that can run."""
-        spread = Spread(1, job.workers, self.size)
-        counts = sorted({len(spread.lanes_of(rank)) for rank in range(self.size)})
-        each = " or ".join(map(str, counts))
-        return (
-            f"backend {job.backend}, {counted(self.size, 'rank')} ({self.hosts.on_hosts()}) of {each} workers, in turn "
-            f"on {counted(self.threads(job.threads_per_worker), 'thread')}, update {job.rule.describe()}, "
-            f"{self.library}"
-        )
-
-    def _warn(self) -> None:
-        if (bound := self.hosts.bound()) is not None:
-            _log.warning("%s", bound)
 
     # ---- logs -------------------------------------------------------------------------------------
 
@@ -343,7 +329,7 @@ class Session:
         if self.hosts.speaks():
             self.rounds.give_up(RunError(f"{what}; continue the run with --resume"))
         elif now - self._lost_at > SECOND_S:
-            self.world.abort(RunError.exit_status)
+            self.rounds.world.abort(RunError.exit_status)
 
 
 class _Collector(logging.Handler):

@@ -43,6 +43,7 @@ def mini_batches(node: Node) -> Iterator[None]:
                     continue
                 del waits[lane]
             moved, claims = True, lanes.claims
+            node.turn_of(lane)
             while lanes.claims == claims:
                 try:
                     found = next(programs[lane])
@@ -55,6 +56,8 @@ def mini_batches(node: Node) -> Iterator[None]:
                     assert isinstance(found, AtBoundary), "the lock is taken where it is asked for"
                     waits[lane] = found
                     break
+            node.turn_of(None)
+            node.report()
             yield
         if not moved:
             # A lane may wait for another of this rank: it is the one that waits for the least that may go on first.

@@ -7,9 +7,12 @@ a rank computes, a message to rank 0 at any time, and a way out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .tracing.tape import Tape
 
 Message = tuple[int, np.ndarray]
 """The other rank, and a contiguous array that is sent or written."""
@@ -28,6 +31,10 @@ class World(Protocol):
         ``lost()``: called four times a second while this rank waits.
     idle : callable
         ``idle()``: called again and again while this rank waits.
+    tape : Tape or None
+        Where this rank notes what it does, if the run keeps a timeline (:mod:`.tracing`).
+    waited_ns : int
+        How long this rank has waited in its calls, so far.
     """
 
     rank: int
@@ -35,6 +42,12 @@ class World(Protocol):
     serialized: bool
     lost: Callable[[], None]
     idle: Callable[[], None]
+
+    @property
+    def tape(self) -> Tape | None: ...
+
+    @property
+    def waited_ns(self) -> int: ...
 
     def gather(self, record: np.ndarray) -> np.ndarray:
         """Bring every rank's record, ``(k,)`` int64, to rank 0: ``(size, k)`` there, without meaning on other ranks."""

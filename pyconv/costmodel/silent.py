@@ -39,6 +39,8 @@ class SilentWorld:
     """
 
     serialized = False
+    tape = None
+    waited_ns = 0
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size

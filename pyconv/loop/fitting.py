@@ -399,6 +399,7 @@ def _facts(job: Job, model: Sequential, x: np.ndarray, labels: np.ndarray) -> di
         "dtype": model.dtype.name,
         "backend": job.backend,
         "overlap": job.overlap,
+        "trace": job.trace is not None,
         "split": job.split,
     }
 

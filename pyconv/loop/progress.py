@@ -28,9 +28,17 @@ class Progress:
 
     A run calls :meth:`begin` once and :meth:`step` after every step, and is inside :meth:`shown` all the time. A
     program may be inside :meth:`heard` before and after the run.
+
+    Attributes
+    ----------
+    ranks : int
+        Of a run over MPI; 0 without.
+    waiting : float
+        Which share of the epoch's time the ranks have waited for messages and each other so far.
     """
 
     def __init__(self) -> None:
+        self.ranks, self.waiting = 0, 0.0
         self._hearing = False
         self._epochs = self._steps = 0
         self._todo = self._images = self._first = 0
@@ -53,6 +61,11 @@ class Progress:
         if not self._images:
             self._first, self._started = images, time.monotonic()
         self._images += images
+
+    def speed(self, images_per_s: float) -> str:
+        """The speed as text; over MPI with the ranks, and with the share of communication that nothing hides."""
+        text = f"{images_per_s:.0f} images/s"
+        return f"{self.ranks} ranks  {text}  {100 * self.waiting:.0f} % waiting" if self.ranks else text
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
@@ -137,7 +150,7 @@ class Plain(Progress):
             self._shown_at = time.monotonic()
             self._say(
                 f"  epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss:.4f}  "
-                f"{images_per_s:.0f} images/s  ETA {self.eta()}"
+                f"{self.speed(images_per_s)}  ETA {self.eta()}"
             )
 
     def _say(self, text: str) -> None:
@@ -189,9 +202,9 @@ class Rich(Progress):
     def step(self, *, epoch: int, step: int, images: int, loss: float, images_per_s: float) -> None:
         super().step(epoch=epoch, step=step, images=images, loss=loss, images_per_s=images_per_s)
         text = (
-            f"step {step}/{self._steps}  loss {loss:.4f}  {images_per_s:.0f} images/s  ETA {self.eta()}"
+            f"step {step}/{self._steps}  loss {loss:.4f}  {self.speed(images_per_s)}  ETA {self.eta()}"
             if step < self._steps
-            else f"loss {loss:.4f}  {images_per_s:.0f} images/s  validating"
+            else f"loss {loss:.4f}  {self.speed(images_per_s)}  validating"
         )
         self._bar.update(self._task, completed=step, epoch=epoch, description=text)
 
@@ -228,7 +241,7 @@ class Notebook(Plain):
             done = NOTEBOOK_BAR * step // self._steps
             self._change(
                 f"epoch {epoch}/{self._epochs} {'█' * done}{'░' * (NOTEBOOK_BAR - done)} step {step}/{self._steps}  "
-                f"loss {loss:.4f}  {images_per_s:.0f} images/s  ETA {self.eta()}"
+                f"loss {loss:.4f}  {self.speed(images_per_s)}  ETA {self.eta()}"
             )
 
     def _change(self, text: str) -> None:

@@ -43,14 +43,16 @@ def rate(images: float, seconds: float) -> float:
     return images / seconds if seconds > 0 else 0.0
 
 
-def epoch(line: Mapping[str, Any], epochs: int, *, ranks: bool = False) -> str:
+def epoch(line: Mapping[str, Any], epochs: int, *, ranks: int = 0) -> str:
     """An epoch's line of metrics: loss and accuracy in training and validation, speed, and time since the run began.
 
-    On `ranks` of a cluster also the share of the training's time that they have waited for messages and each other.
+    On `ranks` of a cluster also their number, and the share of the training's time that they have waited for messages
+    and each other.
     """
     text = f"epoch {line['epoch']}/{epochs}  training {line['train_loss']:.4f}, {100 * line['train_accuracy']:.2f} %"
     if line["val_accuracy"] is not None:
         text += f"  validation {line['val_loss']:.4f}, {100 * line['val_accuracy']:.2f} %"
+    text += f"  {ranks} ranks" if ranks else ""
     text += f"  {line['images_per_s']:.0f} images/s  {line['elapsed_s']:.1f} s"
     if ranks and "wait_s" in line:
         text += f"  {min(100 * rate(line['wait_s'], line['seconds']), 100):.0f} % waiting"

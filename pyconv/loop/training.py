@@ -70,6 +70,7 @@ class Training:
         self._answers: np.ndarray | None = None  # the present model's classes for the validation images
         self.usual_rate = recipe.usual_rate(job)
         self.ranks: Session | None = None
+        self._begun = 0.0, 0.0  # seconds of the epoch, and seconds that ranks had waited, when this part of it began
         self.engine: Engine
         self._is_new = False  # whether this call has begun the run folder
         self._session_began = self._checkpointed = time.monotonic()
@@ -208,6 +209,7 @@ class Training:
                 known_s=known_s,
             )
             self._announce()
+            self.show.ranks = 0 if self.ranks is None else self.ranks.size
             while not self._complete():
                 if not self._train_epoch():
                     break
@@ -252,6 +254,8 @@ class Training:
         """Do the rest of the epoch's steps, with a checkpoint now and then; returns whether all are done."""
         position = self.position
         exhausted = False
+        if self.ranks is not None:
+            self._begun = position.seconds, self.ranks.waited_s()
         while not exhausted:
             with contextlib.closing(self.engine.epoch(position.epoch, position.step)) as steps:
                 while True:
@@ -305,6 +309,9 @@ class Training:
         position.seconds += report.seconds
         if not math.isfinite(report.loss):
             raise self._diverged(f"the loss became {report.loss} at step {report.step}")
+        if self.ranks is not None:
+            seconds, waited = self._begun
+            self.show.waiting = min(texts.rate(self.ranks.waited_s() - waited, position.seconds - seconds), 1.0)
         self.show.step(
             epoch=position.epoch + 1,
             step=position.step,
@@ -353,7 +360,7 @@ class Training:
                 self.folder.write_events(self.history)
             self._save_checkpoint()
         self._keep_best()
-        _log.info("%s", texts.epoch(line, job.epochs, ranks=self.ranks is not None))
+        _log.info("%s", texts.epoch(line, job.epochs, ranks=0 if self.ranks is None else self.ranks.size))
         if self.signals.received and not self._complete():
             raise self._interrupted(saved=True)
 

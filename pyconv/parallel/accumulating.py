@@ -40,8 +40,6 @@ def check_micro(job: Job, images: int, least: int) -> None:
         raise InputError(f"{what} there under update sync only, not under {job.rule.name}")
     if job.backend == "cuda":
         raise InputError(f"{what} not there on backend cuda: take multicore")
-    if job.trace is not None:
-        raise InputError(f"{what} not there with a timeline (trace): leave it out")
     if batch % parts:
         fitting = [each for each in range(1, batch + 1) if batch % each == 0]
         near = min(fitting, key=lambda each: abs(each - parts))

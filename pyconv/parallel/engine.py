@@ -26,6 +26,7 @@ from ..threads import counted, split, usable_cpus
 from ..values import function, integer, mapping, real
 from .batches import gathered
 from .micro import MicroOrder
+from .recorder import Recorder
 from .rules import Rule, rule_for
 from .sampler import EpochOrder
 from .stages import Stages
@@ -413,19 +414,25 @@ class InProcess(Engine):
         self._gradient = np.empty_like(model.flat)
         self._optimizer_state = job.optimizer.init(model.flat.size, model.flat.dtype)
         self._compute_s = 0.0
+        self.recorder = Recorder()
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[StepReport, None, None]:
         job, model = self._job, self._model
         order = epoch_order(self._labels, job, epoch, model.least_batch)
         self._plan_updates()
+        recorder, compute = self.recorder, self.recorder.watch(0, model)
         last = time.perf_counter()
         for step in range(first_step, order.steps):
+            began = time.monotonic_ns()
             images, labels = gathered(
                 self._x, self._labels, order, step, seed=job.seed, epoch=epoch, augmented=job.augment
             )
+            recorder.add(0, "data", began, time.monotonic_ns())
             counts = job.weights(self._labels, order, step)
-            loss, _ = model.loss_and_gradient(images, labels, out=self._gradient, step=self._step, **counts)
+            loss, _ = compute(images, labels, out=self._gradient, step=self._step, **counts)
+            began = time.monotonic_ns()
             self._update()
+            recorder.add(0, "update", began, time.monotonic_ns())
             now = time.perf_counter()
             self._compute_s += now - last
             yield StepReport(self._step, order.count(step), float(loss), now - last, model.correct)

@@ -32,10 +32,11 @@ from .logs import send_logs
 from .memory import Segment, SharedArray
 from .micro import MicroOrder, add_gradient, mean_loss
 from .program import Program, Work, drive, program
+from .recorder import Recorder
 from .room import why_not_started
 from .sampler import EpochOrder
 from .sending import EXIT_UNREADABLE, unpacked
-from .trace import Recorder
+from .trace import SharedRecorder
 from .trained import Trained
 
 if TYPE_CHECKING:
@@ -193,10 +194,12 @@ class Trainer:
         self._trained.attach(at, buffers)
         losses, correct, parts = [], 0, order.micro(lane.step, unit % lane.workers)
         for each in parts:
+            asked = time.monotonic_ns()
             images, labels = gathered(
                 self._x, self._labels, order.fine, lane.step, each.share, seed=job.seed, epoch=lane.epoch,
                 augmented=job.augment,
             )  # fmt: skip
+            self._recorder.add(lane.index, "data", asked, time.monotonic_ns())
             loss, gradient = self._recorder.watch(lane.index, self._model)(
                 images,
                 labels,
@@ -307,7 +310,7 @@ def _live(setup: Setup, store: s.Store, words: np.ndarray) -> None:
         cuda.join(setup.index, job.workers)
     model = make_model(described, job.backend, setup.threads)
     threadpool_limits(setup.threads)
-    recorder = Recorder(store)
+    recorder = SharedRecorder(store)
     trainer = Trainer(model, setup.x, setup.labels, job, rule, store, words, recorder)
     work = Work(rule, job.optimizer, trainer.rate, trainer.counts, trainer.compute, trainer.note)
     words[s.STATE] = s.READY

@@ -150,6 +150,15 @@ class DividedNetwork:
         self._local.threads = value
 
     @property
+    def between_passes(self) -> Any:
+        """Called between the forward and the backward pass."""
+        return self._local.between_passes
+
+    @between_passes.setter
+    def between_passes(self, value: Any) -> None:
+        self._local.between_passes = value
+
+    @property
     def flat(self) -> np.ndarray:
         """The whole network's parameters."""
         return self._model.flat

@@ -28,11 +28,13 @@ def follow(rounds: r.Rounds, member: Member) -> list[dict[str, Any]]:
         verdict = rounds.ask(rounds.header(r.REST))
         if verdict.action == r.BEGIN:
             steps, step = member.epoch(verdict.epoch, verdict.step), verdict.step
-            while rounds.ask(rounds.header(r.BOUNDARY, step)).action == r.GO:
+            member.begin()
+            while rounds.ask(member.header(rounds, step)).action == r.GO:
                 with member.together():
                     next(steps)
                 step += 1
             steps.close()
+            member.end()
         elif verdict.action == r.COLLECT:
             member.collect(bool(verdict.what))
         elif verdict.action == r.LOAD:

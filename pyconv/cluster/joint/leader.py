@@ -31,13 +31,16 @@ class JointLeader:
     ) -> None:  # fmt: skip
         self._rounds, self._member, self._interrupted, self._described = rounds, member, interrupted, described
         self.steps_per_epoch = member.steps_per_epoch
+        self._waits = np.zeros(member.world.size, np.int64)
+        self._seen = self._waits.copy()
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[StepReport, None, None]:
         """See :class:`~pyconv.parallel.Engine`."""
         self._command(r.BEGIN, epoch=epoch, step=first_step)
         steps, closed = self._member.epoch(epoch, first_step), False
+        self._member.begin()
         for step in range(first_step, self.steps_per_epoch + 1):
-            self._meet(r.BOUNDARY, step)
+            self._waits = self._meet(self._member.header(self._rounds, step))[:, r.WAIT]
             if closed or step == self.steps_per_epoch:
                 self._rounds.tell(r.CLOSE)
                 break
@@ -51,11 +54,19 @@ class JointLeader:
                     raise
                 closed = True
         steps.close()
+        self._member.end()
         self._gather(everything=False)
 
     def statistics(self) -> dict[str, Any]:
-        """See :class:`~pyconv.parallel.Engine`."""
-        return self._member.statistics()
+        """See :class:`~pyconv.parallel.Engine`; `wait_s` is what ranks wait for each other and for messages."""
+        found, waited = self._member.statistics(), float((self._waits - self._seen).mean()) / 1e9
+        self._seen = self._waits
+        return {**found, "communication_s": max(found["communication_s"], waited), "wait_s": waited}
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds for which ranks have waited within epochs so far; their mean."""
+        return float(self._waits.mean()) / 1e9
 
     def state(self) -> dict[str, np.ndarray]:
         """See :class:`~pyconv.parallel.Engine`; as the engine of one process gives it."""
@@ -78,14 +89,16 @@ class JointLeader:
 
     # ---- rounds -----------------------------------------------------------------------------------
 
-    def _meet(self, kind: int, value: int = 0) -> None:
-        """Wait until all ranks have come to a place; a tell() must follow."""
-        for signal in self._rounds.collect(self._rounds.header(kind, value))[1:, r.SIGNAL]:
+    def _meet(self, header: np.ndarray) -> np.ndarray:
+        """Every rank's header, when all have come to a place; a tell() must follow."""
+        headers = self._rounds.collect(header)
+        for signal in headers[1:, r.SIGNAL]:
             if signal:
                 self._interrupted(int(signal))
+        return headers
 
     def _command(self, action: int, epoch: int = 0, step: int = 0, what: int = 0) -> None:
-        self._meet(r.REST)
+        self._meet(self._rounds.header(r.REST))
         self._rounds.tell(action, epoch=epoch, step=step, what=what)
 
     def _gather(self, everything: bool) -> None:

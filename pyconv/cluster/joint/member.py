@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from ...errors import InputError
 from ...parallel import InProcess, Job
+from .. import rounds as r
 from ..shards import Shard
+from ..tracing import TapeRecorder
 from ..world import World
 
 
@@ -38,18 +41,41 @@ class Member(InProcess):
 
     Attributes
     ----------
-    waited_s : float
-        Seconds of all exchanges since the last :meth:`statistics`.
+    world : World
+    whole : Sequential
+        The network.
     """
 
     def __init__(self, model: Any, x: np.ndarray, labels: np.ndarray, job: Job, world: World, whole: Any) -> None:
         check(job, x)
-        super().__init__(model, x, labels, job)
+        super().__init__(model, x, labels, dataclasses.replace(job, trace=None))
         self.world, self.whole = world, whole
+        self.recorder = TapeRecorder(world.tape, lambda lane: self._step)
+        self._waited, self._since = 0, world.waited_ns
 
     def together(self) -> contextlib.AbstractContextManager[None]:
         """Within it, all ranks compute a step."""
         return contextlib.nullcontext()
+
+    def begin(self) -> None:
+        """Begin an epoch, or go on with it: from here on waits count."""
+        self._since = self.world.waited_ns
+
+    def end(self) -> None:
+        """Steps are over: waits do not count any more."""
+        self._waited = self.waited_ns
+        self._since = self.world.waited_ns
+
+    @property
+    def waited_ns(self) -> int:
+        """How long this rank has waited within epochs."""
+        return self._waited + self.world.waited_ns - self._since
+
+    def header(self, rounds: r.Rounds, step: int) -> np.ndarray:
+        """The header of this rank before a step."""
+        made = rounds.header(r.BOUNDARY, step)
+        made[r.WAIT] = self.waited_ns
+        return made
 
     def collect(self, everything: bool) -> None:
         """Bring what rank 0 lacks of the parameters, and on request of the optimizer's state; all ranks call it."""

@@ -109,6 +109,11 @@ class Leader:
             "restarts": 0,
         }
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds for which ranks have waited for neighbours so far; their mean."""
+        return float(self._times[:, 2].mean()) / 1e9
+
     def state(self) -> dict[str, np.ndarray]:
         """See :class:`~pyconv.parallel.Engine`; with one replica, as the engine of one process gives it."""
         whole = self._collect(everything=True)

@@ -23,6 +23,7 @@ from ...parallel.micro import Micro, MicroOrder, add_gradient, mean_loss
 from ...parallel.program import share
 from ...parallel.sums import in_order
 from ..shards import Shard
+from ..tracing.tape import NUMBER
 from ..world import Message, World
 from .clipping import shrink
 from .schedule import FORWARD, Exchange, Pass, alive, exchanges, passes
@@ -99,6 +100,7 @@ class Stage:
         self._order: MicroOrder | None = None
         self._memory: dict[tuple[str, int], np.ndarray] = {}
         self._broken: BaseException | None = None
+        self._tape = world.tape
 
     @property
     def is_last(self) -> bool:
@@ -162,10 +164,13 @@ class Stage:
         if times != 1.0:
             np.multiply(self.total, self.total.dtype.type(times), out=self.total)
         self.done += 1
-        rate = self._job.learning_rate(self.done, self.steps)
+        rate, began = self._job.learning_rate(self.done, self.steps), time.monotonic_ns()
         for update in self._updates:
             update(self.done, rate)
-        self.update_ns += time.monotonic_ns() - ended
+        now = time.monotonic_ns()
+        self.update_ns += now - ended
+        if self._tape is not None:
+            self._tape.add(0, NUMBER["update"], began, now, self.done - 1)
 
     def _run(self, step: int, micro: Sequence[Micro]) -> None:
         """All passes of the step, and their messages."""
@@ -234,7 +239,11 @@ class Stage:
                     result = self._backward(each.micro, micro, arrived, step, losses)
             except BaseException as error:
                 self._broken = error
-        self.compute_ns += time.monotonic_ns() - began
+        now = time.monotonic_ns()
+        self.compute_ns += now - began
+        if self._tape is not None:
+            what = "forward" if each.way == FORWARD else "backward"
+            self._tape.add(0, NUMBER[what], began, now, self.done, each.micro + 1)
         if self._broken is not None:
             shape = self.part.output_shape if each.way == FORWARD else self.part.input_shape
             return np.zeros((micro.images, *shape), self.part.dtype)
