@@ -15,7 +15,7 @@ SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*
 C_SOURCES := $(wildcard pyconv/*.h pyconv/_kernels/*.[ch] pyconv/_kernels/*/*.h pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
   tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/planted/*.cu tests/kernel_driver/*.c bench/*/*.c)
 
-.PHONY: help train test sdist wheel completion test-gpu test-pycuda test-mpi cluster cluster-prediction chaos fuzz mutations bench bench-gpu gpu docs downloads linkcheck lint format clean
+.PHONY: help train test sdist wheel completion test-gpu test-pycuda test-mpi cluster cluster-prediction chaos fuzz mutations bench bench-inference bench-gpu gpu docs downloads linkcheck lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -106,6 +106,17 @@ cluster: $(VENV)/.installed-test,peers build/mpi/mpich/.installed  ## two preten
 cluster-prediction: $(VENV)/.installed-test build/mpi/mpich/.installed  ## the cost model beside the clock: every split on 2 and 4 pretended nodes; needs root
 	PYCONV_BENCH_MPI=$(abspath build/mpi/mpich/bin/python) $(BIN)/python -m pytest --benchmark-only \
 	  bench/bench_cluster_prediction.py $(ARGS)
+
+# The libraries that bench_inference.py compares with lie in an environment of their own, on top of .venv.
+INFERENCE := build/inference
+$(INFERENCE)/.installed: $(VENV)/.installed-test,peers pyproject.toml
+	$(BIN)/python -m venv $(INFERENCE)
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > "$$($(INFERENCE)/bin/python $(PURELIB))/here.pth"
+	needs=$$($(call requirements,["project"]["optional-dependencies"],inference)) \
+	  && echo "$$needs" | $(INFERENCE)/bin/python -m pip install --quiet --disable-pip-version-check --requirement /dev/stdin
+	@touch $@
+bench-inference: $(INFERENCE)/.installed  ## measure inference beside ONNX Runtime, OpenVINO, PyTorch and JAX
+	$(INFERENCE)/bin/python -m pytest --benchmark-only bench/bench_inference.py $(ARGS)
 
 GPU_BENCHES := $(addprefix bench/bench_,cuda_peers.py table1_variants.py fig1_layers.py fig2_image_sizes.py fig3_architectures.py)
 bench-gpu: gpu $(VENV)/.installed-test,peers,cuda  ## measure all that needs a GPU, and record it in bench/results
