@@ -148,6 +148,7 @@ def test_two_nodes(pair, mpi: Path, measure, tmp_path: Path, two_cpus: None, qui
             experiment=EXPERIMENT, case=NAME, operation=f"step, links of {RATES[rate]}", column=column,
             **taken.as_record(), threads=1, batch=BATCH, images_per_s=images, speedup=images / one,
             wait_s=float(np.median(waits)) if waits else None, load=os.getloadavg()[0],
+            mpi=found[column][0][0].get("mpi"),
         )  # fmt: skip
 
 

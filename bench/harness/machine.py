@@ -87,7 +87,7 @@ def _gpu() -> str:
 def versions() -> dict[str, str]:
     """Versions of everything that takes part in a measurement."""
     found = {"python": platform.python_version(), "pyconv": pyconv.__version__}
-    for name in ("numpy", "scipy", "torch", "cython", "pytest-benchmark", "pycuda"):
+    for name in ("numpy", "scipy", "torch", "onnxruntime", "openvino", "jax", "cython", "pytest-benchmark", "pycuda"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

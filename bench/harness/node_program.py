@@ -42,6 +42,7 @@ def pyconv_steps(how: str, x: np.ndarray, labels: np.ndarray, settings: dict[str
     return {
         "seconds": np.reshape(seconds, (EPOCHS, steps)).tolist(),
         "losses": [line["train_loss"] for line in history],
+        "mpi": None if ranks is None else ranks.library,
         "wait_s": [line.get("wait_s", 0.0) / steps for line in history],
         **{name: [line[name] for line in history] for name in PIPELINES if name in history[0]},
     }
