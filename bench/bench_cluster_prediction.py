@@ -69,7 +69,7 @@ def test_epochs(ranks: int, rate: str, mpi: Path, measure, tmp_path: Path, two_c
         pytest.skip("left out by --quick")
     settings = {
         "network": NAME, "batch": BATCH, "micro_batches": MICRO, "cpus": threads.usable_cpus(), "largest": 1 << 21,
-        "steps": 4 if quick else 10, "epochs": 2 if quick else 4, "seconds": 0.2 if quick else 0.5,
+        "steps": 4 if quick else 6, "epochs": 2 if quick else 3, "seconds": 0.2 if quick else 0.5,
         "cases": QUICK if quick else (),
     }  # fmt: skip
     with nodes.Nodes(ranks, rate) as made:

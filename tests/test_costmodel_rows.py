@@ -105,7 +105,10 @@ def test_ranks_calibrate_what_messages_between_them_cost(ranks, monkeypatch):
     assert made[0].t_s.low <= made[0].t_s.value <= made[0].t_s.high
     assert (min(sizes), max(sizes)) == (8, 1 << 16)
     assert made[0].rate("serial").value > 0
-    assert made[0].link == (made[0].x_s, made[0].x_b) and made[0].x_b.points == 13  # from 16 bytes on to two ranks
+    assert (
+        made[0].link == (made[0].x_s, made[0].x_b) and made[0].x_b.points == 5
+    )  # 16 bytes to two ranks, and large ones
+    assert made[0].x_c.points == 4 and made[0].x_c.value > 0
 
 
 def test_in_an_exchange_each_sends_to_each(ranks):
@@ -114,8 +117,8 @@ def test_in_an_exchange_each_sends_to_each(ranks):
         return link.exchanges(session.world, 1 << 10), session.world.swapped - before
 
     for found, sent in ranks(3, body):
-        assert list(found) == [16 << step for step in range(7)] and all(seconds > 0 for seconds in found.values())
-        assert sent == (link.TURNS + 1) * sum(found)
+        assert [each.size for each in found] == [16, 128, 256, 512, 1024] and all(each.seconds > 0 for each in found)
+        assert sent == 16 * (link.TURNS + 1) + (link.HAULS + 1) * (128 + 256 + 512 + 1024)
 
 
 def test_messages_really_go_there_and_back(ranks):

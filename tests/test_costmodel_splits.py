@@ -302,6 +302,14 @@ def test_a_played_schedule_ends_when_what_it_depends_on_has(works, micro, schedu
     )
 
 
+def test_a_stage_that_has_waited_is_late_by_half_of_its_sleep():
+    stages = [StageWork(1.0, 1.0, 0.0), StageWork(1e-9, 1e-9, 0.0)]
+    plain, late = (played(Piped(stages, 1), Links(0.0, 0.0, t_l=late)) for late in (0.0, 0.01))
+    # The second stage waits for a second, and its own passes; then the first for nothing that counts.
+    assert late - plain == pytest.approx(0.01, rel=0.1)
+    assert played(Piped(stages, 1), Links(0.0, 0.0, t_l=1.0)) - plain == pytest.approx(1 / 12 * (1 + 1 / 12), rel=1e-6)
+
+
 @given(
     works=st.lists(st.tuples(TIMES, TIMES, st.just(0.0)), min_size=1, max_size=6), micro=st.integers(1, 8),
     schedule=SCHEDULE, replicas=st.integers(1, 3),

@@ -14,6 +14,7 @@ from .world import World
 SMALL, LARGE = 8, 1 << 20  # bytes
 PINGS, HAULS = 100, 7
 TURNS = 25
+LARGEST = 4  # sizes of large exchanges, each half of the next
 HOSTS = 3  # of which the way from rank 0 is measured, beside its own
 
 
@@ -72,37 +73,63 @@ def between(world: World, places: Sequence[Here], largest: int) -> dict[str, dic
     """
     sizes = sorted({max(largest >> step, SMALL) for step in range(32)})
     return {
-        way: {size: float(np.median(ping_pong(world, other, size, TURNS))) for size in sizes}
+        way: {size: float(np.median(ping_pong(world, other, size, _turns(size)))) for size in sizes}
         for way, other in pairs(places).items()
         if world.rank in (0, other)
     }
 
 
-def exchanges(world: World, largest: int) -> dict[int, float]:
+def _turns(size: int) -> int:
+    """How often a message of so many bytes goes there and back."""
+    return TURNS if size < LARGE else HAULS
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """An exchange in which every rank sends every other one a message.
+
+    Attributes
+    ----------
+    size : int
+        Bytes that a rank sends.
+    seconds : float
+        As this rank has measured it; the median.
+    cpu_s : float
+        Seconds of this rank's process on a CPU; the median.
+    """
+
+    size: int
+    seconds: float
+    cpu_s: float
+
+
+def exchanges(world: World, largest: int) -> list[Exchange]:
     """Time exchanges in which every rank sends every other one a message; all ranks call it.
 
     Parameters
     ----------
     world : World
     largest : int
-        Bytes that a rank sends in the largest; each of the others is about half as large as the next, down to 8 bytes a
-        message.
+        Bytes that a rank sends in the largest of them.
 
     Returns
     -------
-    dict of int to float
-        By the bytes that a rank sends: seconds of an exchange, as this rank has measured them; the median.
+    list of Exchange
+        The smallest, of 8 bytes a message, and some large ones, as training has them: what lies between may travel
+        another way, in the buffers of MPI or of the network.
     """
     others = [rank for rank in range(world.size) if rank != world.rank]
-    found: dict[int, float] = {}
-    for size in sorted({max((largest // max(len(others), 1)) >> step, SMALL) for step in range(32)}):
-        sent, taken = np.ones(size, np.uint8), []
+    most = largest // max(len(others), 1)
+    found = []
+    for size in sorted({SMALL, *(max(most >> step, SMALL) for step in range(LARGEST))}):
+        sent, taken, used = np.ones(size, np.uint8), [], []
         came = [np.empty(size, np.uint8) for _ in others]
-        for _ in range(TURNS + 1):
-            began = time.perf_counter()
+        for _ in range(1 + (TURNS if size == SMALL else HAULS)):
+            began, worked = time.perf_counter(), time.process_time()
             world.swap([(rank, sent) for rank in others], list(zip(others, came)))
             taken.append(time.perf_counter() - began)
-        found[size * len(others)] = float(np.median(taken[1:]))
+            used.append(time.process_time() - worked)
+        found.append(Exchange(size * len(others), float(np.median(taken[1:])), float(np.median(used[1:]))))
     return found
 
 

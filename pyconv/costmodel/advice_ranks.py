@@ -32,7 +32,8 @@ def over_ranks(
     """See :func:`.advise`; the arguments are checked."""
     considered: list[Prediction] = []
     left_out: dict[str, str] = {}
-    with at_ranks(ranks, cluster, backend, threads, calibration) as place:
+    asked = {"batch": batch, "images": images, "update": rule.name, "shared": shared, "seconds": seconds}
+    with at_ranks(ranks, cluster, backend, threads, calibration, asked) as place:
         rig = Rig(
             model, place.calibration, backend=backend, threads=place.threads, measure=measure, seconds=seconds,
             session=place.session,

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from .. import optim
 from ..backends import algorithms, backends
 from ..backends import get as get_backend
-from ..cluster.link import between, exchanges
+from ..cluster.link import Exchange, between, exchanges
 from ..cluster.session import session
 from ..datasets.order import stratified_order
 from ..documents import read_json
@@ -43,7 +43,7 @@ FORMAT = 1
 UNKNOWN = Fit(0.0, 0.0, 0.0, "s/example", 0)
 #: The constants of an exchange where none was measured.
 NO_START, NO_BYTE = Fit(0.0, 0.0, 0.0, "s", 0), Fit(0.0, 0.0, 0.0, "s/byte", 0)
-LATER = ("t_n", "x_s", "x_b")
+LATER = ("t_n", "x_s", "x_b", "x_c")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,9 @@ class Calibration:
     x_s, x_b : Fit
         Of an exchange in which every rank of a cluster sends every other one a message: seconds to start it, and
         seconds for each byte that a rank sends. Without points if there were no ranks.
+    x_c : Fit
+        Seconds of a CPU for each byte that a rank sends in such an exchange, and receives as many: what messages take
+        from computing while they travel.
     """
 
     t_c: Mapping[str, Mapping[str, Fit]]
@@ -89,6 +92,7 @@ class Calibration:
     t_n: Fit = UNKNOWN
     x_s: Fit = NO_START
     x_b: Fit = NO_BYTE
+    x_c: Fit = NO_BYTE
 
     def __post_init__(self) -> None:
         for name in ("t_c", "start_up"):
@@ -199,7 +203,7 @@ class Calibration:
     def __str__(self) -> str:
         lines = [f"t_c {backend} {name}: {fit}" for backend, by in self.t_c.items() for name, fit in by.items()]
         lines += [f"{name}: {getattr(self, name)}" for name in ("t_s", "t_b", "t_u", "t_n", "t_copy")]
-        lines += [f"{name}: {getattr(self, name)}" for name in ("x_s", "x_b") if self.x_b.points]
+        lines += [f"{name}: {getattr(self, name)}" for name in ("x_s", "x_b", "x_c") if self.x_b.points]
         return "\n".join([*lines, f"CPUs: {self.cpus}", f"slower in company: {self.slowdown:.3f} times"])
 
 
@@ -304,14 +308,21 @@ def _of_ranks(backend: str | None, seconds: float, largest: int) -> Calibration:
         ranks.agree({})  # nobody computes any more
         ways = between(ranks.world, ranks.hosts.places, largest)
         ranks.agree({})  # nobody waits for a message any more
-        swapped = exchanges(ranks.world, largest) if ranks.size > 1 else {}
+        swapped = exchanges(ranks.world, largest) if ranks.size > 1 else []
         if ranks.leads:
-            enough = len(swapped) >= FEWEST
-            x_s, x_b = line(list(swapped), list(swapped.values()), "byte") if enough else (NO_START, NO_BYTE)
+            made = dataclasses.replace(made, **_exchanged(swapped))
             fits = [line(list(way), list(way.values()), "byte") for way in ways.values()]
             t_s, t_b = max(fits, key=lambda fit: fit[1].value)
-            made = dataclasses.replace(made, t_s=t_s, t_b=t_b, x_s=x_s, x_b=x_b)
+            made = dataclasses.replace(made, t_s=t_s, t_b=t_b)
         return Calibration._of(ranks.of_leader(made._content))
+
+
+def _exchanged(found: Sequence[Exchange]) -> dict[str, Any]:
+    """The constants of exchanges; nothing if messages were too small for a line."""
+    if len(found) < FEWEST:
+        return {}
+    x_s, x_b = line([each.size for each in found], [each.seconds for each in found], "byte")
+    return {"x_s": x_s, "x_b": x_b, "x_c": median_of([each.cpu_s / each.size for each in found[1:]], "s/byte")}
 
 
 def _probe(layer: tuple[int, int, int, int, int]) -> ConvGeometry:

@@ -25,6 +25,12 @@ class Clocks:
         Seconds to start a message between ranks, and seconds a byte on a rank's link.
     t_a : float
         Seconds to add a byte of one vector to another.
+    t_m : float, optional
+        Seconds of a small message when all meet; by default t_s.
+    t_p : float
+        Seconds of a CPU that a byte takes from computing, while it travels.
+    t_l : float
+        Seconds at most by which a stage of a pipeline that waits is late, on average, to notice that it can go on.
 
     Attributes
     ----------
@@ -34,8 +40,12 @@ class Clocks:
         Seconds in which ranks have computed, over all ranks.
     """
 
-    def __init__(self, ranks: int, t_s: float, t_b: float, t_a: float = 0.0) -> None:
+    def __init__(
+        self, ranks: int, t_s: float, t_b: float, t_a: float = 0.0, t_m: float | None = None, t_p: float = 0.0,
+        t_l: float = 0.0,
+    ) -> None:  # fmt: skip
         self.ranks, self.t_s, self.t_b, self.t_a = ranks, t_s, t_b, t_a
+        self.t_m, self.t_p, self.t_l = t_s if t_m is None else t_m, t_p, t_l
         self.now = np.zeros(ranks)
         self.computed = 0.0
 
@@ -51,8 +61,10 @@ class Clocks:
 
     def meet(self) -> None:
         """All wait for all: small messages along a tree to rank 0, and back."""
+        start, self.t_s = self.t_s, self.t_m
         self._gather_tree(0.0)
         self._spread_tree(0.0)
+        self.t_s = start
 
     def neighbours(self, size: float) -> None:
         """Each rank sends its neighbours above and below `size` bytes in all, and receives as many."""

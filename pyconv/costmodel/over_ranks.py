@@ -125,7 +125,7 @@ def step_of(rig: Rig, batch: int, rule: Rule, way: Way, images: int, known: int)
             profile = profile.scaled(1 / crowd)
         return by_stages.step(
             model, profile, cut, way.micro_batches, schedule=way.schedule, replicas=way.ranks // way.stages,
-            cpus=way.cpus,
+            cpus=way.cpus, t_a=rig.links.t_a,
         )  # fmt: skip
     profile, part_s = rig.profile(batch, known), rig.part(way.split, way.ranks, batch)
     if way.split == "rows":

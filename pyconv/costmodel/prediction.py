@@ -134,7 +134,8 @@ def predict(
     if flag(cluster, "cluster") or ranks is not None:
         way = Way(ranks or 1, split, workers, overlap, stages, micro_batches, schedule, cut, every, shared_cpus)
         rule = rule_for(update)
-        with at_ranks(ranks, cluster, backend, threads, calibration) as place:
+        asked = {"batch": batch, "images": images, "update": rule.name, **dataclasses.asdict(way)}
+        with at_ranks(ranks, cluster, backend, threads, calibration, asked) as place:
             rig = Rig(
                 model, place.calibration, backend=backend, threads=place.threads, measure=measure,
                 session=place.session, gradient_s=gradient_s, update_s=update_s, spread=spread,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..backends import get as get_backend
 from ..cluster.session import Session, session
@@ -35,8 +36,9 @@ class Place:
 
 @contextlib.contextmanager
 def at_ranks(
-    ranks: int | None, cluster: bool, backend: str, threads: int | None, calibration: Calibration | None
-) -> Iterator[Place]:
+    ranks: int | None, cluster: bool, backend: str, threads: int | None, calibration: Calibration | None,
+    asked: Mapping[str, Any],
+) -> Iterator[Place]:  # fmt: skip
     """Within it, predictions can be made; with `cluster`, all ranks enter it alike.
 
     Parameters
@@ -49,11 +51,13 @@ def at_ranks(
         Of each rank; by default what a rank has here, or the calibration's CPUs.
     calibration : Calibration or None
         By default measured.
+    asked : mapping of str to object
+        What all ranks must ask alike.
 
     Raises
     ------
     InputError
-        If there are no ranks here, or not so many.
+        If there are no ranks here, or not so many, or they ask for different things.
     """
     name = get_backend(backend).name
     single = get_backend(backend).threads(2) == 1
@@ -70,5 +74,6 @@ def at_ranks(
     if ranks not in (None, here.size):
         raise InputError(f"there are {here.size} ranks, not {ranks}: leave ranks out with cluster=True")
     with here.together():
+        here.agree({"backend": name, "threads": threads, **asked}, remedy="ask the same on all ranks")
         made = calibrate(name, seconds=0.01, cluster=True) if calibration is None else calibration
         yield Place(here.size, 1 if single else here.threads(threads), made, here)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import nn
+from ..cluster.mpi import MOST_S
 from ..cluster.session import Session
 from .calibration import Calibration
 from .profile import Profile, estimated_profile, measured_profile
@@ -51,7 +52,8 @@ class Rig:
     def links(self) -> Links:
         """Between ranks."""
         t_s, t_b = self.calibration.link
-        return Links(t_s.value, t_b.value, self.calibration.t_copy.value)
+        known = self.calibration
+        return Links(t_s.value, t_b.value, known.t_copy.value, known.t_s.value, known.x_c.value, MOST_S / 2)
 
     def profile(self, batch: int, of: int | None = None) -> Profile:
         """The profile of a step of `batch` images; `of` are those for which a known gradient's time holds."""

@@ -12,7 +12,7 @@ from .piped import Piped, StageWork
 
 def step(
     model: nn.Sequential, profile: Profile, cut: Sequence[int], micro_batches: int, *, schedule: str = "1f1b",
-    replicas: int = 1, cpus: int | None = None,
+    replicas: int = 1, cpus: int | None = None, t_a: float = 0.0,
 ) -> Piped:  # fmt: skip
     """A step of `replicas` pipelines.
 
@@ -29,6 +29,8 @@ def step(
     replicas : int
     cpus : int, optional
         CPUs that all ranks share; by default each has its own.
+    t_a : float
+        Seconds to add a byte of one vector to another: each micro-batch's gradient is weighted, and added.
 
     Returns
     -------
@@ -43,12 +45,13 @@ def step(
         parameters = sum(
             view.size for name, view in model.parameters.items() if first <= int(name.partition(".")[0]) < last
         )
+        size = float(parameters * model.flat.itemsize)
         stages.append(
             StageWork(
                 sum(forward for forward, _ in own) + (profile.aside_s if number == 0 else 0.0),
-                sum(back for _, back in own),
+                sum(back for _, back in own) + (2 * t_a * size if micro_batches > 1 else 0.0),
                 float(profile.batch * sizes[last]) if last < len(model.layers) else 0.0,
-                float(parameters * model.flat.itemsize),
+                size,
                 profile.update_s * parameters / total,
             )
         )

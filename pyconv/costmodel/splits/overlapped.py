@@ -14,7 +14,8 @@ that pass the link, from the last layer to the first
     passed(l) = max(passed(l + 1), a(l)) + t_b b(l)
 
 For what a rank sends, b(l) is all that is not its own stretch; for what the owner of a stretch receives, it is p - 1
-times the layer's part of it. The step goes on when all have passed. Without overlap, gradients and parameters take
+times the layer's part of it. The step goes on when all have passed. While they travel, messages take some of the CPU:
+t_p for each byte, which makes the passes that much longer. Without overlap, gradients and parameters take
 ``t_s + t_b n (p - 1) / p`` each, after the passes.
 """
 
@@ -87,6 +88,9 @@ class Overlapped:
         clocks.meet()
         began = float(clocks.now.max())
         computed, clocks.computed = clocks.computed, 0.0
+        passes_s = self.lanes * sum(each.forward_s + each.backward_s for each in self.passes)
+        taken_s = clocks.t_p * (self.lanes + 1) * n * (p - 1) / p
+        slowed = factors * (1 + taken_s / max(passes_s, 1e-30))
         bounds = n * np.arange(p + 1) / p
         sent = clocks.now.copy()  # when each rank's link is free again
         received = clocks.now.copy()
@@ -96,10 +100,10 @@ class Overlapped:
                 if lane == 0 and each.reads and p > 1:
                     come = began + clocks.t_s + (p - 1) * clocks.t_b * min(each.reads, n / p)
                     clocks.now = np.maximum(clocks.now, come)
-                clocks.compute(each.forward_s * factors)
+                clocks.compute(each.forward_s * slowed)
             end = n
             for each in reversed(self.passes):
-                clocks.compute(each.backward_s * factors)
+                clocks.compute(each.backward_s * slowed)
                 if each.left < end and p > 1:
                     own = np.clip(np.minimum(end, bounds[1:]) - np.maximum(each.left, bounds[:-1]), 0, None)
                     sent = _after(sent, clocks.now, clocks.t_b * (end - each.left - own))

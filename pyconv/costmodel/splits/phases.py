@@ -1,7 +1,7 @@
 """A step as phases: every rank computes, then messages pass between them, and so on.
 
 move         what passes, of a phase of n bytes                                      seconds on p ranks
-meet         small messages to rank 0, and its answer                                2 t_s ⌈log2 p⌉
+meet         small messages to rank 0, and its answer                                2 t_m ⌈log2 p⌉
 neighbours   n bytes between a rank and its neighbours, each way                     t_s + t_b n
 gather       all ranks get all parts of n bytes, of which each has one               t_s + t_b n (p - 1) / p
 sum          all ranks get the sum of their vectors of n bytes: two gathers, and     2 t_s + (2 t_b + t_a) n (p - 1) / p
@@ -34,15 +34,29 @@ class Links:
         Seconds to start a message, and a byte.
     t_a : float
         Seconds to add a byte of one vector to another.
+    t_m : float or None
+        Seconds of a small message in a round, whose end nobody looks out for; by default t_s.
+    t_p : float
+        Seconds of a CPU that a byte takes from computing, if it is sent, and another received, meanwhile.
+    t_l : float
+        Seconds at most by which a stage of a pipeline that waits is late to notice that it can go on.
     """
 
     t_s: float
     t_b: float
     t_a: float = 0.0
+    t_m: float | None = None
+    t_p: float = 0.0
+    t_l: float = 0.0
 
     def clocks(self, ranks: int) -> Clocks:
         """Clocks of so many ranks."""
-        return Clocks(ranks, self.t_s, self.t_b, self.t_a)
+        return Clocks(ranks, self.t_s, self.t_b, self.t_a, self.meeting_s, self.t_p, self.t_l)
+
+    @property
+    def meeting_s(self) -> float:
+        """Seconds of a small message in a round."""
+        return self.t_s if self.t_m is None else self.t_m
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,7 @@ class Phase:
         if not self.move or p == 1:
             return 0.0
         if self.move == "meet":
-            return meeting_time(p, t_s)
+            return meeting_time(p, links.meeting_s)
         if self.move == "neighbours":
             return t_s + t_b * n
         if self.move == "gather":
