@@ -14,7 +14,7 @@ from timelines import Ranks
 
 import pyconv
 from pyconv import nn
-from pyconv.cluster import flow
+from pyconv.cluster import flow, rounds
 from pyconv.cluster.tracing import Clock, Sample, Tape, Trace, clocks, tape
 from pyconv.cluster.tracing.rows import rows_of
 from pyconv.cluster.tracing.tape import NUMBER, RECEIVES, SENDS
@@ -175,6 +175,26 @@ def test_a_run_that_fails_leaves_its_timeline_up_to_the_fault(way, guilty, fit, 
         assert len([each for each in found.spans if each["pid"] == rank and each["name"] == "forward"]) >= 3
 
 
+def test_a_rank_that_fails_before_it_keeps_a_timeline_ends_all(fit, monkeypatch):
+    monkeypatch.setattr(rounds, "PATIENCE_S", 60.0)  # nobody may wait for it
+
+    def before(session, network):
+        prepare = session.prepare
+
+        def slowly(plan):
+            prepare(plan)
+            time.sleep(0.3)  # rank 0 is at its engine by then
+            raise InputError("planted")
+
+        if session.rank == 1:
+            session.prepare = slowly
+
+    began = time.monotonic()
+    errors = fit(2, before, workers=1)
+    assert time.monotonic() - began < 30
+    assert [str(error).rpartition(": ")[2] for error in errors] == ["planted", "planted"]
+
+
 def test_a_file_that_cannot_be_a_timeline_is_refused_on_all_ranks(fit, tmp_path):
     (tmp_path / "mine.json").write_text('[\n{"name":"mine"}\n]\n')
     errors = fit(2, workers=1, trace=tmp_path / "mine.json", out=tmp_path / "run")
@@ -233,6 +253,36 @@ def test_the_offset_is_found_by_ping_pong(offset):
         assert abs(sample.offset - offset) <= sample.uncertainty < 1e8
         words = Sample.read(sample.words())
         assert abs(words.offset - offset) <= words.uncertainty + 1
+
+
+def test_the_middle_of_a_round_trip_counts():
+    assert Sample.of(100, 7_000, 400) == Sample(7_000, 250 - 7_000, 150)
+
+
+def test_an_offset_that_a_rank_has_measured_at_the_desk_is_its_own(tmp_path, monkeypatch):
+    """Here rank 0's clock, as the desk gives it, is 3 seconds ahead of this rank's."""
+    run = job(workers=2, trace=str(tmp_path / "t.json"))
+    heard = []
+
+    class Desk:
+        def clock(self):
+            return time.monotonic_ns() + 3 * 10**9
+
+        def events(self, words, events, lost):
+            heard.append((Sample.read(words), events, lost))
+
+    def body(session):
+        mine = Trace(session.world, run, ["rank 0 on a", "rank 1 on b"])
+        mine.tape.add(1, 1, 10, 20)
+        if session.rank:
+            mine._tell(Desk())
+        mine.close()
+
+    assert on_ranks(2, body) == [None, None]
+    ((sample, events, lost),) = heard
+    assert abs(sample.offset - 3e9) <= sample.uncertainty + 1 < 1e8
+    assert abs(sample.at - time.monotonic_ns()) < 60e9
+    assert events[:, 2].tolist() == [10] and lost == 0
 
 
 def test_a_clock_that_drifts_is_followed(rng):

@@ -39,6 +39,7 @@ GO, CLOSE, SERVE, FAIL, BEGIN, COLLECT, LOAD, FINISH = range(8)
 
 # ---- words of a header ----------------------------------------------------------------------------
 KIND, VALUE, NEEDS, CHANGED, TEXT, LOGS, SIGNAL, COMPUTE, UPDATE, WAIT, OVERLAPS = range(11)
+TAPE = 13  # whether the rank keeps a timeline; pipelines have words of their own before
 HEAD = 16  # then, for each lane, a loss (its bits) and a number of correct images
 
 # ---- words of a verdict ---------------------------------------------------------------------------
@@ -119,6 +120,7 @@ class Rounds:
         self.relieved: Callable[[], None] = lambda: None
         self._overlaps = False  # rank 0: what the step makes travels while it is computed
         self._owes = False  # rank 0 has done the first half of a round, and not the second
+        self._taped = False  # all ranks keep a timeline
         self._said: list[bytes] = []  # the texts that came with headers, by rank
 
     @property
@@ -133,7 +135,7 @@ class Rounds:
         made = np.zeros(HEAD + 2 * self.most, np.int64)
         made[KIND], made[VALUE] = kind, value
         made[NEEDS], made[CHANGED] = words.get("needs", 0), words.get("changed", 0)
-        made[SIGNAL] = self.signalled()
+        made[SIGNAL], made[TAPE] = self.signalled(), self.trace is not None
         return made
 
     @contextlib.contextmanager
@@ -155,7 +157,7 @@ class Rounds:
         if not self.leads:
             self.world.swap([(0, _bytes(each)) for each in (text, logs)], [])
             return headers
-        self._owes = True
+        self._owes, self._taped = True, bool(headers[:, TAPE].all())
         texts = [np.empty(int(each[TEXT]), np.uint8) for each in headers]
         said = [np.empty(int(each[LOGS]), np.uint8) for each in headers]
         self.world.swap([], [(rank, part) for rank in range(1, len(headers)) for part in (texts[rank], said[rank])])
@@ -176,7 +178,7 @@ class Rounds:
             overlap = self._overlaps
         elif action == GO:
             self._overlaps = overlap
-        traced = self.trace is not None and self.trace.due(last=action in (FAIL, FINISH))
+        traced = self._taped and self.trace is not None and self.trace.due(last=action in (FAIL, FINISH))
         verdict = Verdict(action, epoch, step, what, needs or [0] * size, text, overlap, traced)
         words = [action, epoch, step, what, len(text), int(overlap), int(traced), 0, *verdict.needs]
         with self.whole():
