@@ -186,6 +186,14 @@ if __name__ == "__main__":
                 os.kill(os.getpid(), 9) if fault == "kill" else 1 / 0
             after(home, step)
         nn.home.Home.gradient_of = planted
+    if fault == "twice" and cluster.session().rank == 1:
+        rounds = cluster.session().rounds
+        logs = rounds.logs
+        def second():
+            if rounds.world._limit is not None:  # while the error is told
+                raise KeyError("the second one")
+            return logs()
+        rounds.logs = second
     x, y = data()
     pyconv.fit(model, x, y, epochs=2, batch_size=5, workers=workers, optimizer="sgd", progress="off", overlap=overlap)
     open(out + "-" + str(os.getpid()), "w").write(hashlib.sha256(model.flat.tobytes()).hexdigest())
@@ -224,6 +232,15 @@ def test_a_fault_while_pieces_are_on_their_way_ends_all(mpi, tmp_path, fault):
     assert run.end(60) != 0
     if fault == "exception":
         assert (tmp_path / "err.txt").read_text().count("ZeroDivisionError: division by zero\n") >= 1
+    assert not list(tmp_path.glob("ranks-*"))
+
+
+def test_of_two_errors_the_first_is_said_and_all_are_gone(mpi, tmp_path):
+    (tmp_path / "script.py").write_text(WIDE)
+    run = Run(mpi, ["script.py", "twice", "1", "overlap", "ranks"], ranks=3, folder=tmp_path)
+    assert run.end(60) != 0
+    (said,) = run.said
+    assert re.fullmatch(r"pyconv: error: rank 1 on \S+: failed: ZeroDivisionError: division by zero", said)
     assert not list(tmp_path.glob("ranks-*"))
 
 

@@ -53,6 +53,15 @@ def test_plain_lines() -> None:
     assert few.getvalue().splitlines() == ["data      some", "epoch done", "epoch done", "warning: a worker is slow"]
 
 
+def test_a_line_of_ranks_has_their_number_and_what_is_not_hidden() -> None:
+    stream = io.StringIO()
+    show = Plain(stream, interval=0)
+    show.begin(epochs=2, steps_per_epoch=5, images=100)
+    show.ranks, show.waiting = 4, 0.068
+    show.step(epoch=1, step=3, images=10, loss=1 / 3, images_per_s=123.4)
+    assert re.match(r"  epoch 1/2  step 3/5  loss 0\.3333  4 ranks  123 images/s  7 % waiting  ETA ", stream.getvalue())
+
+
 def test_a_continued_run_knows_its_time_from_the_start() -> None:
     stream = Terminal()
     for shown in (Progress(), Plain(io.StringIO()), Rich(stream)):
