@@ -92,7 +92,7 @@ def apart(step: Pipeline, clocks: Clocks, starts: np.ndarray, factors: np.ndarra
 
 
 def sharing(step: Pipeline, clocks: Clocks, starts: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """The same, if all ranks share some CPUs evenly."""
+    """The same, if all ranks share some CPUs evenly: each end of a message takes half of t_p from those who compute."""
     crowd, ends = Crowd(step.cpus), np.empty_like(starts)
     for number in range(len(starts)):
         _line_in(crowd, step, clocks, starts[number], factors[number], ends[number])
@@ -114,7 +114,7 @@ def _line_in(
     def came(stage: int) -> None:
         line.meet(stage, np.asarray(crowd.now))
 
-    line = _Line(step, clocks, work, ended)
+    line = _Line(step, clocks, work, ended, clocks.t_p / 2)
     for stage, start in enumerate(starts.tolist()):
         crowd.at(start, partial(came, stage))
 
@@ -130,11 +130,13 @@ class _Line:
         ``work(stage, seconds, moment)``: a stage computes from a moment on; :meth:`meet` is to follow.
     ended : callable
         ``ended(stage, moment)``: a stage has finished.
+    a_byte : float
+        Seconds of a CPU that each end of a message takes for a byte.
     """
 
     def __init__(
         self, step: Pipeline, clocks: Clocks, work: Callable[[int, float, np.ndarray], None],
-        ended: Callable[[int, np.ndarray], None],
+        ended: Callable[[int, np.ndarray], None], a_byte: float = 0.0,
     ) -> None:  # fmt: skip
         count = len(step.stages)
         self._stages, self._work, self._ended = step.stages, work, ended
@@ -150,7 +152,8 @@ class _Line:
         self._open = [0] * count  # messages that its present exchange still waits for
         self._until = [np.zeros(())] * count  # when those that are known are over
         self._came = [np.zeros(())] * count  # when it came to the exchange
-        self._late = clocks.t_l
+        self._late, self._a_byte = clocks.t_l, a_byte
+        self._moved = [0.0] * count  # bytes of the messages of its last exchange
         self._ready: dict[tuple[int, int], np.ndarray] = {}  # when the first end of a message came
 
     def meet(self, stage: int, now: np.ndarray) -> None:
@@ -162,6 +165,7 @@ class _Line:
         if messages.source is not None:
             ways.append((messages.source, stage))
         self._open[stage], self._until[stage], self._came[stage] = len(ways), now, now
+        self._moved[stage] = sum(self._stages[min(way)].passed for way in ways)
         if not ways:
             self._go(stage)
         for way in ways:
@@ -187,4 +191,5 @@ class _Line:
             return
         own = self._stages[stage]
         forward = self._orders[stage][place].way == FORWARD
-        self._work(stage, own.forward_s if forward else own.backward_s, over)
+        seconds = own.forward_s if forward else own.backward_s
+        self._work(stage, seconds + self._a_byte * self._moved[stage], over)
