@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import architecture
+import communication_pictures
 import defaults_table
 import kernels_table
 import numpy as np
@@ -42,6 +43,7 @@ def everything(folder: Path) -> None:
         done = subprocess.run(call, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "90"})
         (folder / f"{command}.txt").write_text(done.stdout)
     architecture.draw(folder / "architecture.svg")
+    communication_pictures.draw(folder)
     (folder / "kernels.inc").write_text(kernels_table.table())
     (folder / "rounding.txt").write_text(rounding())
     (folder / "bounds.txt").write_text(bounds())
