@@ -693,6 +693,9 @@ def test_a_fault_in_a_split_step_ends_all(mpi, tmp_path, fault, split):
     assert status == 1
     if fault == "exception":
         assert text.count("ValueError: planted\n") >= 1
+    else:
+        assert "training diverged: " in text
+        assert "rank 1 on " in text
     assert len(checkpoint(tmp_path / "run").history) < 50
 
 

@@ -38,6 +38,10 @@ class RowMember(Member):
         super().__init__(self._divided, x, labels, job, world, model)
         self._divided.threads = threads
 
+    def own_is_finite(self) -> bool:
+        """Whether what this rank has computed of the gradient is finite, before it is added to what others have."""
+        return self._divided.own_is_finite
+
     def take_waited(self) -> float:
         """Seconds of adding gradients up since the last call; the halos' way counts as computation."""
         waited, self._divided.waited_s = self._divided.waited_s, 0.0

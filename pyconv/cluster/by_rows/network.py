@@ -24,6 +24,7 @@ from ...nn import (
     Tanh,
 )
 from ...nn.layer import Layer, Shape
+from ...parallel._atomics import finite
 from ...shapes import ConvGeometry
 from .. import sums
 from ..halo import Halo
@@ -118,11 +119,13 @@ class DividedNetwork:
         How many layers each rank computes on its rows only.
     waited_s : float
         Seconds of adding gradients up.
+    own_is_finite : bool
+        Whether what this rank has computed of the last gradient is finite.
     """
 
     def __init__(self, model: Sequential, world: World) -> None:
         layers, self._rows, self.layers_on_rows = divided(model, world)
-        self._model, self._world, self.waited_s = model, world, 0.0
+        self._model, self._world, self.waited_s, self.own_is_finite = model, world, 0.0, True
         self._local = Sequential(layers, (len(self._rows), *model.input_shape[1:]), model.seed, model.dtype)
         self._local.frozen = model.frozen
         self._local.normalization = model.normalization
@@ -195,6 +198,7 @@ class DividedNetwork:
         rows = x[:, self._rows.start : self._rows.stop]
         loss, _ = local.loss_and_gradient(rows, labels, out=out, **settings)
         self._model.flat_buffers[...] = local.flat_buffers
+        self.own_is_finite = finite(out)
         began = time.perf_counter()
         front[...] = sums.in_rank_order(self._world, front)
         self.waited_s += time.perf_counter() - began

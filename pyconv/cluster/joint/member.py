@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import DivergedError, InputError
 from ...parallel import InProcess, Job
+from ...parallel._atomics import finite
 from .. import rounds as r
 from ..shards import Shard
 from ..tracing import TapeRecorder
@@ -79,6 +80,17 @@ class Member(InProcess):
 
     def collect(self, everything: bool) -> None:
         """Bring what rank 0 lacks of the parameters, and on request of the optimizer's state; all ranks call it."""
+
+    def own_is_finite(self) -> bool:
+        """Whether what this rank has computed of the gradient is finite."""
+        return finite(self._gradient)
+
+    def _update(self) -> None:
+        """Do a step; a rank whose gradient is not finite says so when all meet before the next one."""
+        if not self.own_is_finite():
+            epoch, step = self._step // self.steps_per_epoch + 1, self._step + 1
+            raise DivergedError(f"the gradient is not finite in epoch {epoch}, step {step}")
+        super()._update()
 
     def take_waited(self) -> float:
         """Seconds of all exchanges since the last call."""

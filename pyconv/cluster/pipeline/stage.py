@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from ...backends import get
+from ...errors import DivergedError
 from ...nn import Sequential
 from ...nn.part import Part, spans
 from ...nn.weighting import Weighting, weighting
 from ...parallel import Job
+from ...parallel._atomics import finite
 from ...parallel.batches import gathered
 from ...parallel.communicator import CHUNK
 from ...parallel.micro import Micro, MicroOrder, add_gradient, mean_loss
@@ -101,6 +103,12 @@ class Stage:
         self._memory: dict[tuple[str, int], np.ndarray] = {}
         self._broken: BaseException | None = None
         self._tape = world.tape
+        self._spoilt = False  # what has arrived in this step is not finite
+
+    @property
+    def _where(self) -> str:
+        """The step that is computed, as people count."""
+        return f"epoch {self._epoch + 1}, step {self.done + 1}"
 
     @property
     def is_last(self) -> bool:
@@ -147,7 +155,7 @@ class Stage:
             What a pass has raised, after the step's last message.
         """
         assert self._order is not None
-        self._broken = None
+        self._broken, self._spoilt = None, False
         micro = self._order.micro(step, self.replica)
         began = time.monotonic_ns()
         self._run(step, micro)
@@ -155,6 +163,8 @@ class Stage:
         self.schedule_ns += ended - began
         if not micro:
             self.total[:] = 0
+        if self._broken is None and not self._spoilt and not finite(self.total):
+            self._broken = DivergedError(f"the gradient is not finite in {self._where}")
         self._meet(self.counts(step))
         most = self._job.clip_norm
         times = 1.0 if most is None else self._shrink(most)
@@ -233,10 +243,12 @@ class Stage:
         result = None
         if self._broken is None:
             try:
+                self._spoilt = self._spoilt or not (arrived is None or _finite(arrived))
                 if each.way == FORWARD:
                     result = self._forward(each.micro, micro, arrived, step)
                 else:
                     result = self._backward(each.micro, micro, arrived, step, losses)
+                self._check(result, each)
             except BaseException as error:
                 self._broken = error
         now = time.monotonic_ns()
@@ -248,6 +260,12 @@ class Stage:
             shape = self.part.output_shape if each.way == FORWARD else self.part.input_shape
             return np.zeros((micro.images, *shape), self.part.dtype)
         return None if result is None else np.ascontiguousarray(result)
+
+    def _check(self, result: np.ndarray | None, each: Pass) -> None:
+        """Check that this rank is not the first whose numbers are not finite: so the error names the rank that is."""
+        if not (self._spoilt or result is None or _finite(result)):
+            what = "result" if each.way == FORWARD else "gradient"
+            raise DivergedError(f"the {what} is not finite in {self._where}")
 
     def _forward(self, number: int, micro: Micro, x: np.ndarray | None, step: int) -> np.ndarray:
         job, order = self._job, self._order
@@ -299,6 +317,10 @@ class Stage:
         in_order(rows, np.asarray(counts, np.float64) / max(sum(counts), 1), mean)
         self.total[own] = mean
         self._world.swap([(rank, mean) for _, rank in others], [(rank, stretches[each]) for each, rank in others])
+
+
+def _finite(array: np.ndarray) -> bool:
+    return bool(finite(np.ascontiguousarray(array).reshape(-1)))
 
 
 def _back(model: Sequential, firsts: Sequence[int]) -> list[bool]:
