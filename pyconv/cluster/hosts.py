@@ -144,7 +144,8 @@ class Hosts:
             return None
         self._gone[index] += 1
         if state == "Z" and ended & 127:
-            return f"{name} was killed by {_signal(ended & 127)}"
+            full = ", as where /dev/shm is full" if ended & 127 == signal.SIGBUS else ""
+            return f"{name} was killed by {_signal(ended & 127)}{full}"
         if self._gone[index] >= GONE_LOOKS:
             return f"{name} has died" + (f" with status {ended >> 8}" if state == "Z" else "")
         return None

@@ -6,8 +6,10 @@ receives signals, and notices when another rank has died. For how long it looks 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ from .patience import Patience
 from .world import Message
 
 SLEEP_S, MOST_S = 20e-6, 1e-3  # the first sleep, and the longest
+ABORT_S = 1.0  # for MPI to end this process, when it is asked to end all
 LOOK_S = 0.25  # between two looks at the other processes
 KNOCK = 1  # the tag of a message that rank 0 does not expect; that of swap() is 0, those of send() are above
 RECORD = 8192  # bytes of what a rank tells of itself
@@ -61,6 +64,13 @@ def version(module: Any) -> str:
 def slurm_plugin(version: str) -> str:
     """What ``srun --mpi=`` must be given for this library, of :func:`version`."""
     return "pmix" if version.startswith("Open MPI") else "pmi2"
+
+
+def _end_in(seconds: float) -> None:
+    """Let the kernel end this process in a while: an abort may wait for a launcher that cannot be reached."""
+    with contextlib.suppress(ValueError):  # signals can be arranged by the main thread only
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def is_initialized() -> bool:
@@ -155,6 +165,7 @@ class MPIWorld:
         self._limit = None if seconds is None else time.monotonic() + seconds
 
     def abort(self, status: int) -> None:
+        _end_in(ABORT_S)
         self._mpi.COMM_WORLD.Abort(status)
         os._exit(status)
 

@@ -23,8 +23,11 @@ from ..values import choice
 from . import mpi
 from . import rounds as r
 from .hosts import Here, Hosts
-from .launch import launched
+from .launch import end_waiting_launcher, launched
 from .link import measured, pairs
+from .losses import Losses
+from .nameless import unname
+from .watch import Watch, watch
 from .wire import WIRES
 from .world import World
 
@@ -32,7 +35,7 @@ CHOICES = ("auto", "mpi", "off")
 SPLITS = ("filters", "rows")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_ALIKE = "start all ranks with the same, or with --cluster off to train on each by itself"
-SECOND_S = 2.0  # seconds for one rank to report that another has died, before the other ranks end too
+SECOND_S = 3.0  # seconds for one rank to report that another has died, before the other ranks do so too
 
 _log = runlog.logger("pyconv.cluster")
 
@@ -47,6 +50,8 @@ class Session:
         Of all ranks.
     library : str
         MPI's name and version.
+    watch : Watch, optional
+        Its connections to other hosts.
 
     Attributes
     ----------
@@ -57,11 +62,12 @@ class Session:
         ``waited_s()``: at rank 0, for how many seconds ranks have waited in the run so far; their mean.
     """
 
-    def __init__(self, world: Any, places: Sequence[Here], library: str) -> None:
+    def __init__(self, world: Any, places: Sequence[Here], library: str, watch: Watch | None = None) -> None:
         self.world, self.library = world, library
         self.rank, self.size = world.rank, world.size
         self.leads = self.rank == 0
         self.hosts = Hosts(places, self.rank)
+        self._losses = Losses(self.hosts, watch or Watch(), self.rank)
         self.rounds = r.Rounds(world, self.hosts.names)
         self.waited_s: Callable[[], float] = lambda: 0.0
         self._depth = self._traced_at = 0
@@ -194,8 +200,9 @@ class Session:
         """The engine of a run on all ranks, for rank 0."""
         from . import runs  # not at the top: pyconv can be imported without the compiled modules
 
-        if (bound := self.hosts.bound()) is not None:
-            _log.warning("%s", bound)
+        bound = self.hosts.bound()
+        for line in [*([] if bound is None else [bound]), *self._losses.unwatched()]:
+            _log.warning("%s", line)
         threads, world = self.threads(job.threads_per_worker), self._begin(job)
         made: Any = runs.leader(
             self.rounds, world, model, x, labels, job, threads, interrupted, self.hosts, self.library
@@ -321,15 +328,16 @@ class Session:
 
     def _look(self) -> None:
         """Called while this rank waits: if another rank has died, report it once, and end all ranks."""
-        what = self.hosts.lost()
-        if what is None:
+        found = self._losses.look()
+        if found is None:
             return
+        what, speaks = found
         now = time.monotonic()
         self._lost_at = self._lost_at or now
-        if self.hosts.speaks():
+        if speaks or now - self._lost_at > SECOND_S:
+            if self._losses.unreachable:
+                end_waiting_launcher()
             self.rounds.give_up(RunError(f"{what}; continue the run with --resume"))
-        elif now - self._lost_at > SECOND_S:
-            self.rounds.world.abort(RunError.exit_status)
 
 
 class _Collector(logging.Handler):
@@ -374,7 +382,8 @@ def session(cluster: str = "auto") -> Session | None:
         world = mpi.MPIWorld()
         if world.size > 1:
             places = [Here(**each) for each in world.everybody(Here.now().record())]
-            made = Session(world, places, world.version)
+            unname()
+            made = Session(world, places, world.version, watch(places, world.rank, world.everybody))
             made.hosts.check()
             world.patience.allowed = made.hosts.room(made.threads(None))
             _session = made
