@@ -15,7 +15,7 @@ SOURCES := setup.py pyproject.toml $(wildcard pyconv/*.pyx pyconv/*.pxd pyconv/*
 C_SOURCES := $(wildcard pyconv/*.h pyconv/_kernels/*.[ch] pyconv/_kernels/*/*.h pyconv/cuda/*.cu pyconv/cuda/*.cuh tests/cuda_on_cpu/*.h \
   tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/planted/*.cu tests/kernel_driver/*.c bench/*/*.c)
 
-.PHONY: help train test sdist wheel completion test-gpu test-pycuda test-mpi cluster cluster-prediction chaos fuzz mutations bench bench-inference bench-gpu gpu docs downloads linkcheck lint format clean
+.PHONY: help train test sdist wheel completion test-gpu test-pycuda test-mpi cluster cluster-prediction chaos chaos-cluster fuzz mutations bench bench-inference bench-gpu gpu docs downloads linkcheck lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -97,7 +97,11 @@ build/mpi/%/.installed: $(VENV)/.installed-$(EXTRAS)
 test-mpi: $(MPIS:%=build/mpi/%/.installed)  ## run the tests of training on ranks with MPICH and with Open MPI
 	PYCONV_TEST_MPI=$(abspath build/mpi/mpich/bin/python):$(abspath build/mpi/openmpi/bin/python) \
 	  $(BIN)/python -m pytest tests/test_cluster_mpi.py tests/test_pipeline_mpi.py tests/test_cluster_trace_mpi.py \
-	  tests/test_cluster_slurm.py $(ARGS)
+	  tests/test_cluster_slurm.py tests/test_cluster_nodes.py $(ARGS)
+
+chaos-cluster: $(MPIS:%=build/mpi/%/.installed)  ## 60 trainings over MPI on pretended nodes, each with a fault at a random moment; needs root
+	PYTHONPATH=tests:bench PYCONV_TEST_MPI=$(abspath build/mpi/mpich/bin/python):$(abspath build/mpi/openmpi/bin/python) \
+	  $(BIN)/python -m chaos.cluster $(ARGS)
 
 CLUSTER_BENCHES := $(addprefix bench/bench_,cluster.py pipeline.py row_split.py)
 cluster: $(VENV)/.installed-test,peers build/mpi/mpich/.installed  ## two pretended nodes and their link: training with and without overlap, split by layers and by rows; needs root

@@ -74,15 +74,44 @@ class Nodes:
         ways = ["--net", "--uts", "--ipc", "--mount"]
         return ["nsenter", "--target", str(self._holders[node].pid), *ways, "--", *words]
 
-    def mpiexec(self, python: Path, words: Sequence[str]) -> list[str]:
-        """The command that runs `words` as one rank on each node, with the MPICH or Open MPI beside an interpreter."""
-        shell, hosts = str(self._shell), ",".join(map(self.address, range(self._count)))
-        launcher = python.parent / "mpiexec"
+    def mpiexec(self, python: Path, words: Sequence[str], nodes: int | None = None, each: int = 1) -> list[str]:
+        """The command that runs `words` as `each` ranks on each of so many nodes, by default one on each node.
+
+        The launcher is the MPICH's or Open MPI's beside the interpreter.
+        """
+        nodes = nodes or self._count
+        return self.on(0, [*self.launcher(python, nodes, each), "-n", str(nodes * each), str(python), *words])
+
+    def launcher(self, python: Path, nodes: int, each: int) -> list[str]:
+        """MPI's launcher, which runs on the first node, and its flags for `each` ranks on each of so many nodes."""
+        shell, hosts = str(self._shell), [self.address(node) for node in range(nodes)]
+        launcher = str(python.parent / "mpiexec")
         if (python.parent / "mpichversion").exists():
-            how = ["-launcher", "rsh", "-launcher-exec", shell, "-hosts", hosts, "-ppn", "1"]
-        else:
-            how = ["--allow-run-as-root", "--bind-to", "none", "--prtemca", "plm_ssh_agent", shell, "--host", hosts]
-        return self.on(0, [str(launcher), *how, "-n", str(self._count), str(python), *words])
+            return [launcher, "-launcher", "rsh", "-launcher-exec", shell, "-hosts", ",".join(hosts), "-ppn", str(each)]
+        how = ["--allow-run-as-root", "--bind-to", "none", "--prtemca", "plm_ssh_agent", shell]
+        return [launcher, *how, "--host", ",".join(f"{host}:{each}" for host in hosts)]
+
+    def link(self, node: int, up: bool) -> None:
+        """Take a node's link away, as if its cable were pulled, or give it back."""
+        _run("ip", "link", "set", self._outer(node), "up" if up else "down")
+
+    def root(self, node: int) -> Path:
+        """The folder that is a node's root."""
+        return Path(f"/proc/{self._holders[node].pid}/root")
+
+    def processes(self, node: int) -> list[int]:
+        """The processes on a node."""
+        holder, found = self._holders[node].pid, []
+        own = Path(f"/proc/{holder}/ns/net").readlink()
+        for each in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (each / "ns" / "net").readlink() == own and int(each.name) != holder:
+                    found.append(int(each.name))
+        return found
+
+    def _outer(self, node: int) -> str:
+        """The name of the switch's end of a node's link."""
+        return f"pc{os.getpid()}x{node}"
 
     def _make(self) -> None:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pyconv-nodes-")))
@@ -104,7 +133,7 @@ class Nodes:
         self._shell.chmod(0o700)
 
     def _node(self, node: int) -> None:
-        name, outer = f"{self._name}-{node}", f"pc{os.getpid()}x{node}"
+        name, outer = f"{self._name}-{node}", self._outer(node)
         _run("ip", "netns", "add", name)
         self._stack.callback(_try, "ip", "netns", "del", name)
         _run("ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", name)

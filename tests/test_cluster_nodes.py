@@ -1,0 +1,104 @@
+"""Training over MPI on pretended nodes, with faults: single cases of ``make chaos-cluster``, and a node that is slow.
+
+They need root, for network namespaces, and the environments with MPIs that ``PYCONV_TEST_MPI`` names (`make test-mpi`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def chaos() -> Iterator[Any]:
+    """``chaos.cluster.judge``, and a rig."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent.parent / "bench")
+        why = importlib.import_module("harness.nodes").unavailable()
+        if why is not None:
+            pytest.skip(why)
+        main = importlib.import_module("chaos.cluster.__main__")
+        try:
+            pythons = main.pythons()
+        except SystemExit as error:
+            pytest.skip(str(error))
+        with main.Rig(pythons) as rig:
+            yield main, rig
+
+
+@pytest.mark.parametrize(
+    ("fault", "split", "mpi", "nodes", "each", "victim"),
+    [
+        ("link", "sync", "mpich", 3, 1, 0),
+        ("link", "1f1b", "openmpi", 2, 2, 2),
+        ("SIGSTOP", "rows", "mpich", 3, 1, 1),
+        ("SIGKILL", "local", "mpich", 2, 2, 2),
+        ("NaN", "filters", "openmpi", 2, 1, 1),
+        ("NaN", "rows", "mpich", 2, 1, 1),
+        ("NaN", "gpipe", "mpich", 3, 1, 1),
+    ],
+)
+def test_a_fault_ends_all_and_the_run_goes_on(chaos, fault, split, mpi, nodes, each, victim):
+    main, rig = chaos
+    plan = main.Plan(0, split, mpi, fault, nodes, each, victim, 0.5)
+    print(main.play(plan, rig))
+
+
+SEIZE, INTERRUPT, DETACH = 0x4206, 0x4207, 17
+
+
+def _ptrace(request: int, thread: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.ptrace(request, thread, None, None):
+        raise OSError(ctypes.get_errno(), f"ptrace {request} of {thread}")
+
+
+@pytest.mark.parametrize("mpi", ["mpich", "openmpi"])
+def test_a_slow_node_is_not_taken_for_a_lost_one(chaos, mpi):
+    """No thread of a rank runs for ten seconds, as if it were swapped out."""
+    main, rig = chaos
+    plan = main.Plan(0, "sync", mpi, "", 2, 1, 1, 0.0)
+    rig.fresh()
+    run = rig.start(plan, ["-m", "pyconv.train", *rig.flags(plan), "--out", str(rig.disk / "run")])
+    try:
+        run.until("epoch 1/")
+        threads = [int(each.name) for each in Path(f"/proc/{run.ranks()[1].pid}/task").iterdir()]
+        for thread in threads:
+            _ptrace(SEIZE, thread)
+            _ptrace(INTERRUPT, thread)
+        time.sleep(10)
+        assert len(run.ranks()) == 2
+        for thread in threads:
+            os.waitpid(thread, 0x40000000)  # __WALL: it is stopped
+            _ptrace(DETACH, thread)
+        assert run.process.wait(90) == 0
+        assert run.said == []
+    finally:
+        run.end()
+
+
+@pytest.mark.parametrize("mpi", ["mpich", "openmpi"])
+def test_a_link_that_is_lost_for_two_seconds_is_waited_for(chaos, mpi):
+    main, rig = chaos
+    plan = main.Plan(0, "1f1b", mpi, "", 3, 1, 1, 0.0)
+    rig.fresh()
+    run = rig.start(plan, ["-m", "pyconv.train", *rig.flags(plan), "--out", str(rig.disk / "run")])
+    try:
+        run.until("epoch 1/")
+        rig.nodes.link(1, up=False)
+        time.sleep(2)
+        rig.nodes.link(1, up=True)
+        assert run.process.wait(90) == 0
+        assert run.said == []
+    finally:
+        rig.nodes.link(1, up=True)
+        run.end()
