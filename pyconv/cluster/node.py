@@ -267,8 +267,11 @@ class Node:
             self._overlap.forget()
 
     def close(self) -> None:
-        """End this node's part in what ranks do while they wait."""
-        if self._overlap is not None:
+        """End this node's part in what ranks do while they wait.
+
+        Where a step was given up, messages may be on their way: they are brought to an end when all ranks meet.
+        """
+        if self._overlap is not None and not self._overlap.going:
             self._world.idle = self._rounds.settle = lambda: None
 
     def _need(self, needs: int) -> None:
