@@ -147,7 +147,7 @@ def test_a_sentinel_tells_of_a_stopped_rank(stopped):
         [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"], stdout=subprocess.PIPE
     )
     mine, theirs = socket.socketpair()
-    program = w.Path(w.__file__).with_name("sentinel.py")
+    program = Path(w.__file__).with_name("sentinel.py")
     words = [sys.executable, "-I", "-S", str(program), str(rank.pid), str(theirs.fileno())]
     try:
         assert rank.stdout.readline() == b"begun\n"
@@ -174,7 +174,7 @@ def test_a_sentinel_tells_of_a_stopped_rank(stopped):
 LAUNCHER = """
 import subprocess, sys, time
 open("/proc/self/comm", "w").write(sys.argv[1])
-code = "from pyconv.cluster import launch; launch.WAIT_S = 0.3; launch.end_waiting_launcher()"
+code = "from pyconv.cluster import beside; beside.WAIT_S = 0.3; beside.end_waiting_launcher()"
 subprocess.run([sys.executable, "-c", code], check=True)
 time.sleep(2)
 """

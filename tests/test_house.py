@@ -132,7 +132,7 @@ def test_imports_run_in_no_circle(graph: grimp.ImportGraph) -> None:
     [
         ("pycuda", ("pyconv.cuda",)),
         ("multiprocessing", ("pyconv.parallel", "pyconv.cluster.launch")),
-        ("subprocess", ("pyconv.parallel", "pyconv.cuda", "pyconv.cluster.restarts")),
+        ("subprocess", ("pyconv.parallel", "pyconv.cuda", "pyconv.cluster.restarts", "pyconv.cluster.beside")),
         ("mpi4py", ("pyconv.cluster.mpi",)),
         (
             "argparse",

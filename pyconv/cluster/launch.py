@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 #: The variables in which launchers say how many processes they have started, and which of these this one is.
 LAUNCHERS = (
@@ -16,11 +13,6 @@ LAUNCHERS = (
     ("PMI_SIZE", "PMI_RANK"),  # MPICH's mpiexec, and srun --mpi=pmi2
     ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),  # srun; a batch script itself has no step
 )
-
-
-#: A launcher that waits for its daemons on all hosts when it ends, and their links' time-outs, which take minutes.
-WAITS = "prterun"  # Open MPI's
-WAIT_S = 3.0  # it has for the daemons that it can reach
 
 
 @dataclass(frozen=True)
@@ -56,25 +48,3 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
             continue
         return found if found.size > 1 else None
     return None
-
-
-def end_waiting_launcher() -> None:
-    """See to it that the launcher ends although a host cannot be reached, if it is one that would wait for it.
-
-    It has some seconds for the other hosts; then a process that outlives this one kills it. Only a rank that the
-    launcher itself has started can do this.
-    """
-    parent = os.getppid()
-    try:
-        words = Path(f"/proc/{parent}/stat").read_text()
-    except OSError:
-        return
-    if f"({WAITS})" not in words:
-        return
-    began = words.rpartition(")")[2].split()[19]  # so that no later process with the same number is meant
-    still = f'[ "$(cut -d" " -f22 /proc/{parent}/stat)" = {began} ]'
-    with contextlib.suppress(OSError):
-        subprocess.Popen(
-            ["sh", "-c", f"sleep {WAIT_S}; {still} && kill -9 {parent}"], stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/",
-        )  # fmt: skip

@@ -22,8 +22,9 @@ from ..parallel.choose import ON_FAILURE
 from ..values import choice
 from . import mpi
 from . import rounds as r
+from .beside import end_waiting_launcher
 from .hosts import Here, Hosts
-from .launch import end_waiting_launcher, launched
+from .launch import launched
 from .link import measured, pairs
 from .losses import Losses
 from .nameless import unname

@@ -11,17 +11,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import ipaddress
-import os
 import secrets
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
+from .beside import begin_sentinel
 from .hosts import Here
 
 ASK_S, ASKS = 1, 4
@@ -55,7 +52,7 @@ class Watch:
         self._ended = dict.fromkeys(self._connections, 0)
         self._lost: dict[int, str] = {}
         self.unreachable = False
-        self._sentinel: subprocess.Popen[bytes] | None = None
+        self._sentinel: Any = None
 
     def lost(self) -> tuple[int, str] | None:
         """The first rank that is lost and what has happened to it, or None; called four times a second."""
@@ -87,12 +84,7 @@ class Watch:
         numbers = [connection.fileno() for connection in self._connections.values()]
         if not numbers:
             return
-        words = [sys.executable, "-I", "-S", str(Path(__file__).with_name("sentinel.py")), str(os.getpid())]
-        with contextlib.suppress(OSError):  # where no process can be started, nobody tells of a stopped one
-            self._sentinel = subprocess.Popen(
-                [*words, *map(str, numbers)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, pass_fds=numbers, env={}, cwd="/",
-            )  # fmt: skip
+        self._sentinel = begin_sentinel(numbers)
 
     def close(self) -> None:
         """End the connections."""

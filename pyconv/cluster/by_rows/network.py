@@ -24,9 +24,9 @@ from ...nn import (
     Tanh,
 )
 from ...nn.layer import Layer, Shape
-from ...parallel._atomics import finite
 from ...shapes import ConvGeometry
 from .. import sums
+from ..finite import finite
 from ..halo import Halo
 from ..rows import RowSplit, evenly, spans
 from ..world import World

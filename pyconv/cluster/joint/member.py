@@ -10,8 +10,8 @@ import numpy as np
 
 from ...errors import DivergedError, InputError
 from ...parallel import InProcess, Job
-from ...parallel._atomics import finite
 from .. import rounds as r
+from ..finite import finite
 from ..shards import Shard
 from ..tracing import TapeRecorder
 from ..world import World

@@ -18,12 +18,12 @@ from ...nn import Sequential
 from ...nn.part import Part, spans
 from ...nn.weighting import Weighting, weighting
 from ...parallel import Job
-from ...parallel._atomics import finite
 from ...parallel.batches import gathered
 from ...parallel.communicator import CHUNK
 from ...parallel.micro import Micro, MicroOrder, add_gradient, mean_loss
 from ...parallel.program import share
 from ...parallel.sums import in_order
+from ..finite import finite
 from ..shards import Shard
 from ..tracing.tape import NUMBER
 from ..world import Message, World
@@ -243,7 +243,7 @@ class Stage:
         result = None
         if self._broken is None:
             try:
-                self._spoilt = self._spoilt or not (arrived is None or _finite(arrived))
+                self._spoilt = self._spoilt or not (arrived is None or finite(arrived))
                 if each.way == FORWARD:
                     result = self._forward(each.micro, micro, arrived, step)
                 else:
@@ -263,7 +263,7 @@ class Stage:
 
     def _check(self, result: np.ndarray | None, each: Pass) -> None:
         """Check that this rank is not the first whose numbers are not finite: so the error names the rank that is."""
-        if not (self._spoilt or result is None or _finite(result)):
+        if not (self._spoilt or result is None or finite(result)):
             what = "result" if each.way == FORWARD else "gradient"
             raise DivergedError(f"the {what} is not finite in {self._where}")
 
@@ -317,10 +317,6 @@ class Stage:
         in_order(rows, np.asarray(counts, np.float64) / max(sum(counts), 1), mean)
         self.total[own] = mean
         self._world.swap([(rank, mean) for _, rank in others], [(rank, stretches[each]) for each, rank in others])
-
-
-def _finite(array: np.ndarray) -> bool:
-    return bool(finite(np.ascontiguousarray(array).reshape(-1)))
 
 
 def _back(model: Sequential, firsts: Sequence[int]) -> list[bool]:
