@@ -131,8 +131,8 @@ docs: $(VENV)/.installed-docs build/mpi/mpich/.installed  ## build the documenta
 	$(BIN)/python -m sphinx -W -q -b doctest docs docs/_build/doctest
 	$(LINKCHECK) -D linkcheck_ignore='https?://.*' $(LINKS)
 
-downloads: $(VENV)/.installed-docs  ## run each tutorial's notebook and zip by itself in an empty folder; ARGS="4 5" for some
-	$(BIN)/python docs/run_downloads.py $(ARGS)
+downloads: $(VENV)/.installed-docs build/mpi/mpich/.installed  ## run each tutorial's notebook and zip by itself in an empty folder; ARGS="4 5" for some
+	PYCONV_DOCS_MPI=$(abspath build/mpi/mpich/bin/python) $(BIN)/python docs/run_downloads.py $(ARGS)
 
 # `make docs` checks links between pages (-W) and to files, but not to other sites, because it must not need a network.
 LINKCHECK := $(BIN)/python -m sphinx -W -q -b linkcheck
