@@ -21,7 +21,7 @@ cdef extern from "plan.h" nogil:
         pool q
         ptrdiff_t rows, channels
         double eps
-        int relu, reused, narrow
+        int relu, reused, narrow, guarded
         int stages
         ptrdiff_t items[4]
         size_t shared_bytes, scratch_bytes
@@ -39,6 +39,9 @@ cdef extern from "plan.h" nogil:
         void *out3
 
     ctypedef int (*plan_fn)(plan *p) noexcept nogil
+
+    enum:
+        DIRECT
 
     ctypedef enum operation:
         FORWARD

@@ -6,6 +6,7 @@ run skips the tests whose tools are missing.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -106,6 +107,33 @@ def test_a_kernel_by_its_name(driver: Driver, kernel: str, tmp_path: Path) -> No
         for (_, expected), one in zip(cases, found, strict=True):
             if one:
                 assert_close(one[0], expected.astype("float32"), "float32")
+
+
+def of_wide_range(array: np.ndarray) -> np.ndarray:
+    """Zeros on one side, marks of 1e9 on the other."""
+    flat = array.copy()
+    flat[:, : flat.shape[1] // 2] = 0
+    flat[:, -1, -1] = 1e9
+    return flat
+
+
+@pytest.mark.parametrize("algorithm", ("winograd_2x2", "winograd_3x3", "winograd_4x4", "winograd_1d"))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_guarded_convolution(driver: Driver, dtype: str, algorithm: str, tmp_path: Path) -> None:
+    cases = []
+    for name in PROBLEMS:
+        g, x, w, b, dy = winograd_problem(name, dtype)
+        problem = g, of_wide_range(x), w, np.zeros_like(b), of_wide_range(dy)
+        sums = convolutions((g, *map(np.abs, problem[1:])), dtype, name)
+        cases += list(zip(convolutions(problem, dtype, name)[:2], sums[:2], strict=True))
+    requests = [dataclasses.replace(request, algorithm=algorithm, guarded=True) for (request, _), _ in cases]
+    bound = 84 * np.finfo(dtype).eps
+    for isa in driver.isas():
+        done = driver.run(requests, isa, tmp_path)
+        assert any(done)
+        for ((request, expected), (_, sums)), found in zip(cases, done, strict=True):
+            if found is not None:
+                assert (np.abs(found[0] - expected) <= bound * sums).all(), (isa, request.name, request.operation)
 
 
 @pytest.mark.parametrize("algorithm", ("winograd_2x2", "winograd_3x3", "winograd_4x4"))

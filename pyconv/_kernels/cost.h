@@ -86,6 +86,11 @@ static inline double cost_winograd_1d_many_grad(double products, double inputs, 
     return products * 8 / 1.5 + inputs * 30 + errors * (28 + m) + sums * 8;
 }
 
+/* The guard (guard.h): sums of pixels of so many vectors, and a look at each result's window. */
+static inline double cost_of_guard(double pixels, double vectors, double results) {
+    return pixels * (1.5 * vectors + 8) + results * 5;
+}
+
 /* The transform from sums to taps; `sums` vectors in each point. */
 static inline double cost_winograd_1d_taps(double sums, double taps) {
     return sums * (24 + 12 * taps);

@@ -50,9 +50,10 @@ struct plan {
     pool q;
     ptrdiff_t rows, channels; /* the size of a matrix, for operations that are not on images */
     double eps;
-    int relu;   /* forward: apply max(0, .) after the bias; max_pool_grad, bias_grad: apply its gradient */
-    int reused; /* the last stage runs for other images too, so the stages before it read the filters only */
-    int narrow; /* max pooling: indices are bytes (places in the window), not int32 (places in the image) */
+    int relu;    /* forward: apply max(0, .) after the bias; max_pool_grad, bias_grad: apply its gradient */
+    int reused;  /* the last stage runs for other images too, so the stages before it read the filters only */
+    int narrow;  /* max pooling: indices are bytes (places in the window), not int32 (places in the image) */
+    int guarded; /* convolution: results of transforms that may be off are summed again (guard/guard.h) */
 
     /* Filled by the plan function. */
     int stages;

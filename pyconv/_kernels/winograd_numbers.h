@@ -49,6 +49,7 @@ typedef struct winograd_conv {
     ptrdiff_t filters_shared;  /* U is shared, not V */
     ptrdiff_t u_all;           /* numbers of U */
     ptrdiff_t u_channels;      /* V shared: input channels of U at a time */
+    ptrdiff_t items;           /* of stage 0, before those of the guard */
 } winograd_conv;
 
 /* Weight gradient. */

@@ -75,9 +75,9 @@ def conv2d(
     "auto" may use Winograd's algorithm for 3 × 3 kernels of stride 1, and its form along rows for wider kernels. In
     float32, with unit-variance images and filters of up to 512 channels, no number of its result is off by more than
     2e-5 of their root mean square; "direct" has only the rounding of the sum itself. For large kernels "auto" may use
-    transforms ("fft"): then each number of a float32 result is off by at most 1e-5 of the sum of magnitudes of the
-    products that make it. "fft" on request is not checked: a large number, or one that is not finite, spreads over the
-    image.
+    transforms ("fft"). With either, "auto" looks at each number's own window: a float32 result is off by at most 1e-5
+    of the sum of magnitudes of the products that make it, for filters that are unrelated to the images. "winograd" and
+    "fft" on request are not checked: a large number, or one that is not finite, spreads over a tile or the image.
 
     References
     ----------

@@ -27,7 +27,7 @@ OPERATIONS = (
 INPUTS = ("a", "b", "bias", "c", "d", "e")  # the operands of a plan, plan.h
 _CONV = ("n", "h", "w", "c", "k", "kh", "kw", "sh", "sw", "pt", "pb", "pl", "pr", "dh", "dw", "groups", "oh", "ow")
 _POOL = ("n", "h", "w", "c", "kh", "kw", "sh", "sw", "pt", "pb", "pl", "pr", "oh", "ow")
-_LAYOUT = struct.Struct(f"<24s3q{len(_CONV)}q{len(_POOL)}q4qd6q3q")
+_LAYOUT = struct.Struct(f"<24s3q{len(_CONV)}q{len(_POOL)}q5qd6q3q")
 
 
 #: Seconds that one file may take to compile; with sanitizers, on a busy machine, it takes minutes.
@@ -48,7 +48,7 @@ class Request:
         What it gives.
     inputs : dict of str to ndarray
         By name of the operand, :data:`INPUTS`.
-    algorithm, conv, pool, rows, channels, eps, relu, narrow
+    algorithm, conv, pool, rows, channels, eps, relu, narrow, guarded
         As in ``plan.h``.
     """
 
@@ -64,6 +64,7 @@ class Request:
     eps: float = 0.0
     relu: bool = False
     narrow: bool = False
+    guarded: bool = False
     name: str = field(default="", compare=False)
 
     def packed(self, isa: str) -> bytes:
@@ -76,7 +77,7 @@ class Request:
         out += [0] * (3 - len(out))
         head = _LAYOUT.pack(
             self.algorithm.encode(), ISAS.index(isa), self.dtype == "float64", OPERATIONS.index(self.operation),
-            *g, *q, self.rows, self.channels, self.relu, self.narrow, self.eps, *sizes, *out,
+            *g, *q, self.rows, self.channels, self.relu, self.narrow, self.guarded, self.eps, *sizes, *out,
         )  # fmt: skip
         return head + b"".join(array.tobytes() for array in arrays if array is not None)
 

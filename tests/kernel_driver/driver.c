@@ -22,7 +22,7 @@ typedef struct request {
     int64_t isa, is_double, operation; /* `operation`: forward, input and weight gradient, then the others */
     conv g;
     pool q;
-    int64_t rows, channels, relu, narrow;
+    int64_t rows, channels, relu, narrow, guarded;
     double eps;
     int64_t inputs[INPUTS], outputs[OUTPUTS]; /* bytes; 0: there is none, NULL */
 } request;
@@ -86,6 +86,7 @@ static void handle(const request *r, FILE *requests, FILE *results) {
     p.g = r->g, p.q = r->q;
     p.rows = r->rows, p.channels = r->channels, p.eps = r->eps;
     p.relu = (int)r->relu, p.narrow = (int)r->narrow;
+    p.guarded = (int)r->guarded;
     p.out2 = outputs[1]; /* max_pool_grad asks for it when it plans */
     const int64_t done = complete(r, &p);
     fwrite(&done, sizeof done, 1, results);

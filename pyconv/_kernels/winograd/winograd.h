@@ -54,10 +54,13 @@
 
 #include "winograd_product.h"
 #include "winograd_filters.h"
+#include "guard/guard.h"
+#include "guard/guard_sums.h"
+#include "guard/guard_repair.h"
+#include "guard/guard_windows.h"
 
 static int NAME(winograd_can)(const plan *p, int what) {
-    (void)what;
-    return winograd_fits(&p->g);
+    return winograd_fits(&p->g) && NAME(guard_can)(p, what, NAME(GUARD_NUMBERS));
 }
 
 #define TILE 2

@@ -121,9 +121,30 @@ static void TILED(multiply)(const plan *p, TILED(panel) panel, ptrdiff_t count, 
                              u + point * panel.u_point, add, m + point * (count * panel.width * LANES + PAD));
 }
 
+/* Guards tiles first ... first + count - 1 of all images, for some vectors of output channels: sums their
+   pixels and looks at what is written, or one of the two. */
+static void TILED(guard)(const plan *p, ptrdiff_t group, ptrdiff_t first, ptrdiff_t count, ptrdiff_t vector,
+                         ptrdiff_t vectors, int sum, int look, const REAL *shared, REAL *scratch) {
+    const winograd_tiling *t = &((const winograd_conv *)p->own)->t;
+    const ptrdiff_t each = t->down * t->across, end = first + count;
+    for (ptrdiff_t tile = first, next, row = 0; tile < end; tile = next) {
+        const ptrdiff_t image = tile / each, start = image * each, begun = row;
+        next = min_of(start + each, end);
+        if (sum) row = NAME(guard_pixels)(p, group, image, tile - start, next - start, begun, scratch);
+        if (look)
+            row = NAME(guard_tiles)(p, group, image, tile - start, next - start, vector, vectors, begun,
+                                    shared, scratch);
+        if (sum && look) row = 0; /* the sums are not needed again */
+    }
+}
+
 static void TILED(run_filters_shared)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const winograd_conv *w = (const winograd_conv *)p->own;
     REAL *zeros = scratch, *v = zeros + w->v_row, *m = v + POINTS * POINTS * w->v_point;
+    if (stage == 0 && item >= w->items) {
+        NAME(guard_filters)(p, item, shared);
+        return;
+    }
     if (stage == 0) {
         const ptrdiff_t c = item % w->chunks * w->chunk, all = item / w->chunks;
         const TILED(panel) panel = TILED(panel_of)(w, all / w->panels, all % w->panels);
@@ -134,17 +155,23 @@ static void TILED(run_filters_shared)(const plan *p, int stage, ptrdiff_t item, 
     const ptrdiff_t group = item / w->blocks, block = item % w->blocks, first = block * w->block;
     const ptrdiff_t count = min_of(w->block, w->t.tiles - first);
     memset(zeros, 0, w->v_row * sizeof(REAL));
+    if (p->guarded) TILED(guard)(p, group, first, count, 0, 0, 1, 0, shared, scratch);
     TILED(make_inputs)(p, group, first, count, v, zeros);
     for (ptrdiff_t i = 0; i < w->panels; i++) {
         const TILED(panel) panel = TILED(panel_of)(w, group, i);
         TILED(multiply)(p, panel, count, w->c, v, (REAL *)shared + panel.offset, 0, m);
         TILED(write_outputs)(p, panel, first, count, m);
     }
+    if (p->guarded) TILED(guard)(p, group, first, count, 0, w->vectors, 0, 1, shared, scratch);
 }
 
 static void TILED(run_inputs_shared)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const winograd_conv *w = (const winograd_conv *)p->own;
     const ptrdiff_t points = POINTS * POINTS, v_block = points * w->v_point;
+    if (stage == 0 && item >= w->items) {
+        NAME(guard_filters)(p, item, shared);
+        return;
+    }
     if (stage == 0) {
         const ptrdiff_t group = item / w->blocks, first = item % w->blocks * w->block;
         REAL *zeros = scratch;
@@ -166,6 +193,8 @@ static void TILED(run_inputs_shared)(const plan *p, int stage, ptrdiff_t item, v
             if (end == w->c) TILED(write_outputs)(p, panel, first, count, m);
         }
     }
+    if (p->guarded)
+        TILED(guard)(p, panel.group, 0, w->t.tiles, panel.start, panel.width, 1, 1, shared, scratch);
 }
 
 /* Sets the sizes, and whether U is shared. */
@@ -193,13 +222,13 @@ static void TILED(conv_sizes)(const plan *p, int turned, winograd_conv *w) {
 /* Either way does every geometry: this is the choice between them. */
 static int TILED(shares_filters)(const plan *p, int what) {
     winograd_conv w;
-    if (!winograd_fits(&p->g)) return 0;
+    if (!NAME(winograd_can)(p, what)) return 0;
     TILED(conv_sizes)(p, what, &w);
     return (int)w.filters_shared;
 }
 
 static int TILED(shares_inputs)(const plan *p, int what) {
-    return winograd_fits(&p->g) && !TILED(shares_filters)(p, what);
+    return NAME(winograd_can)(p, what) && !TILED(shares_filters)(p, what);
 }
 
 static void TILED(conv_plan)(plan *p, int what) {
@@ -235,4 +264,27 @@ static void TILED(conv_plan)(plan *p, int what) {
     }
     p->cycles =
         g->groups * cost_winograd(TILE, (int)w->turned, w->t.tiles, w->c, w->v_row / LANES, w->vectors);
+    w->items = p->items[0];
+    const winograd_tiling *t = &w->t;
+    /* Each image with tiles in an item may begin and end within a row of tiles. */
+    const ptrdiff_t images = w->filters_shared ? w->block / (t->down * t->across) + 2 : 1;
+    const ptrdiff_t tile_rows = min_of(w->block / t->across + 2 * images, images * t->down);
+    const ptrdiff_t band =
+        w->filters_shared ? tile_rows * TILE + images * (POINTS - TILE) : t->down * TILE + 2;
+    NAME(guard_plan)(p, (NAME(guard)){.turned = w->turned,
+                                      .ih = t->h,
+                                      .iw = t->w,
+                                      .from = t->channels,
+                                      .c = w->c,
+                                      .top = t->top,
+                                      .left = t->left,
+                                      .oh = t->oh,
+                                      .ow = t->ow,
+                                      .to = t->out_channels,
+                                      .k = w->k,
+                                      .mh = TILE,
+                                      .mw = TILE,
+                                      .eh = POINTS,
+                                      .ew = POINTS,
+                                      .band = band});
 }

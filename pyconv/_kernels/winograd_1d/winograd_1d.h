@@ -48,6 +48,7 @@ typedef struct NAME(rowwise) {
     ptrdiff_t few;              /* weight gradient: few pairs, not many */
     ptrdiff_t splits; /* forward, input gradient, many pairs: items among which the panels are divided */
     ptrdiff_t slices; /* weight gradient: parts of the sum over rows */
+    ptrdiff_t items;  /* forward, input gradient: of stage 0, before the guard's */
     ptrdiff_t c_cuts, k_cuts;            /* blocks of channels, of filters */
     ptrdiff_t v_point, w_point, s_point; /* numbers of one point of V, W (or M) and S */
 } NAME(rowwise);
@@ -123,6 +124,7 @@ INLINE ptrdiff_t NAME(pieces_of)(ptrdiff_t kw, ptrdiff_t columns) {
 static int NAME(rowwise_can)(const plan *p, int what) {
     const conv *g = &p->g;
     if (g->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1 || g->dw != 1) return 0;
+    if (!NAME(guard_can)(p, what, NAME(GUARD_NUMBERS))) return 0;
     return g->kw >= 3 && (what == INPUT_GRAD ? g->c : g->k) >= LANES;
 }
 
@@ -147,6 +149,29 @@ static void NAME(rowwise_sizes)(const conv *g, NAME(rowwise) * d, int grad) {
 static void NAME(few_rows)(const conv *g, NAME(rowwise) * d) {
     const ptrdiff_t size = sizeof(REAL), fit = NAME(ROWWISE_BYTES) / (d->tile_row * size) - g->kh + 1;
     NAME(cut_rows)(d, g->kh, max_of(min_of(fit, ceil_div(g->n * d->oh, 16)), 2 * g->kh));
+}
+
+/* Completes the plan of the forward pass or the input gradient. */
+static void NAME(rowwise_guard)(plan *p) {
+    NAME(rowwise) *d = (void *)p->own;
+    d->items = p->items[0];
+    NAME(guard_plan)(p, (NAME(guard)){.turned = d->grad,
+                                      .overlap = 1,
+                                      .ih = d->ih,
+                                      .iw = d->iw,
+                                      .from = d->channels,
+                                      .c = d->channels,
+                                      .top = d->top,
+                                      .left = d->left,
+                                      .oh = d->oh,
+                                      .ow = d->ow,
+                                      .to = d->to,
+                                      .k = d->to,
+                                      .mh = 1,
+                                      .mw = d->m,
+                                      .eh = p->g.kh,
+                                      .ew = NAME(piece_start)(d, d->pieces - 1) + 8,
+                                      .band = d->rows + p->g.kh - 1});
 }
 
 #include "winograd_1d_many.h"

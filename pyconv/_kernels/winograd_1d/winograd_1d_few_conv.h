@@ -207,11 +207,16 @@ static void NAME(few_filters)(const plan *p, ptrdiff_t v, REAL *to) {
 static void NAME(few_conv_run)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const NAME(rowwise) *d = (const void *)p->own;
     if (stage == 0) {
-        NAME(few_filters)(p, item, shared);
+        if (item < d->items)
+            NAME(few_filters)(p, item, shared);
+        else
+            NAME(guard_filters)(p, item, shared);
         return;
     }
     const ptrdiff_t image = item / d->row_blocks, first = item % d->row_blocks * d->rows;
     const ptrdiff_t rows = min_of(d->rows, d->oh - first), most = NAME(ROWWISE_TILES);
+    if (p->guarded)
+        NAME(guard_pixels)(p, 0, image, first * d->across, (first + rows) * d->across, 0, scratch);
     NAME(rowwise_inputs)(d, (const REAL *)p->a + image * d->ih * d->iw * d->channels, first - d->top,
                          rows + p->g.kh - 1, scratch, (REAL *)scratch + d->inputs - d->line);
     REAL *out = (REAL *)p->out + (image * d->oh + first) * d->ow * d->to;
@@ -231,6 +236,9 @@ static void NAME(few_conv_run)(const plan *p, int stage, ptrdiff_t item, void *s
         NAME(rowwise_blocks)[width - 1][0][d->m - 2](&t);
     }
     if (d->large) NAME(fence)();
+    if (p->guarded)
+        NAME(guard_tiles)(p, 0, image, first * d->across, (first + rows) * d->across, 0, d->vectors, 0,
+                          shared, scratch);
 }
 
 /* A longer sum in registers would round too much. */
@@ -257,4 +265,5 @@ static void NAME(few_conv_plan)(plan *p, int what) {
     p->cycles = cost_winograd_1d_few(
         (double)(g->n * d->oh * d->across * filters), rows * (double)(d->across * d->from),
         (double)(g->n * d->oh * d->across * d->vectors), (double)d->m, (double)filters, REGISTERS);
+    NAME(rowwise_guard)(p);
 }

@@ -112,7 +112,10 @@ static void NAME(many_conv_run)(const plan *p, int stage, ptrdiff_t item, void *
     const NAME(rowwise) *d = (const void *)p->own;
     const ptrdiff_t kh = p->g.kh;
     if (stage == 0) {
-        NAME(many_filters)(p, item / kh, item % kh, shared);
+        if (item < d->items)
+            NAME(many_filters)(p, item / kh, item % kh, shared);
+        else
+            NAME(guard_filters)(p, item, shared);
         return;
     }
     const ptrdiff_t panels = NAME(panels_of)(d->vectors), split = item % d->splits;
@@ -120,6 +123,8 @@ static void NAME(many_conv_run)(const plan *p, int stage, ptrdiff_t item, void *
     NAME(row_block) b = {.image = image, .channels = d->from};
     b.row = item / d->splits % d->row_blocks * d->rows, b.rows = min_of(d->rows, d->oh - b.row);
     REAL *const v = scratch, *const m = v + 8 * d->v_point, *const line = m + 8 * d->w_point;
+    const ptrdiff_t above = b.row * d->across, below = (b.row + b.rows) * d->across;
+    if (p->guarded) NAME(guard_pixels)(p, 0, image, above, below, 0, scratch);
     NAME(many_inputs)(d, &b, p->a, kh, v, line);
     REAL *const y = (REAL *)p->out + (image * d->oh + b.row) * d->ow * d->to;
     const ptrdiff_t end = even_cut(panels, d->splits, split + 1);
@@ -130,6 +135,11 @@ static void NAME(many_conv_run)(const plan *p, int stage, ptrdiff_t item, void *
             NAME(many_products)(p, b.rows * d->across, width, v + point * d->v_point,
                                 u + point * NAME(panel_point)(p, d, width), m + point * d->w_point);
         NAME(many_outputs)(p, m, d->w_point, b.rows, start, width, y);
+    }
+    if (p->guarded) {
+        const ptrdiff_t first = NAME(panel_start)(d, even_cut(panels, d->splits, split));
+        NAME(guard_tiles)(p, 0, image, above, below, first, NAME(panel_start)(d, end) - first, 0, shared,
+                          scratch);
     }
 }
 
@@ -159,4 +169,5 @@ static void NAME(many_conv_plan)(plan *p, int what) {
         tiles * (double)filters,
         rows * (double)(d->splits * d->across * d->pieces * ceil_div(d->channels, LANES)),
         tiles * (double)d->vectors, (double)d->m, (double)filters);
+    NAME(rowwise_guard)(p);
 }

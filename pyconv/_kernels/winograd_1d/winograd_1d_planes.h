@@ -131,7 +131,10 @@ static void NAME(tile_planes_run)(const plan *p, int stage, ptrdiff_t item, void
     const NAME(tile_planes) *d = (const void *)p->own;
     const NAME(plane) *const plane = &d->plane;
     if (stage == 0) {
-        NAME(tile_planes_filters)(p, shared);
+        if (item == 0)
+            NAME(tile_planes_filters)(p, shared);
+        else
+            NAME(guard_filters)(p, item, shared);
         return;
     }
     const NAME(axis) y = NAME(plane_axis)(p, 0), x = NAME(plane_axis)(p, 1);
@@ -171,14 +174,20 @@ static void NAME(tile_planes_run)(const plan *p, int stage, ptrdiff_t item, void
                                                   plane->to);
                     }
             }
+    if (p->guarded) {
+        const ptrdiff_t across = ceil_div(plane->ow, NAME(TILE_COLUMNS)),
+                        vectors = ceil_div(plane->to, LANES);
+        NAME(guard_pixels)(p, 0, image, first * across, last * across, 0, scratch);
+        NAME(guard_tiles)(p, 0, image, first * across, last * across, 0, vectors, 0, shared, scratch);
+    }
 }
 
 /* A longer sum in registers would round too much. */
 static int NAME(tile_planes_can)(const plan *p, int what) {
     const conv *g = &p->g;
     const ptrdiff_t channels = what ? g->k : g->c;
-    return NAME(plane_can)(p, what) && g->kw >= 3 && g->dw == 1 &&
-           g->kh * ceil_div(g->kw - 1, NAME(TILE_COLUMNS)) * channels <= SUM_CHANNELS;
+    return NAME(plane_can)(p, what) && NAME(guard_can)(p, what, NAME(GUARD_FEW_NUMBERS)) && g->kw >= 3 &&
+           g->dw == 1 && g->kh * ceil_div(g->kw - 1, NAME(TILE_COLUMNS)) * channels <= SUM_CHANNELS;
 }
 
 static void NAME(tile_planes_plan)(plan *p, int what) {
@@ -208,4 +217,21 @@ static void NAME(tile_planes_plan)(plan *p, int what) {
     p->shared_bytes = (size_t)(numbers * (8 * d->pieces + g->kw) * size);
     p->scratch_bytes =
         (size_t)round_up((8 * (d->point + 2 * plane->tile_rows * LANES) + plane->from * d->line) * size, 64);
+    const NAME(axis) y = NAME(plane_axis)(p, 0), x = NAME(plane_axis)(p, 1);
+    NAME(guard_plan)(p, (NAME(guard)){.turned = plane->grad,
+                                      .ih = plane->ih,
+                                      .iw = plane->iw,
+                                      .from = plane->from,
+                                      .c = plane->from,
+                                      .top = -y.in0,
+                                      .left = -x.in0,
+                                      .oh = plane->oh,
+                                      .ow = plane->ow,
+                                      .to = plane->to,
+                                      .k = plane->to,
+                                      .mh = 1,
+                                      .mw = NAME(TILE_COLUMNS),
+                                      .eh = g->kh,
+                                      .ew = NAME(TILE_COLUMNS) * (d->pieces + 1),
+                                      .band = plane->rows + g->kh - 1});
 }
