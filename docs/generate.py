@@ -15,6 +15,7 @@ import architecture
 import communication_pictures
 import defaults_table
 import kernels_table
+import numerics_table
 import numpy as np
 import scipy_tables
 
@@ -55,6 +56,7 @@ def everything(folder: Path) -> None:
     (folder / "scipy.inc").write_text(scipy_tables.tables(json.loads((RESULTS / "scipy.json").read_text())))
     (folder / "neighbour.inc").write_text(neighbour(json.loads((RESULTS / "neighbour.json").read_text())))
     (folder / "subnormals.inc").write_text(subnormals(json.loads((RESULTS / "subnormals.json").read_text())))
+    (folder / "numerics.inc").write_text(numerics_table.tables(json.loads((RESULTS / "numerics.json").read_text())))
     (folder / "defaults.inc").write_text(
         defaults_table.tables(json.loads((RESULTS / "rule_defaults.json").read_text()))
     )
