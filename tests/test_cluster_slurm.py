@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from test_cluster_mpi import SMALL, _kind, _pythons, alone, assert_same_run
+from test_cluster_mpi import SMALL, _kind, _pythons, alone, assert_same_run, checkpoint
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scancel", "sinfo")
 HERE = Path(__file__).parent
@@ -156,30 +156,57 @@ def test_srun_without_mpi_is_refused(slurm: Slurm, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+class Batch:
+    """A batch script of two ranks that train, and what it writes."""
+
+    def __init__(self, slurm: Slurm, folder: Path, *options: str, epochs: int = 30) -> None:
+        self.slurm, self.folder = slurm, folder
+        self.flags = [*SMALL[:-4], "--batch-size", "8", "--epochs", str(epochs), "--checkpoint-every", "0.3"]
+        self.flags += ["--out", "run"]
+        train = f"{slurm.python} -m pyconv.train --progress plain {' '.join(self.flags)} --resume auto"
+        lines = ["--ntasks=2", "--output=job-%j.out", "--open-mode=append", *options]
+        (folder / "job.sh").write_text(
+            "#!/bin/bash\n" + "".join(f"#SBATCH {line}\n" for line in lines)
+            + f"srun --mpi=pmi2 --kill-on-bad-exit=1 {train}\necho status $?\n"
+        )  # fmt: skip
+
+    def submit(self) -> None:
+        self.job = self.slurm.run("sbatch", "--parsable", "job.sh", cwd=self.folder).stdout.strip()
+
+    @property
+    def out(self) -> str:
+        path = self.folder / f"job-{self.job}.out"
+        return path.read_text() if path.exists() else ""
+
+    def until(self, what: str, times: int = 1, seconds: float = 60.0) -> None:
+        _until(lambda: self.out.count(what) >= times, seconds, f"{what!r} is missing in {self.out}")
+
+    def assert_undisturbed(self) -> None:
+        """The run has the numbers of one machine's."""
+        alone(self.folder, *self.flags[:-2], "--workers", "2", "--out", "alone")
+        assert_same_run(self.folder / "run", self.folder / "alone")
+
+
 def test_a_batch_script_that_is_signalled_goes_on_when_it_is_submitted_again(slurm: Slurm, tmp_path: Path) -> None:
-    flags = [*SMALL[:-4], "--batch-size", "8", "--epochs", "30", "--out", "run", "--resume", "auto"]
-    (tmp_path / "job.sh").write_text(
-        "#!/bin/bash\n#SBATCH --ntasks=2\n#SBATCH --output=job-%j.out\n"
-        f"srun --mpi=pmi2 --kill-on-bad-exit=1 {slurm.python} -m pyconv.train --progress plain {' '.join(flags)}\n"
-        "echo status $?\n"
-    )
+    batch = Batch(slurm, tmp_path)
+    batch.submit()
+    batch.until("epoch 2/")
+    slurm.run("scancel", "--signal=TERM", batch.job)
+    batch.until("status ")
+    assert "status 130" in batch.out
+    assert batch.out.count("pyconv: interrupted by SIGTERM") == 1
+    batch.submit()
+    batch.until("status ")
+    assert "status 0" in batch.out
+    assert "continues after epoch" in batch.out
+    batch.assert_undisturbed()
 
-    def submit() -> tuple[str, Path]:
-        job = slurm.run("sbatch", "--parsable", "job.sh", cwd=tmp_path).stdout.strip()
-        return job, tmp_path / f"job-{job}.out"
 
-    def said(out: Path, what: str) -> None:
-        _until(lambda: out.exists() and what in out.read_text(), 60, f"{what!r} is missing in {out}")
-
-    job, out = submit()
-    said(out, "epoch 2/")
-    slurm.run("scancel", "--signal=TERM", job)  # as --signal=TERM@120 does before a time limit
-    said(out, "status ")
-    assert "status 130" in out.read_text()
-    assert out.read_text().count("pyconv: interrupted by SIGTERM") == 1
-    _, out = submit()
-    said(out, "status ")
-    assert "status 0" in out.read_text()
-    assert "continues after epoch" in out.read_text()
-    alone(tmp_path, *flags[:-4], "--workers", "2", "--out", "alone")
-    assert_same_run(tmp_path / "run", tmp_path / "alone")
+def test_the_signal_before_the_time_limit_leaves_a_checkpoint(slurm: Slurm, tmp_path: Path) -> None:
+    batch = Batch(slurm, tmp_path, "--time=1", "--signal=TERM@50", epochs=2000)
+    batch.submit()
+    batch.until("status ", seconds=75)  # Slurm looks every half a minute
+    assert "status 130" in batch.out
+    assert batch.out.count("pyconv: interrupted by SIGTERM") == 1
+    assert "TIME LIMIT" not in batch.out
+    assert 0 < len(checkpoint(tmp_path / "run").history) < 2000
