@@ -38,15 +38,6 @@ CURVES: dict[str, dict[str, Any]] = {
 QUICK = ("images", "rows", "2 stages, 1f1b")
 
 
-@pytest.fixture
-def mpi() -> Path:
-    """The interpreter beside the MPI to use."""
-    named = os.environ.get("PYCONV_BENCH_MPI")
-    if not named:
-        pytest.skip("PYCONV_BENCH_MPI names no interpreter with an MPI beside it: make cluster-prediction does")
-    return Path(named)
-
-
 def on_nodes(made: nodes.Nodes, mpi: Path, settings: dict[str, Any], target: Path) -> dict[str, Any]:
     """What the ranks have measured, one on each node."""
     bench, root = Path(__file__).parent, Path(pyconv.__file__).parents[1]

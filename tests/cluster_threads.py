@@ -256,3 +256,19 @@ def on_ranks(size: int, body: Callable[[Session], Any]) -> list[Any]:
         thread.join(120)
         assert not thread.is_alive(), "a rank hangs"
     return results
+
+
+def with_sessions(monkeypatch: Any, *modules: Any) -> Callable[[int, Callable[[Session], Any]], list[Any]]:
+    """:func:`on_ranks`, where what the modules import as ``session`` finds each rank's session."""
+    here = threading.local()
+    for module in modules:
+        monkeypatch.setattr(module, "session", lambda cluster="auto": getattr(here, "session", None))
+
+    def play(size: int, body: Callable[[Session], Any]) -> list[Any]:
+        def start(session: Session) -> Any:
+            here.session = session
+            return body(session)
+
+        return on_ranks(size, start)
+
+    return play

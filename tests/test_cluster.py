@@ -13,13 +13,12 @@ import itertools
 import re
 import signal
 import subprocess
-import threading
 import time
 import tomllib
 
 import numpy as np
 import pytest
-from cluster_threads import on_ranks
+from cluster_threads import on_ranks, with_sessions
 from parallel_runs import MajorityVote, data, job, small_model
 
 import pyconv
@@ -719,12 +718,10 @@ def test_links_are_measured_to_a_neighbour_and_to_some_other_hosts():
 @pytest.fixture
 def fit_on_ranks(monkeypatch):
     """``fit_on_ranks(size, **settings)``: fit() on ranks; returns each rank's history or error, and its model."""
-    here = threading.local()
-    monkeypatch.setattr(fitting, "session", lambda cluster="auto": getattr(here, "session", None))
+    play = with_sessions(monkeypatch, fitting)
 
     def run(size, **settings):
         def body(session):
-            here.session = session
             model = small_model(norm=True)
             if callable(settings.get("each")):
                 model = settings["each"](session, model) or model
@@ -732,7 +729,7 @@ def fit_on_ranks(monkeypatch):
             history = pyconv.fit(model, *data(), epochs=2, batch_size=5, progress="off", **given)
             return history, model
 
-        return on_ranks(size, body)
+        return play(size, body)
 
     return run
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
-from cluster_threads import ThreadWorld, on_ranks
+from cluster_threads import ThreadWorld, on_ranks, with_sessions
 from parallel_runs import data, small_model
 
 import pyconv
@@ -136,17 +134,15 @@ def test_all_split_weights_are_some_ranks_and_nothing_else():
 
 def _fit(monkeypatch, size, make, **settings):
     """fit() on ranks; history and model, or the error, of each."""
-    here = threading.local()
-    monkeypatch.setattr(fitting, "session", lambda cluster="auto": getattr(here, "session", None))
+    play = with_sessions(monkeypatch, fitting)
 
     def body(session):
-        here.session = session
         model = make()
         given = {"epochs": 2, "batch_size": 16, "progress": "off", "normalize": True, "split": "filters", **settings}
         images = given.pop("data", None) or data()
         return pyconv.fit(model, *images, **given), model
 
-    return on_ranks(size, body)
+    return play(size, body)
 
 
 def _alone(make, **settings):
@@ -249,12 +245,10 @@ def test_one_process_cannot_be_split():
 
 
 def test_ranks_that_split_differently_are_refused(monkeypatch):
-    here = threading.local()
-    monkeypatch.setattr(fitting, "session", lambda cluster="auto": here.session)
+    play = with_sessions(monkeypatch, fitting)
 
     def body(session):
-        here.session = session
         pyconv.fit(small_model(), *data(), epochs=1, progress="off", split="filters" if session.rank else None)
 
-    errors = on_ranks(2, body)
+    errors = play(2, body)
     assert all(isinstance(error, InputError) for error in errors)

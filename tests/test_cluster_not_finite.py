@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
-from cluster_threads import on_ranks
+from cluster_threads import with_sessions
 from parallel_runs import data
 
 import pyconv
@@ -35,22 +33,19 @@ def network():
 
 
 @pytest.fixture
-def here(monkeypatch):
-    """Where a thread finds its session, as fit() does."""
-    found = threading.local()
-    monkeypatch.setattr(fitting, "session", lambda cluster="auto": getattr(found, "session", None))
-    return found
+def play(monkeypatch):
+    """``play(size, body)``: what `body(session)` gives on each rank, whose session fit() finds."""
+    return with_sessions(monkeypatch, fitting)
 
 
-def fit(here, **settings):
+def fit(play, **settings):
     """The error of each rank, and the number of steps that rank 0 reports."""
     steps = []
 
     def body(session):
-        here.session = session
         pyconv.fit(network(), *data(120), progress="off", epochs=3, on_step=lambda step: steps.append(step), **settings)
 
-    return on_ranks(RANKS, body), len(steps)
+    return play(RANKS, body), len(steps)
 
 
 def assert_named(errors, guilty, what):
@@ -63,13 +58,13 @@ def assert_named(errors, guilty, what):
 
 @pytest.mark.parametrize("guilty", range(RANKS))
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_gradient_that_is_not_finite_is_named_by_its_rank(here, monkeypatch, split, guilty):
+def test_a_gradient_that_is_not_finite_is_named_by_its_rank(play, monkeypatch, split, guilty):
     counts = np.zeros(RANKS, int)
 
     def spoil(usual):
         def operation(*arrays, **how):
             found = usual(*arrays, **how)
-            session = getattr(here, "session", None)
+            session = fitting.session()
             if session is not None:
                 counts[session.rank] += 1
                 if session.rank == guilty and counts[guilty] == 20:
@@ -80,7 +75,7 @@ def test_a_gradient_that_is_not_finite_is_named_by_its_rank(here, monkeypatch, s
 
     for name in ("conv2d_weight_grad", "dense_weight_grad"):
         monkeypatch.setattr(compiled.Serial, name, spoil(getattr(compiled.Serial, name)))
-    errors, steps = fit(here, **SPLITS[split])
+    errors, steps = fit(play, **SPLITS[split])
     assert_named(errors, guilty, "gradient")
     assert 2 < steps < 3 * 15
     assert "in epoch" in str(errors[0])
@@ -88,7 +83,7 @@ def test_a_gradient_that_is_not_finite_is_named_by_its_rank(here, monkeypatch, s
 
 @pytest.mark.parametrize("guilty", range(RANKS))
 @pytest.mark.parametrize("split", ["gpipe", "1f1b"])
-def test_the_first_stage_whose_result_is_not_finite_is_named(here, monkeypatch, split, guilty):
+def test_the_first_stage_whose_result_is_not_finite_is_named(play, monkeypatch, split, guilty):
     usual, calls = Stage._forward, [0]
 
     def forward(self, *args):
@@ -100,7 +95,7 @@ def test_the_first_stage_whose_result_is_not_finite_is_named(here, monkeypatch, 
         return found
 
     monkeypatch.setattr(Stage, "_forward", forward)
-    errors, steps = fit(here, **SPLITS[split])
+    errors, steps = fit(play, **SPLITS[split])
     assert_named(errors, guilty, "result")
     assert steps == STEP - 1
     assert f"in epoch 1, step {STEP}" in str(errors[0])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
-from cluster_threads import on_ranks
+from cluster_threads import on_ranks, with_sessions
 
 import pyconv
 from pyconv import nn
@@ -138,16 +136,14 @@ def _data(rng, n=90):
 
 
 def _fit(monkeypatch, size, make, data, **settings):
-    here = threading.local()
-    monkeypatch.setattr(fitting, "session", lambda cluster="auto": getattr(here, "session", None))
+    play = with_sessions(monkeypatch, fitting)
 
     def body(session):
-        here.session = session
         model = make()
         given = {"epochs": 2, "batch_size": 16, "progress": "off", "normalize": True, "split": "rows", **settings}
         return pyconv.fit(model, *data, **given), model
 
-    return on_ranks(size, body)
+    return play(size, body)
 
 
 def _alone(make, data, **settings):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
-from cluster_threads import on_ranks
+from cluster_threads import with_sessions
 from hypothesis import given
 from hypothesis import strategies as st
 from quick import examples
@@ -24,18 +22,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture
 def ranks(monkeypatch):
     """``ranks(size, body)``: what `body(session)` gives on each rank, whose session the package finds."""
-    here = threading.local()
-    for module in (convolution, parts, row_convolution):
-        monkeypatch.setattr(module, "session", lambda cluster="auto": getattr(here, "session", None))
-
-    def run(size, body):
-        def start(session):
-            here.session = session
-            return body(session)
-
-        return on_ranks(size, start)
-
-    return run
+    return with_sessions(monkeypatch, convolution, parts, row_convolution)
 
 
 def _fine(results):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
-from cluster_threads import on_ranks
+from cluster_threads import on_ranks, with_sessions
 from parallel_runs import data, small_model
 
 import pyconv
@@ -189,11 +187,9 @@ def test_ranks_that_disagree_on_sharing_are_refused():
 
 def _fit(monkeypatch, size, how, **settings):
     """fit() on ranks, each with its part of the images; history and model, or the error, of each."""
-    here = threading.local()
-    monkeypatch.setattr(fitting, "session", lambda cluster="auto": getattr(here, "session", None))
+    play = with_sessions(monkeypatch, fitting)
 
     def body(session):
-        here.session = session
         model = small_model(norm=True)
         given = data() if session.leads or how == "read" else (None, None)
         x, y = sharing.distribute(session, *given, how)
@@ -201,7 +197,7 @@ def _fit(monkeypatch, size, how, **settings):
         history = pyconv.fit(model, x, y, batch_size=5, progress="off", normalize=True, **{"epochs": 3, **settings})
         return history, model, x.nbytes
 
-    return on_ranks(size, body)
+    return play(size, body)
 
 
 def _numbers(history):

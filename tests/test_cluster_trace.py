@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from cluster_threads import on_ranks
+from cluster_threads import on_ranks, with_sessions
 from parallel_runs import data, job
 from timelines import Ranks
 
@@ -36,20 +36,18 @@ def model():
 @pytest.fixture
 def fit(monkeypatch, tmp_path):
     """``fit(ranks, **settings)``: fit() on ranks with a timeline; each rank's history or error, and the timeline."""
-    here = threading.local()
-    monkeypatch.setattr(fitting, "session", lambda cluster="auto": getattr(here, "session", None))
+    play = with_sessions(monkeypatch, fitting)
     monkeypatch.setattr(flow, "FIRST_BYTES", 400)
     monkeypatch.setattr(flow, "MOST_BYTES", 900)
 
     def run(ranks, before=lambda session, network: None, **settings):
         def body(session):
-            here.session = session
             network = model()
             before(session, network)
             given = {"epochs": 2, "batch_size": 20, "progress": "off", "trace": tmp_path / "t.json", **settings}
             return pyconv.fit(network, *data(), **given)
 
-        return on_ranks(ranks, body)
+        return play(ranks, body)
 
     return run
 
@@ -205,15 +203,13 @@ def test_a_file_that_cannot_be_a_timeline_is_refused_on_all_ranks(fit, tmp_path)
 
 
 def test_ranks_that_disagree_on_a_timeline_are_refused(monkeypatch, tmp_path):
-    here = threading.local()
-    monkeypatch.setattr(fitting, "session", lambda cluster="auto": getattr(here, "session", None))
+    play = with_sessions(monkeypatch, fitting)
 
     def body(session):
-        here.session = session
         trace = tmp_path / "t.json" if session.leads else None
         return pyconv.fit(model(), *data(), workers=1, batch_size=20, epochs=1, progress="off", trace=trace)
 
-    for error in on_ranks(2, body):
+    for error in play(2, body):
         assert isinstance(error, InputError) and "was given another trace" in str(error)
     assert not (tmp_path / "t.json").exists()
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 
 import numpy as np
 import pytest
-from cluster_threads import on_ranks
+from cluster_threads import with_sessions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -233,17 +232,7 @@ def test_a_profile_has_every_layers_passes():
 
 @pytest.fixture
 def together(monkeypatch):
-    here = threading.local()
-    monkeypatch.setattr(ranks_module, "session", lambda cluster="auto": here.session)
-
-    def run(size, body):
-        def start(session):
-            here.session = session
-            return body(session)
-
-        return on_ranks(size, start)
-
-    return run
+    return with_sessions(monkeypatch, ranks_module)
 
 
 def test_ranks_that_measure_together_all_get_the_same(together):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
-from cluster_threads import on_ranks
+from cluster_threads import with_sessions
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,17 +75,7 @@ def test_wrong_arguments_are_refused(change, message):
 
 @pytest.fixture
 def ranks(monkeypatch):
-    here = threading.local()
-    monkeypatch.setattr(calibration, "session", lambda cluster="auto": here.session)
-
-    def run(size, body):
-        def start(session):
-            here.session = session
-            return body(session)
-
-        return on_ranks(size, start)
-
-    return run
+    return with_sessions(monkeypatch, calibration)
 
 
 def test_ranks_calibrate_what_messages_between_them_cost(ranks, monkeypatch):

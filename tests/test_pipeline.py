@@ -10,11 +10,10 @@ import dataclasses
 import itertools
 import math
 import platform
-import threading
 
 import numpy as np
 import pytest
-from cluster_threads import on_ranks
+from cluster_threads import on_ranks, with_sessions
 
 import pyconv
 from pyconv import costmodel, nn, optim
@@ -530,18 +529,16 @@ def test_a_rank_that_fails_ends_all_by_its_name(monkeypatch, guilty, way, schedu
 @pytest.fixture
 def fit_on_ranks(monkeypatch):
     """``fit_on_ranks(size, **settings)``: fit() on ranks; returns each rank's history or error, and its model."""
-    here = threading.local()
-    monkeypatch.setattr(fitting, "session", lambda cluster="auto": getattr(here, "session", None))
+    play = with_sessions(monkeypatch, fitting)
 
     def run(size, of_rank_1=None, **settings):
         def body(session):
-            here.session = session
             model = chain()
             given = {"epochs": 2, "batch_size": 16, "progress": "off", "threads_per_worker": 1, **settings}
             given.update(of_rank_1 or {} if session.rank == 1 else {})
             return pyconv.fit(model, *data(), **given), model
 
-        return on_ranks(size, body)
+        return play(size, body)
 
     return run
 
