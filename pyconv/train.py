@@ -14,7 +14,7 @@ from . import datasets, nn
 from .cluster import session
 from .command import command, script
 from .errors import InputError, Interrupted
-from .flags import AUTO, cluster, continued, new, on_ranks, parser, search
+from .flags import AUTO, cluster, continued, new, on_ranks, parser, same_flags, search
 from .loop import examine, fit, of_model, resume_command, write_test
 from .loop.progress import choose
 from .loop.texts import summary
@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ranks = session(cluster(argv))
     args = parser().parse_args(argv)
     given = {name: value for name, value in vars(args).items() if value is not None and value is not SUPPRESS}
+    if ranks is not None:
+        same_flags(ranks, given)
     for name in ("data", "model", "out", "resume", "trace"):  # these names are written to the run's files
         if name in given:
             as_path(given[name], f"--{name}", text=True)

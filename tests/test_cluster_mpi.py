@@ -495,6 +495,8 @@ def test_a_fault_of_one_rank_ends_all(mpi, tmp_path, fault, guilty, update):
         (["--data", "a.npz"], ["--data", "a.npz"], r"(?!rank).*a\.npz.*"),
         (["--data", "a.npz", "--shard", "scatter"], ["--shard", "scatter"], r"rank 0 on \S+: .*a\.npz.*"),
         (["--shard", "scatter"], [], r"rank 1 on \S+ was given another --shard .*"),
+        ([], ["--checkpoint-every", "1"], r"rank 1 on \S+ was given another --checkpoint-every \(1\.?0?\) .*"),
+        ([], ["--resume", "auto"], r"rank 1 on \S+ was given another --resume .*"),
     ],
 )
 def test_what_is_refused_is_refused_once_and_by_all(mpi, tmp_path, first, second, line):

@@ -183,11 +183,11 @@ class Session:
         texts = [json.loads(text) for text in self.rounds.texts()]
         mine = texts[0][0]
         for name, (theirs, _) in zip(self.hosts.names, texts):
-            for fact, value in mine.items():
-                if theirs.get(fact) != value:
+            for fact in {**mine, **theirs}:
+                if theirs.get(fact) != mine.get(fact):
                     raise InputError(
                         f"{name} was given another {fact} ({shown(theirs.get(fact))}) than {self.hosts.names[0]} "
-                        f"({shown(value)}); {remedy}"
+                        f"({shown(mine.get(fact))}); {remedy}"
                     )
         owns = [each for _, each in texts]
         self.rounds.tell(r.GO, text=json.dumps(owns).encode())

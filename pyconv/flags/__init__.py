@@ -17,7 +17,7 @@ ranks.py          the command on the ranks of a cluster
 from .continued_run import continued
 from .new_run import AUTO, new
 from .parsing import parser
-from .ranks import cluster, on_ranks
+from .ranks import cluster, on_ranks, same_flags
 from .searching import search
 
-__all__ = ["AUTO", "cluster", "continued", "new", "on_ranks", "parser", "search"]
+__all__ = ["AUTO", "cluster", "continued", "new", "on_ranks", "parser", "same_flags", "search"]

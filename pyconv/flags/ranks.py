@@ -6,7 +6,8 @@ import contextlib
 import functools
 import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..cluster import CHOICES, Session, load, session
 from ..datasets import Dataset
@@ -36,6 +37,19 @@ def on_ranks(body: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[
             return status
 
     return whole
+
+
+def same_flags(ranks: Session, given: Mapping[str, Any]) -> None:
+    """Check that all ranks were given the same flags, before any of them acts on one.
+
+    Where the data lie may differ between hosts; that all have the same is checked when they are read.
+
+    Raises
+    ------
+    InputError
+        On all ranks, if flags differ; it names the first.
+    """
+    ranks.agree({f"--{name.replace('_', '-')}": value for name, value in given.items() if name != "data"})
 
 
 def shard_for(split: str | None) -> str:
