@@ -325,8 +325,9 @@ def test_rules_that_wait_for_nobody_learn_as_on_one_machine(mpi, tmp_path, updat
     print(ranks, alone)
     assert ranks["images"] == alone["images"] == 4 * 2600
     assert ranks["val_accuracy"] > alone["val_accuracy"] - 0.03 > 0.6
-    if update != "easgd":
+    if update in ("async", "hogwild"):  # under ssp, ranks that compute so little may well take turns
         assert ranks["staleness_max"] > 0
+    if update != "easgd":
         assert sum(ranks["staleness_histogram"]) == sum(alone["staleness_histogram"])
 
 
