@@ -90,14 +90,9 @@ class Turns:
         for path in self._results:
             path.unlink(missing_ok=True)
         self._port += 1
-        bench, root = Path(__file__).parent, Path(pyconv.__file__).parents[1]
-        common = {
-            "PYTHONPATH": os.pathsep.join([str(bench), str(root), os.environ.get("PYTHONPATH", "")]),
-            "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "MASTER_ADDR": self._pair.address(0),
-            "MASTER_PORT": str(self._port),
-        }  # fmt: skip
+        common = {"WORLD_SIZE": "2", "MASTER_ADDR": self._pair.address(0), "MASTER_PORT": str(self._port)}
         processes = [
-            subprocess.Popen(each, env={**os.environ, **common, "RANK": str(node)})
+            subprocess.Popen(each, env=nodes.environment(**common, RANK=str(node)))
             for node, each in enumerate(commands)
         ]
         try:

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from harness import nodes
 
-import pyconv
 from pyconv import costmodel, nn, threads
 from pyconv.costmodel import Calibration
 from pyconv.errors import InputError
@@ -40,11 +39,8 @@ QUICK = ("images", "rows", "2 stages, 1f1b")
 
 def on_nodes(made: nodes.Nodes, mpi: Path, settings: dict[str, Any], target: Path) -> dict[str, Any]:
     """What the ranks have measured, one on each node."""
-    bench, root = Path(__file__).parent, Path(pyconv.__file__).parents[1]
-    paths = os.pathsep.join([str(bench), str(root), os.environ.get("PYTHONPATH", "")])
     words = ["-m", "harness.prediction_ranks", json.dumps(settings), str(target)]
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    subprocess.run(made.mpiexec(mpi, words), env=environment, check=True, timeout=600)
+    subprocess.run(made.mpiexec(mpi, words), env=nodes.environment(), check=True, timeout=600)
     found: dict[str, Any] = json.loads(target.read_text())
     return found
 

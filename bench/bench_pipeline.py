@@ -21,7 +21,6 @@ from harness.images import images_for
 from harness.node_program import BATCH, LEFT_OUT, NAME
 from harness.timing import Times
 
-import pyconv
 from pyconv import nn
 from pyconv.parallel.stages import SCHEDULES
 
@@ -44,9 +43,7 @@ def _run(pair: nodes.Nodes, mpi: Path, folder: Path, column: str, micro: int) ->
     words = [*PROGRAM, how, str(folder / "data.npz"), str(result)]
     words += [f"{name}={json.dumps(value)}" for name, value in given.items()]
     command = pair.mpiexec(mpi, words) if how == "ranks" else pair.on(0, [sys.executable, *words])
-    bench, root = Path(__file__).parent, Path(pyconv.__file__).parents[1]
-    paths = os.pathsep.join([str(bench), str(root), os.environ.get("PYTHONPATH", "")])
-    subprocess.run(command, env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, check=True, timeout=300)
+    subprocess.run(command, env=nodes.environment(), check=True, timeout=300)
     found: dict[str, Any] = json.loads(result.read_text())
     return found
 

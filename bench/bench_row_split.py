@@ -38,7 +38,6 @@ KEEPS_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 def _started(request: pytest.FixtureRequest, pace: str, target: Path) -> dict[str, Any]:
     """What the ranks have measured."""
     words = [str(BENCH / "harness" / "row_split_ranks.py"), pace, str(target)]
-    paths = os.pathsep.join(filter(None, [str(BENCH.parent), os.environ.get("PYTHONPATH", "")]))
     named = os.environ.get("PYCONV_BENCH_RANKS")
     with contextlib.ExitStack() as stack:
         if named is None:
@@ -46,12 +45,12 @@ def _started(request: pytest.FixtureRequest, pace: str, target: Path) -> dict[st
             if why is not None:
                 pytest.skip(why)
             command = stack.enter_context(nodes.Nodes(2, "1gbit")).mpiexec(mpi, words)
+            environment = nodes.environment(PYCONV_BENCH_PIN="1", **KEEPS_MEMORY)
         else:
             command = [*shlex.split(named), *words]
-        settings = {"PYTHONPATH": paths, **KEEPS_MEMORY}
-        if named is None:
-            settings |= {"PYCONV_BENCH_PIN": "1", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True)
+            paths = os.pathsep.join(filter(None, [str(BENCH.parent), os.environ.get("PYTHONPATH", "")]))
+            environment = {**os.environ, "PYTHONPATH": paths, **KEEPS_MEMORY}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(target.read_text()))
 

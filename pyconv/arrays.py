@@ -37,11 +37,14 @@ LARGE = 1 << 16  # bytes
 def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """An array of garbage; a large one begins at a multiple of 64 bytes: kernels then store whole cache lines."""
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-    if nbytes < LARGE:
-        return np.empty(shape, dtype)
+    return np.empty(shape, dtype) if nbytes < LARGE else whole_lines(nbytes).view(dtype).reshape(shape)
+
+
+def whole_lines(nbytes: int) -> np.ndarray:
+    """A vector of `nbytes` bytes of garbage that begins at a multiple of 64."""
     memory = np.empty(nbytes + 64, np.uint8)
     start = -memory.ctypes.data % 64
-    return memory[start : start + nbytes].view(dtype).reshape(shape)
+    return memory[start : start + nbytes]
 
 
 def as_array(value: ArrayLike, name: str) -> np.ndarray:

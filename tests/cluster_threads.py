@@ -272,3 +272,11 @@ def with_sessions(monkeypatch: Any, *modules: Any) -> Callable[[int, Callable[[S
         return on_ranks(size, start)
 
     return play
+
+
+def fine(results: Sequence[Any]) -> Sequence[Any]:
+    """The results of ranks; raises what a rank has raised."""
+    for each in results:
+        if isinstance(each, BaseException):
+            raise each
+    return results

@@ -5,6 +5,7 @@ They need root, for network namespaces, and the environments with MPIs that ``PY
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import os
@@ -62,15 +63,26 @@ def _ptrace(request: int, thread: int) -> None:
         raise OSError(ctypes.get_errno(), f"ptrace {request} of {thread}")
 
 
+@contextlib.contextmanager
+def ends_well(chaos: Any, split: str, mpi: str, nodes: int) -> Iterator[tuple[Any, Any]]:
+    """A run, and the rig, in its second epoch; at the end of the block it has to go on to its own end."""
+    main, rig = chaos
+    plan = main.Plan(0, split, mpi, "", nodes, 1, 1, 0.0)
+    rig.fresh()
+    run = rig.start(plan, ["-m", "pyconv.train", *rig.flags(plan, rig.disk / "run")])
+    try:
+        run.until("epoch 1/")
+        yield run, rig
+        assert run.process.wait(90) == 0
+        assert run.said == []
+    finally:
+        run.end()
+
+
 @pytest.mark.parametrize("mpi", ["mpich", "openmpi"])
 def test_a_slow_node_is_not_taken_for_a_lost_one(chaos, mpi):
     """No thread of a rank runs for ten seconds, as if it were swapped out."""
-    main, rig = chaos
-    plan = main.Plan(0, "sync", mpi, "", 2, 1, 1, 0.0)
-    rig.fresh()
-    run = rig.start(plan, ["-m", "pyconv.train", *rig.flags(plan), "--out", str(rig.disk / "run")])
-    try:
-        run.until("epoch 1/")
+    with ends_well(chaos, "sync", mpi, 2) as (run, _):
         threads = [int(each.name) for each in Path(f"/proc/{run.ranks()[1].pid}/task").iterdir()]
         for thread in threads:
             _ptrace(SEIZE, thread)
@@ -80,25 +92,13 @@ def test_a_slow_node_is_not_taken_for_a_lost_one(chaos, mpi):
         for thread in threads:
             os.waitpid(thread, 0x40000000)  # __WALL: it is stopped
             _ptrace(DETACH, thread)
-        assert run.process.wait(90) == 0
-        assert run.said == []
-    finally:
-        run.end()
 
 
 @pytest.mark.parametrize("mpi", ["mpich", "openmpi"])
 def test_a_link_that_is_lost_for_two_seconds_is_waited_for(chaos, mpi):
-    main, rig = chaos
-    plan = main.Plan(0, "1f1b", mpi, "", 3, 1, 1, 0.0)
-    rig.fresh()
-    run = rig.start(plan, ["-m", "pyconv.train", *rig.flags(plan), "--out", str(rig.disk / "run")])
-    try:
-        run.until("epoch 1/")
-        rig.nodes.link(1, up=False)
-        time.sleep(2)
-        rig.nodes.link(1, up=True)
-        assert run.process.wait(90) == 0
-        assert run.said == []
-    finally:
-        rig.nodes.link(1, up=True)
-        run.end()
+    with ends_well(chaos, "1f1b", mpi, 3) as (_, rig):
+        try:
+            rig.nodes.link(1, up=False)
+            time.sleep(2)
+        finally:
+            rig.nodes.link(1, up=True)

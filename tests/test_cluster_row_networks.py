@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cluster_threads import on_ranks, with_sessions
+from cluster_threads import fine, on_ranks, with_sessions
 
 import pyconv
 from pyconv import nn
@@ -47,13 +47,6 @@ def _model(kind, dtype="float64", shape=SHAPE):
     return model
 
 
-def _fine(results):
-    for each in results:
-        if isinstance(each, BaseException):
-            raise each
-    return results
-
-
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradient_is_that_of_the_whole_network(size, kind, rng):
@@ -73,7 +66,7 @@ def test_the_gradient_is_that_of_the_whole_network(size, kind, rng):
         found, _ = made.loss_and_gradient(x, y, out=out, step=3)
         return found, out, mine.flat_buffers.copy(), made.correct, made.layers_on_rows
 
-    results = _fine(on_ranks(size, body))
+    results = fine(on_ranks(size, body))
     for found, out, their_buffers, correct, count in results:
         assert found == pytest.approx(loss, rel=1e-12)
         np.testing.assert_allclose(out, gradient, rtol=0, atol=1e-12 * max(1, np.abs(gradient).max()))
@@ -102,7 +95,7 @@ def test_what_a_rank_lacks_is_its_halo_and_comes_back_as_a_sum(rng):
         halo.give_back(session.world, parts[session.rank], out)
         np.testing.assert_allclose(out, total[:, own.start : own.stop], atol=1e-12)
 
-    _fine(on_ranks(3, body))
+    fine(on_ranks(3, body))
 
 
 def test_layers_that_need_no_other_rows_stay_as_they_are():
@@ -110,7 +103,7 @@ def test_layers_that_need_no_other_rows_stay_as_they_are():
         layers, rows, count = divided(_model("pools", shape=(16, 9, 2)), session.world)
         return [isinstance(layer, OnRows) for layer in layers], rows, count
 
-    (first, rows, count), (second, others, _) = _fine(on_ranks(2, body))
+    (first, rows, count), (second, others, _) = fine(on_ranks(2, body))
     assert first == second == [True, False, True, False, True, True, False, False, False]
     assert (rows, others, count) == (range(0, 8), range(8, 16), 5)
 
@@ -119,9 +112,9 @@ def test_small_images_come_together_early():
     """After two pools there are three rows, for four ranks."""
     layers = [nn.MaxPool2D(2), nn.MaxPool2D(2), nn.Conv2D(2, 3, padding="same"), nn.Flatten(), nn.Dense(3)]
     model = nn.Sequential(layers, input_shape=SHAPE, seed=0)
-    counts = _fine(on_ranks(4, lambda session: divided(model, session.world)[2]))
+    counts = fine(on_ranks(4, lambda session: divided(model, session.world)[2]))
     assert counts == [1, 1, 1, 1] or counts == [2, 2, 2, 2]
-    whole = _fine(on_ranks(4, lambda session: divided(model, session.world)[0]))[0]
+    whole = fine(on_ranks(4, lambda session: divided(model, session.world)[0]))[0]
     assert sum(isinstance(layer, OnRows) and layer.whole for layer in whole) == 1
 
 
@@ -158,7 +151,7 @@ def test_ranks_train_as_one_process_does(size, kind, monkeypatch, rng):
     settings = {"optimizer": "adam", "validation": validation, "augment": {"flip": True}, "clip_norm": 2.0}
     results = _fit(monkeypatch, size, lambda: _model(kind), data, **settings)
     history, model = _alone(lambda: _model(kind), data, **settings)
-    for theirs, their_model in _fine(results):
+    for theirs, their_model in fine(results):
         for line, other in zip(theirs, history, strict=True):
             assert line["train_loss"] == pytest.approx(other["train_loss"], rel=1e-7)
             assert line["val_accuracy"] == other["val_accuracy"]
@@ -169,14 +162,14 @@ def test_ranks_train_as_one_process_does(size, kind, monkeypatch, rng):
 def test_a_run_goes_on_to_the_same_bits(monkeypatch, tmp_path, rng):
     data = _data(rng)
     make = lambda: _model("pools", "float32")  # noqa: E731
-    whole = _fine(_fit(monkeypatch, 2, make, data, epochs=3))[0]
+    whole = fine(_fit(monkeypatch, 2, make, data, epochs=3))[0]
 
     def after(step):
         if step["step"] == 8:
             raise pyconv.StopTraining
 
-    _fine(_fit(monkeypatch, 2, make, data, epochs=3, out=tmp_path / "a", on_step=after))
-    _, model = _fine(_fit(monkeypatch, 2, make, data, epochs=3, out=tmp_path / "a", resume=True, split=None))[0]
+    fine(_fit(monkeypatch, 2, make, data, epochs=3, out=tmp_path / "a", on_step=after))
+    _, model = fine(_fit(monkeypatch, 2, make, data, epochs=3, out=tmp_path / "a", resume=True, split=None))[0]
     np.testing.assert_array_equal(model.flat, whole[1].flat)
 
 

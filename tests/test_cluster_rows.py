@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cluster_threads import with_sessions
+from cluster_threads import fine, with_sessions
 from hypothesis import given
 from hypothesis import strategies as st
 from quick import examples
@@ -23,13 +23,6 @@ pytestmark = pytest.mark.timeout(120)
 def ranks(monkeypatch):
     """``ranks(size, body)``: what `body(session)` gives on each rank, whose session the package finds."""
     return with_sessions(monkeypatch, convolution, parts, row_convolution)
-
-
-def _fine(results):
-    for each in results:
-        if isinstance(each, BaseException):
-            raise each
-    return results
 
 
 # ---- who has which rows ---------------------------------------------------------------------------
@@ -142,7 +135,7 @@ def _three(ranks, g, heights, how, x, w, b, e, layout):
         np.testing.assert_array_equal(again.weight_grad(mine, errors), gw)
         return y, gx, gw
 
-    ys, gxs, gws = zip(*_fine(ranks(len(heights), body)))
+    ys, gxs, gws = zip(*fine(ranks(len(heights), body)))
     for gw in gws:
         np.testing.assert_array_equal(gw, gws[0], err_msg="the same bits on all ranks")
     return np.concatenate(ys, axis), np.concatenate(gxs, axis), gws[0]
@@ -218,7 +211,7 @@ def test_a_rank_sends_its_border_rows_and_nothing_else(ranks, height, rng):
         return y
 
     np.testing.assert_allclose(
-        np.concatenate(_fine(ranks(4, body)), 1), pyconv.conv2d(x, w, padding="same"), rtol=0, atol=2e-4
+        np.concatenate(fine(ranks(4, body)), 1), pyconv.conv2d(x, w, padding="same"), rtol=0, atol=2e-4
     )
 
 
@@ -248,7 +241,7 @@ def test_the_interior_of_one_image_is_not_copied_and_does_not_wait(ranks, overla
         mine = cluster.split_rows(x)
         return cluster.RowConvolution(mine.shape, w.shape, padding="same", overlap=overlap)(mine, w)
 
-    y = np.concatenate(_fine(ranks(2, body)), 1)
+    y = np.concatenate(fine(ranks(2, body)), 1)
     np.testing.assert_allclose(y, pyconv.conv2d(x, w, padding="same"), rtol=0, atol=1e-4)
     inside, border = (20, True), (3, False)
     expected = [inside, "halo", border] if overlap else ["halo", inside, border]
@@ -269,7 +262,7 @@ def test_messages_are_over_after_an_error_in_the_kernel(ranks, rng):
         layer._algorithm = named
         return layer(mine, w)
 
-    y = np.concatenate(_fine(ranks(3, body)), 1)
+    y = np.concatenate(fine(ranks(3, body)), 1)
     np.testing.assert_allclose(y, pyconv.conv2d(x, w, padding="same"), rtol=0, atol=1e-4)
 
 
@@ -299,7 +292,7 @@ def test_images_are_split_and_put_together(ranks, layout, how, dtype, rng, monke
                 np.testing.assert_array_equal(whole, x)
             return mine.shape[axis]
 
-        found = _fine(ranks(size, body))
+        found = fine(ranks(size, body))
         assert found == list(counts or evenly(x.shape[axis], size))
 
 

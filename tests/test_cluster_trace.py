@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from cluster_threads import on_ranks, with_sessions
+from cluster_threads import fine, on_ranks, with_sessions
 from parallel_runs import data, job
 from timelines import Ranks
 
@@ -52,13 +52,6 @@ def fit(monkeypatch, tmp_path):
     return run
 
 
-def raised(results):
-    for each in results:
-        if isinstance(each, BaseException):
-            raise each
-    return results
-
-
 WAYS = {
     "sync": (3, {"workers": 2}, {"data", "forward", "backward", "update", "wait", "look"}),
     "sync apart": (2, {"workers": 1, "overlap": False}, {"data", "forward", "backward", "update", "wait"}),
@@ -84,7 +77,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_a_timeline_shows_all_ranks_and_every_message_from_its_send_to_its_receive(way, fit, tmp_path):
     ranks, settings, work = WAYS[way]
-    raised(fit(ranks, **settings))
+    fine(fit(ranks, **settings))
     found = Ranks(tmp_path / "t.json").check(ranks)
     assert found.processes == [f"rank {rank} on here" for rank in range(ranks)]
     lane = {"1f1b": "stage", "gpipe": "stage", "rows": "computing", "filters": "computing"}.get(way, "worker")
@@ -98,7 +91,7 @@ def test_a_timeline_shows_all_ranks_and_every_message_from_its_send_to_its_recei
 
 
 def test_what_is_noted_of_a_run_with_overlap(fit, tmp_path, monkeypatch):
-    raised(fit(2, workers=1, epochs=1))
+    fine(fit(2, workers=1, epochs=1))
     found = Ranks(tmp_path / "t.json").check(2)
     sent = {each["name"] for rank in (0, 1) for each in found.named(rank, "sends")}
     assert {"gradient", "parameters", "array"} <= sent
@@ -115,7 +108,7 @@ def test_what_is_noted_of_a_run_with_overlap(fit, tmp_path, monkeypatch):
 
 
 def test_stages_and_their_micro_batches_are_named(fit, tmp_path):
-    raised(fit(4, pipeline_stages=2, cut=[3], micro_batches=4, epochs=1))
+    fine(fit(4, pipeline_stages=2, cut=[3], micro_batches=4, epochs=1))
     found = Ranks(tmp_path / "t.json").check(4)
     assert {name for _, name in found.rows if name.startswith("stage")} == {
         f"stage {stage} of pipeline {replica}" for stage in (0, 1) for replica in (0, 1)
@@ -137,17 +130,17 @@ def test_without_a_timeline_nothing_is_noted(fit, monkeypatch):
         network.between_passes = None
         worlds.append((session.rounds, session.world))
 
-    raised(fit(2, before, workers=1, trace=None, epochs=1))
+    fine(fit(2, before, workers=1, trace=None, epochs=1))
     assert not made
     assert all(rounds.world is world and rounds.trace is None for rounds, world in worlds)
 
 
 def test_after_a_run_the_ranks_note_nothing_and_another_run_has_its_own_timeline(fit, tmp_path):
     worlds = []
-    raised(fit(2, lambda session, network: worlds.append((session.rounds, session.world)), workers=1, epochs=2))
+    fine(fit(2, lambda session, network: worlds.append((session.rounds, session.world)), workers=1, epochs=2))
     first = Ranks(tmp_path / "t.json").check(2)
     assert all(rounds.world is world and rounds.trace is None for rounds, world in worlds)
-    raised(fit(2, workers=1, epochs=1))  # over the older one
+    fine(fit(2, workers=1, epochs=1))  # over the older one
     assert len(Ranks(tmp_path / "t.json").check(2).spans) < len(first.spans)
 
 
@@ -217,7 +210,7 @@ def test_ranks_that_disagree_on_a_timeline_are_refused(monkeypatch, tmp_path):
 def test_memory_is_bounded_and_what_is_lost_is_told(fit, tmp_path, monkeypatch):
     monkeypatch.setattr(tape, "MOST", 40)
     monkeypatch.setattr("pyconv.cluster.tracing.trace.MOST", 10**9)  # rank 0 does not notice that it is full
-    raised(fit(2, workers=1))
+    fine(fit(2, workers=1))
     found = Ranks(tmp_path / "t.json")
     found._check_nesting()
     told = [each["name"] for each in found.entries if each["ph"] == "i"]
@@ -363,6 +356,6 @@ def test_a_full_disk_ends_the_timeline_and_not_the_run(fit, tmp_path, monkeypatc
         put(self, content)
 
     monkeypatch.setattr(TraceFile, "_put", full)
-    raised(fit(2, workers=1))
+    fine(fit(2, workers=1))
     assert any("the timeline ends here: No space left on device" in text for text in caplog.messages)
     json.loads((tmp_path / "t.json").read_text())

@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyconv
+
 TOOLS = ("ip", "tc", "nsenter", "unshare")
 #: What a link sends at once: whole segments, as a network card cuts them up by itself. With less the kernel does so for
 #: each packet, and takes more CPU than the networks that are trained.
@@ -35,6 +37,13 @@ def unavailable() -> str | None:
         return f"ip netns add: {tried.stderr.strip()}"
     subprocess.run(["ip", "netns", "del", name], check=True)
     return None
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a process on a node: it finds pyconv and the benchmarks, and has one thread."""
+    bench = Path(__file__).parents[1]
+    paths = [str(bench), str(Path(pyconv.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", **more}
 
 
 class Nodes:

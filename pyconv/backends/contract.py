@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import threads as _threads
-from ..arrays import as_array, no_array
+from ..arrays import as_array, no_array, whole_lines
 from ..errors import DtypeError, ShapeError
 from ..shapes import ConvGeometry, PoolGeometry
 from ..values import choice
@@ -121,9 +121,7 @@ class Backend(ABC):
         """A vector of `nbytes` bytes of garbage that begins at a multiple of 64."""
         if nbytes > sys.maxsize - 64:
             raise MemoryError(f"Unable to allocate {nbytes} bytes: that is more than an array can hold")
-        memory = np.empty(nbytes + 64, np.uint8)
-        start = -memory.ctypes.data % 64
-        return memory[start : start + nbytes]
+        return whole_lines(nbytes)
 
     # ---- operations that every backend has ---------------------------------------------------------------------------
 

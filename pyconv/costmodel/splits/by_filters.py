@@ -22,7 +22,7 @@ from ...cluster.filters.parts import shares, split_weights
 from ...nn.conv import ConvStep, _index_dtype
 from ...nn.layer import Layer, Shape
 from ..profile import Profile
-from .phases import Phase, Phases
+from .phases import Phase, Phases, alone
 
 
 def phases(
@@ -46,7 +46,7 @@ def phases(
     Phases
     """
     if ranks == 1:
-        return Phases(1, [Phase(part_s if part_s is not None else profile.gradient_s + profile.update_s)])
+        return alone(profile, part_s)
     times, batch = profile.of_layers(), profile.batch
     forward = [Phase(profile.aside_s, "meet")]
     backward: list[Phase] = []

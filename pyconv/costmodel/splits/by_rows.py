@@ -24,7 +24,7 @@ from ...cluster.by_rows.norm import NormOnRows
 from ...cluster.halo import Halo
 from ..profile import Profile
 from ..silent import SilentWorld
-from .phases import Phase, Phases
+from .phases import Phase, Phases, alone
 
 
 def middle(ranks: int) -> int:
@@ -54,12 +54,11 @@ def phases(model: nn.Sequential, profile: Profile, ranks: int, part_s: float | N
     InputError
         If the network cannot be split so.
     """
+    if ranks == 1:
+        return alone(profile, part_s)
     times = profile.of_layers()
     forward = [Phase(profile.aside_s, "meet")]
     backward: list[Phase] = []
-    if ranks == 1:
-        whole = part_s if part_s is not None else profile.gradient_s + profile.update_s
-        return Phases(1, [Phase(whole)])
     me, itemsize, batch = middle(ranks), model.flat.itemsize, profile.batch
     layers, rows, count = divided(model, SilentWorld(me, ranks))
     shape, kept = (len(rows), *model.input_shape[1:]), model.input_shape

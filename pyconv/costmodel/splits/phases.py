@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..clocks import SMALL, Clocks
+from ..profile import Profile
 from ..reductions import REDUCTIONS, meeting_time
 
 
@@ -167,3 +168,8 @@ class Phases:
                 clocks.exchange(phase.size)
             else:
                 clocks.sum(phase.size)
+
+
+def alone(profile: Profile, part_s: float | None) -> Phases:
+    """A step of one rank, where nothing passes: `part_s` seconds, if that was measured, else what the profile says."""
+    return Phases(1, [Phase(profile.gradient_s + profile.update_s if part_s is None else part_s)])

@@ -87,7 +87,7 @@ FAULTS = {
 
 def words(plan: Plan, rig: Rig) -> list[str]:
     """What the ranks of a plan run."""
-    flags = [*rig.flags(plan), "--out", str(rig.disk / "run")]
+    flags = rig.flags(plan, rig.disk / "run")
     if FAULTS[plan.fault].strike is None:
         calls = 60 + int(200 * plan.seconds)
         return ["-m", "chaos.cluster.planted", plan.fault, str(plan.victim), str(calls), *flags]

@@ -115,7 +115,7 @@ def _settled(plan: Plan, run: Running) -> None:
 
 def _resumed(plan: Plan, rig: Rig) -> str:
     """Go on with the run, and compare its bits with those of an undisturbed one."""
-    flags = [*rig.flags(plan), "--out", str(rig.disk / "run")]
+    flags = rig.flags(plan, rig.disk / "run")
     run = rig.start(plan, ["-m", "pyconv.train", *flags])
     try:
         status = run.process.wait(PATIENCE_S)
@@ -148,19 +148,9 @@ def undisturbed(rig: Rig, split: str, nodes: int, each: int) -> tuple:
     shutil.rmtree(out, ignore_errors=True)
     if SPLITS[split].lanes:
         flags = SPLITS[split].alone(split, plan.ranks)
-        common = [
-            "--progress",
-            "plain",
-            "--data",
-            str(rig.folder / "d.npz"),
-            "--model",
-            str(rig.folder / "net.toml"),
-            "--shift",
-            "1",
-        ]
-        rig.alone(["-m", "pyconv.train", *common, "--epochs", str(SPLITS[split].epochs), *flags, "--out", str(out)])
+        rig.alone(["-m", "pyconv.train", *rig.common(split, out), *flags])
         return _bits(out)
-    run = rig.start(plan, ["-m", "pyconv.train", *rig.flags(plan), "--out", str(out)])
+    run = rig.start(plan, ["-m", "pyconv.train", *rig.flags(plan, out)])
     try:
         need(run.process.wait(PATIENCE_S) == 0, f"the undisturbed run: {run.err}")
     finally:

@@ -66,21 +66,16 @@ class Rig:
             words = f"umount {self.disk}; mount -t tmpfs -o size={ROOM} none {self.disk}; rm -f /dev/shm/pyconv-filled"
             subprocess.run(self.nodes.on(node, ["sh", "-c", words]), check=True)
 
-    def flags(self, plan: Plan) -> list[str]:
+    def common(self, split: str, out: Path) -> list[str]:
+        """The flags of a training, without those of how its work is divided."""
+        data, network = str(self.folder / "d.npz"), str(self.folder / "net.toml")
+        flags = ["--progress", "plain", "--data", data, "--model", network, "--shift", "1", "--out", str(out)]
+        return [*flags, "--epochs", str(SPLITS[split].epochs)]
+
+    def flags(self, plan: Plan, out: Path) -> list[str]:
         """The flags of a plan's training."""
-        split = SPLITS[plan.split]
-        common = [
-            "--progress",
-            "plain",
-            "--data",
-            str(self.folder / "d.npz"),
-            "--model",
-            str(self.folder / "net.toml"),
-            "--epochs",
-            str(split.epochs),
-        ]
-        common += ["--checkpoint-every", "0.3", "--resume", "auto", "--shift", "1"]
-        return [*common, *split.flags(plan.split, plan.ranks)]
+        often = ["--checkpoint-every", "0.3", "--resume", "auto"]
+        return [*self.common(plan.split, out), *often, *SPLITS[plan.split].flags(plan.split, plan.ranks)]
 
     def start(self, plan: Plan, words: list[str]) -> Running:
         """Start ranks that run `words`, as the plan lays them out."""
