@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from PIL import Image
 from test_nn_onnx import CHAINS, randomised
 
@@ -396,3 +396,30 @@ def test_training_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], rng
     capsys.readouterr()
     assert train.main([*flags, "--model", str(tmp_path / "m.onnx"), "--out", str(tmp_path / "other")]) == 2
     assert "m.onnx" in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("operator", "name", "kind"),
+    [
+        ("ConstantOfShape", "value", AttributeProto.STRING),
+        ("Conv", "strides", AttributeProto.FLOATS),
+        ("Conv", "group", AttributeProto.GRAPH),
+        ("Concat", "axis", AttributeProto.UNDEFINED),
+        ("BatchNormalization", "epsilon", AttributeProto.TENSOR),
+    ],
+)
+def test_an_attribute_of_another_type(tmp_path: Path, operator: str, name: str, kind: int) -> None:
+    """What ONNX's own description of the operator does not allow is refused before it is used."""
+    for sample in SAMPLES:
+        model = onnx.ModelProto()
+        model.ParseFromString(sample.read_bytes())
+        for each in model.graph.node:
+            found = [attribute for attribute in each.attribute if each.op_type == operator and attribute.name == name]
+            if found:
+                found[0].type = kind
+                path = tmp_path / "m.onnx"
+                path.write_bytes(model.SerializeToString())
+                with pytest.raises(CheckpointError, match=rf"{operator}\): is damaged: its '{name}' is of type "):
+                    nn.load(path)
+                return
+    pytest.fail(f"no sample has {operator} with {name}")

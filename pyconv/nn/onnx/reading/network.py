@@ -15,6 +15,7 @@ from ...foreign import assembled
 from ...layer import example_shape
 from ...sequential import Sequential
 from ..graph import LAYOUT_KEY, library
+from .attributes import attributes_of
 from .call import Call, Refused, Value
 from .document import Document, Tensors, open_document
 from .flow import Flow
@@ -109,8 +110,7 @@ class _Walk:
     """
 
     def __init__(self, document: Document, folder: Path) -> None:
-        self._document, self._onnx = document, library()
-        self._tensors = Tensors(self._onnx, folder)
+        self._document, self._tensors = document, Tensors(library(), folder)
         self._values: dict[str, Value] = {"": None, **document.constants}
         self._batch = document.dims[0] or ANY_BATCH
         self.position = 0
@@ -135,19 +135,12 @@ class _Walk:
         inputs = [self._values[name] for name in node.input]
         call = Call(node, {}, inputs, self._document.opset)
         try:
-            call.attributes = {attribute.name: self._attribute(attribute) for attribute in node.attribute}
+            call.attributes = attributes_of(call, self._tensors)
             return self._computed(call, inputs)
         except (KeyError, IndexError, TypeError, ValueError, OverflowError, MemoryError) as error:
             if isinstance(error, CheckpointError):
                 raise
             call.refuse(f"is damaged, or of a form that is not read ({' '.join(str(error).split())[:200]})")
-
-    def _attribute(self, attribute: Any) -> Any:
-        """The value of an attribute; tensors as arrays."""
-        value = self._onnx.helper.get_attribute_value(attribute)
-        if isinstance(value, self._onnx.TensorProto):
-            return self._tensors.array(value, attribute.name)
-        return value
 
     def _computed(self, call: Call, inputs: list[Value]) -> Value:
         operator = call.node.op_type
