@@ -302,6 +302,18 @@ def test_sync_sends_each_gradient_and_parameter_once():
         assert 0.8 * least < bytes_sent < 1.3 * least + extra, (rank, bytes_sent, least)
 
 
+@pytest.mark.parametrize(("name", "averages"), [("local-3", 4), ("local-0", 1)])
+def test_local_sends_parameters_only_when_they_are_averaged(name, averages):
+    size = 4
+    one, three = (
+        sum(each.sent for each in of_ranks(size, plan(name, size, epochs=epochs), norm=False)) for epochs in (1, 3)
+    )
+    n = small_model().flat.nbytes * (size - 1)
+    # An average is a stretch of each replica to each rank, and back; at an epoch's end rank 0 gets what it lacks.
+    epoch = averages * 2 * n + n
+    assert epoch <= (three - one) / 2 < 1.1 * epoch, "the rest are the rounds' words"
+
+
 def test_a_tiny_model_has_ranks_with_nothing_to_reduce():
     spread = Spread(10, 4, 3)
     assert [spread.stretch(rank) for rank in range(3)] == [slice(0, 0), slice(0, 0), slice(0, 10)]

@@ -31,11 +31,15 @@ from .shards import Shard
 from .tracing import TapeRecorder
 from .world import World
 
-#: Where lanes meet after the gradient, in a step that can be overlapped: that is its first action.
-AFTER_GRADIENT = (r.ARRIVED, 2)
+#: Actions that are done when lanes meet after the gradient, in a step that can be overlapped.
+AFTER_GRADIENT = 2
 
 Place = tuple[int, int]
 """Where lanes are: a kind, and the step or clock."""
+
+Spot = tuple[int, int, tuple[Action, ...]]
+"""Where lanes are in the script: a kind, actions that are done in the step, and the step's actions. At a spot, lanes
+need the same from each other in every step."""
 
 
 class Node:
@@ -74,8 +78,9 @@ class Node:
                 "this one, as it was started, is for one: take sync or local"
             )
         self._world = world
-        self._fetch, self._key, self._learned = fetch, (r.REST, 0), dict[Place, int]()
-        self._told: dict[Place, list[int]] = {}  # what each rank needed when all were last at a place
+        self._fetch, self._learned = fetch, dict[Spot, int]()
+        self._spot: Spot = (r.REST, 0, ())
+        self._told: dict[Spot, list[int]] = {}  # what each rank needed when all were last at a spot
         self._shard = x if isinstance(x, Shard) else None
         self._arranged = -1  # the epoch for which the shard is arranged
         self.steps = -(-len(x) // (job.batch_size * job.workers))
@@ -227,6 +232,14 @@ class Node:
         at.step, at.epoch = step, self.lanes.epoch
         return iter(self.rule.step(at) if step < self.steps else self.rule.finish(at))
 
+    def _spot_of(self, place: Place) -> Spot:
+        """Where in the script a place is."""
+        kind, value = place
+        if kind not in (r.BOUNDARY, r.ARRIVED):
+            return kind, 0, ()
+        step, done = divmod(value, c.OPS) if kind == r.ARRIVED else (value, 0)
+        return kind, done, tuple(self._script(self.lanes.own[0], step))
+
     def _overlaps(self, step: int) -> bool:
         """Whether what a step makes can travel while this rank computes it: the step begins with a gradient."""
         if self._overlap is None or step >= self.steps:
@@ -247,8 +260,8 @@ class Node:
             self.lanes.close_gate()
         elif kind == r.BOUNDARY:
             self.lanes.begun += 1
-        self._key = (kind, value % c.OPS if kind == r.ARRIVED else 0)
-        self._told[self._key] = verdict.needs
+        self._spot = self._spot_of(place)
+        self._told[self._spot] = verdict.needs
         needs, overlap, began = verdict.needs, self._overlap, time.monotonic_ns()
         if overlap is not None and overlap.going:
             overlap.finish()
@@ -257,7 +270,8 @@ class Node:
         if overlap is not None and verdict.what and not verdict.overlap:
             overlap.reset()
         if overlap is not None and verdict.overlap:
-            overlap.begin(self._told.get(AFTER_GRADIENT, [0] * len(needs)), bool(verdict.what))
+            after = self._spot_of((r.ARRIVED, c.OPS * value + AFTER_GRADIENT))
+            overlap.begin(self._told.get(after, [0] * len(needs)), bool(verdict.what))
         self.waiting(began)
 
     def release(self) -> None:
@@ -276,8 +290,8 @@ class Node:
 
     def _need(self, needs: int) -> None:
         """Get what a lane lacks from the other ranks, now and from now on at this place of the script."""
-        if self._key[0] != r.REST:
-            self._learned[self._key] = self._learned.get(self._key, 0) | needs
+        if self._spot[0] != r.REST:
+            self._learned[self._spot] = self._learned.get(self._spot, 0) | needs
         self._fetch(needs)
 
     # ---- rules that wait for nobody ---------------------------------------------------------------
@@ -304,8 +318,8 @@ class Node:
     def header(self, place: Place) -> np.ndarray:
         """The header of this rank at a place."""
         kind, value = place
-        key = (kind, value % c.OPS if kind == r.ARRIVED else 0)
-        header = self._rounds.header(kind, value, needs=self._learned.get(key, 0), changed=self.lanes.changed)
+        needs = self._learned.get(self._spot_of(place), 0)
+        header = self._rounds.header(kind, value, needs=needs, changed=self.lanes.changed)
         words = self._words
         within = 0 if self._overlap is None else self._overlap.waited_ns
         header[r.COMPUTE] = words[s.DATA_NS] + words[s.COMPUTE_NS] - within
