@@ -1,15 +1,17 @@
 """Inference with trained networks: pyconv against ONNX Runtime, OpenVINO, PyTorch and JAX, one image and 64.
 
-Every library runs the same weights, and each result is verified before all take turns. Columns are there whose library
-is installed; `make bench-inference` installs all. JAX takes as many threads as the process has CPUs, so it is measured
-where that is the number of threads.
+Every library runs the same weights, in a process of its own, and each result is verified before all take turns. A turn
+begins when the threads of the one before have gone to sleep. Columns are there whose library is installed; `make
+bench-inference` installs all. JAX takes as many threads as the process has CPUs, so it is measured where that is the
+number of threads.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness.inference_peers import installed
+from harness.inference_peers import LIBRARIES
+from harness.separate import separated
 from harness.verify import relative_error
 
 from pyconv import nn
@@ -27,15 +29,15 @@ def test_inference(name: str, images: int, threads: int, measure, rng, quick: bo
         request.getfixturevalue("two_cpus")
     images = min(images, 8) if quick else images
     model = nn.build(name, seed=0)
-    model.backend, model.threads = ("serial", 1) if threads == 1 else ("multicore", threads)
+    model.backend = "serial"
     x = rng.random((images, *model.input_shape), dtype=np.float32)
-    peers = dict(installed(model, x, threads))
-    if not peers:
-        pytest.skip("none of the peers is installed: make bench-inference")
-    expected = model.forward(x)
-    error = max(relative_error(peer(), expected) for peer in peers.values())
-    measure(
-        {"pyconv": lambda: model.forward(x), **peers}, experiment=EXPERIMENT, case=name,
-        operation="inference of one image" if images == 1 else f"inference of {images} images", threads=threads,
-        flops=model.flops(images), images=images, target=TARGETS.get((images, threads)), relative_error=error,
-    )  # fmt: skip
+    with separated({column: (make, (model, x, threads)) for column, make in LIBRARIES.items()}) as libraries:
+        if len(libraries) == 1:
+            pytest.skip("none of the peers is installed: make bench-inference")
+        expected = model.forward(x)
+        error = max(relative_error(library(), expected) for library in libraries.values())
+        measure(
+            libraries, experiment=EXPERIMENT, case=name,
+            operation="inference of one image" if images == 1 else f"inference of {images} images", threads=threads,
+            flops=model.flops(images), images=images, target=TARGETS.get((images, threads)), relative_error=error,
+        )  # fmt: skip

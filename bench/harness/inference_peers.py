@@ -1,13 +1,14 @@
-"""Libraries that run trained networks, as peers: each runs the network that pyconv has, on a number of threads.
+"""Libraries that run trained networks: pyconv, and its peers, each with the network that pyconv has.
 
-A peer is a function ``(model, x, threads)`` that returns a function without arguments, whose result are the logits; it
-raises ImportError if its library is not installed.
+Each is a function ``(model, x, threads)`` that returns a function without arguments, whose result are the logits; it
+raises ImportError if its library is not installed. In the benchmark it is called in a process of its own.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,12 @@ from pyconv import nn
 from pyconv.nn.onnx.export import to_bytes
 
 Run = Callable[[], np.ndarray]
+
+
+def pyconv(model: nn.Sequential, x: np.ndarray, threads: int) -> Run:
+    """pyconv itself."""
+    model.backend, model.threads = ("serial", 1) if threads == 1 else ("multicore", threads)
+    return lambda: model.forward(x)
 
 
 def onnxruntime(model: nn.Sequential, x: np.ndarray, threads: int) -> Run:
@@ -41,26 +48,22 @@ def openvino(model: nn.Sequential, x: np.ndarray, threads: int) -> Run:
     return lambda: request.infer([images], share_inputs=True)[0]  # type: ignore[no-any-return]
 
 
-def torch(layout: str) -> Callable[[nn.Sequential, np.ndarray, int], Run]:
+def torch(model: nn.Sequential, x: np.ndarray, threads: int, layout: str = "contiguous") -> Run:
     """PyTorch, in one of its layouts."""
+    import torch as library
 
-    def peer(model: nn.Sequential, x: np.ndarray, threads: int) -> Run:
-        import torch as library
+    from .torch_network import Twin
 
-        from .torch_network import Twin
+    library.set_num_threads(threads)
+    twin = Twin(library, model, layout)
+    twin.network.eval()
+    images = twin.images(x)
 
-        library.set_num_threads(threads)
-        twin = Twin(library, model, layout)
-        twin.network.eval()
-        images = twin.images(x)
+    def run() -> np.ndarray:
+        with library.inference_mode():
+            return twin.network(images).numpy()  # type: ignore[no-any-return]
 
-        def run() -> np.ndarray:
-            with library.inference_mode():
-                return twin.network(images).numpy()  # type: ignore[no-any-return]
-
-        return run
-
-    return peer
+    return run
 
 
 def jax(model: nn.Sequential, x: np.ndarray, threads: int) -> Run:
@@ -74,22 +77,15 @@ def jax(model: nn.Sequential, x: np.ndarray, threads: int) -> Run:
     return lambda: np.asarray(network(images))
 
 
-PEERS: dict[str, Callable[[nn.Sequential, np.ndarray, int], Run]] = {
+#: pyconv and its peers by column, the functions that make them picklable by name.
+LIBRARIES: dict[str, Callable[[nn.Sequential, np.ndarray, int], Run]] = {
+    "pyconv": pyconv,
     "onnxruntime": onnxruntime,
     "openvino": openvino,
-    "torch contiguous": torch("contiguous"),
-    "torch channels_last": torch("channels_last"),
+    "torch contiguous": torch,
+    "torch channels_last": functools.partial(torch, layout="channels_last"),
     "jax": jax,
 }
-
-
-def installed(model: nn.Sequential, x: np.ndarray, threads: int) -> Iterator[tuple[str, Run]]:
-    """The peers that can be had here, each with its function."""
-    for name, peer in PEERS.items():
-        try:
-            yield name, peer(model, x, threads)
-        except ImportError:
-            continue
 
 
 def _nchw(x: np.ndarray) -> np.ndarray:
