@@ -16,6 +16,8 @@ from .rig import Rig, Running
 
 Ranks = dict[int, psutil.Process]
 
+STRIKE = signal.SIGUSR1  # tells a rank whose program has the fault planted that it is time
+
 
 def _to_rank(number: int) -> Callable[[Rig, Plan, Running, Ranks], None]:
     return lambda rig, plan, run, ranks: ranks[plan.victim].send_signal(number)
@@ -52,10 +54,12 @@ class Fault:
 
     Attributes
     ----------
-    strike : callable or None
-        ``strike(rig, plan, run, ranks)``; None if the rank's program has it planted.
+    strike : callable
+        ``strike(rig, plan, run, ranks)``.
     says : str
         A pattern of the one line that names the cause. ``{rank}`` is the victim's name.
+    planted : bool
+        Whether it is in the rank's program (:mod:`.planted`).
     silent : bool
         Whether the launcher may be the one that names it: it may end all ranks before another one notices.
     harmless : bool
@@ -64,20 +68,21 @@ class Fault:
         Whether it may do so: Open MPI's ranks on one node die of SIGBUS where their shared memory has no room.
     """
 
-    strike: Callable[[Rig, Plan, Running, Ranks], None] | None
+    strike: Callable[[Rig, Plan, Running, Ranks], None]
     says: str = ""
+    planted: bool = False
     silent: bool = False
     harmless: bool = False
     mostly: bool = False
 
 
 FAULTS = {
-    "exception": Fault(None, r"{rank}: failed: ValueError: planted"),
+    "exception": Fault(_to_rank(STRIKE), r"{rank}: failed: ValueError: planted", planted=True),
     "SIGKILL": Fault(_to_rank(signal.SIGKILL), r"{rank} .*(was killed by SIGKILL|has died)", silent=True),
     "SIGSTOP": Fault(_to_rank(signal.SIGSTOP), r"{rank} .*was stopped by a signal"),
     "link": Fault(_link, r"rank \d on node\d cannot be reached"),
     "disk": Fault(_disk, r".*No space left"),
-    "NaN": Fault(None, r"({rank}: )?.*(diverged|not finite)"),
+    "NaN": Fault(_to_rank(STRIKE), r"({rank}: )?.*(diverged|not finite)", planted=True),
     "Ctrl-C": Fault(_to_launcher(signal.SIGINT), r"interrupted by SIG", silent=True),
     "SIGTERM": Fault(_to_launcher(signal.SIGTERM), r"interrupted by SIG", silent=True),
     "disk of another node": Fault(_other_disk, harmless=True),
@@ -88,9 +93,8 @@ FAULTS = {
 def words(plan: Plan, rig: Rig) -> list[str]:
     """What the ranks of a plan run."""
     flags = rig.flags(plan, rig.disk / "run")
-    if FAULTS[plan.fault].strike is None:
-        calls = 60 + int(200 * plan.seconds)
-        return ["-m", "chaos.cluster.planted", plan.fault, str(plan.victim), str(calls), *flags]
+    if FAULTS[plan.fault].planted:
+        return ["-m", "chaos.cluster.planted", plan.fault, str(plan.victim), *flags]
     return ["-m", "pyconv.train", *flags]
 
 

@@ -1,10 +1,12 @@
-"""``python -m chaos.cluster.planted FAULT RANK CALLS FLAGS...``: training in which a rank fails by itself.
+"""``python -m chaos.cluster.planted FAULT RANK FLAGS...``: training in which a rank fails by itself.
 
-The rank fails in one of its calls of the operations that compute gradients of weights, which every split makes.
+The rank fails in the first of its operations that compute gradients of weights after it has received the signal
+STRIKE. Every split makes such operations, each another number of them.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,39 +18,55 @@ from pyconv.backends import compiled
 from pyconv.cluster import session
 from pyconv.command import script
 
+from .faults import STRIKE
+
 OPERATIONS = ("conv2d_weight_grad", "conv2d_pool_weight_grad", "dense_weight_grad")
 
 
-def spoilt(usual: Callable[..., Any], fault: str, calls: int, count: list[int]) -> Callable[..., Any]:
-    """An operation that fails in that call, counted over all operations."""
+class Planted:
+    """A fault, which strikes once.
 
-    def operation(*arrays: Any, **how: Any) -> Any:
-        found = usual(*arrays, **how)
-        count[0] += 1
-        result = how.get("out") if found is None else found
-        if count[0] >= calls and not count[1] and isinstance(result, np.ndarray):
-            count[1] = 1
-            if fault == "exception":
-                raise ValueError("planted")
-            result[...] = np.nan
-        return found
+    Parameters
+    ----------
+    fault : {"exception", "NaN"}
+    """
 
-    return operation
+    def __init__(self, fault: str) -> None:
+        self._fault, self._due = fault, False
+        signal.signal(STRIKE, self._strike)
+
+    def _strike(self, *_: Any) -> None:
+        self._due = True
+
+    def within(self, usual: Callable[..., Any]) -> Callable[..., Any]:
+        """An operation that suffers it."""
+
+        def operation(*arrays: Any, **how: Any) -> Any:
+            found = usual(*arrays, **how)
+            result = how.get("out") if found is None else found
+            if self._due and isinstance(result, np.ndarray):
+                self._due = False
+                if self._fault == "exception":
+                    raise ValueError("planted")
+                result[...] = np.nan
+            return found
+
+        return operation
 
 
-def plant(fault: str, rank: int, calls: int) -> None:
+def plant(fault: str, rank: int) -> None:
     """Let one rank fail."""
     ranks = session("mpi")
     if ranks is None or ranks.rank != rank:
         return
-    count = [0, 0]
+    planted = Planted(fault)
     for kind in (compiled.Serial, compiled.Multicore):
         for name in OPERATIONS:
             if name in vars(kind):
-                setattr(kind, name, staticmethod(spoilt(getattr(kind, name), fault, calls, count)))
+                setattr(kind, name, staticmethod(planted.within(getattr(kind, name))))
 
 
 if __name__ == "__main__":
-    plant(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
-    sys.argv[1:] = sys.argv[4:]
+    plant(sys.argv[1], int(sys.argv[2]))
+    sys.argv[1:] = sys.argv[3:]
     script(train.main)
