@@ -78,6 +78,14 @@ def test_predictions_by_hand():
     assert two.gradient_s == pytest.approx(2 * 0.02 + 0.001 / 4) and "2 workers each" in two.setting
 
 
+def test_local_averages_at_an_epochs_end_too_and_rank_0_gets_all_replicas():
+    n, t_b = CONVOLUTIONS.flat.nbytes, 8e-9
+    how = {"gradient_s": 0.02, "update_s": 0.001, "calibration": machine(0.0, t_b), "backend": "serial"}
+    made = costmodel.predict(CONVOLUTIONS, 64, ranks=4, update="local", every=4, images=64 * 4 * 6, **how)
+    average = 2 * t_b * n * 3 / 4 + 2e-11 * n  # before the fifth step, and after the last
+    assert made.epoch_s == pytest.approx(6 * 0.021 + 2 * average + t_b * n * 3)
+
+
 def test_a_pipelines_numbers():
     how = {"gradient_s": 0.02, "update_s": 0.0, "calibration": machine(0.0, 0.0), **HOW}
     made = costmodel.predict(CONVOLUTIONS, 64, ranks=4, split="pipeline", stages=2, micro_batches=8, cut=[1], **how)

@@ -280,10 +280,21 @@ def by_recursion(works: list[StageWork], micro: int, schedule: str, links: Links
         ends = [ready(stage, number)]
         for (who, way, turn), mine in place.items():
             if who == stage and mine == number:
+                size = works[min(way)].passed
                 other = way[0] if way[1] == stage else way[1]
                 both = max(ready(stage, number), ready(other, place[other, way, turn]))
-                ends.append(both + links.t_s + links.t_b * works[min(way)].passed)
+                if not 0 < size <= links.eager:
+                    ends.append(both + links.t_s + links.t_b * size)
+                else:
+                    held = links.t_s + links.t_b * links.eager if stage == way[0] else 0.0
+                    ends.append(passed(way, turn) - held)
         return max(ends)
+
+    @functools.cache
+    def passed(way: tuple[int, int], turn: int) -> float:
+        sent = ready(way[0], place[way[0], way, turn])
+        free = passed(way, turn - 1) if turn else 0.0
+        return max(sent, free) + links.t_s + links.t_b * works[min(way)].passed
 
     return max(over(stage, len(orders[stage])) for stage in range(count))
 
@@ -291,15 +302,24 @@ def by_recursion(works: list[StageWork], micro: int, schedule: str, links: Links
 @settings(max_examples=60, deadline=None)
 @given(
     works=st.lists(st.tuples(TIMES, TIMES, st.floats(0, 1e6)), min_size=1, max_size=5), micro=st.integers(1, 6),
-    schedule=SCHEDULE, charges=st.tuples(TIMES, st.floats(1e-12, 1e-7)),
+    schedule=SCHEDULE, charges=st.tuples(TIMES, st.floats(1e-12, 1e-7)), eager=st.sampled_from([0.0, 3e5, 1e6]),
 )  # fmt: skip
-def test_a_played_schedule_ends_when_what_it_depends_on_has(works, micro, schedule, charges):
+def test_a_played_schedule_ends_when_what_it_depends_on_has(works, micro, schedule, charges, eager):
     stages = [StageWork(*work) for work in works]
-    links = Links(*charges)
+    links = Links(*charges, eager=eager)
     meeting = 2 * (len(stages) - 1).bit_length() * links.t_s
     assert played(Piped(stages, micro, schedule), links) == pytest.approx(
         meeting + by_recursion(stages, micro, schedule, links)
     )
+
+
+def test_results_that_fit_into_buffers_leave_while_the_next_stage_computes():
+    stages, micro = [StageWork(1.0, 1.0, 10.0), StageWork(1.0, 1.0, 0.0)], 4
+    # Both ends wait for each of eight messages of a tenth of a second, or for the first and the last alone.
+    waited, eager = (played(Piped(stages, micro, "gpipe"), Links(0.0, 0.01, eager=size)) for size in (0, 10))
+    assert waited == pytest.approx(10 + 0.8) and eager == pytest.approx(10 + 0.2)
+    # Over a slow link one message follows the other: a pass, four results, two passes, four gradients, a pass.
+    assert played(Piped(stages, micro, "gpipe"), Links(0.0, 1.0, eager=10)) == pytest.approx(1 + 40 + 2 + 40 + 1)
 
 
 def test_messages_take_some_of_shared_cpus():

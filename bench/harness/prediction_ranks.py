@@ -9,6 +9,7 @@ measured, as they do in training.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from dataclasses import asdict
@@ -71,7 +72,8 @@ def measured(ranks: Session, given: dict[str, Any]) -> dict[str, Any]:
             build(), x, labels, epochs=given["epochs"], batch_size=batch, threads_per_worker=1, backend="serial",
             optimizer={"name": "sgd", "lr": 1e-3}, progress="off", checkpoint_every=1e9, cluster="mpi", **trained,
         )  # fmt: skip
-        seconds = [line["seconds"] for line in history[1:]]  # the first epoch warms up
+        ends = [line["elapsed_s"] for line in history]  # with what ranks send each other at the end of an epoch
+        seconds = [end - begin for begin, end in itertools.pairwise(ends)]  # the first epoch warms up
         again = costmodel.predict(model, batch, images=images, calibration=machine, **told, **how)
         best = min(predicted, again, key=lambda each: each.epoch_s)
         made[name] = {"images": images, "seconds": seconds, "predicted": asdict(best), "losses": _losses(history)}

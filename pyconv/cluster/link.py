@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .hosts import Here
+from .patience import Patience
 from .world import World
 
 SMALL, LARGE = 8, 1 << 20  # bytes
 PINGS, HAULS = 100, 7
 TURNS = 25
-LARGEST = 4  # sizes of large exchanges, each half of the next
+LARGEST = 4  # sizes of large messages, each half of the next
+AWAY_S, AWAY_TURNS = 0.05, 3  # how long a receiver computes, and how often
 HOSTS = 3  # of which the way from rank 0 is measured, beside its own
 
 
@@ -95,7 +99,7 @@ class Exchange:
     seconds : float
         As this rank has measured it; the median.
     cpu_s : float
-        Seconds of this rank's process on a CPU; the median.
+        At rank 0: seconds of its process on a CPU, if it sleeps between its looks, without what these take; the median.
     """
 
     size: int
@@ -103,7 +107,7 @@ class Exchange:
     cpu_s: float
 
 
-def exchanges(world: World, largest: int) -> list[Exchange]:
+def exchanges(world: World, largest: int, patience: Patience | None = None) -> list[Exchange]:
     """Time exchanges in which every rank sends every other one a message; all ranks call it.
 
     Parameters
@@ -111,6 +115,8 @@ def exchanges(world: World, largest: int) -> list[Exchange]:
     world : World
     largest : int
         Bytes that a rank sends in the largest of them.
+    patience : Patience, optional
+        The world's, which is not allowed while CPUs are timed: looking without a pause is not the messages' work.
 
     Returns
     -------
@@ -120,17 +126,86 @@ def exchanges(world: World, largest: int) -> list[Exchange]:
     """
     others = [rank for rank in range(world.size) if rank != world.rank]
     most = largest // max(len(others), 1)
+    sleeping = patience.forbidden if patience is not None else contextlib.nullcontext
+    with sleeping():
+        looking = _of_looking(world)
     found = []
     for size in sorted({SMALL, *(max(most >> step, SMALL) for step in range(LARGEST))}):
-        sent, taken, used = np.ones(size, np.uint8), [], []
-        came = [np.empty(size, np.uint8) for _ in others]
-        for _ in range(1 + (TURNS if size == SMALL else HAULS)):
-            began, worked = time.perf_counter(), time.process_time()
-            world.swap([(rank, sent) for rank in others], list(zip(others, came)))
-            taken.append(time.perf_counter() - began)
-            used.append(time.process_time() - worked)
-        found.append(Exchange(size * len(others), float(np.median(taken[1:])), float(np.median(used[1:]))))
+        sent, came = np.ones(size, np.uint8), [np.empty(size, np.uint8) for _ in others]
+        swap = functools.partial(world.swap, [(rank, sent) for rank in others], list(zip(others, came)))
+        turns = 1 + (TURNS if size == SMALL else HAULS)
+        taken_s, _ = _timed(swap, turns)
+        with sleeping():
+            waited_s, cpu_s = _timed(swap, turns)
+        found.append(Exchange(size * len(others), taken_s, max(cpu_s - looking * waited_s, 0.0)))
     return found
+
+
+def _timed(function: Callable[[], None], turns: int) -> tuple[float, float]:
+    """Seconds of a call, and those of the process on a CPU: the medians of all turns but the first."""
+    taken, used = [], []
+    for _ in range(turns):
+        began, worked = time.perf_counter(), time.process_time()
+        function()
+        taken.append(time.perf_counter() - began)
+        used.append(time.process_time() - worked)
+    return float(np.median(taken[1:])), float(np.median(used[1:]))
+
+
+def _of_looking(world: World) -> float:
+    """At rank 0: the share of a CPU that a wait takes in which nothing comes; all ranks call it."""
+    word = np.zeros(1, np.uint8)
+    if world.rank == 1:
+        time.sleep(AWAY_S)
+        world.swap([(0, word)], [])
+    if world.rank:
+        return 0.0
+    began, worked = time.perf_counter(), time.process_time()
+    world.swap([], [(1, word)])
+    return (time.process_time() - worked) / (time.perf_counter() - began)
+
+
+def ends(sizes: Sequence[int]) -> list[int]:
+    """The smallest size and the largest ones, between which a line is drawn.
+
+    Messages in between may travel in the buffers of MPI or of the network, at another speed.
+    """
+    known = sorted(sizes)
+    return sorted({known[0], *known[-LARGEST:]})
+
+
+def eager(world: World, largest: int) -> int:
+    """How large a message may be that leaves at once, while the rank that gets it still computes; all ranks call it.
+
+    MPI and the network keep so much in their buffers. A larger message begins when its receiver has come.
+
+    Parameters
+    ----------
+    world : World
+    largest : int
+        Bytes of the largest message that is tried; each of some others is half of the next.
+
+    Returns
+    -------
+    int
+        At rank 0: bytes, by messages to the last rank; 0 if none of them left at once. On other ranks 0.
+    """
+    other, word, most = world.size - 1, np.zeros(1, np.uint8), 0
+    for size in sorted(max(largest >> step, SMALL) for step in range(LARGEST)):
+        message, taken = np.ones(size, np.uint8), []
+        for _ in range(AWAY_TURNS):
+            if world.rank == other:
+                world.swap([(0, word)], [])
+                time.sleep(AWAY_S)
+                world.swap([], [(0, message)])
+            elif world.rank == 0:
+                world.swap([], [(other, word)])
+                began = time.perf_counter()
+                world.swap([(other, message)], [])
+                taken.append(time.perf_counter() - began)
+        if taken and np.median(taken) < AWAY_S / 2:
+            most = size
+    return most
 
 
 def ping_pong(world: World, other: int, size: int, count: int) -> list[float]:

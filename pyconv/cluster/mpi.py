@@ -22,8 +22,8 @@ from .patience import Patience
 from .world import Message
 
 #: The first sleep between two looks, and the longest. A look moves some 50 KB of a large message, so that a rank that
-#: slept for longer would receive less than a link of 1 Gbit/s brings: exchanges of 2 MB took 26 ms with 1 ms, and take 17.6
-#: with this, as long as the link does.
+#: slept for longer would get less than a link of 1 Gbit/s brings: exchanges of 2 MB took 26 ms with 1 ms, and take 17.6
+#: with this, which is what the link takes.
 SLEEP_S, MOST_S = 20e-6, 0.25e-3
 ABORT_S = 1.0  # for MPI to end this process, when it is asked to end all
 LOOK_S = 0.25  # between two looks at the other processes

@@ -8,8 +8,10 @@ that it waits for. The rule is that of :mod:`pyconv.waiting`, with an account of
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from .. import waiting
@@ -43,6 +45,15 @@ class Patience:
             self._next = now + BETWEEN_S
             self._look()
         return 0.0 if self._rule is not None and self._rule.brief else LOOK_S
+
+    @contextlib.contextmanager
+    def forbidden(self) -> Iterator[None]:
+        """Within it, waits sleep from the start."""
+        before, self.allowed = self.allowed, False
+        try:
+            yield
+        finally:
+            self.allowed = before
 
     def _look(self) -> None:
         """Tell the rule for which share of the time this thread has waited for a CPU."""

@@ -17,7 +17,7 @@ import numpy as np
 from .. import optim
 from ..backends import algorithms, backends
 from ..backends import get as get_backend
-from ..cluster.link import Exchange, between, exchanges
+from ..cluster.link import Exchange, between, eager, ends, exchanges
 from ..cluster.session import session
 from ..datasets.order import stratified_order
 from ..documents import read_json
@@ -78,6 +78,9 @@ class Calibration:
     x_c : Fit
         Seconds of a CPU for each byte that a rank sends in such an exchange, and receives as many: what messages take
         from computing while they travel.
+    eager : int
+        Bytes of the largest message, of those that were tried between ranks, that leaves at once while its receiver
+        computes; 0 if there is none.
     """
 
     t_c: Mapping[str, Mapping[str, Fit]]
@@ -93,6 +96,7 @@ class Calibration:
     x_s: Fit = NO_START
     x_b: Fit = NO_BYTE
     x_c: Fit = NO_BYTE
+    eager: int = 0
 
     def __post_init__(self) -> None:
         for name in ("t_c", "start_up"):
@@ -101,6 +105,7 @@ class Calibration:
                     _fit(fit, f"{name}[{shown(backend)}][{shown(algorithm)}]")
         for name in ("t_s", "t_b", "t_u", "t_copy", *LATER):
             _fit(getattr(self, name), name)
+        object.__setattr__(self, "eager", integer(self.eager, "eager", minimum=0))
         object.__setattr__(self, "cpus", integer(self.cpus, "cpus", minimum=1))
         for name, share in mapping(self.parallel_share, "parallel_share", "{'multicore': 0.9}").items():
             real(share, f"parallel_share[{shown(name)}]", minimum=0, maximum=1)
@@ -203,7 +208,9 @@ class Calibration:
     def __str__(self) -> str:
         lines = [f"t_c {backend} {name}: {fit}" for backend, by in self.t_c.items() for name, fit in by.items()]
         lines += [f"{name}: {getattr(self, name)}" for name in ("t_s", "t_b", "t_u", "t_n", "t_copy")]
-        lines += [f"{name}: {getattr(self, name)}" for name in ("x_s", "x_b", "x_c") if self.x_b.points]
+        if self.x_b.points:
+            lines += [f"{name}: {getattr(self, name)}" for name in ("x_s", "x_b", "x_c")]
+            lines.append(f"messages that leave at once: up to {self.eager} bytes")
         return "\n".join([*lines, f"CPUs: {self.cpus}", f"slower in company: {self.slowdown:.3f} times"])
 
 
@@ -260,10 +267,10 @@ def calibrate(
     t_c, and t_s with t_b, are straight lines through the measured times (SciPy's least squares, relative errors), with
     95 % confidence intervals. Section 4 of the paper calls them the time of one operation, start-up and time per byte.
 
-    Between ranks, messages of 8 to `largest` bytes go there and back again; each size counts with the median of half
-    the time of a round trip. Of the ways from rank 0 to a rank on its host and to ranks on some others, the one with
-    the largest t_b counts. In exchanges all ranks send at once, in both directions, as in training: a second line,
-    whose byte takes longer where ranks share links or CPUs.
+    Between ranks, messages of 8 to `largest` bytes go there and back again; the smallest and the four largest sizes
+    count, with the median of half the time of a round trip. Of the ways from rank 0 to a rank on its host and to ranks
+    on some others, the one with the largest t_b counts. In exchanges all ranks send at once, in both directions, as in
+    training: a second line, whose byte takes longer where ranks share links or CPUs.
     """
     not_negative(seconds=seconds)
     messages = flag(messages, "messages")
@@ -308,10 +315,13 @@ def _of_ranks(backend: str | None, seconds: float, largest: int) -> Calibration:
         ranks.agree({})  # nobody computes any more
         ways = between(ranks.world, ranks.hosts.places, largest)
         ranks.agree({})  # nobody waits for a message any more
-        swapped = exchanges(ranks.world, largest) if ranks.size > 1 else []
+        swapped, at_once = list[Exchange](), 0
+        if ranks.size > 1:
+            swapped = exchanges(ranks.world, largest, getattr(ranks.world, "patience", None))
+            at_once = eager(ranks.world, largest)
         if ranks.leads:
-            made = dataclasses.replace(made, **_exchanged(swapped))
-            fits = [line(list(way), list(way.values()), "byte") for way in ways.values()]
+            made = dataclasses.replace(made, **_exchanged(swapped), eager=at_once)
+            fits = [line(ends(list(way)), [way[size] for size in ends(list(way))], "byte") for way in ways.values()]
             t_s, t_b = max(fits, key=lambda fit: fit[1].value)
             made = dataclasses.replace(made, t_s=t_s, t_b=t_b)
         return Calibration._of(ranks.of_leader(made._content))

@@ -31,6 +31,8 @@ class Clocks:
         Seconds of a CPU that a byte takes from computing, while it travels.
     t_l : float
         Seconds at most by which a stage of a pipeline that waits is late, on average, to notice that it can go on.
+    eager : float
+        Bytes that leave a stage of a pipeline at once, while the next one computes.
 
     Attributes
     ----------
@@ -42,10 +44,10 @@ class Clocks:
 
     def __init__(
         self, ranks: int, t_s: float, t_b: float, t_a: float = 0.0, t_m: float | None = None, t_p: float = 0.0,
-        t_l: float = 0.0,
+        t_l: float = 0.0, eager: float = 0.0,
     ) -> None:  # fmt: skip
         self.ranks, self.t_s, self.t_b, self.t_a = ranks, t_s, t_b, t_a
-        self.t_m, self.t_p, self.t_l = t_s if t_m is None else t_m, t_p, t_l
+        self.t_m, self.t_p, self.t_l, self.eager = t_s if t_m is None else t_m, t_p, t_l, eager
         self.now = np.zeros(ranks)
         self.computed = 0.0
 

@@ -187,7 +187,7 @@ def predicted(rig: Rig, batch: int, rule: Rule, way: Way, images: int, known: in
     step_s = taken.seconds + compute_s - taken.compute_s + waiting_s
     steps = images / images_of_step(way, batch)  # a short last step counts in proportion
     shuffle_s = shuffle_time(way.ranks, images, t_n=rig.calibration.t_n.value, cpus=way.cpus)
-    end_s = _end(model, way, links.t_s, links.t_b)
+    end_s = _end(model, rule, way, links.t_s, links.t_b)
     epoch_s = shuffle_s + steps * step_s + end_s
     whole = rig.profile(batch, known) if way.split != "pipeline" else None
     one_s = (
@@ -220,10 +220,15 @@ def predicted(rig: Rig, batch: int, rule: Rule, way: Way, images: int, known: in
     )
 
 
-def _end(model: nn.Sequential, way: Way, t_s: float, t_b: float) -> float:
-    """Seconds at the end of an epoch in which rank 0 gets what it lacks of the parameters."""
+def _end(model: nn.Sequential, rule: Rule, way: Way, t_s: float, t_b: float) -> float:
+    """Seconds at the end of an epoch in which rank 0 gets what it lacks of the parameters.
+
+    A rule with a result of its own reads every worker's.
+    """
     if way.ranks == 1 or way.split == "rows":
         return 0.0
+    if type(rule).result is not Rule.result:
+        return t_s + t_b * model.flat.nbytes * way.workers * (way.ranks - 1)
     if way.split == "filters":
         return t_s + t_b * by_filters.parameters_of_others(model, way.ranks)
     p = way.ranks if way.split == "data" else way.stages or 1

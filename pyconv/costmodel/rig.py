@@ -53,7 +53,9 @@ class Rig:
         """Between ranks."""
         t_s, t_b = self.calibration.link
         known = self.calibration
-        return Links(t_s.value, t_b.value, known.t_copy.value, known.t_s.value, known.x_c.value, MOST_S / 2)
+        return Links(
+            t_s.value, t_b.value, known.t_copy.value, known.t_s.value, known.x_c.value, MOST_S / 2, known.eager
+        )  # fmt: skip
 
     def profile(self, batch: int, of: int | None = None) -> Profile:
         """The profile of a step of `batch` images; `of` are those for which a known gradient's time holds."""

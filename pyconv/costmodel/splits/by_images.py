@@ -7,7 +7,7 @@ an exchange's bytes, m = 2 t_s ⌈log2 p⌉ that of a round:
 sync, and rules like it: two rounds; the parts of L gradients go to the owner of each stretch, who adds W of them and
     updates his stretch; the stretches go to all.        L g + 2 m + 2 t_s + (L + 1) w + L t_a n + u / p
     With overlap both messages travel during the passes (:mod:`.overlapped`).
-local and other lockstep rules: every H steps a round, and both exchanges.
+local and other lockstep rules: every H steps a round, and both exchanges; and at the end of an epoch.
                                                          L (g + u) + (m + 2 t_s + (L + 1) w + L t_a n) / H
 rules that wait for nobody: each mini-batch sends parameters to rank 0 and back, and all ranks share its link.
                                                          max(L (g + u + 2 t_s + 2 t_b n), L (p - 1) t_b n)
@@ -83,7 +83,8 @@ def step(
     if p == 1:
         return Phases(1, [Phase(own)])
     if rule.lockstep:
-        share = 1 / max(1.0, between_meetings(rule, steps) if every is None else every)
+        often = max(1.0, between_meetings(rule, steps) if every is None else every)
+        share = 1 / often if math.isinf(steps) else math.ceil(steps / often) / steps  # the last ones end the epoch
         moves = [Phase(0.0, "meet"), Phase(0.0, "gather", lanes * n), Phase(0.0, "gather", n)]
         sending_s = lanes * n * links.t_a + math.fsum(each.sending_s(p, links) for each in moves)
         return Phases(p, [Phase(own, "wait", share * sending_s)])

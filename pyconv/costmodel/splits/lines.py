@@ -1,11 +1,13 @@
 """Pipelines played pass by pass: when each stage ends its schedule.
 
-A stage comes to an exchange with its last result, and to get its next input; each of these messages begins when both
-its ends are there; when all have come, the stage does its next pass.
+A stage comes to an exchange with its last result, and to get its next input; when all has left and come, it does its
+next pass. A message begins when both its ends are there; one that fits into the buffers of MPI and of the network
+leaves at once, and waits there for the stage that gets it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -155,6 +157,9 @@ class _Line:
         self._late, self._a_byte = clocks.t_l, a_byte
         self._moved = [0.0] * count  # bytes of the messages of its last exchange
         self._ready: dict[tuple[int, int], np.ndarray] = {}  # when the first end of a message came
+        self._eager, self._held_s = clocks.eager, clocks.t_s + clocks.t_b * clocks.eager
+        self._sent: dict[tuple[int, int], deque[np.ndarray]] = {}  # when those will be over that nobody waits for yet
+        self._free: dict[tuple[int, int], np.ndarray] = {}  # when a link has passed all that was sent
 
     def meet(self, stage: int, now: np.ndarray) -> None:
         """A stage comes to its next exchange."""
@@ -169,16 +174,41 @@ class _Line:
         if not ways:
             self._go(stage)
         for way in ways:
-            first = self._ready.pop(way, None)
-            if first is None:
+            first, seconds = self._ready.pop(way, None), self._seconds[min(way)]
+            if 0 < self._stages[min(way)].passed <= self._eager:
+                self._pass_eagerly(way, stage, now, first)
+            elif first is None:
                 self._ready[way] = now
-                continue
-            over = np.maximum(first, now) + self._seconds[min(way)]
-            for end in way:
-                self._until[end] = np.maximum(self._until[end], over)
-                self._open[end] -= 1
-                if not self._open[end]:
-                    self._go(end)
+            else:
+                over = np.maximum(first, now) + seconds
+                for end in way:
+                    self._have(end, over)
+
+    def _pass_eagerly(self, way: tuple[int, int], stage: int, now: np.ndarray, first: np.ndarray | None) -> None:
+        """One end of a message comes that is on its way once its sender has come, when those before it have passed.
+
+        The sender goes on as soon as what is left fits into the buffers.
+        """
+        sent = self._sent.setdefault(way, deque())
+        if stage == way[0]:
+            over = np.maximum(self._free.get(way, now), now) + self._seconds[min(way)]
+            self._free[way] = over
+            self._have(stage, np.maximum(now, over - self._held_s))
+            if first is None:
+                sent.append(over)
+            else:
+                self._have(way[1], over)
+        elif sent:
+            self._have(stage, sent.popleft())
+        else:
+            self._ready[way] = now
+
+    def _have(self, stage: int, over: np.ndarray) -> None:
+        """One message of a stage's exchange is over for it at a moment."""
+        self._until[stage] = np.maximum(self._until[stage], over)
+        self._open[stage] -= 1
+        if not self._open[stage]:
+            self._go(stage)
 
     def _go(self, stage: int) -> None:
         """A stage has what it needs for its next pass."""

@@ -41,6 +41,8 @@ class Links:
         Seconds of a CPU that a byte takes from computing, if it is sent, and another received, meanwhile.
     t_l : float
         Seconds at most by which a stage of a pipeline that waits is late to notice that it can go on.
+    eager : float
+        Bytes that leave a stage of a pipeline at once, while the next one computes.
     """
 
     t_s: float
@@ -49,10 +51,11 @@ class Links:
     t_m: float | None = None
     t_p: float = 0.0
     t_l: float = 0.0
+    eager: float = 0.0
 
     def clocks(self, ranks: int) -> Clocks:
         """Clocks of so many ranks."""
-        return Clocks(ranks, self.t_s, self.t_b, self.t_a, self.meeting_s, self.t_p, self.t_l)
+        return Clocks(ranks, self.t_s, self.t_b, self.t_a, self.meeting_s, self.t_p, self.t_l, self.eager)
 
     @property
     def meeting_s(self) -> float:
