@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from ..values import choice, flag, integer, mapping, real
 from ..values import path as as_path
 from .checks import not_negative
 from .fits import Fit, line, median_of
-from .timing import median_seconds, seconds_of
+from .timing import median_seconds
 
 #: Layers for measuring t_c, as (batch, image, channels, filters, kernel): from first layers to deep ones.
 LAYERS = ((16, 28, 1, 16, 5), (8, 24, 16, 32, 3), (8, 12, 64, 64, 3), (16, 12, 32, 64, 3), (32, 12, 64, 128, 3))
@@ -418,18 +418,35 @@ def _parallel_share(name: str, seconds: float, most: int | None) -> float:
     return float(np.clip(share, 0.0, 1.0))
 
 
+def _samples(work: Callable[[], object], seconds: float, before: Callable[[], object] = lambda: None) -> list[float]:
+    """Seconds of single calls, at least nine of them, so that the median leaves out those that lost their CPU.
+
+    `before` is called before each, and is not timed.
+    """
+    before()
+    work()
+    samples: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(samples) < 9 or time.perf_counter() < end:
+        before()
+        start = time.perf_counter()
+        work()
+        samples.append(time.perf_counter() - start)
+    return samples
+
+
 def _copies(seconds: float) -> Fit:
     """Seconds a byte to copy 4 MB, about a model's parameters, between arrays of one process."""
     source = np.random.default_rng().integers(0, 255, 1 << 22, dtype=np.uint8)
     target = np.empty_like(source)
-    samples = seconds_of(lambda: np.copyto(target, source), budget=seconds, turns=9)
+    samples = _samples(lambda: np.copyto(target, source), seconds)
     return median_of([sample / source.nbytes for sample in samples], "s/byte")
 
 
 def _orders(seconds: float) -> Fit:
     """Seconds an example to make an epoch's order, with as many examples and classes as FER2013 has."""
     labels = np.random.default_rng().integers(0, 7, 28709)
-    samples = seconds_of(lambda: stratified_order(labels, seed=0, epoch=0), budget=seconds, turns=9)
+    samples = _samples(lambda: stratified_order(labels, seed=0, epoch=0), seconds)
     return median_of([sample / labels.size for sample in samples], "s/example")
 
 
@@ -439,11 +456,7 @@ def _updates(seconds: float) -> Fit:
     flat, gradient = np.random.default_rng().standard_normal((2, 1 << 20), dtype=np.float32)
     state = optimizer.init(flat.size, flat.dtype)
     between = np.ones(1 << 23, np.float32)
-    samples: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(samples) < 9 or time.perf_counter() < end:
-        between += 1  # evicts the parameters from the caches, as the computation of a gradient does
-        start = time.perf_counter()
-        optimizer.update(flat, gradient, state, 1)
-        samples.append(time.perf_counter() - start)
+    # What comes between evicts the parameters from the caches, as the computation of a gradient does.
+    evict = functools.partial(np.add, between, 1, out=between)
+    samples = _samples(lambda: optimizer.update(flat, gradient, state, 1), seconds, evict)
     return median_of([sample / flat.size for sample in samples], "s/parameter")
