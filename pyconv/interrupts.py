@@ -9,7 +9,7 @@ import sys
 from types import FrameType
 
 from . import limits
-from .invocation import started
+from .invocation import follows, started
 
 #: The message of an interruption that came before anything was done.
 NOTHING = "interrupted before there was anything to keep"
@@ -65,7 +65,8 @@ def _leave(number: int, frame: FrameType | None) -> None:
             "threads is reached; raise pids.max, or set OMP_NUM_THREADS=1"
         )
         status = 1
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # standard error is closed, full, or None
-        sys.stderr.write(f"pyconv: {text}\n")
-        sys.stderr.flush()
+    if status != 130 or not follows():  # a launcher passes a signal on to all ranks
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # standard error is closed, full, or None
+            sys.stderr.write(f"pyconv: {text}\n")
+            sys.stderr.flush()
     os._exit(status)

@@ -12,6 +12,13 @@ from pathlib import PurePath
 SCRIPT = "pyconv"
 """Name of the console command."""
 
+#: The variables in which launchers say how many processes they have started, and which of these this one is.
+LAUNCHERS = (
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),  # Open MPI's mpiexec
+    ("PMI_SIZE", "PMI_RANK"),  # MPICH's mpiexec, and srun --mpi=pmi2
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),  # srun; a batch script itself has no step
+)
+
 
 def started() -> str | None:
     """The module that this process runs as its program; known even while Python is still looking for it.
@@ -54,6 +61,11 @@ def typed(command: str = "") -> str:
 def completing() -> bool:
     """Whether a shell has started this process to complete a command line (argcomplete's protocol)."""
     return "_ARGCOMPLETE" in os.environ and "COMP_LINE" in os.environ and started() is not None
+
+
+def follows() -> bool:
+    """Whether a launcher has started this process as another rank than the first, which speaks for all."""
+    return any(os.environ.get(rank, "0") != "0" for _, rank in LAUNCHERS)
 
 
 def _program() -> str:

@@ -25,7 +25,7 @@ import pyconv
 from pyconv import nn, optim, runlog
 from pyconv.cluster import flow, helper, launch, link, rounds, wire
 from pyconv.cluster.following import Follower
-from pyconv.cluster.hosts import GONE_LOOKS, STOPPED_LOOKS, Here, Hosts, _status
+from pyconv.cluster.hosts import GONE_LOOKS, STOPPED_LOOKS, Here, Hosts, status
 from pyconv.cluster.spread import Spread
 from pyconv.errors import CheckpointError, DivergedError, InputError, RunError
 from pyconv.loop import fitting
@@ -661,14 +661,14 @@ def test_a_binding_to_one_cpu_is_named():
 
 
 def _becomes(process, state):
-    while _status(process.pid)[0] != state:
+    while status(process.pid)[0] != state:
         time.sleep(0.01)
 
 
 def test_a_lost_rank_is_reported_once():
     sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
     try:
-        places = [dataclasses.replace(_place(), process=each.pid, started=_status(each.pid)[1]) for each in sleepers]
+        places = [dataclasses.replace(_place(), process=each.pid, started=status(each.pid)[1]) for each in sleepers]
         ranks = Hosts([*places, _place()], 2)
         assert ranks.lost() is None
         sleepers[1].send_signal(signal.SIGSTOP)

@@ -509,6 +509,26 @@ def test_what_is_refused_is_refused_once_and_by_all(mpi, tmp_path, first, second
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("own", "line", "status"),
+    [
+        (["-c", "raise SystemExit(3)"], "rank 2 has ended before it came to MPI's start, at which all others wait", 0),
+        (["-c", ""], "rank 2 has ended before it came to MPI's start, at which all others wait", 0),
+        (train(*SMALL, "--cluster", "off"), "rank 2 was started with --cluster off, and rank 0 without: .*", 2),
+    ],
+)
+def test_a_rank_that_does_not_come_to_mpis_start_ends_all(mpi, tmp_path, own, line, status):
+    together = train(*SMALL, "--out", "run")
+    run = Run(mpi, together, together, own, folder=tmp_path)
+    ended = run.end(GONE_S)
+    assert ended == status if status else ended != 0
+    if run.said or run.kind == "MPICH" or not own[-1].startswith("raise"):  # Open MPI's launcher may end all itself
+        assert len(run.said) == 1
+        assert re.fullmatch(f"pyconv: (error: {line}|interrupted before .*)", run.said[0])
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "runs").exists()
+
+
 def test_help_is_shown_once(mpi, tmp_path):
     run = Run(mpi, train("--help"), ranks=2, folder=tmp_path)
     assert run.end(60) == 0

@@ -102,3 +102,33 @@ def test_a_link_that_is_lost_for_two_seconds_is_waited_for(chaos, mpi):
             time.sleep(2)
         finally:
             rig.nodes.link(1, up=True)
+
+
+ABSENT = """
+import os, runpy, sys
+if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":
+    sys.exit(3)
+sys.argv[:1] = ["pyconv"]
+runpy.run_module("pyconv.train", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("mpi", ["mpich", "openmpi"])
+@pytest.mark.parametrize("nodes", [2, 3])
+def test_a_node_whose_rank_does_not_come_to_mpis_start_ends_all(chaos, mpi, nodes):
+    main, rig = chaos
+    plan = main.Plan(0, "sync", mpi, "", nodes, 1, 1, 0.0)
+    rig.fresh()
+    run = rig.start(plan, ["-c", ABSENT, *rig.flags(plan, rig.disk / "run")])
+    try:
+        assert run.process.wait(10) != 0
+        if mpi == "mpich":
+            (said,) = run.said
+            assert said.startswith(
+                "pyconv: error: the ranks on another host have ended before they came to MPI's start"
+            )
+        time.sleep(1)
+        assert not run.left()
+        assert not (rig.see(0, rig.disk / "run")).exists()
+    finally:
+        run.end()

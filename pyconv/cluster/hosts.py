@@ -51,7 +51,7 @@ class Here:
         return cls(
             platform.node(),
             os.getpid(),
-            _status(os.getpid())[1],
+            status(os.getpid())[1],
             f"{sum(1 << cpu for cpu in cpus):x}",
             usable_cpus(),
             os.cpu_count() or 1,
@@ -63,7 +63,7 @@ class Here:
         return asdict(self)
 
 
-def _status(process: int) -> tuple[str, str, int]:
+def status(process: int) -> tuple[str, str, int]:
     """State of a process in the kernel's letters, when it was started, and its exit status; empty if there is none."""
     try:
         words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
@@ -103,7 +103,7 @@ class Hosts:
         self._watched = [
             index
             for index, place in enumerate(places)
-            if index != rank and place.host == here.host and _status(place.process)[1] == place.started
+            if index != rank and place.host == here.host and status(place.process)[1] == place.started
         ]
         self._stopped, self._gone = dict.fromkeys(self._watched, 0), dict.fromkeys(self._watched, 0)
 
@@ -135,7 +135,7 @@ class Hosts:
 
     def _look(self, index: int) -> str | None:
         """Look once at a rank: what has happened to it, or None."""
-        state, started, ended = _status(self.places[index].process)
+        state, started, ended = status(self.places[index].process)
         name = f"{self.names[index]} (pid {self.places[index].process})"
         self._stopped[index] = self._stopped[index] + 1 if state == "T" else 0
         if self._stopped[index] >= STOPPED_LOOKS:
@@ -159,7 +159,7 @@ class Hosts:
         return not any(self._may_speak(index) for index in self._watched if index < self._rank)
 
     def _may_speak(self, index: int) -> bool:
-        state, started, _ = _status(self.places[index].process)
+        state, started, _ = status(self.places[index].process)
         if started == self.places[index].started and state not in ("Z", "X"):
             return state != "T"
         return self._gone[index] < GONE_LOOKS

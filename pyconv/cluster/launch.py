@@ -7,12 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: The variables in which launchers say how many processes they have started, and which of these this one is.
-LAUNCHERS = (
-    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),  # Open MPI's mpiexec
-    ("PMI_SIZE", "PMI_RANK"),  # MPICH's mpiexec, and srun --mpi=pmi2
-    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),  # srun; a batch script itself has no step
-)
+from ..invocation import LAUNCHERS
 
 
 @dataclass(frozen=True)
@@ -41,10 +36,15 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
     """
     if multiprocessing.parent_process() is not None:
         return None
+    found = said(environment)
+    return found if found is not None and found.size > 1 else None
+
+
+def said(environment: Mapping[str, str]) -> Launch | None:
+    """What an environment says of how its process was started, or None if it says nothing of a launcher."""
     for size, rank in LAUNCHERS:
         try:
-            found = Launch(int(environment[size]), int(environment[rank]))
+            return Launch(int(environment[size]), int(environment[rank]))
         except (KeyError, ValueError):
             continue
-        return found if found.size > 1 else None
     return None

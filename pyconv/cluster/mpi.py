@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, install_line
+from .joining import start
 from .patience import Patience
 from .world import Message
 
@@ -31,8 +32,13 @@ KNOCK = 1  # the tag of a message that rank 0 does not expect; that of swap() is
 RECORD = 8192  # bytes of what a rank tells of itself
 
 
-def library(initialize: bool) -> Any:
-    """mpi4py's module; without `initialize`, only to ask it for versions.
+def library(finalize: bool) -> Any:
+    """mpi4py's module, which does not start MPI by itself.
+
+    Parameters
+    ----------
+    finalize : bool
+        Whether MPI, once started, is to be ended when the process ends.
 
     Raises
     ------
@@ -43,7 +49,7 @@ def library(initialize: bool) -> Any:
         import mpi4py
 
         if "mpi4py.MPI" not in sys.modules:
-            mpi4py.rc(initialize=initialize, finalize=initialize, thread_level="serialized")
+            mpi4py.rc(initialize=False, finalize=finalize)
         from mpi4py import MPI
     except ImportError as error:
         if "mpi4py" in (error.name or ""):
@@ -104,9 +110,9 @@ class MPIWorld:
     tape = None
 
     def __init__(self) -> None:
-        self._mpi = library(initialize=True)
+        self._mpi = library(finalize=True)
         if not self._mpi.Is_initialized():
-            self._mpi.Init()
+            start(self._mpi)
         self.version = version(self._mpi)
         self._comm = self._mpi.COMM_WORLD.Dup()
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()

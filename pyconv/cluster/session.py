@@ -28,6 +28,7 @@ from .launch import launched
 from .link import measured, pairs
 from .losses import Losses
 from .nameless import unname
+from .siblings import siblings
 from .watch import Watch, watch
 from .wire import WIRES
 from .world import World
@@ -400,7 +401,8 @@ def session(cluster: str = "auto") -> Session | None:
                 "cluster mpi: this is the only rank; start several, as with: mpiexec -n 4 python -m pyconv.train"
             )
     except InputError as error:
-        error.told = launch is not None and launch.rank != 0  # all say the same
+        near = siblings()
+        error.told = near is not None and not near.first  # all on a host say the same
         raise
     return None
 
@@ -416,6 +418,6 @@ def about() -> dict[str, str]:
                 if ranks.rank in (0, other)
             }
             return {"library": ranks.library, "ranks": f"{ranks.size}: {ranks.hosts.on_hosts()}", **ways}
-        return {"library": mpi.version(mpi.library(initialize=False)), "ranks": "1: no launcher has started others"}
+        return {"library": mpi.version(mpi.library(finalize=False)), "ranks": "1: no launcher has started others"}
     except InputError as error:
         return {"library": f"not usable: {error}"}

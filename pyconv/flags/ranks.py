@@ -6,11 +6,17 @@ import contextlib
 import functools
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..cluster import CHOICES, Session, load, session
+from ..cluster.joining import leave, write
+from ..cluster.siblings import Siblings, siblings
 from ..datasets import Dataset
+from ..errors import InputError, Interrupted, PyconvError
+from ..interrupts import NOTHING
+from ..invocation import follows
 from .group import DEFAULTS
 
 
@@ -23,12 +29,60 @@ def cluster(argv: Sequence[str] | None) -> str:
     return said if said in CHOICES else "auto"
 
 
+SEEN_S = 1.0
+"""Seconds in which the ranks on a host see each other's command."""
+
+
+def alone_or_together(near: Siblings, own: Sequence[str] | None) -> None:
+    """Check that either all ranks on this host train by themselves or none, before some wait for others in vain.
+
+    Raises
+    ------
+    InputError
+        On all of them, if --cluster off was given to some.
+    """
+    end = time.monotonic() + SEEN_S
+    while len(near.present()) < (near.count or 0) and time.monotonic() < end:
+        time.sleep(0.01)
+    words = {rank: near.words(process) for rank, process in near.present().items()}
+    words[near.launch.rank] = ["pyconv", *(sys.argv[1:] if own is None else own)]
+    off = {rank: cluster(each) == "off" for rank, each in words.items() if any("pyconv" in word for word in each)}
+    if len(set(off.values())) > 1:
+        time.sleep(SEEN_S)  # the others have to see this one's
+        given, not_given = (min(rank for rank, said in off.items() if said is each) for each in (True, False))
+        raise InputError(
+            f"rank {given} was started with --cluster off, and rank {not_given} without: give it to all ranks, and "
+            "each trains by itself, or to none"
+        )
+
+
+@contextlib.contextmanager
+def _before_they_meet(near: Siblings | None) -> Iterator[None]:
+    """Within it, an error of one rank ends all, although they do not know each other yet."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        error = Interrupted(NOTHING)
+        error.told = follows()  # a launcher passes a signal on to all ranks
+        raise error from None
+    except PyconvError as error:
+        error.told = near is not None and not near.first
+        if near is not None and near.count != near.launch.size:  # ranks on other hosts may wait
+            write("" if error.told else f"pyconv: error: {error}\n")
+            leave(error.exit_status)
+        raise
+
+
 def on_ranks(body: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[str] | None], int]:
     """On several ranks, an error that ends `body` on one rank ends it on all, and rank 0 alone prints."""
 
     @functools.wraps(body)
     def whole(argv: Sequence[str] | None) -> int:
-        ranks = session(cluster(argv))
+        near = siblings()
+        with _before_they_meet(near):
+            if near is not None:
+                alone_or_together(near, argv)
+            ranks = session(cluster(argv))
         if ranks is None:
             return body(argv)
         with ranks.together(), contextlib.nullcontext() if ranks.leads else contextlib.redirect_stdout(io.StringIO()):
