@@ -180,6 +180,8 @@ EXTENSIONS = [
     extension("_elementwise", []),
     extension("_passes", []),
     extension("_dense", []),
+    extension("_moves", []),
+    extension("_programme", []),
     extension("optim._fused", [], "-ffp-contract=off"),  # the bits of NumPy
     extension("parallel._atomics", []),
 ]

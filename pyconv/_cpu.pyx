@@ -9,12 +9,9 @@ from time import perf_counter
 
 import numpy as np
 
-from cython.parallel cimport prange, threadid
-
 from ._plans cimport (
-    DIRECT, FORWARD, INPUT_GRAD, WEIGHT_GRAD, choose, conv, float_control, give_back, kernel, kernels, kernels_for,
-    narrower_kernels_for, narrower_limit, plan, pointer, pool, pyconv_flush_subnormals,
-    pyconv_set_control, result, run_plan, run_stage, take_workspace, threads_for,
+    DIRECT, FORWARD, INPUT_GRAD, WEIGHT_GRAD, choose, conv, count_settings, kernel, kernels, kernels_for,
+    narrower_kernels_for, narrower_limit, plan, pointer, pool, result, run_plan,
 )
 
 from . import _naive
@@ -22,8 +19,8 @@ from ._dense import dense, dense_input_grad, dense_weight_grad  # no-cython-lint
 from ._dense import stack_product  # no-cython-lint
 from ._elementwise import activate, activate_grad, crop2d, pad2d  # no-cython-lint
 from ._plans import _set_cycles_per_thread, algorithms, has_openmp, isa, isas, set_isa, table, vector_bytes  # no-cython-lint
-from ._rows import batch_norm, batch_norm_grad, bias_grad, relu, relu_bias_grad, relu_grad  # no-cython-lint
-from ._rows import scale_shift, softmax_cross_entropy  # no-cython-lint
+from ._rows import add, batch_norm, batch_norm_grad, batch_norm_inference, bias_grad, relu  # no-cython-lint
+from ._rows import relu_bias_grad, relu_grad, scale_shift, softmax_cross_entropy  # no-cython-lint
 from .errors import InputError, ShapeError, unknown_name
 
 MEASURED_S, MEASURED_CALLS = 0.05, 100      # the measurement of one kernel ends at either
@@ -72,6 +69,7 @@ def _set_guarded(guarded):
     For tests of kernels by their names, and to measure what it costs.
     """
     global _guarded
+    count_settings()
     _guarded = guarded
 
 
@@ -194,6 +192,15 @@ def candidates(int what, g, dtype, str algorithm="auto", operands=None, int thre
     return found
 
 
+cdef int plan_conv2d(plan *p, x, weight, bias, g, activation, str algorithm, y) except -1:
+    """Complete the plan of :func:`conv2d`, with its operands."""
+    p.g = _conv(g)
+    p.relu, p.reused = activation == "relu", False
+    _choose(p, FORWARD, x, algorithm)
+    p.a, p.b, p.bias, p.out = pointer(x), pointer(weight), pointer(bias), pointer(y)
+    return 0
+
+
 def conv2d(x, weight, bias, g, *, activation=None, algorithm="auto", int threads=1, out=None):
     """``y = activation(x * w + b)``, ``(N, OH, OW, K)``."""
     cdef plan p
@@ -201,10 +208,7 @@ def conv2d(x, weight, bias, g, *, activation=None, algorithm="auto", int threads
     if algorithm == "naive":
         _naive.forward(x, weight, bias, g, activation == "relu", threads, y)
         return y
-    p.g = _conv(g)
-    p.relu, p.reused = activation == "relu", False
-    _choose(&p, FORWARD, x, algorithm)
-    p.a, p.b, p.bias, p.out = pointer(x), pointer(weight), pointer(bias), pointer(y)
+    plan_conv2d(&p, x, weight, bias, g, activation, algorithm, y)
     run_plan(&p, threads)
     return y
 
@@ -246,49 +250,26 @@ def conv2d_weight_grad(x, grad_out, g, *, algorithm="auto", int threads=1, out=N
 
 # Convolution, bias, ReLU and max pooling in one -----------------------------------------------------------------------
 
-cdef struct together:
-    plan conv, pool                 # of one batch of images; their operands are those of the first batch
-    ptrdiff_t batches
-    size_t conv_in, conv_out, pool_out, indices     # bytes of one batch
-
-
-cdef void _fused_batch(const together *f, ptrdiff_t batch, char *shared, char *scratch) noexcept nogil:
-    """Convolve one batch of images into scratch, where it stays in the cache, and pool it from there."""
+cdef void _fused_run(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) noexcept nogil:
+    """The filters, once for all batches; then convolve one batch of images into scratch, where it stays in the cache,
+    and pool it from there.
+    """
+    cdef const together *f = <const together *> p.c
+    if stage < p.stages - 1:
+        f.conv.run(&f.conv, stage, item, shared, scratch)
+        return
     cdef plan convolve = f.conv, max_pool = f.pool
-    cdef int last = convolve.stages - 1
-    cdef ptrdiff_t item
-    cdef float_control before = pyconv_flush_subnormals()
-    convolve.a = <char *> convolve.a + batch * f.conv_in
-    convolve.out = scratch + convolve.scratch_bytes
-    for item in range(convolve.items[last]):
-        convolve.run(&convolve, last, item, shared, scratch)
+    cdef ptrdiff_t i
+    convolve.a = <char *> p.a + item * f.conv_in
+    convolve.out = <char *> scratch + convolve.scratch_bytes
+    for i in range(convolve.items[stage]):
+        convolve.run(&convolve, stage, i, shared, scratch)
     max_pool.a = convolve.out
-    max_pool.out = <char *> max_pool.out + batch * f.pool_out
-    if max_pool.out2 != NULL:
-        max_pool.out2 = <char *> max_pool.out2 + batch * f.indices
-    for item in range(max_pool.items[0]):
-        max_pool.run(&max_pool, 0, item, NULL, NULL)
-    pyconv_set_control(before)
-
-
-cdef int _run_fused(const together *f, int threads) except -1:
-    cdef size_t shared = (f.conv.shared_bytes + 63) // 64 * 64, got = 0
-    cdef size_t scratch = (f.conv.scratch_bytes + f.conv_out + 63) // 64 * 64
-    cdef int used = threads_for(f.conv.cycles * f.batches, f.batches, threads) if has_openmp else 1
-    cdef char *memory = <char *> take_workspace(shared + scratch * used, &got)
-    cdef ptrdiff_t batch
-    cdef int stage
-    with nogil:
-        for stage in range(f.conv.stages - 1):      # prepares the filters, once for all batches
-            run_stage(&f.conv, stage, 1, memory, memory + shared)
-        if used == 1:
-            for batch in range(f.batches):
-                _fused_batch(f, batch, memory, memory + shared)
-        else:
-            for batch in prange(f.batches, num_threads=used, schedule="dynamic"):
-                _fused_batch(f, batch, memory, memory + shared + threadid() * scratch)
-    give_back(memory, got)
-    return 0
+    max_pool.out = <char *> p.out + item * f.pool_out
+    if p.out2 != NULL:
+        max_pool.out2 = <char *> p.out2 + item * f.indices
+    for i in range(max_pool.items[0]):
+        max_pool.run(&max_pool, 0, i, NULL, NULL)
 
 
 cdef Py_ssize_t FUSED_BYTES = 1 << 19       # largest result of a batch's convolution: half of a large L2 cache
@@ -302,6 +283,43 @@ def _images_together(g, Py_ssize_t itemsize):
     return images
 
 
+cdef bint is_fused(x, g) except -1:
+    """Whether convolution and pooling run batch by batch; with too few images for the threads, one after the other."""
+    return g.n // _images_together(g, x.dtype.itemsize) >= 8
+
+
+cdef int plan_conv2d_pool(
+    plan *p, together *f, x, weight, bias, g, pg, activation, str algorithm, y, indices
+) except -1:
+    """Complete the plan of a fused :func:`conv2d_pool`, with its operands; it reads `f`, which must outlive it."""
+    cdef Py_ssize_t itemsize = x.dtype.itemsize, images = _images_together(g, itemsize)
+    cdef Py_ssize_t full = itemsize * images * g.oh * g.ow * g.k
+    cdef int stage
+    f.conv.g, f.pool.q = _conv(g), _pool(pg)
+    f.conv.g.n = f.pool.q.n = images
+    f.conv_in = itemsize * images * f.conv.g.h * f.conv.g.w * f.conv.g.c
+    f.pool_out = itemsize * images * f.pool.q.oh * f.pool.q.ow * f.pool.q.c
+    f.conv.relu, f.conv.reused = activation == "relu", True
+    f.conv.b, f.conv.bias = pointer(weight), pointer(bias)
+    f.pool.narrow = indices is not None and indices.dtype == np.uint8
+    f.indices = f.pool_out // itemsize * (1 if f.pool.narrow else 4)
+    f.pool.out2 = _place_for(indices, pg)
+    _choose(&f.conv, FORWARD, x, algorithm)
+    kernels_for(x).max_pool(&f.pool)
+    p.g = f.conv.g
+    p.stages, p.prepared = f.conv.stages, f.conv.stages - 1
+    for stage in range(p.stages - 1):
+        p.items[stage] = f.conv.items[stage]
+    p.items[p.stages - 1] = g.n // images
+    f.conv.scratch_bytes = (f.conv.scratch_bytes + 63) // 64 * 64
+    p.shared_bytes = f.conv.shared_bytes
+    p.scratch_bytes = (f.conv.scratch_bytes + full + 63) // 64 * 64
+    p.cycles = f.conv.cycles * p.items[p.stages - 1]
+    p.run = _fused_run
+    p.a, p.out, p.out2, p.c = pointer(x), pointer(y), f.pool.out2, f
+    return 0
+
+
 def conv2d_pool(x, weight, bias, g, pg, *, activation=None, algorithm="auto", int threads=1, out=None, indices=None):
     """``max_pool2d(conv2d(x, weight, bias))``, ``(N, POH, POW, K)``; the convolution's result is not written whole.
 
@@ -309,27 +327,14 @@ def conv2d_pool(x, weight, bias, g, pg, *, activation=None, algorithm="auto", in
     each number is: int32 the flat position in the convolution's image, uint8 the position in the window, ``row * kw +
     column``. With too few images for the threads, the two operations run one after the other.
     """
+    cdef plan p
     cdef together f
-    cdef Py_ssize_t itemsize = x.dtype.itemsize, images
-    images = _images_together(g, itemsize)
-    if algorithm == "naive" or g.n // images < 8:
+    if algorithm == "naive" or not is_fused(x, g):
         full = conv2d(x, weight, bias, g, activation=activation, algorithm=algorithm, threads=threads)
         return max_pool2d(full, pg, threads=threads, out=out, indices=indices)
     y = result(out, pg.output_shape, x.dtype)
-    f.batches = g.n // images
-    f.conv.g, f.pool.q = _conv(g), _pool(pg)
-    f.conv.g.n = f.pool.q.n = images
-    f.conv_in = itemsize * images * f.conv.g.h * f.conv.g.w * f.conv.g.c
-    f.conv_out = itemsize * images * f.conv.g.oh * f.conv.g.ow * f.conv.g.k
-    f.pool_out = itemsize * images * f.pool.q.oh * f.pool.q.ow * f.pool.q.c
-    f.conv.relu, f.conv.reused = activation == "relu", True
-    f.conv.a, f.conv.b, f.conv.bias, f.conv.out = pointer(x), pointer(weight), pointer(bias), NULL
-    f.pool.narrow = indices is not None and indices.dtype == np.uint8
-    f.indices = f.pool_out // itemsize * (1 if f.pool.narrow else 4)
-    f.pool.a, f.pool.out, f.pool.out2 = NULL, pointer(y), _place_for(indices, pg)
-    _choose(&f.conv, FORWARD, x, algorithm)
-    kernels_for(x).max_pool(&f.pool)
-    _run_fused(&f, threads)
+    plan_conv2d_pool(&p, &f, x, weight, bias, g, pg, activation, algorithm, y, indices)
+    run_plan(&p, threads)
     return y
 
 
@@ -371,6 +376,15 @@ def conv2d_pool_weight_grad(x, grad_out, indices, y, g, pg, *, activation=None, 
 
 # Pooling ------------------------------------------------------------------------------------------------------------
 
+cdef int plan_max_pool2d(plan *p, x, pg, y, indices) except -1:
+    """Complete the plan of :func:`max_pool2d`, with its operands."""
+    p.q, p.prepared = _pool(pg), 0
+    p.narrow = indices is not None and indices.dtype == np.uint8
+    p.a, p.out, p.out2 = pointer(x), pointer(y), _place_for(indices, pg)
+    kernels_for(x).max_pool(p)
+    return 0
+
+
 def max_pool2d(x, pg, *, int threads=1, out=None, indices=None):
     """Largest pixel of each window, ``(N, OH, OW, C)``.
 
@@ -378,10 +392,7 @@ def max_pool2d(x, pg, *, int threads=1, out=None, indices=None):
     """
     cdef plan p
     y = result(out, pg.output_shape, x.dtype)
-    p.q = _pool(pg)
-    p.narrow = indices is not None and indices.dtype == np.uint8
-    p.a, p.out, p.out2 = pointer(x), pointer(y), _place_for(indices, pg)
-    kernels_for(x).max_pool(&p)
+    plan_max_pool2d(&p, x, pg, y, indices)
     run_plan(&p, threads)
     return y
 
@@ -398,13 +409,19 @@ def max_pool2d_input_grad(grad_out, indices, pg, *, int threads=1, out=None):
     return gx
 
 
+cdef int plan_avg_pool2d(plan *p, x, pg, y) except -1:
+    """Complete the plan of :func:`avg_pool2d`, with its operands."""
+    p.q, p.prepared = _pool(pg), 0
+    p.a, p.out = pointer(x), pointer(y)
+    kernels_for(x).avg_pool(p)
+    return 0
+
+
 def avg_pool2d(x, pg, *, int threads=1, out=None):
     """Mean of each window's pixels inside the image, ``(N, OH, OW, C)``."""
     cdef plan p
     y = result(out, pg.output_shape, x.dtype)
-    p.q = _pool(pg)
-    p.a, p.out = pointer(x), pointer(y)
-    kernels_for(x).avg_pool(&p)
+    plan_avg_pool2d(&p, x, pg, y)
     run_plan(&p, threads)
     return y
 

@@ -16,7 +16,6 @@ from ._plans cimport float_control, kernels_for, plan, plan_fn, pointer, pyconv_
 from ._plans cimport result, run_plan, threads_for
 
 from ._plans import has_openmp
-from ._rows import relu
 from .errors import InputError
 
 
@@ -93,31 +92,40 @@ cdef void _panel(const product *p, int index) noexcept nogil:
     pyconv_set_control(before)
 
 
-cdef _multiply(a, b, bint a_transposed, bint b_transposed, out, bint add, int threads):
-    """``out = a b`` (or ``out += a b``), in panels that depend on the shape alone: threads do not change the bits."""
+cdef int _cut(product *p, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint is_double) except -1:
+    """Cut a product into panels that depend on the shape alone: threads do not change the bits."""
     _cap_blas()
+    if max(m, n, k) > 2**31 - 1:
+        raise InputError(f"a dense layer's sizes must be below 2**31, not {max(m, n, k)}")
+    cdef Py_ssize_t size = max(m, n)
+    p.is_double = is_double
+    p.m, p.n, p.k = <int> m, <int> n, <int> k
+    p.along_m = m >= n
+    p.panel = <int> max(64, (size + 15) // 16)
+    p.panels = <int> ((size + p.panel - 1) // p.panel)
+    return 0
+
+
+cdef double _cycles(const product *p) noexcept:
+    return 2.0 * p.m * p.n * p.k / 32
+
+
+cdef _multiply(a, b, bint a_transposed, bint b_transposed, out, int threads):
+    """``out = a b``, by BLAS."""
     cdef product p
     cdef Py_ssize_t m = out.shape[0], n = out.shape[1], k = a.shape[0] if a_transposed else a.shape[1]
     cdef int index, used
-    if max(m, n, k) > 2**31 - 1:
-        raise InputError(f"a dense layer's sizes must be below 2**31, not {max(m, n, k)}")
+    _cut(&p, m, n, k, out.dtype == np.float64)
     if m == 0 or n == 0:
         return out
-    if not add and (k == 0 or m == 1):      # BLAS may leave in place what it should multiply by zero
+    p.add = k == 0 or m == 1        # BLAS may leave in place what it should multiply by zero
+    if p.add:
         out[...] = 0
-        add = True
     if k == 0:
         return out
-    p.is_double = out.dtype == np.float64
-    p.m, p.n, p.k = <int> m, <int> n, <int> k
     p.a_transposed, p.b_transposed = a_transposed, b_transposed
     p.a, p.b, p.c = pointer(a), pointer(b), pointer(out)
-    p.add = add
-    p.along_m = m >= n
-    size = max(m, n)
-    p.panel = <int> max(64, -(-size // 16))
-    p.panels = <int> -(-size // p.panel)
-    used = threads_for(2.0 * m * n * k / 32, p.panels, threads) if has_openmp else 1
+    used = threads_for(_cycles(&p), p.panels, threads) if has_openmp else 1
     with nogil:
         if used == 1:
             for index in range(p.panels):
@@ -128,11 +136,9 @@ cdef _multiply(a, b, bint a_transposed, bint b_transposed, out, bint add, int th
     return out
 
 
-cdef bint _skip_zeros(
-    plan_fn product, weight_shape, sparse, double most, a, b, out, int threads, bias=None, bint rectify=False
-) except -1:
-    """Compute a product of a dense layer by ``_kernels/sparse_dense.h``, if at most the part `most` of `sparse` is not
-    zero; above it BLAS is faster. A few thousand numbers are looked at. Returns False if nothing was computed: the
+cdef bint _skip_zeros(plan_fn product, weight_shape, errors, a, b, out, int threads) except -1:
+    """Compute a product of a dense layer's gradients by ``_kernels/sparse_dense.h``, if at most 0.7 of the `errors` are
+    not zero; above it BLAS is faster. A few thousand numbers are looked at. Returns False if nothing was computed: the
     caller then computes the whole product. So it is too if the other factor is not finite, because zero times NaN is
     NaN.
     """
@@ -140,46 +146,161 @@ cdef bint _skip_zeros(
     cdef int not_finite = 0
     p.g.n = a.shape[0]
     p.g.c, p.g.k = weight_shape
-    p.relu = rectify
     if not product(&p):
         return False
-    some = sparse.reshape(-1)
-    some = some[:: max(some.size // 4096, 1) | 1]       # an odd step reaches every unit or channel
-    if np.count_nonzero(some) > most * some.size:
+    some = errors.reshape(-1)
+    some = some[:: _step(some.size)]
+    if np.count_nonzero(some) > 0.7 * some.size:
         return False
-    p.a, p.b, p.bias, p.out, p.out2 = pointer(a), pointer(b), pointer(bias), pointer(out), &not_finite
+    p.a, p.b, p.bias, p.out, p.out2 = pointer(a), pointer(b), NULL, pointer(out), &not_finite
     run_plan(&p, threads)
     return not not_finite
 
 
+cdef Py_ssize_t _step(Py_ssize_t size) noexcept nogil:
+    """How far apart the numbers are that are looked at: an odd step reaches every unit or channel."""
+    return max(size // 4096, 1) | 1
+
+
+# The forward pass is a plan, whose run function is here: `own` holds a `layer`, and `c` is the kernel's plan that skips
+# zeros, or NULL. If there is one, `shared` begins with two ints, whether zeros are skipped, and whether a weight is not
+# finite; stage 0 finds out the first, stages 1 and 2 are the kernel's, and stage 3 is the whole product.
+
+cdef struct layer:
+    Py_ssize_t is_double, m, n, k, along_m, panels, panel, add      # as in `product`
+    Py_ssize_t numbers, step        # of the input; how far apart those are that are looked at
+
+
+cdef enum:
+    HEAD = 64
+
+cdef double _most = 0.55
+
+
+def _set_most(most):
+    """Skip zeros if at most this share of the input is not zero; None for the default. For tests."""
+    global _most
+    _most = 0.55 if most is None else most
+
+
+cdef bint _few(const plan *p) noexcept nogil:
+    """Whether so many of the input's numbers are zero that skipping them pays."""
+    cdef const layer *d = <const layer *> p.own
+    cdef const float *x = <const float *> p.a
+    cdef const double *wide = <const double *> p.a
+    cdef Py_ssize_t i = 0, count = 0, looked = (d.numbers + d.step - 1) // d.step
+    while i < d.numbers:
+        count += wide[i] != 0 if d.is_double else x[i] != 0
+        i += d.step
+    return count <= _most * looked
+
+
+cdef void _layer_panel(const plan *p, int index) noexcept nogil:
+    """One panel of the result, from bias to ReLU."""
+    cdef const layer *d = <const layer *> p.own
+    cdef product whole
+    whole.is_double, whole.m, whole.n, whole.k = d.is_double, <int> d.m, <int> d.n, <int> d.k
+    whole.a_transposed = whole.b_transposed = False
+    whole.along_m, whole.panels, whole.panel = <int> d.along_m, <int> d.panels, <int> d.panel
+    cdef int first = index * whole.panel
+    cdef Py_ssize_t row, i, from_row = 0, to_row = whole.m, start = 0, width = whole.n
+    cdef bint filled = p.bias != NULL or d.add
+    cdef float *y
+    cdef double *wide
+    whole.a, whole.b, whole.c = p.a, p.b, p.out
+    if whole.along_m:
+        from_row, to_row = first, min(first + whole.panel, whole.m)
+    else:
+        start, width = first, min(whole.panel, whole.n - first)
+    for row in range(from_row, to_row if filled else from_row):
+        y = <float *> p.out + row * whole.n + start
+        wide = <double *> p.out + row * whole.n + start
+        if whole.is_double:
+            for i in range(width):
+                wide[i] = (<const double *> p.bias)[start + i] if p.bias != NULL else 0
+        else:
+            for i in range(width):
+                y[i] = (<const float *> p.bias)[start + i] if p.bias != NULL else 0
+    whole.add = filled
+    _panel(&whole, index)
+    for row in range(from_row, to_row if p.relu else from_row):
+        y = <float *> p.out + row * whole.n + start
+        wide = <double *> p.out + row * whole.n + start
+        if whole.is_double:
+            for i in range(width):
+                wide[i] = 0 if wide[i] < 0 else wide[i]
+        else:
+            for i in range(width):
+                y[i] = 0 if y[i] < 0 else y[i]
+
+
+cdef void _layer_run(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) noexcept nogil:
+    cdef int *head = <int *> shared
+    cdef plan sparse
+    if p.c == NULL:
+        _layer_panel(p, <int> item)
+    elif stage == 0:
+        head[0], head[1] = _few(p), 0
+    elif stage == 3:
+        if not head[0] or head[1]:
+            _layer_panel(p, <int> item)
+    elif head[0]:
+        sparse = (<const plan *> p.c)[0]
+        sparse.a, sparse.out, sparse.out2 = p.a, p.out, &head[1]
+        sparse.run(&sparse, stage - 1, item, <char *> shared + HEAD, scratch)
+
+
+cdef int plan_dense(plan *p, plan *sparse, x, weight, bias, bint relu, y) except -1:
+    """Complete the plan of :func:`dense`, with its operands; it may read `sparse`, which must outlive it."""
+    cdef layer *d = <layer *> p.own
+    cdef product whole
+    _cut(&whole, x.shape[0], weight.shape[1], x.shape[1], x.dtype == np.float64)
+    d.is_double, d.m, d.n, d.k = whole.is_double, whole.m, whole.n, whole.k
+    d.along_m, d.panels, d.panel = whole.along_m, whole.panels, whole.panel
+    d.add = d.k == 0 or d.m == 1        # BLAS may leave in place what it should multiply by zero
+    d.numbers, d.step = x.size, _step(x.size)
+    p.a, p.b, p.bias, p.out, p.c = pointer(x), pointer(weight), pointer(bias), pointer(y), NULL
+    p.relu, p.prepared, p.shared_bytes, p.scratch_bytes = relu, 0, 0, 0
+    p.cycles = _cycles(&whole)
+    p.run = _layer_run
+    sparse.g.n, sparse.g.c, sparse.g.k = d.m, d.k, d.n
+    sparse.relu = relu
+    if not kernels_for(x).sparse_forward(sparse):
+        p.stages = 1
+        p.items[0] = d.panels
+        return 0
+    sparse.b, sparse.bias = p.b, p.bias
+    p.c = sparse
+    p.stages = 4
+    p.items[0], p.items[1], p.items[2], p.items[3] = 1, sparse.items[0], sparse.items[1], d.panels
+    p.shared_bytes, p.scratch_bytes = HEAD + sparse.shared_bytes, sparse.scratch_bytes
+    return 0
+
+
 def dense(x, weight, bias, *, activation=None, int threads=1, out=None):
     """``activation(x w + b)``, ``(N, units)``; `weight` is ``(inputs, units)``."""
+    cdef plan p, sparse
     y = result(out, (x.shape[0], weight.shape[1]), x.dtype)
-    cdef bint rectify = activation == "relu"
-    if _skip_zeros(kernels_for(x).sparse_forward, weight.shape, x, 0.55, x, weight, y, threads, bias, rectify):
-        return y
-    if bias is not None:
-        y[...] = bias
-    _multiply(x, weight, False, False, y, bias is not None, threads)
-    if rectify:
-        relu(y, threads=threads, out=y)
+    if y.size:
+        plan_dense(&p, &sparse, x, weight, bias, activation == "relu", y)
+        run_plan(&p, threads)
     return y
 
 
 def dense_input_grad(grad_out, weight, *, int threads=1, out=None):
     """``dx = dy w'``, ``(N, inputs)``."""
     gx = result(out, (grad_out.shape[0], weight.shape[0]), grad_out.dtype)
-    if _skip_zeros(kernels_for(gx).sparse_input_grad, weight.shape, grad_out, 0.7, grad_out, weight, gx, threads):
+    if _skip_zeros(kernels_for(gx).sparse_input_grad, weight.shape, grad_out, grad_out, weight, gx, threads):
         return gx
-    return _multiply(grad_out, weight, False, True, gx, False, threads)
+    return _multiply(grad_out, weight, False, True, gx, threads)
 
 
 def dense_weight_grad(x, grad_out, *, int threads=1, out=None):
     """``dw = x' dy``, ``(inputs, units)``."""
     gw = result(out, (x.shape[1], grad_out.shape[1]), x.dtype)
-    if _skip_zeros(kernels_for(gw).sparse_weight_grad, gw.shape, grad_out, 0.7, x, grad_out, gw, threads):
+    if _skip_zeros(kernels_for(gw).sparse_weight_grad, gw.shape, grad_out, x, grad_out, gw, threads):
         return gw
-    return _multiply(x, grad_out, True, False, gw, False, threads)
+    return _multiply(x, grad_out, True, False, gw, threads)
 
 
 # Stacks of complex matrices -----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 
 from cython cimport floating
 from libc.math cimport exp, expf, tanh, tanhf
+from libc.string cimport memcpy
 
 from ._plans cimport plan, pointer, result, run_fn, run_plan
 
@@ -34,11 +35,13 @@ cdef inline floating _sigmoid(floating x) noexcept nogil:
 
 
 cdef void _forward(const plan *p, ptrdiff_t item, floating zero) noexcept nogil:
-    """The numbers of one chunk. In the plan, `relu` is the kind and `c` the two parameters."""
+    """The numbers of one chunk. In the plan, `relu` is the kind and `own` the two parameters."""
     cdef ptrdiff_t i, start = item * CHUNK, stop = min(start + CHUNK, p.rows)
     cdef const floating *x = <const floating *> p.a
     cdef floating *y = <floating *> p.out
-    cdef floating first = <floating> (<const double *> p.c)[0], second = <floating> (<const double *> p.c)[1]
+    cdef double[2] numbers
+    memcpy(numbers, p.own, sizeof(numbers))
+    cdef floating first = <floating> numbers[0], second = <floating> numbers[1]
     if p.relu == LEAKY_RELU:
         for i in range(start, stop):
             y[i] = x[i] * first if x[i] <= 0 else x[i]
@@ -59,7 +62,9 @@ cdef void _backward(const plan *p, ptrdiff_t item, floating zero) noexcept nogil
     cdef const floating *dy = <const floating *> p.a
     cdef const floating *y = <const floating *> p.b
     cdef floating *dx = <floating *> p.out
-    cdef floating first = <floating> (<const double *> p.c)[0], second = <floating> (<const double *> p.c)[1]
+    cdef double[2] numbers
+    memcpy(numbers, p.own, sizeof(numbers))
+    cdef floating first = <floating> numbers[0], second = <floating> numbers[1]
     if p.relu == LEAKY_RELU:
         for i in range(start, stop):
             dx[i] = dy[i] if y[i] > 0 else dy[i] * first
@@ -90,29 +95,42 @@ cdef void _backward_double(const plan *p, int stage, ptrdiff_t item, void *share
     _backward[double](p, item, 0)
 
 
-cdef _each(a, b, str kind, double first, double second, int threads, out, run_fn narrow, run_fn wide, double cost):
-    """Run over the numbers of `a`, chunk by chunk."""
-    cdef plan p
+cdef int _plan_each(
+    plan *p, a, b, str kind, double first, double second, y, run_fn narrow, run_fn wide, double cost
+) except -1:
+    """Complete a plan that goes over the numbers of `a`, chunk by chunk."""
     cdef double[2] numbers = [first, second]
-    y = result(out, a.shape, a.dtype)
+    memcpy(p.own, numbers, sizeof(numbers))
     p.relu, p.rows, p.channels = KINDS[kind], a.size, 1
-    p.a, p.b, p.c, p.out = pointer(a), pointer(b), <const void *> numbers, pointer(y)
-    p.stages, p.shared_bytes, p.scratch_bytes = 1, 0, 0
+    p.a, p.b, p.out = pointer(a), pointer(b), pointer(y)
+    p.stages, p.prepared, p.shared_bytes, p.scratch_bytes = 1, 0, 0, 0
     p.items[0] = (p.rows + CHUNK - 1) // CHUNK
     p.cycles = p.rows * cost
     p.run = wide if a.dtype == np.float64 else narrow
-    run_plan(&p, threads)
-    return y
+    return 0
+
+
+cdef int plan_activate(plan *p, x, str kind, double first, double second, y) except -1:
+    """Complete the plan of :func:`activate`, with its operands."""
+    return _plan_each(p, x, None, kind, first, second, y, _forward_float, _forward_double, CYCLES[KINDS[kind]])
 
 
 def activate(x, str kind, double first=0, double second=0, *, int threads=1, out=None):
     """The activation `kind` of each number; `out` may be `x`."""
-    return _each(x, None, kind, first, second, threads, out, _forward_float, _forward_double, CYCLES[KINDS[kind]])
+    cdef plan p
+    y = result(out, x.shape, x.dtype)
+    plan_activate(&p, x, kind, first, second, y)
+    run_plan(&p, threads)
+    return y
 
 
 def activate_grad(grad_out, y, str kind, double first=0, double second=0, *, int threads=1, out=None):
     """The gradient of the activation's input, from its result `y`; `out` may be `grad_out`."""
-    return _each(grad_out, y, kind, first, second, threads, out, _backward_float, _backward_double, 1)
+    cdef plan p
+    dx = result(out, grad_out.shape, grad_out.dtype)
+    _plan_each(&p, grad_out, y, kind, first, second, dx, _backward_float, _backward_double, 1)
+    run_plan(&p, threads)
+    return dx
 
 
 def pad2d(x, padding, *, int threads=1, out=None):

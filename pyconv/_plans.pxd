@@ -22,7 +22,7 @@ cdef extern from "plan.h" nogil:
         ptrdiff_t rows, channels
         double eps
         int relu, reused, narrow, guarded
-        int stages
+        int stages, prepared
         ptrdiff_t items[4]
         size_t shared_bytes, scratch_bytes
         double cycles
@@ -37,6 +37,7 @@ cdef extern from "plan.h" nogil:
         void *out
         void *out2
         void *out3
+        ptrdiff_t[96] own
 
     ctypedef int (*plan_fn)(plan *p) noexcept nogil
 
@@ -62,8 +63,8 @@ cdef extern from "plan.h" nogil:
     ctypedef struct kernels:
         const kernel *table
         plan_fn max_pool, max_pool_grad, avg_pool, avg_pool_grad
-        plan_fn relu, relu_grad, scale_shift, bias_grad
-        plan_fn softmax, batch_norm, batch_norm_grad
+        plan_fn relu, relu_grad, scale_shift, add, bias_grad
+        plan_fn softmax, batch_norm, batch_norm_grad, batch_norm_inference
         plan_fn pooled_weight_grad
         plan_fn sparse_forward, sparse_input_grad, sparse_weight_grad
 
@@ -82,6 +83,8 @@ cdef extern from "subnormals.h" nogil:
     float_control pyconv_flush_subnormals()
     void pyconv_set_control(float_control control)
 
+cdef int settings_number() noexcept
+cdef void count_settings() noexcept
 cdef const kernels *kernels_for(array)
 cdef const kernels *narrower_kernels_for(array)
 cdef double narrower_limit(const plan *p, int what, array) noexcept
@@ -89,7 +92,7 @@ cdef const kernel *choose(const kernels *among, const char *algorithm, int what,
 cdef void *take_workspace(size_t size, size_t *got) except? NULL
 cdef void give_back(void *memory, size_t size) noexcept
 cdef int threads_for(double cycles, ptrdiff_t items, int threads) noexcept nogil
-cdef void run_stage(const plan *p, int stage, int threads, char *shared, char *scratch) noexcept nogil
+cdef int threads_worth(double cycles, ptrdiff_t items, int threads) noexcept nogil
 cdef int run_plan(const plan *p, int threads) except -1
 cdef void *pointer(array) except? NULL
 cdef result(out, shape, dtype)

@@ -45,6 +45,18 @@ has_openmp = bool(PYCONV_OPENMP)
 # Which kernels ------------------------------------------------------------------------------------------------------
 
 cdef int _isa = 0
+cdef int _settings = 0
+
+
+cdef int settings_number() noexcept:
+    """Another number whenever a setting has changed on which the choice of kernels depends."""
+    return _settings
+
+
+cdef void count_settings() noexcept:
+    """A setting has changed."""
+    global _settings
+    _settings += 1
 
 
 def isas():
@@ -65,6 +77,7 @@ def vector_bytes():
 def set_isa(name):
     """Run the kernels of instruction set `name` from now on; None for the best. For tests: see `PYCONV_ISA`."""
     global _isa
+    count_settings()
     if name is None:
         _isa = pyconv_isa_best()
         return
@@ -154,6 +167,7 @@ cdef double _cycles_per_thread = 20_000
 def _set_cycles_per_thread(cycles):
     """Set the least cycles of work of a thread; None for the default. For tests that want threads on tiny arrays."""
     global _cycles_per_thread
+    count_settings()
     _cycles_per_thread = 20_000 if cycles is None else cycles
 
 
@@ -191,7 +205,15 @@ cdef void give_back(void *memory, size_t size) noexcept:
 
 cdef int threads_for(double cycles, ptrdiff_t items, int threads) noexcept nogil:
     """How many threads are worth starting."""
-    cdef double worth = cycles / _cycles_per_thread
+    return _worth(cycles / _cycles_per_thread, items, threads)
+
+
+cdef int threads_worth(double cycles, ptrdiff_t items, int threads) noexcept nogil:
+    """How many threads are worth it that have started already: they only have to meet."""
+    return _worth(4 * cycles / _cycles_per_thread, items, threads)
+
+
+cdef int _worth(double worth, ptrdiff_t items, int threads) noexcept nogil:
     if threads > items:
         threads = <int> items
     if threads > worth:

@@ -12,15 +12,38 @@ cdef void _matrix(plan *p, array):
     p.rows = array.size // p.channels
 
 
+cdef int plan_relu(plan *p, x, y) except -1:
+    """Complete the plan of :func:`relu`, with its operands."""
+    p.rows, p.channels, p.prepared = x.size, 1, 0
+    p.a, p.out = pointer(x), pointer(y)
+    kernels_for(x).relu(p)
+    return 0
+
+
 def relu(x, *, int threads=1, out=None):
     """``max(x, 0)``; NaN stays NaN."""
     cdef plan p
     y = result(out, x.shape, x.dtype)
-    p.rows, p.channels = x.size, 1
-    p.a, p.out = pointer(x), pointer(y)
-    kernels_for(x).relu(&p)
+    plan_relu(&p, x, y)
     run_plan(&p, threads)
     return y
+
+
+cdef int plan_add(plan *p, x, y, z) except -1:
+    """Complete the plan of :func:`add`, with its operands."""
+    p.rows, p.channels, p.prepared = x.size, 1, 0
+    p.a, p.b, p.out = pointer(x), pointer(y), pointer(z)
+    kernels_for(x).add(p)
+    return 0
+
+
+def add(x, y, *, int threads=1, out=None):
+    """``x + y``, number by number; `out` may be either."""
+    cdef plan p
+    z = result(out, x.shape, x.dtype)
+    plan_add(&p, x, y, z)
+    run_plan(&p, threads)
+    return z
 
 
 def relu_grad(grad_out, y, *, int threads=1, out=None):
@@ -41,6 +64,25 @@ def scale_shift(x, scale, shift, *, int threads=1, out=None):
     _matrix(&p, x)
     p.a, p.b, p.c, p.out = pointer(x), pointer(scale), pointer(shift), pointer(y)
     kernels_for(x).scale_shift(&p)
+    run_plan(&p, threads)
+    return y
+
+
+cdef int plan_batch_norm_inference(plan *p, x, gamma, beta, running_mean, running_var, double eps, y) except -1:
+    """Complete the plan of :func:`batch_norm_inference`, with its operands."""
+    _matrix(p, x)
+    p.eps = eps
+    p.a, p.b, p.c, p.d = pointer(x), pointer(gamma), pointer(beta), pointer(running_var)
+    p.e, p.out = pointer(running_mean), pointer(y)
+    kernels_for(x).batch_norm_inference(p)
+    return 0
+
+
+def batch_norm_inference(x, gamma, beta, running_mean, running_var, double eps, *, int threads=1, out=None):
+    """`x` normalised by the running statistics; `out` may be `x`."""
+    cdef plan p
+    y = result(out, x.shape, x.dtype)
+    plan_batch_norm_inference(&p, x, gamma, beta, running_mean, running_var, eps, y)
     run_plan(&p, threads)
     return y
 

@@ -57,6 +57,10 @@ class UnknownNameError(InputError):
     """A name is not one of the known names, which the message lists."""
 
 
+class NotRecorded(Exception):
+    """An operation cannot be part of a programme (:meth:`pyconv.backends.Backend.programme`); no user meets this."""
+
+
 class BackendUnavailable(PyconvError, RuntimeError):
     """The requested backend cannot run here; the message says why."""
 

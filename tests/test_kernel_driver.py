@@ -259,6 +259,9 @@ def test_elementwise_and_statistics(driver: Driver, dtype: str, tmp_path: Path) 
             Request("batch_norm", dtype, [whole, row, row], {"a": x, "b": gamma, "c": beta}, eps=1e-5, **size),
             Request("batch_norm_grad", dtype, [whole, row, row],
                     {"a": x, "b": gamma, "c": mean, "d": inv_std, "e": dy}, **size),
+            Request("add", dtype, [whole], {"a": x, "b": dy}, rows=x.size, channels=1),
+            Request("batch_norm_inference", dtype, [whole],
+                    {"a": x, "b": gamma, "c": beta, "d": inv_std, "e": mean}, eps=1e-5, **size),
         ]  # fmt: skip
         expected += [
             (active,),
@@ -268,6 +271,8 @@ def test_elementwise_and_statistics(driver: Driver, dtype: str, tmp_path: Path) 
             reference.softmax_cross_entropy(x, labels),
             (y, mean, inv_std),
             reference.batch_norm_grad(x, dy, gamma, mean, inv_std),
+            (x + dy,),
+            ((x - mean) * (gamma / np.sqrt(inv_std + 1e-5)) + beta,),
         ]
     for isa in driver.isas():
         for request, wanted, found in zip(requests, expected, driver.run(requests, isa, tmp_path), strict=True):

@@ -57,6 +57,7 @@ struct plan {
 
     /* Filled by the plan function. */
     int stages;
+    int prepared; /* so many of the first stages read parameters only: filters, bias, statistics */
     ptrdiff_t items[MAX_STAGES];
     size_t shared_bytes, scratch_bytes;
     double cycles; /* estimate of the work on one thread: by the kernel's plan function */
@@ -101,8 +102,9 @@ struct kernel {
 typedef struct kernels {
     const kernel *table;                                           /* of convolution; ends with a NULL name */
     plan_fn max_pool, max_pool_grad, avg_pool, avg_pool_grad;      /* pool.h */
-    plan_fn relu, relu_grad, scale_shift, bias_grad;               /* elementwise.h */
+    plan_fn relu, relu_grad, scale_shift, add, bias_grad;          /* elementwise.h */
     plan_fn softmax, batch_norm, batch_norm_grad;                  /* softmax.h, batch_norm.h */
+    plan_fn batch_norm_inference;                                  /* elementwise.h */
     plan_fn pooled_weight_grad;                                    /* pooled_weight_grad.h */
     plan_fn sparse_forward, sparse_input_grad, sparse_weight_grad; /* sparse_dense.h */
 } kernels;

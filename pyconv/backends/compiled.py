@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import _cpu
+from .. import _cpu, _programme
+from ..errors import NotRecorded
 from ..shapes import ConvGeometry, PoolGeometry
 from . import fft
 from .contract import Backend
@@ -116,12 +117,35 @@ def conv2d_pool_weight_grad(
     return _cpu.conv2d_pool_weight_grad(x, grad_out, indices, y, g, pg, activation=activation, threads=threads, out=out)
 
 
+class Programme(_programme.Programme):
+    """See :mod:`pyconv._programme`; algorithms in Python cannot be recorded."""
+
+    def conv2d(self, x: Any, weight: Any, bias: Any, g: ConvGeometry, *, algorithm: str = "auto", **how: Any) -> Any:
+        """As the backend's."""
+        self._check(algorithm, g, x)
+        return super().conv2d(x, weight, bias, g, algorithm=algorithm, **how)
+
+    def conv2d_pool(
+        self, x: Any, weight: Any, bias: Any, g: ConvGeometry, pg: PoolGeometry, *, algorithm: str = "auto", **how: Any
+    ) -> Any:
+        """As the backend's."""
+        self._check(algorithm, g, x)
+        return super().conv2d_pool(x, weight, bias, g, pg, algorithm=algorithm, **how)
+
+    @staticmethod
+    def _check(algorithm: str, g: ConvGeometry, x: Any) -> None:
+        module = further(FORWARD, algorithm, g, x.dtype)
+        if module is not None:
+            raise NotRecorded(f"a convolution by {module.__name__}")
+
+
 class Serial(Backend):
     """The operations of :mod:`pyconv._cpu` on the calling thread."""
 
     name = "serial"
     algorithms = (*_cpu.algorithms, *FURTHER)
     narrow_indices = True
+    records = True
 
     candidates = staticmethod(candidates)
     conv2d = staticmethod(conv2d)
@@ -142,7 +166,9 @@ class Serial(Backend):
     softmax_cross_entropy = staticmethod(_cpu.softmax_cross_entropy)
     batch_norm = staticmethod(_cpu.batch_norm)
     batch_norm_grad = staticmethod(_cpu.batch_norm_grad)
+    batch_norm_inference = staticmethod(_cpu.batch_norm_inference)
     scale_shift = staticmethod(_cpu.scale_shift)
+    add = staticmethod(_cpu.add)
     activate = staticmethod(_cpu.activate)
     activate_grad = staticmethod(_cpu.activate_grad)
     pad2d = staticmethod(_cpu.pad2d)
@@ -155,6 +181,9 @@ class Serial(Backend):
 
     def instruction_set(self) -> str | None:
         return _cpu.isa()
+
+    def programme(self, x: Any) -> Programme:
+        return Programme(x)
 
 
 class Multicore(Serial):

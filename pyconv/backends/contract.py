@@ -44,6 +44,8 @@ class Backend(ABC):
         Whether the indices of fused max pooling may be bytes: positions in the window.
     own_memory : bool
         Whether its arrays are in memory of its own; networks then keep a copy of their parameters there.
+    records : bool
+        Whether it records operations, to run them again in one call: :meth:`programme`.
     """
 
     name: ClassVar[str]
@@ -51,6 +53,7 @@ class Backend(ABC):
     many_threads: ClassVar[bool] = False
     narrow_indices: ClassVar[bool] = False
     own_memory: ClassVar[bool] = False
+    records: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -261,6 +264,17 @@ class Backend(ABC):
         """
         full = self.conv2d(x, weight, bias, g, activation=activation, algorithm=algorithm, threads=threads)
         return self.max_pool2d(full, pg, threads=threads, out=out, indices=indices)
+
+    def programme(self, x: Any) -> Any:
+        """Records operations on `x` and on what comes of it, to run all of them again in one call.
+
+        Returns
+        -------
+        object
+            It has the operations of a backend and keeps them instead of computing; one that it cannot keep raises
+            `NotRecorded`. See :mod:`pyconv._programme`.
+        """
+        raise TypeError(f"the backend {self.name} records nothing")
 
     def by_transforms(self, x: Any, weight: Any, g: ConvGeometry, *, threads: int = 1) -> Any:
         """The convolution by transforms, or None if direct sums are faster, or its numbers would not hold."""

@@ -47,6 +47,7 @@ class ReLU(Layer):
 class ReLUStep(Step):
     """ReLU, in place if the input may be overwritten."""
 
+    recorded = True
     over = True
     keeps_input = False
     keeps_output = "sign"

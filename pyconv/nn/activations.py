@@ -123,6 +123,7 @@ class Tanh(_Activation):
 class ActivationStep(Step):
     """An activation whose gradient is computed from its result, which must stay intact in training."""
 
+    recorded = True
     over_in_inference = True
     keeps_input = False
     keeps_output = "values"

@@ -246,6 +246,7 @@ def concatenated(shapes: Sequence[Shape]) -> Shape:
 class AddStep(Join):
     """Adds branches, with ReLU if one follows; each branch gets the gradient of the sum."""
 
+    recorded = True
     keeps_input = False
     grad_shares = True
 
@@ -286,6 +287,7 @@ class AddStep(Join):
 class ConcatStep(Join):
     """Concatenates branches along the last axis."""
 
+    recorded = True
     keeps_input = False
     keeps_output = ""
     grad_shares = False

@@ -157,6 +157,7 @@ class ConvStep(Step):
     the pooled result, which tells where the ReLU was active, and the position of each maximum.
     """
 
+    recorded = True
     grad_shares = False
 
     def __init__(

@@ -29,6 +29,7 @@ class Flatten(Layer):
 class FlattenStep(Step):
     """Returns another view of the same numbers."""
 
+    recorded = True
     fresh = False
     keeps_input = False
     keeps_output = ""
@@ -109,6 +110,7 @@ class Dense(Layer):
 class DenseStep(Step):
     """A matrix product, with bias and ReLU."""
 
+    recorded = True
     grad_shares = False
 
     def __init__(self, index: int | str, layer: Dense, *, relu: bool, layers: int) -> None:

@@ -51,6 +51,7 @@ class Dropout(Layer):
 class DropoutStep(Step):
     """Drops numbers in training; returns its input in inference."""
 
+    recorded = True
     fresh = False
     over = True  # a dropped number gets no gradient, and any other that was above 0 stays so
     keeps_input = False

@@ -11,7 +11,8 @@ from pyconv.backends import Backend
 from pyconv.errors import PyconvError
 
 from .layer import Join, Step, in_layer
-from .plan import ALIGNMENT, EXAMPLES, FIRST, INTO_NEW, INTO_OLD, Graph, Node, Plan, plan
+from .plan import ALIGNMENT, EXAMPLES, FIRST, INTO_NEW, INTO_OLD, Forward, Graph, Node, Plan, plan
+from .programme import Programme
 from .run import Run, Workspace
 
 #: How many plans are kept: for the batch sizes of training and validation, and for the short last batches.
@@ -27,6 +28,10 @@ class Pass:
         The state that the steps read.
     examples : array or None
         Memory for normalised examples, if the plan has any.
+    programme : Programme or None
+        The recorded pass, in inference; None until the first pass, and if the backend does not record.
+    bindings : int
+        How often the steps had been bound to parameters when it was recorded.
     """
 
     def __init__(self, plan: Plan, memory: Any, values: int, run: Run) -> None:
@@ -38,6 +43,8 @@ class Pass:
             for key, (offset, shape, dtype) in plan.places.items()
         }
         self.examples = run.planned.get(EXAMPLES)
+        self.programme: Programme | None = None
+        self.bindings = 0
         self.values: list[Any] = [None] * values
         self.grads: list[Any] = [None] * values
 
@@ -66,8 +73,7 @@ class Executor:
 
     def bind(self, arrays: Mapping[str, Any]) -> None:
         """Give the steps their parameters and buffers from `arrays`, by full name."""
-        for node in self._graph.nodes:
-            node.step.bind(arrays)
+        self._graph.bind(arrays)
 
     @property
     def nbytes(self) -> int:
@@ -159,7 +165,32 @@ class Executor:
                     values[node.target] = taken.forward(values[node.sources[0]], run)
             except PyconvError as error:
                 raise _named(node, error) from None
-        return values[self._graph.nodes[-1].target]
+        return values[self._result]
+
+    def infer(self, batch: Pass, x: Any) -> Any:
+        """Compute the result of a batch in inference by a programme, on a backend that records.
+
+        Parameters
+        ----------
+        batch, x : see :meth:`forward`
+            The pass is one in inference.
+
+        Returns
+        -------
+        (N, ...) ndarray
+            A new array.
+        """
+        made = batch.programme
+        if made is None or batch.bindings != self._graph.bindings[0] or not made.fits(batch):
+            made = batch.programme = Programme(batch, x, self._result, _compute)
+            batch.bindings = self._graph.bindings[0]
+            return batch.values[self._result].copy()
+        found = made.run(batch, x) if made.usable else None
+        return self.forward(batch, x).copy() if found is None else found
+
+    @property
+    def _result(self) -> int:
+        return self._graph.nodes[-1].target
 
     def backward(
         self, batch: Pass, error: Any, gradients: Mapping[str, Any], done: Callable[[Step], None] | None = None
@@ -219,6 +250,19 @@ class Executor:
         batch.values[:] = [None] * len(batch.values)
         for node in self._graph.nodes:
             node.step.forget()
+
+
+def _compute(batch: Pass, each: Forward) -> None:
+    """Compute one step, as :meth:`Executor.forward` does, for a programme."""
+    run, values, node, step = batch.run, batch.values, each.node, each.node.step
+    run.owned = each.owned
+    try:
+        if isinstance(step, Join):
+            values[node.target] = step.meet([values[source] for source in node.sources], run)
+        else:
+            values[node.target] = step.forward(values[node.sources[0]], run)
+    except PyconvError as error:
+        raise _named(node, error) from None
 
 
 def _named(node: Node, error: PyconvError) -> PyconvError:

@@ -36,6 +36,7 @@ class GlobalAvgPool2D(Layer):
 class GlobalAvgPoolStep(Step):
     """Average pooling with a single window."""
 
+    recorded = True
     keeps_input = False
     keeps_output = ""
     grad_shares = False

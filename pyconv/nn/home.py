@@ -167,6 +167,14 @@ class Home:
         taken, x = self._taken(batch.arrived()[0], how, training)
         return self._executor.forward(taken, x, step, first)
 
+    def infer(self, batch: Batch, how: How) -> np.ndarray:
+        """The network's result in inference, as a new array in main memory."""
+        taken, x = self._taken(batch.arrived()[0], how, False)
+        if not how.ops.records:
+            return self.fetched(self._executor.forward(taken, x))
+        result: np.ndarray = self._executor.infer(taken, x)
+        return result
+
     def _taken(self, x: Any, how: How, training: bool) -> tuple[Pass, Any]:
         """The pass for these examples, and the examples as its steps read them: normalised, in the network's dtype."""
         owned = not self._ready(x, how.normalization)

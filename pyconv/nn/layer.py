@@ -328,6 +328,10 @@ class Step:
         Whether the backward pass may overwrite the gradient that it is given.
     frozen : bool
         Whether training leaves the parameters as they are: the backward pass then need not compute their gradients.
+    recorded : bool
+        Whether all that the forward pass does in inference are operations of ``run.ops``, on arrays of `run` and of the
+        step, and views of them: then they may be repeated without the step. A class says it of itself; it is not
+        inherited.
 
     Notes
     -----
@@ -342,6 +346,7 @@ class Step:
     grad_shares: bool | None = None
     grad_over = True
     frozen = False
+    recorded = False
 
     def __init__(self, index: int | str, layers: int = 1, parameters: Sequence[str] = ()) -> None:
         self.index = index

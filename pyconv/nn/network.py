@@ -313,8 +313,7 @@ class Network:
         if buffers is not self._flat_buffers:
             self._flat_buffers, self._buffers = buffers, views_of(buffers, kept)
         arrays = {**self._parameters, **self._buffers}
-        for node in self._graph.nodes:
-            node.step.bind(arrays)
+        self._graph.bind(arrays)
 
     def __getstate__(self) -> dict[str, Any]:
         return {

@@ -67,6 +67,7 @@ class BatchNorm(Layer):
 class BatchNormStep(Step):
     """Normalises; in training it also updates the running statistics, unless it is frozen."""
 
+    recorded = True
     over_in_inference = True
     keeps_output = ""
     grad_shares = False

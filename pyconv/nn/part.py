@@ -150,8 +150,7 @@ class Part:
             start, stop = places[first], places[last]
             self.input_grad = any(node.step.trainable for node in graph.nodes[:start])
             part = graph.slice(start, stop)
-            for node in part.nodes:
-                node.step.bind(arrays)
+            part.bind(arrays)
             self._homes.append(Home(part, network.dtype, network.seed, input_grad=self.input_grad))
 
     @property

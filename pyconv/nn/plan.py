@@ -9,8 +9,9 @@ forward pass, the loss, and the steps of the backward pass. All this is decided 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -60,10 +61,19 @@ class Graph:
     nodes : tuple of Node
     shapes : tuple of tuple of int
         Shape of one example, for each value.
+    bindings : list of int
+        One number: how often the steps have been bound to parameters; a slice of the graph has the same list.
     """
 
     nodes: tuple[Node, ...]
     shapes: tuple[Shape, ...]
+    bindings: list[int] = field(default_factory=lambda: [0], compare=False, repr=False)
+
+    def bind(self, arrays: Mapping[str, Any]) -> None:
+        """Give the steps their parameters and buffers from `arrays`, by full name."""
+        self.bindings[0] += 1
+        for node in self.nodes:
+            node.step.bind(arrays)
 
     @property
     def steps(self) -> list[Step]:
@@ -91,7 +101,7 @@ class Graph:
             Node(node.step, tuple(numbers[s] for s in node.sources), numbers[node.target], node.titles)
             for node in nodes
         ]
-        return Graph(tuple(moved), tuple(self.shapes[value] for value in numbers))
+        return Graph(tuple(moved), tuple(self.shapes[value] for value in numbers), self.bindings)
 
 
 @dataclass(eq=False)

@@ -99,6 +99,7 @@ class AvgPool2D(_Pool2D):
 class PoolStep(Step):
     """Pooling; a ReLU before or after a MaxPool2D is done on the pooled result."""
 
+    recorded = True
     keeps_input = False
     grad_shares = False
 

@@ -114,6 +114,7 @@ class SeparableConv2D(Layer):
 class SeparableConvStep(Step):
     """Two convolutions, the second with bias and ReLU."""
 
+    recorded = True
     grad_shares = False
 
     def __init__(

@@ -143,9 +143,12 @@ class Sequential(Network):
             self._warn_of_scale(examples)
         home = self._home(how.ops)
         home.push(self._flat, self._flat_buffers)
-        result = home.fetched(home.forward(home.stage(examples), how, training=training, step=step, first=first))
+        batch = home.stage(examples)
         if training:
+            result = home.fetched(home.forward(batch, how, training=True, step=step, first=first))
             home.pull(None, self._flat_buffers)
+        else:
+            result = home.infer(batch, how)
         home.forget()
         return result
 
@@ -402,8 +405,7 @@ class Sequential(Network):
         if len(examples):
             home.push(self._flat, self._flat_buffers)
         for start in range(0, len(examples), size):
-            result = home.forward(home.stage(examples[start : start + size]), how)
-            logits[start : start + size] = home.fetched(result)
+            logits[start : start + size] = home.infer(home.stage(examples[start : start + size]), how)
         home.forget()
         return logits
 

@@ -63,6 +63,7 @@ class ZeroPad2D(Layer):
 class ZeroPadStep(Step):
     """Copies the images into larger ones."""
 
+    recorded = True
     keeps_input = False
     keeps_output = ""
     grad_shares = False

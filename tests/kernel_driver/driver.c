@@ -50,11 +50,23 @@ static int complete(const request *r, plan *p) {
     const kernels *table = pyconv_kernels((int)r->isa, (int)r->is_double);
     if (r->operation < CONVOLUTIONS)
         return pyconv_choose(table, r->algorithm, (int)r->operation, p, NULL) != NULL;
-    const plan_fn others[] = {
-        table->max_pool,       table->max_pool_grad,     table->avg_pool,          table->avg_pool_grad,
-        table->relu,           table->relu_grad,         table->scale_shift,       table->bias_grad,
-        table->softmax,        table->batch_norm,        table->batch_norm_grad,   table->pooled_weight_grad,
-        table->sparse_forward, table->sparse_input_grad, table->sparse_weight_grad};
+    const plan_fn others[] = {table->max_pool,
+                              table->max_pool_grad,
+                              table->avg_pool,
+                              table->avg_pool_grad,
+                              table->relu,
+                              table->relu_grad,
+                              table->scale_shift,
+                              table->bias_grad,
+                              table->softmax,
+                              table->batch_norm,
+                              table->batch_norm_grad,
+                              table->pooled_weight_grad,
+                              table->sparse_forward,
+                              table->sparse_input_grad,
+                              table->sparse_weight_grad,
+                              table->add,
+                              table->batch_norm_inference};
     return others[r->operation - CONVOLUTIONS](p);
 }
 

@@ -270,6 +270,7 @@ static void NAME(few_channel_sizes)(plan *p, int grad) {
     d->region = min_of((d->rows - 1) * stride + halo + 2, d->ih);
     const ptrdiff_t numbers = d->padded + d->region * d->step * d->line + LANES;
     p->stages = 2;
+    p->prepared = 1;
     p->scratch_bytes = (size_t)round_up(numbers * (ptrdiff_t)sizeof(REAL), 64);
     p->cycles = (double)(g->n * g->oh) * (double)(g->ow * g->c) / (double)d->lanes *
                 (double)(g->kh * g->kw + 4) * 1.5;

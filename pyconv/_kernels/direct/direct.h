@@ -302,6 +302,7 @@ static void NAME(direct_plan)(plan *p, int grad, int dot, int inside) {
     d->splits = d->splits > d->blocks ? d->blocks : d->splits;
 
     p->stages = 2;
+    p->prepared = 1;
     p->items[0] = d->groups * d->blocks;
     p->items[1] = items * d->splits;
     p->shared_bytes = (size_t)(d->groups * d->width * d->size * size);

@@ -192,6 +192,7 @@ static void NAME(grouped_plan)(plan *p, int what) {
     const double blocks = (double)(d->n * d->blocks);
     p->cycles = blocks * (adds * 1.25 + (double)(d->oh * d->ow) * 3);
     p->stages = 2;
+    p->prepared = 1;
     p->items[0] = d->blocks;
     p->items[1] = d->n * d->row_blocks;
     p->shared_bytes = (size_t)(d->blocks * d->size * LANES * size);

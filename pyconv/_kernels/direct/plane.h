@@ -215,6 +215,7 @@ static void NAME(plane_plan)(plan *p, int what) {
                 pairs * (double)(d->to * (30 + (d->to == 1 ? 0 : 2 * LANES))) +
                 NAME(apart_cycles)(d->from, d->from) * copied;
     p->stages = 2;
+    p->prepared = 1;
     p->items[0] = 1;
     p->items[1] = g->n * d->row_blocks;
     p->shared_bytes = (size_t)(d->to * d->from * g->kh * g->kw * size);

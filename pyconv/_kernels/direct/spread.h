@@ -202,6 +202,7 @@ static void NAME(spread_plan)(plan *p, int grad) {
                 lines * (double)(d->iw * d->vectors) * 4 +
                 lines * (double)(d->ow * ceil_div(d->to, LANES) * 3 + d->line / LANES);
     p->stages = 2;
+    p->prepared = 1;
     p->items[0] = g->groups;
     p->items[1] = g->n * g->groups * d->row_blocks;
     p->shared_bytes = (size_t)(g->groups * d->filters * size);

@@ -251,6 +251,7 @@ static void TILED(conv_plan)(plan *p, int what) {
     const ptrdiff_t u_one = points * (w->u_channels * PRODUCT_VECTORS * LANES + PAD);
     const ptrdiff_t m_one = points * (w->block * PRODUCT_VECTORS * LANES + PAD);
     p->stages = 2;
+    p->prepared = (int)w->filters_shared;
     if (w->filters_shared) {
         p->items[0] = g->groups * w->panels * w->chunks;
         p->items[1] = g->groups * w->blocks;

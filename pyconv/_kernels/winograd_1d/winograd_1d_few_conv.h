@@ -257,6 +257,7 @@ static void NAME(few_conv_plan)(plan *p, int what) {
     d->large = NAME(is_streamed)(g->n * d->oh * d->ow, d->to, ROWWISE_VECTORS, 1);
     const ptrdiff_t filters = d->vectors * g->kh * d->from, size = sizeof(REAL);
     p->stages = 2;
+    p->prepared = 1;
     p->items[0] = d->vectors;
     p->items[1] = g->n * d->row_blocks;
     p->shared_bytes = (size_t)(filters * 8 * LANES * size);

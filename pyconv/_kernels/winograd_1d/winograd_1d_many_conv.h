@@ -159,6 +159,7 @@ static void NAME(many_conv_plan)(plan *p, int what) {
     d->w_point = d->rows * m_row + PAD;
     const ptrdiff_t filters = d->vectors * g->kh * d->from;
     p->stages = 2;
+    p->prepared = 1;
     p->items[0] = d->vectors * g->kh;
     p->items[1] = g->n * d->row_blocks * d->splits;
     p->shared_bytes = (size_t)(8 * (filters * LANES + panels * PAD) * size);

@@ -212,6 +212,7 @@ static void NAME(tile_planes_plan)(plan *p, int what) {
         4 * LANES * NAME(apart_cycles)(plane->from, plane->from) * rows * (double)(plane->width / LANES);
     const ptrdiff_t numbers = g->kh * plane->from * plane->to;
     p->stages = 2;
+    p->prepared = 1;
     p->items[0] = 1;
     p->items[1] = g->n * plane->row_blocks;
     p->shared_bytes = (size_t)(numbers * (8 * d->pieces + g->kw) * size);
