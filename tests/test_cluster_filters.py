@@ -231,6 +231,8 @@ def test_a_step_sends_activations_and_no_gradients_of_weights(monkeypatch):
         ({"workers": "auto", "clip_norm": 2.0}, "clip_norm"),
         ({"pipeline_stages": 2}, "do not go together"),
         ({"micro_batches": 2}, "micro-batches"),
+        ({"update": "ssp"}, "update ssp changes nothing"),
+        ({"update": "local", "split": "rows"}, "update local changes nothing"),
     ],
 )
 def test_what_cannot_be_split_is_refused(settings, message, monkeypatch, tmp_path):

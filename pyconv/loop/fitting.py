@@ -321,6 +321,8 @@ def fit(
         raise InputError(f"split {split} and stages of a pipeline do not go together: leave one of them out")
     if split is not None and parts.micro_batches > 1:
         raise InputError(f"split {split} and micro-batches do not go together: leave one of them out")
+    if config is None:
+        splits.check_rule(split, asked.rule)
     if config is None and ranks is not None:
         count = _workers(count, ranks, parts, split)
     if parts.stages is not None and ranks is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..cluster import SPLITS, Session
 from ..errors import InputError
+from ..parallel import Rule
 from ..values import choice
 
 
@@ -39,3 +40,18 @@ def chosen(split: Any, ranks: Session | None, config: dict[str, Any] | None) -> 
             "-n 2 python -m pyconv.train; or leave it out"
         )
     return str(split)
+
+
+def check_rule(split: str | None, rule: Rule) -> None:
+    """Check that a split is not asked for together with an update rule, which would have nothing to do.
+
+    Raises
+    ------
+    InputError
+        If it is.
+    """
+    if split is not None and rule.name != "sync":
+        raise InputError(
+            f"split {split} is one worker on all ranks, of whose steps update {rule.name} changes nothing: leave one "
+            "of them out"
+        )
