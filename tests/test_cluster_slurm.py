@@ -19,7 +19,7 @@ import psutil
 import pytest
 from test_cluster_mpi import SMALL, _kind, _pythons, alone, assert_same_run, checkpoint
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scancel", "sinfo")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scancel", "sinfo", "scontrol")
 HERE = Path(__file__).parent
 
 pytestmark = [pytest.mark.timeout(180)]
@@ -52,7 +52,7 @@ class Slurm:
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 AuthType=auth/munge
-AuthInfo=socket={munge}
+AuthInfo=socket={munge},cred_expire=10
 CredType=cred/munge
 SlurmUser=root
 StateSaveLocation={folder}
@@ -159,7 +159,7 @@ def test_srun_without_mpi_is_refused(slurm: Slurm, tmp_path: Path) -> None:
 class Batch:
     """A batch script of two ranks that train, and what it writes."""
 
-    def __init__(self, slurm: Slurm, folder: Path, *options: str, epochs: int = 30) -> None:
+    def __init__(self, slurm: Slurm, folder: Path, *options: str, epochs: int = 30, then: str = "") -> None:
         self.slurm, self.folder = slurm, folder
         self.flags = [*SMALL[:-4], "--batch-size", "8", "--epochs", str(epochs), "--checkpoint-every", "0.3"]
         self.flags += ["--out", "run"]
@@ -167,7 +167,7 @@ class Batch:
         lines = ["--ntasks=2", "--output=job-%j.out", "--open-mode=append", *options]
         (folder / "job.sh").write_text(
             "#!/bin/bash\n" + "".join(f"#SBATCH {line}\n" for line in lines)
-            + f"srun --mpi=pmi2 --kill-on-bad-exit=1 {train}\necho status $?\n"
+            + f"status=0\nsrun --mpi=pmi2 --kill-on-bad-exit=1 {train} || status=$?\necho status $status\n{then}\n"
         )  # fmt: skip
 
     def submit(self) -> None:
@@ -210,3 +210,18 @@ def test_the_signal_before_the_time_limit_leaves_a_checkpoint(slurm: Slurm, tmp_
     assert batch.out.count("pyconv: interrupted by SIGTERM") == 1
     assert "TIME LIMIT" not in batch.out
     assert 0 < len(checkpoint(tmp_path / "run").history) < 2000
+
+
+@pytest.mark.slow
+def test_a_batch_script_that_asks_for_it_is_started_again_and_goes_on(slurm: Slurm, tmp_path: Path) -> None:
+    """As the how-to's script does; a job that is queued again waits for `cred_expire`, by default two minutes."""
+    again = '[ "$status" -ne 130 ] || scontrol requeue "$SLURM_JOB_ID"'
+    batch = Batch(slurm, tmp_path, "--requeue", then=again)
+    batch.submit()
+    batch.until("epoch 2/")
+    slurm.run("scancel", "--signal=TERM", batch.job)
+    batch.until("status 130")
+    assert batch.out.count("pyconv: interrupted by SIGTERM") == 1
+    batch.until("status 0")
+    assert batch.out.count("continues after epoch") == 1
+    batch.assert_undisturbed()
