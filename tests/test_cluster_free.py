@@ -158,6 +158,53 @@ def test_no_lane_is_further_ahead_than_ssp_lets_it(rng):
     assert 0 < max(ahead) <= 1 + 1
 
 
+@pytest.mark.parametrize("slow", [0, 1])
+def test_a_fast_rank_runs_ahead_of_a_slow_one_by_the_bound(slow):
+    """The slow rank is within its first mini-batch until a lane of the other one has begun its fourth."""
+    pulled, ahead = threading.Event(), threading.Event()
+
+    def look(rank, node):
+        compute, done = node.work.compute, Counter()
+
+        def counted(lane, at, buffers):
+            if rank == slow:
+                pulled.set()
+                assert ahead.wait(30), "the fast rank is held although the bound allows more"
+            else:
+                assert pulled.wait(30)
+                if done[lane.index] == 3:
+                    ahead.set()
+            done[lane.index] += 1
+            return compute(lane, at, buffers)
+
+        node.work.compute = counted
+
+    leader = of_ranks(2, job(rule_for("ssp", {"staleness": 3}), workers=2, epochs=1), look=look)[0]
+    assert not isinstance(leader, BaseException), leader
+    assert leader.statistics["staleness_max"] >= 3  # the slow rank's push comes after three of the fast one
+
+
+def test_what_a_lane_has_done_is_known_while_its_neighbour_computes():
+    late = []
+
+    def look(rank, node):
+        if rank:
+            return
+        compute, done = node.work.compute, Counter()
+
+        def counted(lane, at, buffers):
+            arrived = node.lanes.desk._arrived
+            late.extend(done[other] - arrived[other] for other in node.lanes.own)
+            loss = compute(lane, at, buffers)
+            done[lane.index] += 1
+            return loss
+
+        node.work.compute = counted
+
+    of_ranks(2, plan("ssp", epochs=1), look=look)
+    assert late and max(late) <= 0  # a lane that will begin none any more has come further than all
+
+
 @pytest.mark.parametrize("name", ["async", "ssp-shared", "hogwild", "easgd"])
 def test_a_run_goes_on_on_other_ranks_and_on_one_machine(name, rng):
     run, stop = plan(name), int(rng.integers(1, 23))

@@ -71,6 +71,7 @@ class FreeLanes(Lanes):
         self._mine = np.flatnonzero(np.isin(np.arange(plan.units) % plan.lanes, self.own))
         self._first = 0  # of these, the first that may be free
         self._notes: list[tuple[int, int]] = []  # mini-batches that are done, with their lanes
+        self._come: dict[int, int] = {}  # lanes that say how far they have come, and what they have said
         self.claims = self._push = 0
 
     # ---- what all share ---------------------------------------------------------------------------
@@ -192,7 +193,9 @@ class FreeLanes(Lanes):
 
     def arrive(self, lane: int, value: int) -> None:
         super().arrive(lane, value)
-        self.desk.arrive(lane, value)
+        if self._come.get(lane, -1) < value:
+            self._come[lane] = value
+            self.desk.arrive(lane, value)
 
     def reached(self, word: int, value: int) -> bool:
         return word == c.ARRIVED and self.desk.reached(value)
@@ -218,6 +221,8 @@ class FreeLanes(Lanes):
         self.flush()
         self._here = 0
         self.claims += 1
+        if lane in self._come:  # now, and not in its next turn, for which others would have to wait
+            self.arrive(lane, self.get(lane, c.TURN) - self.get(lane, c.CLOCK))
         states = self.unit_states[self._mine]
         free = self._first + np.flatnonzero(states[self._first :] == s.FREE)[:1]
         if not free.size:
@@ -274,6 +279,7 @@ class FreeLanes(Lanes):
         self._first, self._here, self._kernel, self._locked = 0, 0, None, None
         self._before.clear()
         self._notes.clear()
+        self._come.clear()
         self._running = True
         self.desk.open()
 
