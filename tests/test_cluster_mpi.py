@@ -498,6 +498,8 @@ def test_a_fault_of_one_rank_ends_all(mpi, tmp_path, fault, guilty, update):
         (["--shard", "scatter"], [], r"rank 1 on \S+ was given another --shard .*"),
         ([], ["--checkpoint-every", "1"], r"rank 1 on \S+ was given another --checkpoint-every \(1\.?0?\) .*"),
         ([], ["--resume", "auto"], r"rank 1 on \S+ was given another --resume .*"),
+        (["--update", "async"], ["--update", "async", "--data", "a.npz"], r"rank 1 on \S+: a\.npz: no such file.*"),
+        (["--out", "d.npz/run"], ["--out", "d.npz/run"], r"rank 0 on \S+: d\.npz/run: cannot be used as run folder.*"),
     ],
 )
 def test_what_is_refused_is_refused_once_and_by_all(mpi, tmp_path, first, second, line):
@@ -732,6 +734,7 @@ def test_a_fault_in_a_split_step_ends_all(mpi, tmp_path, fault, split):
             r"a network that is split.*",
         ),
         (["--split", "filters", "--clip-norm", "1"], ["--split", "filters", "--clip-norm", "1"], r"clip_norm needs.*"),
+        (["--split", "rows", "--update", "ssp"], ["--split", "rows", "--update", "ssp"], r"split rows is one worker.*"),
         (["--split", "filters", "--shard", "read"], ["--split", "filters", "--shard", "read"], r".*take shard off.*"),
     ],
 )
