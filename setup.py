@@ -135,8 +135,8 @@ class Build(build_ext):
             print(NO_OPENMP, file=sys.stderr)
             flags.append("-Wno-unused-but-set-variable")  # what Cython keeps for the pragmas that are not there
         sanitizers = os.environ.get("PYCONV_SANITIZE")
-        if sanitizers:  # -g1 has the lines; all of -g took minutes more on the vector kernels
-            flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1", "-O1"]
+        if sanitizers:  # -g1 has the lines; all of -g took minutes more on the vector kernels, and so did -O1
+            flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1", "-O0"]
             link.append(f"-fsanitize={sanitizers}")
         for extension in self.extensions:
             extension.extra_compile_args = [*flags, *extension.extra_compile_args]
