@@ -221,6 +221,15 @@ def test_overlap_hides_some_of_what_is_sent_and_never_more_than_all(p, lanes, ch
     assert hidden.time(links).seconds <= hidden.time(slower).seconds
 
 
+def test_messages_take_turns_on_cpus_that_ranks_share():
+    made = [Pass(1.0, 2.0, 100.0, 0.0)]
+    links = Links(0.0, 1e-9, t_p=0.01)
+    alone, shared = (Overlapped(4, 1, made, 100.0, 0.0, crowd=crowd).time(links).seconds for crowd in (1, 2))
+    taken = 2 * 100 * 3 / 4 * 0.01  # gradients leave, and parameters come
+    assert alone == pytest.approx(3 + taken, rel=1e-6)
+    assert shared == pytest.approx(3 + 2 * taken, rel=1e-6)
+
+
 @pytest.mark.parametrize("update", ["local", "easgd", "async", "hogwild"])
 def test_other_rules_meet_rarely_or_share_rank_0s_link(update):
     profile, links = Profile(8, (LayerTime(0, 1.0, 2.0, 1000, 0),), 0.0, 0.5), Links(1e-3, 1e-6)

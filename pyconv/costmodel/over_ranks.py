@@ -108,7 +108,7 @@ def step_of(rig: Rig, batch: int, rule: Rule, way: Way, images: int, known: int)
         steps = images / (batch * way.workers * way.ranks)
         return by_images.step(
             rig.profile(batch, known), model.trained.count, model.flat.itemsize, rule, way.ranks, way.workers,
-            rig.links, overlap=way.overlap, every=way.every, steps=steps,
+            rig.links, overlap=way.overlap, every=way.every, steps=steps, crowd=measured_crowd(rig, way),
         )  # fmt: skip
     if way.split == "pipeline":
         assert way.stages is not None and way.micro_batches is not None
@@ -120,9 +120,7 @@ def step_of(rig: Rig, batch: int, rule: Rule, way: Way, images: int, known: int)
             cut = tuple(way.cut)
             check_cut(model, cut)
         profile = rig.profile(micro, known)
-        crowd = 1.0 if way.cpus is None else max(1.0, way.ranks / way.cpus)
-        if rig.session is not None and crowd > 1:  # it was measured while all ranks computed
-            profile = profile.scaled(1 / crowd)
+        profile = profile.scaled(1 / measured_crowd(rig, way))
         return by_stages.step(
             model, profile, cut, way.micro_batches, schedule=way.schedule, replicas=way.ranks // way.stages,
             cpus=way.cpus, t_a=rig.links.t_a,
@@ -141,6 +139,13 @@ def images_of_step(way: Way, batch: int) -> int:
         assert way.stages is not None
         return batch * (way.ranks // way.stages)
     return batch
+
+
+def measured_crowd(rig: Rig, way: Way) -> float:
+    """How many ranks took turns on each CPU while the profile was measured."""
+    if way.cpus is None or rig.session is None:
+        return 1.0
+    return max(1.0, way.ranks * rig.threads / way.cpus)
 
 
 def crowding(rig: Rig, way: Way) -> float:
@@ -195,8 +200,7 @@ def predicted(rig: Rig, batch: int, rule: Rule, way: Way, images: int, known: in
         if whole is not None
         else (way.micro_batches or 1) * profile.gradient_s + profile.update_s
     )
-    if way.cpus is not None and rig.session is not None:  # alone it would have a CPU to itself
-        one_s /= max(1.0, way.ranks * rig.threads / way.cpus)
+    one_s /= measured_crowd(rig, way)  # alone it would have a CPU to itself
     alone_s = shuffle_time(1, images, t_n=rig.calibration.t_n.value) + images / batch * one_s
     return Prediction(
         workers=way.workers,

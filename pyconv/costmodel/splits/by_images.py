@@ -37,7 +37,7 @@ def overlaps(rule: Rule) -> bool:
 
 def step(
     profile: Profile, parameters: int, itemsize: int, rule: Rule, ranks: int, lanes: int, links: Links, *,
-    overlap: bool = True, every: float | None = None, steps: float = math.inf,
+    overlap: bool = True, every: float | None = None, steps: float = math.inf, crowd: float = 1.0,
 ) -> Phases | Overlapped:  # fmt: skip
     """A step of each worker.
 
@@ -58,6 +58,8 @@ def step(
         Steps between meetings, for rules with the option ``sync_every``.
     steps : float
         Steps of an epoch, for rules that meet once in it.
+    crowd : float
+        Ranks that share each CPU, if the profile was measured while all of them computed.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def step(
     passes = [Pass(e.forward_s, e.backward_s, itemsize * e.reads, itemsize * e.left) for e in profile.layers]
     if overlaps(rule):
         if overlap:
-            return Overlapped(p, lanes, passes, n, profile.update_s, profile.aside_s)
+            return Overlapped(p, lanes, passes, n, profile.update_s, profile.aside_s, crowd)
         adding_s = lanes * links.t_a * n if p * lanes > 1 else 0.0
         return Phases(
             p,

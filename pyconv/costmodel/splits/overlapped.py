@@ -15,8 +15,8 @@ that pass the link, from the last layer to the first
 
 For what a rank sends, b(l) is all that is not its own stretch; for what the owner of a stretch receives, it is p - 1
 times the layer's part of it. The step goes on when all have passed. While they travel, messages take some of the CPU:
-t_p for each byte, which makes the passes that much longer. Without overlap, gradients and parameters take
-``t_s + t_b n (p - 1) / p`` each, after the passes.
+t_p for each byte, which makes the passes that much longer; k times that where k ranks share each CPU. Without overlap,
+gradients and parameters take ``t_s + t_b n (p - 1) / p`` each, after the passes.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class Overlapped:
         Seconds of one update of all parameters, of which each rank does its share.
     aside : float
         Seconds of a gradient that belong to no layer: to gather the images, before the first layer.
+    crowd : float
+        k, ranks that share each CPU, if the passes were measured while all of them computed.
     """
 
     ranks: int
@@ -73,6 +75,7 @@ class Overlapped:
     parameters: float
     update_s: float
     aside: float = 0.0
+    crowd: float = 1.0
 
     def time(self, links: Links) -> StepTime:
         """The time of a step, if all ranks compute as fast."""
@@ -89,7 +92,7 @@ class Overlapped:
         began = float(clocks.now.max())
         computed, clocks.computed = clocks.computed, 0.0
         passes_s = self.lanes * sum(each.forward_s + each.backward_s for each in self.passes)
-        taken_s = clocks.t_p * (self.lanes + 1) * n * (p - 1) / p
+        taken_s = self.crowd * clocks.t_p * (self.lanes + 1) * n * (p - 1) / p
         slowed = factors * (1 + taken_s / max(passes_s, 1e-30))
         bounds = n * np.arange(p + 1) / p
         sent = clocks.now.copy()  # when each rank's link is free again
