@@ -24,7 +24,8 @@ from pyconv.errors import InputError
 EXPERIMENT = "cluster_prediction"
 NAME, BATCH, MICRO = "fer", 64, 8
 RATES = {"1gbit": "1 Gbit/s", "100mbit": "100 Mbit/s"}
-EPOCHS = {"1gbit": 6, "100mbit": 3}  # of which the first warms up
+EPOCHS = {"1gbit": 4, "100mbit": 3}  # of a training, of which the first warms up
+TURNS = {"1gbit": 3, "100mbit": 1}
 RANKS = (2, 4)
 WITHIN = 0.15
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -57,7 +58,8 @@ def test_epochs(ranks: int, rate: str, mpi: Path, measure, tmp_path: Path, two_c
         pytest.skip("left out by --quick")
     settings = {
         "network": NAME, "batch": BATCH, "micro_batches": MICRO, "cpus": threads.usable_cpus(), "largest": 1 << 21,
-        "steps": 4 if quick else 6, "epochs": 2 if quick else EPOCHS[rate], "seconds": 0.2 if quick else 0.5,
+        "steps": 4 if quick else 6, "epochs": 2 if quick else EPOCHS[rate],
+        "turns": 1 if quick else TURNS[rate], "seconds": 0.2 if quick else 0.5,
         "cases": QUICK if quick else (),
     }  # fmt: skip
     with nodes.Nodes(ranks, rate) as made:

@@ -2,13 +2,15 @@
 
     python -m harness.prediction_ranks SETTINGS RESULT
 
-SETTINGS is JSON: ``network``, ``batch``, ``steps`` and ``epochs`` of each case, ``seconds`` of a measurement, ``cpus``
-that all ranks share, and ``cases``, names of :func:`cases`. All ranks compute and send at once while constants are
-measured, as they do in training.
+SETTINGS is JSON: ``network``, ``batch``, ``steps`` and ``epochs`` of a training, ``turns`` of each case, ``seconds`` of
+a measurement, ``cpus`` that all ranks share, and ``cases``, names of :func:`cases`. All ranks compute and send at once
+while constants are measured, as they do in training. Trainings and measurements for predictions take turns, so that
+both meet the machine at its fastest.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import sys
@@ -66,17 +68,22 @@ def measured(ranks: Session, given: dict[str, Any]) -> dict[str, Any]:
         if given["cases"] and name not in given["cases"]:
             continue
         images = given["steps"] * batch * times
-        predicted = costmodel.predict(model, batch, images=images, calibration=machine, **told, **how)
-        x, labels, _ = images_for(model, images)
-        history = pyconv.fit(
-            build(), x, labels, epochs=given["epochs"], batch_size=batch, threads_per_worker=1, backend="serial",
-            optimizer={"name": "sgd", "lr": 1e-3}, progress="off", checkpoint_every=1e9, cluster="mpi", **trained,
+        predict = functools.partial(
+            costmodel.predict, model, batch, images=images, calibration=machine, **told, **how
         )  # fmt: skip
-        ends = [line["elapsed_s"] for line in history]  # with what ranks send each other at the end of an epoch
-        seconds = [end - begin for begin, end in itertools.pairwise(ends)]  # the first epoch warms up
-        again = costmodel.predict(model, batch, images=images, calibration=machine, **told, **how)
-        best = min(predicted, again, key=lambda each: each.epoch_s)
-        made[name] = {"images": images, "seconds": seconds, "predicted": asdict(best), "losses": _losses(history)}
+        x, labels, _ = images_for(model, images)
+        predictions, seconds, losses = [predict()], list[float](), list[float]()
+        for _ in range(given["turns"]):
+            history = pyconv.fit(
+                build(), x, labels, epochs=given["epochs"], batch_size=batch, threads_per_worker=1, backend="serial",
+                optimizer={"name": "sgd", "lr": 1e-3}, progress="off", checkpoint_every=1e9, cluster="mpi", **trained,
+            )  # fmt: skip
+            ends = [line["elapsed_s"] for line in history]  # with what ranks send each other at the end of an epoch
+            seconds += [end - begin for begin, end in itertools.pairwise(ends)]  # the first epoch warms up
+            losses += _losses(history)
+            predictions.append(predict())
+        best = min(predictions, key=lambda each: each.epoch_s)
+        made[name] = {"images": images, "seconds": seconds, "predicted": asdict(best), "losses": losses}
     advice = costmodel.advise(model, batch, calibration=machine, seconds=given["seconds"], backend="serial", threads=1,
                               cluster=True, shared_cpus=given["cpus"])  # fmt: skip
     return {"cases": made, "advice": str(advice), "machine": machine._content(), "library": ranks.library}
