@@ -3,6 +3,7 @@
 Two nodes with a link of 1 Gbit/s or 100 Mbit/s between them, on this machine: it needs root, two idle cores, and an MPI
 beside an interpreter that ``PYCONV_BENCH_MPI`` names (`make cluster` sees to it). The candidates take turns, each in
 processes of its own. "apart" is both nodes at once, each by itself: what two nodes can do without any message.
+"plain sockets" is the same while the kernel passes as many bytes, and nobody looks after them.
 """
 
 from __future__ import annotations
@@ -77,6 +78,11 @@ class Turns:
         if column == "apart":
             words = [program("alone", self.data[1], result) for result in (first, second)]
             return self.finish([self._one(node, each) for node, each in enumerate(words)])
+        if column == "plain sockets":
+            peers = [self._pair.address(1 - node) for node in range(2)]
+            words = [["-m", "harness.plain_sockets", str(self.data[1]), str(result), peer]
+                     for result, peer in zip((first, second), peers)]  # fmt: skip
+            return self.finish([self._one(node, each) for node, each in enumerate(words)])
         words = program("ddp", self.data[2], first, fp16="float16" in column)
         return self.finish([self._one(node, words) for node in range(2)])
 
@@ -116,7 +122,7 @@ def test_two_nodes(pair, mpi: Path, measure, tmp_path: Path, two_cpus: None, qui
     rate, made = pair
     turns = Turns(made, mpi, tmp_path, STEPS * BATCH)
     pytest.importorskip("torch")
-    columns = [*OURS, "apart", "torch ddp", "torch ddp, float16"]
+    columns = [*OURS, "apart", "plain sockets", "torch ddp", "torch ddp, float16"]
     if rate == "1gbit":  # float16 is for slow links
         columns = [column for column in columns if "float16" not in column]
     found: dict[str, list[list[dict[str, Any]]]] = {column: [] for column in columns}
@@ -130,7 +136,7 @@ def test_two_nodes(pair, mpi: Path, measure, tmp_path: Path, two_cpus: None, qui
     expected = _losses_of_two_workers(turns.data[2])
     for column in ("two nodes", "two nodes, no overlap"):
         assert all(run[0]["losses"] == expected for run in found[column]), f"{column}: other numbers than one machine's"
-    # The median step of each run; the nodes that train apart do two steps at once.
+    # The median step of each run; nodes that train by themselves do two steps at once.
     times = {
         column: Times(tuple(float(np.median([counted(each) for each in run])) for run in runs))
         for column, runs in found.items()
