@@ -162,8 +162,8 @@ def test_a_run_that_fails_leaves_its_timeline_up_to_the_fault(way, guilty, fit, 
     errors = fit(ranks, before, batch_size=8, **settings, schedule=schedule)
     assert all("planted" in str(error) for error in errors)
     found = Ranks(tmp_path / "t.json").check(ranks, whole=way != "ssp")
-    for rank in range(ranks):
-        assert len([each for each in found.spans if each["pid"] == rank and each["name"] == "forward"]) >= 3
+    passes = [sum(each["pid"] == rank and each["name"] == "forward" for each in found.spans) for rank in range(ranks)]
+    assert sum(passes) >= 5 if way == "ssp" else min(passes) >= 3  # under ssp steps are all workers' mini-batches
 
 
 def test_a_rank_that_fails_before_it_keeps_a_timeline_ends_all(fit, monkeypatch):
