@@ -28,7 +28,7 @@ class _Barrier:
         self._count = self._turn = 0
         self._broken = False
 
-    def wait(self, seconds: float, idle: Callable[[], None]) -> None:
+    def wait(self, seconds: float, idle: Callable[[], object]) -> None:
         with self._lock:
             turn, self._count = self._turn, self._count + 1
             if self._count == self._size:
@@ -70,7 +70,7 @@ class ThreadWorld:
     def __init__(self, rank: int, meeting: _Meeting, size: int) -> None:
         self.rank, self.size, self._meeting = rank, size, meeting
         self.lost: Callable[[], None] = lambda: None
-        self.idle: Callable[[], None] = lambda: None
+        self.idle: Callable[[], object] = lambda: None
         self._limit: float | None = None
         self.swapped = 0  # bytes that this rank has sent
         self.tape, self.waited_ns = None, 0

@@ -13,8 +13,8 @@ import numpy as np
 
 from .world import World
 
-FIRST_BYTES, MOST_BYTES = 16 << 10, 256 << 10  # of a piece: the first of a stretch is the smallest
-WINDOW = 8  # pieces that are on their way to one rank, or from it, at a time
+FIRST_BYTES, MOST_BYTES = 16 << 10, 1 << 20  # of a piece: the first of a stretch is the smallest
+WINDOW = 16  # pieces that are on their way to one rank, or from it, at a time
 
 Pieces = Mapping[int, Sequence[np.ndarray]]
 """By the other rank, the pieces in their order."""

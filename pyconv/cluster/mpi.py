@@ -118,7 +118,7 @@ class MPIWorld:
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.serialized = self._mpi.Query_thread() >= self._mpi.THREAD_SERIALIZED
         self.lost: Callable[[], None] = lambda: None
-        self.idle: Callable[[], None] = lambda: None
+        self.idle: Callable[[], object] = lambda: None
         self.patience = Patience()
         self.waited_ns = 0
         self._limit: float | None = None

@@ -106,13 +106,15 @@ class Overlap:
         finally:
             self._helper.end()
 
-    def look(self) -> None:
-        """Move on what is on its way, without waiting."""
+    def look(self) -> bool:
+        """Move on what is on its way, without waiting; returns whether all of it has come."""
         with self._helper.turn:
+            done = True
             if self._centre.flow.going:
-                self._centre.look()
+                done = self._centre.look()
             if self._now is not None:
-                self._now.flow.look()
+                done = self._now.flow.look() and done
+            return done
 
     def finish(self) -> None:
         """Wait until everything has arrived: the lanes' gradients can be read then, by :meth:`.Lanes.everyones`."""
@@ -299,11 +301,11 @@ class _Centre:
                 self.flow.allow(rank, number + 1)
             self.flow.look()
 
-    def look(self) -> None:
-        """Move on, and with float16 add the changes that have come."""
-        self.flow.look()
+    def look(self) -> bool:
+        """Move on, and with float16 add the changes that have come; returns whether all have."""
+        done = self.flow.look()
         if self._theirs is None:
-            return
+            return done
         for rank, taken in self._taken.items():
             while taken < self.flow.came(rank):
                 change = np.empty_like(self._views[rank][taken])
@@ -311,6 +313,7 @@ class _Centre:
                 self._views[rank][taken] += change
                 taken += 1
             self._taken[rank] = taken
+        return done
 
     def finish(self) -> None:
         """Wait until all have come."""

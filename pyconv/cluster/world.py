@@ -41,7 +41,7 @@ class World(Protocol):
     size: int
     serialized: bool
     lost: Callable[[], None]
-    idle: Callable[[], None]
+    idle: Callable[[], object]
 
     @property
     def tape(self) -> Tape | None: ...

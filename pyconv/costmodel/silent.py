@@ -45,7 +45,7 @@ class SilentWorld:
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
         self.lost: Callable[[], None] = lambda: None
-        self.idle: Callable[[], None] = lambda: None
+        self.idle: Callable[[], object] = lambda: None
         self.exchanges: list[tuple[int, int]] = []
         self.aside_s = 0.0
         self._sends: list[np.ndarray] = []  # of an exchange by send() and receive()

@@ -57,11 +57,11 @@ class TracedWorld:
         self._helped = 0  # CPU time of the thread that looks after messages, ns
 
     @property
-    def idle(self) -> Callable[[], None]:
+    def idle(self) -> Callable[[], object]:
         return self._world.idle
 
     @idle.setter
-    def idle(self, idle: Callable[[], None]) -> None:
+    def idle(self, idle: Callable[[], object]) -> None:
         self._world.idle = idle
 
     @property
