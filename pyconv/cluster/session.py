@@ -6,10 +6,8 @@ import contextlib
 import json
 import logging
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from ..values import choice
 from . import mpi
 from . import rounds as r
 from .beside import end_waiting_launcher
+from .held import HeldSignals
 from .hosts import Here, Hosts
 from .launch import launched
 from .link import measured, pairs
@@ -35,7 +34,6 @@ from .world import World
 
 CHOICES = ("auto", "mpi", "off")
 SPLITS = ("filters", "rows")
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_ALIKE = "start all ranks with the same, or with --cluster off to train on each by itself"
 SECOND_S = 3.0  # seconds for one rank to report that another has died, before the other ranks do so too
 
@@ -77,9 +75,7 @@ class Session:
         self.rounds.logs, self.rounds.heard = self._taken, self._heard
         self._lost_at: float | None = None
         world.lost = self._look
-        self._usual: dict[int, Any] = {}
-        self._pending: int | None = None
-        self.rounds.relieved = self._late
+        self._signals = HeldSignals(self.rounds)
 
     # ---- together ---------------------------------------------------------------------------------
 
@@ -88,7 +84,7 @@ class Session:
         """Within it, an error that ends one rank's work ends all ranks' work; other ranks' log records go to rank 0."""
         if not self._depth:
             self.rounds.ended = False
-            self._hold_signals()
+            self._signals.hold()
         self._depth += 1
         try:
             with contextlib.nullcontext() if self.leads or self._depth > 1 else runlog.heard_by(_Collector(self)):
@@ -107,31 +103,7 @@ class Session:
             self._end_trace()
             self._depth -= 1
             if not self._depth:
-                self._release_signals()
-
-    def _hold_signals(self) -> None:
-        """Hold signals back within a round: they are raised when it is over."""
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                if callable(usual := signal.getsignal(number)):
-                    self._usual[number] = usual
-                    signal.signal(number, self._note)
-
-    def _release_signals(self) -> None:
-        for number, usual in self._usual.items():
-            signal.signal(number, usual)
-        self._usual.clear()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.rounds.busy:
-            self._pending = number
-        else:
-            self._usual[number](number, frame)
-
-    def _late(self) -> None:
-        number, self._pending = self._pending, None
-        if number in self._usual:
-            self._usual[number](number, None)
+                self._signals.release()
 
     def _round(self, kind: int, text: bytes = b"") -> None:
         if self.leads:
