@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from pyconv.cluster.joining import GONE_S, NEVER_S, Missing
+from pyconv.cluster.joining import GONE_S, NEVER_S, TURN_S, Missing
 from pyconv.cluster.launch import Launch
 
 ROOT = Path(__file__).parent.parent
@@ -149,6 +149,22 @@ def test_a_host_whose_ranks_have_all_ended_is_missed(hosts):
     assert "the ranks on another host have ended" in looks(near, NEVER_S + 0.01, NEVER_S + 0.02)
 
 
+def test_a_host_whose_ranks_end_before_the_first_look_is_missed():
+    near = Near(3, 1)
+    near.others = {0, 1, 2}
+    missing = Missing(near)
+    near.others = {0, 1}
+    assert looks(near, 0.5, GONE_S, missing) == ""
+    assert "the ranks on another host have ended" in str(missing.look(GONE_S + 0.1))
+
+
+def test_nobody_waits_for_ever():
+    for rank in (0, 2):
+        missing = Missing(Near(3, None, rank), 40.0)
+        assert missing.look(40.0 + TURN_S * rank) is None
+        assert f"rank {rank} has waited " in str(missing.look(40.1 + TURN_S * rank))
+
+
 # ---- MPI's start ----------------------------------------------------------------------------------
 
 START = """
@@ -158,13 +174,13 @@ def begin(level):
     print("begun", flush=True)
     time.sleep({seconds})
 mpi = types.SimpleNamespace(__file__="/nowhere", THREAD_SERIALIZED=2, Init_thread=begin)
-joining.start(mpi)
+joining.start(mpi, {patience})
 print("over", flush=True)
 """
 
 
 def test_a_start_that_all_come_to_is_over(tmp_path):
-    out, err, statuses = Launched(tmp_path, *[python(START.format(seconds=1))] * 2).end()
+    out, err, statuses = Launched(tmp_path, *[python(START.format(seconds=1, patience=60))] * 2).end()
     assert (out, err, statuses) == (["begun", "begun", "over", "over"], "", [0, 0])
 
 
@@ -172,7 +188,7 @@ def test_a_start_that_all_come_to_is_over(tmp_path):
     "late", ["pass", pytest.param("import time; time.sleep(2.5); raise SystemExit(3)", marks=pytest.mark.slow)]
 )
 def test_a_rank_that_ends_before_ends_all(tmp_path, late):
-    ranks = [*[python(START.format(seconds=60))] * 2, python(late)]
+    ranks = [*[python(START.format(seconds=60, patience=60))] * 2, python(late)]
     began = time.monotonic()
     _, err, statuses = Launched(tmp_path, *ranks).end()
     print(time.monotonic() - began)
@@ -181,8 +197,15 @@ def test_a_rank_that_ends_before_ends_all(tmp_path, late):
     assert lines == {"pyconv: error: rank 2 has ended before it came to MPI's start, at which all others wait"}
 
 
+def test_a_rank_that_waits_too_long_ends(tmp_path):
+    """The only one on its host: nobody can see the others."""
+    _, err, statuses = Launched(tmp_path, python(START.format(seconds=60, patience=1)), size=2).end()
+    assert statuses == [1]
+    assert re.fullmatch(r"pyconv: error: rank 0 has waited 1 s for all 2 ranks to begin MPI: .*\n", err)
+
+
 def test_a_signal_ends_a_rank_that_waits(tmp_path):
-    code = "import signal; signal.signal(signal.SIGTERM, lambda *_: None)\n" + START.format(seconds=60)
+    code = "import signal; signal.signal(signal.SIGTERM, lambda *_: None)\n" + START.format(seconds=60, patience=60)
     launched = Launched(tmp_path, *[python(code)] * 2)
     launched.signal(signal.SIGTERM)
     _, err, statuses = launched.end()
@@ -207,7 +230,7 @@ def test_cluster_off_on_one_rank_is_refused_by_all(tmp_path, size):
 
 def test_a_signal_to_all_ranks_is_told_once(tmp_path):
     code = "import os, runpy, signal; import pyconv.train, pyconv.flags.ranks as r\n" + (
-        "r.session = lambda how: os.kill(os.getpid(), signal.SIGINT)\npyconv.command.script(pyconv.train.main)"
+        "r.session = lambda *how: os.kill(os.getpid(), signal.SIGINT)\npyconv.command.script(pyconv.train.main)"
     )
     _, err, statuses = Launched(tmp_path, *[python(code)] * 2).end()
     assert statuses == [130, 130]

@@ -30,20 +30,25 @@ SIGNAL_S = 1.0  # for MPI's start to be over after a signal, which is then handl
 TURN_S = 1.0  # after which the next rank speaks if the one before it has not ended all
 FORWARD_S = 0.5  # for the launcher to forward what this rank has written
 NOTE_S = 30.0  # after which a note says what this rank waits for
+#: For which a rank waits for the others at most: those of a command begin with MPI's start, those of a user's program
+#: may read their data before.
+COMMAND_S, PROGRAM_S = 300.0, 3600.0
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 OVER = 0
 
 
-def start(module: Any) -> None:
+def start(module: Any, patience: float) -> None:
     """Start MPI, with all other ranks.
 
     Parameters
     ----------
     module : module
         ``mpi4py.MPI``, which has not started it.
+    patience : float
+        Seconds for all ranks to come to it.
     """
     near = siblings()
-    with contextlib.nullcontext() if near is None else _looked_after(near):
+    with contextlib.nullcontext() if near is None else _looked_after(near, patience):
         _init(module)
 
 
@@ -63,12 +68,12 @@ def _init(module: Any) -> None:
 
 
 @contextlib.contextmanager
-def _looked_after(near: Siblings) -> Iterator[None]:
+def _looked_after(near: Siblings, patience: float) -> Iterator[None]:
     """Within it, a thread looks for ranks that end, and for signals."""
     here, there = socket.socketpair()
     with here, there:
         there.setblocking(False)
-        thread = threading.Thread(target=_look_after, args=(near, here), name="joining", daemon=True)
+        thread = threading.Thread(target=_look_after, args=(near, here, patience), name="joining", daemon=True)
         with _signals_to(there):
             thread.start()
             try:
@@ -92,9 +97,9 @@ def _signals_to(there: socket.socket) -> Iterator[None]:
         signal.set_wakeup_fd(before)
 
 
-def _look_after(near: Siblings, here: socket.socket) -> None:
+def _look_after(near: Siblings, here: socket.socket, patience: float) -> None:
     """Look until the start is over; end this process if it never will be."""
-    missing, began, signalled, noted = Missing(near), time.monotonic(), None, False
+    missing, began, signalled, noted = Missing(near, patience), time.monotonic(), None, False
     while True:
         came = here.recv(64) if select.select([here], [], [], LOOK_S)[0] else b""
         if OVER in came:
@@ -124,12 +129,15 @@ class Missing:
     Parameters
     ----------
     near : Siblings
+    patience : float
+        Seconds for all ranks to come.
     """
 
-    def __init__(self, near: Siblings) -> None:
+    def __init__(self, near: Siblings, patience: float = PROGRAM_S) -> None:
         self._near = near
+        self._patience = patience + TURN_S * near.launch.rank  # so that one rank speaks for all hosts
         self._ranks: dict[int, float] = {}  # of this host that were seen, and when that was last
-        self._hosts: dict[int, float] = {}
+        self._hosts = dict.fromkeys(near.hosts(), 0.0)
 
     def look(self, now: float) -> RunError | None:
         """What is wrong, or None.
@@ -140,6 +148,11 @@ class Missing:
             Seconds since the beginning.
         """
         near, present, late = self._near, self._near.present(), now > NEVER_S
+        if now > self._patience:
+            return RunError(
+                f"rank {near.launch.rank} has waited {now:.0f} s for all {near.launch.size} ranks to begin MPI: one "
+                "has ended before it, or never began"
+            )
         if near.launch.rank not in present:
             return None  # they cannot be seen
         self._ranks |= dict.fromkeys(present, now)

@@ -105,14 +105,19 @@ class MPIWorld:
         How long this rank has waited, so far.
     version : str
         The library's.
+
+    Parameters
+    ----------
+    patience : float
+        Seconds for all ranks to come to MPI's start.
     """
 
     tape = None
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
         self._mpi = library(finalize=True)
         if not self._mpi.Is_initialized():
-            start(self._mpi)
+            start(self._mpi, patience)
         self.version = version(self._mpi)
         self._comm = self._mpi.COMM_WORLD.Dup()
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()

@@ -23,6 +23,7 @@ from . import rounds as r
 from .beside import end_waiting_launcher
 from .held import HeldSignals
 from .hosts import Here, Hosts
+from .joining import PROGRAM_S
 from .launch import launched
 from .link import measured, pairs
 from .losses import Losses
@@ -330,7 +331,7 @@ def _number(name: str | None) -> int:
 _session: Session | None = None
 
 
-def session(cluster: str = "auto") -> Session | None:
+def session(cluster: str = "auto", patience: float = PROGRAM_S) -> Session | None:
     """This process's session, or None if it trains by itself.
 
     Parameters
@@ -338,6 +339,8 @@ def session(cluster: str = "auto") -> Session | None:
     cluster : {"auto", "mpi", "off"}
         "auto": a session where a launcher has started several processes, or the program itself uses MPI with several
         ranks. "mpi": a session, or an error. "off": none.
+    patience : float
+        Seconds for all ranks to come to MPI's start; this process then ends.
 
     Raises
     ------
@@ -353,7 +356,7 @@ def session(cluster: str = "auto") -> Session | None:
     if cluster == "auto" and launch is None and not mpi.is_initialized():
         return None
     try:
-        world = mpi.MPIWorld()
+        world = mpi.MPIWorld(patience)
         if world.size > 1:
             places = [Here(**each) for each in world.everybody(Here.now().record())]
             unname()

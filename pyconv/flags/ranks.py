@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..cluster import CHOICES, Session, load, session
-from ..cluster.joining import leave, write
+from ..cluster.joining import COMMAND_S, leave, write
 from ..cluster.siblings import Siblings, siblings
 from ..datasets import Dataset
 from ..errors import InputError, Interrupted, PyconvError
@@ -82,7 +82,7 @@ def on_ranks(body: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[
         with _before_they_meet(near):
             if near is not None:
                 alone_or_together(near, argv)
-            ranks = session(cluster(argv))
+            ranks = session(cluster(argv), COMMAND_S)
         if ranks is None:
             return body(argv)
         with ranks.together(), contextlib.nullcontext() if ranks.leads else contextlib.redirect_stdout(io.StringIO()):
