@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import InputError
 from ..parallel import Job, check_shares
 from ..parallel.accumulating import check_micro
+from ..threads import counted
 
 
 def check(job: Job, ranks: int, images: int, least: int) -> None:
@@ -32,4 +33,7 @@ def check(job: Job, ranks: int, images: int, least: int) -> None:
     if job.backend == "cuda":
         raise InputError(f"backend cuda is not there over MPI: take multicore, {alone}")
     if job.workers < ranks:
-        raise InputError(f"a run of {job.workers} workers cannot be continued on {ranks} ranks: take at most so many")
+        most = "take at most so many"
+        if job.workers == 1:
+            most += f", or divide its network with {'' if job.micro_batches > 1 else '--split or '}--pipeline-stages"
+        raise InputError(f"a run of {counted(job.workers, 'worker')} cannot be continued on {ranks} ranks: {most}")

@@ -34,7 +34,7 @@ from ..parallel.choose import ON_FAILURE
 from ..threads import asked_for
 from ..values import choice, flag, integer, real
 from ..values import path as as_path
-from . import inputs, pipelines, splits, weights
+from . import continued, inputs, pipelines, splits, weights
 from . import recipe as recipes
 from .callbacks import Callback, Callbacks
 from .folder import NewFolder, check_free, folder_named, holds_run, read_config
@@ -312,17 +312,13 @@ def fit(
     split = splits.chosen(split, ranks, config)
     asked = Asked.of(batch_size, optimizer, schedule, update, update_options)
     if config is not None and resumed is not None:
-        asked, recorded = _as_recorded(asked, config, resumed)
+        asked, recorded = continued.as_recorded(asked, config, resumed)
         count = recorded if count is None or ranks is not None else count
     parts = pipelines.split(
         model, pipeline_stages, micro_batches, cut, pipeline_schedule, ranks, config and config["training"]
     )
-    if split is not None and parts.stages is not None:
-        raise InputError(f"split {split} and stages of a pipeline do not go together: leave one of them out")
-    if split is not None and parts.micro_batches > 1:
-        raise InputError(f"split {split} and micro-batches do not go together: leave one of them out")
-    if config is None:
-        splits.check_rule(split, asked.rule)
+    if split is not None:
+        splits.check(split, parts, asked.rule, config and config["training"])
     if config is None and ranks is not None:
         count = _workers(count, ranks, parts, split)
     if parts.stages is not None and ranks is not None:
@@ -367,7 +363,9 @@ def fit(
         training.said, training.warnings = said, scales
         training.stopping, training.callbacks, training.tensorboard = stopping, callbacks, events
         training.ranks = ranks
-        training.changes += [*_ranks_changed(ranks, config), *parts.changes]
+        if config is not None:
+            training.changes += continued.changes(config["training"], job, 1 if ranks is None else ranks.size)
+        training.changes += parts.changes
         training.open(stack, place, resumed, about)
         history = training.go()
         if ranks is not None:
@@ -404,29 +402,6 @@ def _facts(job: Job, model: Sequential, x: np.ndarray, labels: np.ndarray) -> di
         "trace": job.trace is not None,
         "split": job.split,
     }
-
-
-def _ranks_changed(ranks: Session | None, config: dict[str, Any] | None) -> list[str]:
-    """The lines for the log if a run is continued on another number of ranks."""
-    if config is None:
-        return []
-    before, now = config["training"].get("ranks", 1), 1 if ranks is None else ranks.size
-    workers = config["training"]["workers"]
-    if before == now:
-        return []
-    who = "the worker and its" if workers == 1 else f"the {workers} workers and their"
-    return [f"ranks were {before} and are {now} from here on; {who} numbers stay the same"]
-
-
-def _as_recorded(asked: Asked, config: dict[str, Any], resumed: Path) -> tuple[Asked, int]:
-    """The settings of a run that is resumed, completed from its folder, and the folder's number of workers."""
-    try:
-        return asked.as_in(config), int(config["training"]["workers"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"{resumed / 'config.toml'}: the settings are not those of a run ({type(error).__name__}: {error}); put "
-            "the file back as it was"
-        ) from None
 
 
 def _advised(model: Sequential, images: int, job: Job, asked: Asked) -> tuple[Job, list[str]]:

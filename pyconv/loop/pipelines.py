@@ -58,11 +58,15 @@ class Split:
             If it has not.
         """
         assert self.stages is not None
-        if workers != ranks.size // self.stages.count:
-            raise InputError(
-                f"a run of {workers} workers cannot be continued as {ranks.size // self.stages.count} times "
-                f"{self.stages.count} stages: leave --pipeline-stages out"
-            )
+        stages, times = self.stages.count, ranks.size // self.stages.count
+        if workers is None or workers == times:
+            return
+        fewer, odd = divmod(ranks.size, workers)
+        instead = f", or take {counted(fewer, 'stage')} (--pipeline-stages {fewer})" if fewer and not odd else ""
+        raise InputError(
+            f"a run of {counted(workers, 'worker')} cannot be continued as {times} times {stages} stages: start "
+            f"{workers * stages} ranks{instead}"
+        )
 
 
 def split(
