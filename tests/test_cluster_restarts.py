@@ -35,8 +35,9 @@ class Starts:
         left = iter(steps)
         monkeypatch.setattr(Restarts, "_steps", lambda _: next(left))
         self.restarts = Restarts(
-            [sys.executable, "-c", program], most, checkpoint=folder, proof=folder / "proof", say=self.said.append
-        )
+            [sys.executable, "-c", program], most, checkpoint=folder, proof=folder / "proof",
+            settings=folder / "config.toml", say=self.said.append,
+        )  # fmt: skip
 
     @property
     def count(self) -> int:
@@ -56,10 +57,22 @@ def test_a_run_goes_on_after_deaths(monkeypatch, tmp_path):
 
 def test_the_last_file_of_an_earlier_end_is_no_proof(monkeypatch, tmp_path):
     (tmp_path / "proof").touch()
+    (tmp_path / "config.toml").touch()
     starts = Starts(monkeypatch, tmp_path, [-1, 0], [5, 7])
     starts.restarts.run()
     assert starts.said == ["the ranks ended before the run was complete; restart 1 of 3, from the checkpoint of step 7"]
     assert (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_refused_arguments_leave_all_files_as_they_were(run, monkeypatch, tmp_path):
+    """Also a picture that is not a run's, for which the ranks refuse the folder."""
+    (tmp_path / "proof").write_text("a picture")
+    if run:
+        (tmp_path / "config.toml").touch()
+    with pytest.raises(InputError):
+        Starts(monkeypatch, tmp_path, [2], [5]).restarts.run()
+    assert (tmp_path / "proof").read_text() == "a picture"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +108,9 @@ def test_what_is_not_started_again(monkeypatch, tmp_path, statuses, steps, error
         (["--restarts", "-1", "--", "--data", "d"], "at least 0"),
         (["--", "--data", "d", "--resume", "auto"], "--resume is not for ranks"),
         (["--", "--find-lr=x.png"], "--find-lr is not for ranks"),
-        (["--", "--data", "d", "--out"], "--out needs the name"),
+        (["--", "--data", "d", "--out"], "--out needs a value"),
+        (["--", "--cluster", "off"], "each rank would train by itself"),
+        (["--", "--cluster=off"], "each rank would train by itself"),
         (["--mpiexec", "", "--", "--data", "d"], "--mpiexec needs a command"),
         (["--mpiexec", "/nowhere/mpiexec", "--", "--data", "d"], "cannot be started"),
         (["--mpiexec", "'", "--", "--data", "d"], "--mpiexec"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..command import Parser, command, script, whole
 from ..errors import InputError
-from ..loop.folder import CHECKPOINT, CURVES, default_folder
+from ..loop.folder import CHECKPOINT, CONFIG, CURVES, default_folder
 from .restarts import Restarts, launcher
 
 
@@ -45,14 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     for flag in ("--resume", "--find-lr"):
         if any(word == flag or word.startswith(f"{flag}=") for word in flags):
             raise InputError(f"{flag} is not for ranks that are started again: give --out, where a run goes on")
-    out = _out(flags)
-    if out is None:
-        out = Path(default_folder())
+    if _value(flags, "--cluster") == "off":
+        raise InputError("with --cluster off each rank would train by itself: leave it out, or start pyconv.train")
+    named = _value(flags, "--out")
+    out = Path(default_folder()) if named is None else Path(named)
+    if named is None:
         flags = [*flags, "--out", str(out)]
     launch = [launcher()] if args.mpiexec is None else _words(args.mpiexec)
     train = [sys.executable, "-m", "pyconv.train", *flags, "--resume", "auto"]
     ranks = [*launch, "-n", str(args.ranks), *train]
-    Restarts(ranks, args.restarts, checkpoint=out / CHECKPOINT, proof=out / CURVES, say=_say).run()
+    files = {"checkpoint": out / CHECKPOINT, "proof": out / CURVES, "settings": out / CONFIG}
+    Restarts(ranks, args.restarts, say=_say, **files).run()
     return 0
 
 
@@ -67,14 +70,14 @@ def _words(launcher: str) -> list[str]:
     return found
 
 
-def _out(flags: Sequence[str]) -> Path | None:
-    """The value of ``--out``."""
+def _value(flags: Sequence[str], flag: str) -> str | None:
+    """The value of a flag of the training."""
     found = None
     for word, following in zip(flags, [*flags[1:], None]):
-        if word == "--out" and following is None:
-            raise InputError("--out needs the name of a folder")
-        if word == "--out" or word.startswith("--out="):
-            found = Path(str(following) if word == "--out" else word.partition("=")[2])
+        if word == flag and following is None:
+            raise InputError(f"{flag} needs a value")
+        if word == flag or word.startswith(f"{flag}="):
+            found = str(following) if word == flag else word.partition("=")[2]
     return found
 
 

@@ -34,16 +34,19 @@ class Restarts:
         The run's last checkpoint.
     proof : Path
         The file that rank 0 writes at the end of a run: launchers may report status 0 for a run that has lost a rank.
+    settings : Path
+        A file that a folder with a run has.
     say : callable
         ``say(line)``.
     """
 
     def __init__(
-        self, command: Sequence[str], most: int, *, checkpoint: Path, proof: Path, say: Callable[[str], None]
-    ) -> None:
+        self, command: Sequence[str], most: int, *, checkpoint: Path, proof: Path, settings: Path,
+        say: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self._command, self._most = list(command), most
         self._checkpoint, self._proof, self._say = checkpoint, proof, say
-        self._out = proof.parent
+        self._out, self._settings = proof.parent, settings
 
     def run(self) -> None:
         """Start the ranks until the run is complete.
@@ -55,13 +58,14 @@ class Restarts:
         RunError
             If the run does not end, however often it is started, or ends twice at the same step.
         """
-        before = self._steps()
-        self._proof.unlink(missing_ok=True)  # of the same run, which has ended before: it is written again
+        before, kept = self._steps(), self._without_proof()
         for start in range(self._most + 1):
             status = self._once()
             if status == 0 and self._proof.exists():
                 return
             if status == InputError.exit_status:
+                if kept is not None and not self._proof.exists():
+                    self._proof.write_bytes(kept)
                 raise _told(InputError("the ranks have refused their arguments"))
             if status == Interrupted.exit_status:
                 raise _told(Interrupted("interrupted"))
@@ -78,6 +82,21 @@ class Restarts:
             self._say(f"{ended}; restart {start + 1} of {self._most}, from the checkpoint of step {steps}")
             before = steps
         raise AssertionError("a loop without an end")
+
+    def _without_proof(self) -> bytes | None:
+        """Take the proof of an earlier end of the same run away: ranks that come to the end write it again.
+
+        Returns
+        -------
+        bytes or None
+            Its content, in case they refuse their arguments.
+        """
+        kept = None
+        if self._settings.is_file():
+            with contextlib.suppress(OSError):  # there is none; or nothing can be written here, and ranks will say so
+                kept = self._proof.read_bytes()
+                self._proof.unlink()
+        return kept
 
     def _once(self) -> int:
         """Start the ranks once; returns the launcher's exit status.
