@@ -132,3 +132,27 @@ def test_a_node_whose_rank_does_not_come_to_mpis_start_ends_all(chaos, mpi, node
         assert not (rig.see(0, rig.disk / "run")).exists()
     finally:
         run.end()
+
+
+@pytest.mark.parametrize("mpi", ["mpich", "openmpi"])
+@pytest.mark.parametrize("split", ["sync", "1f1b", "rows"])
+def test_ranks_are_started_again_after_a_nodes_death(chaos, split, mpi):
+    """``python -m pyconv.cluster`` goes on to the bits of an undisturbed run."""
+    main, rig = chaos
+    plan = main.Plan(0, split, mpi, "", 2, 2, 2, 0.0)
+    rig.fresh()
+    run = rig.restarted(plan, 3)
+    try:
+        run.until("epoch 1/")
+        run.ranks()[plan.victim].kill()
+        assert run.process.wait(90) == 0, run.err
+        restarts = [line for line in run.said if "; restart " in line]
+        assert len(restarts) == 1, run.said
+        assert "; restart 1 of 3, from the checkpoint of step " in restarts[0]
+        assert not run.left()
+    finally:
+        run.end()
+    judge = importlib.import_module("chaos.cluster.judge")
+    found, wanted = judge.bits(rig.see(0, rig.disk / "run")), judge.undisturbed(rig, split, 2, 2)
+    assert (found[0] == wanted[0]).all()
+    assert [line["train_loss"] for line in found[2]] == [line["train_loss"] for line in wanted[2]]

@@ -121,7 +121,7 @@ def _resumed(plan: Plan, rig: Rig) -> str:
         run.end()
     split = SPLITS[plan.split]
     out = rig.see(0, rig.disk / "run")
-    found = _bits(out)
+    found = bits(out)
     need([line["epoch"] for line in found[2]] == list(range(1, split.epochs + 1)), "an epoch is missing")
     if not split.bits:
         return "resumed"
@@ -132,7 +132,8 @@ def _resumed(plan: Plan, rig: Rig) -> str:
     return "resumed to the same bits"
 
 
-def _bits(out: Path) -> tuple:
+def bits(out: Path) -> tuple:
+    """Parameters, the engine's state and the history of a run."""
     checkpoint = Checkpoint.load(out / "checkpoint" / "last.safetensors")
     return checkpoint.parameters.copy(), checkpoint.engine, checkpoint.history
 
@@ -146,10 +147,10 @@ def undisturbed(rig: Rig, split: str, nodes: int, each: int) -> tuple:
     if SPLITS[split].lanes:
         flags = SPLITS[split].alone(split, plan.ranks)
         rig.alone(["-m", "pyconv.train", *rig.common(split, out), *flags])
-        return _bits(out)
+        return bits(out)
     run = rig.start(plan, ["-m", "pyconv.train", *rig.flags(plan, out)])
     try:
         need(run.process.wait(PATIENCE_S) == 0, f"the undisturbed run: {run.err}")
     finally:
         run.end()
-    return _bits(out)
+    return bits(out)

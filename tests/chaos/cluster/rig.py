@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,15 @@ class Rig:
         """Start ranks that run `words`, as the plan lays them out."""
         python = self.pythons[plan.mpi]
         return Running(self, self.nodes.mpiexec(python, words, plan.nodes, plan.each), plan)
+
+    def restarted(self, plan: Plan, most: int) -> Running:
+        """Start the ranks of a plan through ``python -m pyconv.cluster``, which starts them again so often."""
+        python = self.pythons[plan.mpi]
+        launcher = shlex.join(self.nodes.launcher(python, plan.nodes, plan.each))
+        own = ["-n", str(plan.ranks), "--restarts", str(most), "--mpiexec", launcher]
+        flags = [*self.common(plan.split, self.disk / "run"), "--checkpoint-every", "0.3"]
+        flags += SPLITS[plan.split].flags(plan.split, plan.ranks)
+        return Running(self, self.nodes.on(0, [str(python), "-m", "pyconv.cluster", *own, "--", *flags]), plan)
 
     def alone(self, words: list[str]) -> None:
         """Train in one process, which has to end well."""
