@@ -81,6 +81,8 @@ def test_what_changes_is_said(begun, ranks, then, line, monkeypatch, tmp_path):
         (ROWS, (2, 2), {"cut": [3]}, "this run has split rows, and stages of a pipeline do not go together with it"),
         ({}, (2, 2), {"cut": [3]}, "a run of 2 workers cannot be continued as 1 times 2 stages: start 4 ranks, or take "
          "1 stage (--pipeline-stages 1)"),
+        ({"update": "hogwild"}, (2, 2), {"update": "sync"}, "this run has update 'hogwild', not 'sync'; resume it"),
+        ({"update": "easgd"}, (2, 2), {"update": "ssp"}, "this run has update 'easgd', not 'ssp'; resume it"),
         ({}, (3, 2), {"cut": [3]}, "a run of 3 workers cannot be continued as 1 times 2 stages: start 6 ranks"),
     ],
 )  # fmt: skip

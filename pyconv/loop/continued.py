@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import CheckpointError, InputError, shown
 from ..parallel import Job
 from .recipe import Asked
 
@@ -18,14 +18,22 @@ def as_recorded(asked: Asked, config: Mapping[str, Any], folder: Path) -> tuple[
     ------
     InputError
         If the folder's settings are not those of a run.
+    CheckpointError
+        If its update rule is another one, whose options would be unknown.
     """
     try:
-        return asked.as_in(config), int(config["training"]["workers"])
+        before = config["training"]["update"]
+        if before == asked.rule.name:
+            return asked.as_in(config), int(config["training"]["workers"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{folder / 'config.toml'}: the settings are not those of a run ({type(error).__name__}: {error}); put "
             "the file back as it was"
         ) from None
+    raise CheckpointError(
+        f"{folder}: this run has update {shown(before)}, not {asked.rule.name!r}; resume it with the same settings or "
+        "begin another run"
+    )
 
 
 def changes(recorded: Mapping[str, Any], job: Job, ranks: int) -> list[str]:
