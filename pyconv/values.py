@@ -145,6 +145,8 @@ def text(value: Any, name: str) -> str:
 
 def flag(value: Any, name: str) -> bool:
     """`value` as a bool, or an `InputError` that names the argument; 0, 1 and text do not count as bools."""
+    if type(value) is bool:  # nearly always
+        return value
     if isinstance(value, np.ndarray) and value.ndim == 0 and not masked(value):
         value = value[()]
     if not isinstance(value, (bool, np.bool_)):

@@ -313,3 +313,17 @@ def test_one_network_for_many_of_pythons_threads(rng: np.random.Generator) -> No
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_prediction_raises_no_arithmetic_error(n: int) -> None:
+    """Whatever NumPy is told outside: in the first pass, in the one call, in steps and in probabilities."""
+    model = made("convolutions")
+    x = np.full((n, *model.input_shape), 1e-39, np.float32)
+    x[:, 0, 0, 0] = np.inf
+    with np.errstate(all="raise"):
+        for _ in range(3):
+            assert np.isnan(model.forward(x)).any()
+            assert np.isnan(model.predict_proba(x)).any()
+            assert model.predict(x, batch_size=1).shape == (n,)
+            assert np.isnan(model.forward(x, training=True)).any()

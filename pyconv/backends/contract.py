@@ -77,6 +77,8 @@ class Backend(ABC):
 
     def check_algorithm(self, algorithm: str) -> str:
         """`algorithm` if this backend has it, or "auto"; else an error that lists the known ones."""
+        if isinstance(algorithm, str) and algorithm == "auto":  # nearly always
+            return algorithm
         return choice(algorithm, f"algorithm of backend {self.name}", ("auto", *self.algorithms))
 
     def instruction_set(self) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pyconv.arithmetic import own
 from pyconv.backends import Backend
 from pyconv.errors import PyconvError
 
@@ -70,6 +71,7 @@ class Executor:
         self._workspace: Workspace | None = None
         self._ops: Backend | None = None
         self._passes: dict[tuple[int, bool, bool], Pass] = {}
+        self._held = False  # whether steps may have arrays of the last pass
 
     def bind(self, arrays: Mapping[str, Any]) -> None:
         """Give the steps their parameters and buffers from `arrays`, by full name."""
@@ -152,6 +154,7 @@ class Executor:
         """
         run, values = batch.run, batch.values
         run.step, run.first = step, first
+        self._held = True
         values[0] = x
         for each in batch.plan.forward:
             node, taken = each.node, each.node.step
@@ -182,9 +185,21 @@ class Executor:
         """
         made = batch.programme
         if made is None or batch.bindings != self._graph.bindings[0] or not made.fits(batch):
-            made = batch.programme = Programme(batch, x, self._result, _compute)
-            batch.bindings = self._graph.bindings[0]
-            return batch.values[self._result].copy()
+            return self._record(batch, x)
+        if made.whole:
+            return made.run(batch, x)
+        return self._infer_by_steps(made, batch, x)
+
+    @own
+    def _record(self, batch: Pass, x: Any) -> Any:
+        self._held = True
+        batch.programme = Programme(batch, x, self._result, _compute)
+        batch.bindings = self._graph.bindings[0]
+        return batch.values[self._result].copy()
+
+    @own
+    def _infer_by_steps(self, made: Programme, batch: Pass, x: Any) -> Any:
+        self._held = True
         found = made.run(batch, x) if made.usable else None
         return self.forward(batch, x).copy() if found is None else found
 
@@ -247,6 +262,9 @@ class Executor:
 
     def forget(self, batch: Pass) -> None:
         """Drop the arrays that a pass keeps: the examples belong to the caller."""
+        if not self._held:
+            return
+        self._held = False
         batch.values[:] = [None] * len(batch.values)
         for node in self._graph.nodes:
             node.step.forget()

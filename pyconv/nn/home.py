@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from pyconv.arithmetic import own
 from pyconv.backends import Backend
 
 from .executor import Executor, Pass
@@ -170,10 +171,13 @@ class Home:
     def infer(self, batch: Batch, how: How) -> np.ndarray:
         """The network's result in inference, as a new array in main memory."""
         taken, x = self._taken(batch.arrived()[0], how, False)
-        if not how.ops.records:
-            return self.fetched(self._executor.forward(taken, x))
-        result: np.ndarray = self._executor.infer(taken, x)
+        result: np.ndarray
+        result = self._executor.infer(taken, x) if how.ops.records else self._by_steps(taken, x)
         return result
+
+    @own
+    def _by_steps(self, taken: Pass, x: Any) -> np.ndarray:
+        return self.fetched(self._executor.forward(taken, x))
 
     def _taken(self, x: Any, how: How, training: bool) -> tuple[Pass, Any]:
         """The pass for these examples, and the examples as its steps read them: normalised, in the network's dtype."""

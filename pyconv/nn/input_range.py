@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pyconv.arithmetic import quiet
 from pyconv.errors import InputError, shown
 
 from .normalization import Normalization
@@ -93,6 +94,7 @@ class InputRange:
             return False
         return other.reach > _LARGER * self.reach or other.reach < _SMALLER * self.reach
 
+    @quiet
     def complaint(self, x: np.ndarray, name: str) -> str | None:
         """What to say about examples that are in another scale than this range.
 

@@ -42,6 +42,8 @@ class Programme:
     ----------
     usable : bool
         Whether it can be run again: else layer by layer is as fast, or the only way.
+    whole : bool
+        Whether that is a single call, of which the steps see nothing.
     """
 
     def __init__(self, batch: Any, x: np.ndarray, result: int, compute: Compute) -> None:
@@ -51,11 +53,13 @@ class Programme:
         self._algorithm = batch.run.algorithm
         self._writes = False  # whether the last part writes the result to another array each time
         self._record(batch, x)
+        self._recorded = [part for part in self._parts if not isinstance(part, Forward)]
         self._values: list[Any] = [None if at in self._inputs else array for at, array in enumerate(batch.values)]
         read = {source for part in self._parts if isinstance(part, Forward) for source in part.node.sources}
-        self.usable = any(not isinstance(part, Forward) for part in self._parts) and not self._inputs & (
+        self.usable = bool(self._recorded) and not self._inputs & (
             (read - {0}) | {result}
         )  # a step, or the caller, would see a view of the first input
+        self.whole = self.usable and self._writes and len(self._parts) == 1
 
     def _record(self, batch: Any, x: np.ndarray) -> None:
         run, values = batch.run, batch.values
@@ -92,15 +96,21 @@ class Programme:
 
     def fits(self, batch: Any) -> bool:
         """Whether a recording would still be the same."""
-        return self._algorithm == batch.run.algorithm and all(
-            isinstance(part, Forward) or part.fresh for part in self._parts
-        )
+        if self._algorithm != batch.run.algorithm:
+            return False
+        for part in self._recorded:  # noqa: SIM110  (a generator takes as long as a small layer)
+            if not part.fresh:
+                return False
+        return True
 
     def run(self, batch: Any, x: np.ndarray) -> np.ndarray | None:
         """The result for another input, in a new array; None if a step has put its result elsewhere this time."""
         threads = batch.run.threads
         result: np.ndarray = self._values[self._result]
         out = np.empty(result.shape, result.dtype)
+        if self.whole:
+            self._parts[0].run(x, threads, out)
+            return out
         batch.values[:] = self._values
         batch.values[0] = x
         for part in self._parts:

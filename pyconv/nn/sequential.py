@@ -22,7 +22,7 @@ from pyconv.values import flag, integer
 
 from . import model_file, onnx
 from .architecture import Architecture
-from .home import Home, How
+from .home import Batch, Home, How
 from .input_range import warn_outside
 from .layer import Step, layer_of
 from .losses import softmax
@@ -88,6 +88,8 @@ class Sequential(Network):
         super()._prepare(architecture, seed, dtype)
         self._gradient_views: tuple[np.ndarray | None, dict[str, np.ndarray]] = (None, {})
         self._default_threads: int | None = None
+        largest = max(math.prod(shape) for shape in architecture.shapes) * self._dtype.itemsize
+        self._chunk = max(1, min(256, CHUNK_BYTES // largest))  # examples that are predicted together
         self._correct = 0
         self.between_passes: Callable[[], None] | None = None
         self.before_forward: Callable[[Step], None] | None = None
@@ -107,7 +109,6 @@ class Sequential(Network):
     # ---- what it computes -------------------------------------------------------------------------------------------
 
     @one_at_a_time
-    @own
     def forward(self, x: ArrayLike, training: bool = False, *, step: int = 0, first: int = 0) -> np.ndarray:
         """Compute the network's result.
 
@@ -145,11 +146,16 @@ class Sequential(Network):
         home.push(self._flat, self._flat_buffers)
         batch = home.stage(examples)
         if training:
-            result = home.fetched(home.forward(batch, how, training=True, step=step, first=first))
-            home.pull(None, self._flat_buffers)
+            result = self._forward_in_training(home, batch, how, step, first)
         else:
             result = home.infer(batch, how)
         home.forget()
+        return result
+
+    @own
+    def _forward_in_training(self, home: Home, batch: Batch, how: How, step: int, first: int) -> np.ndarray:
+        result = home.fetched(home.forward(batch, how, training=True, step=step, first=first))
+        home.pull(None, self._flat_buffers)
         return result
 
     @one_at_a_time
@@ -388,22 +394,22 @@ class Sequential(Network):
         onnx.write(self, path, layout=layout, opset=opset, softmax=softmax)
 
     @one_at_a_time
-    @own
     def _logits(self, x: ArrayLike, batch_size: int | None) -> np.ndarray:
         """The logits of all examples, chunk by chunk."""
         if len(self.output_shape) != 1:
             raise ShapeError(f"the network's result has shape {self.output_shape}: a classifier ends in a Dense layer")
         examples = self._examples(x, empty=True)
         self._warn_of_scale(examples)
-        if batch_size is None:
-            largest = max(math.prod(shape) for shape in self._architecture.shapes) * self._dtype.itemsize
-            batch_size = max(1, min(256, CHUNK_BYTES // largest))
-        size = integer(batch_size, "batch_size", minimum=1)
-        logits = np.empty((len(examples), *self.output_shape), self._dtype)
+        size = self._chunk if batch_size is None else integer(batch_size, "batch_size", minimum=1)
         how = self._how()
         home = self._home(how.ops)
         if len(examples):
             home.push(self._flat, self._flat_buffers)
+        if 0 < len(examples) <= size:
+            logits = home.infer(home.stage(examples), how)
+            home.forget()
+            return logits
+        logits = np.empty((len(examples), *self.output_shape), self._dtype)
         for start in range(0, len(examples), size):
             logits[start : start + size] = home.infer(home.stage(examples[start : start + size]), how)
         home.forget()
@@ -412,8 +418,9 @@ class Sequential(Network):
     def _examples(self, x: ArrayLike, *, empty: bool = False) -> np.ndarray:
         """`x` as a batch with this network's input shape, in any memory layout."""
         array = as_array(x, "x")
-        if array.dtype != np.uint8 and not (array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)):
-            raise DtypeError(f"x has dtype {array.dtype}; convert it to uint8, float32 or float64 first")
+        dtype = array.dtype
+        if not ((dtype.kind == "f" and dtype.itemsize in (4, 8)) or (dtype.kind == "u" and dtype.itemsize == 1)):
+            raise DtypeError(f"x has dtype {dtype}; convert it to uint8, float32 or float64 first")
         shape = self.input_shape
         if shape[-1] == 1 and len(shape) == 3 and array.shape[1:] == shape[:-1] and array.ndim == 3:
             array = array[..., np.newaxis]

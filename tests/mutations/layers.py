@@ -95,7 +95,7 @@ MUTATIONS = [
     ),
     Mutation(
         "nn/losses.py",
-        "shifted = np.exp(logits - logits.max(axis=1, keepdims=True))",
+        "shifted = np.exp(logits - np.maximum.reduce(logits, axis=1, keepdims=True))",
         "shifted = np.exp(logits - logits.max())",
         "a row far below another one's logits has no probabilities",
         "nn_sequential nn_plan",
