@@ -1,7 +1,8 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Dense layers of the backends `serial` and `multicore`: by SciPy's BLAS in panels, or by a kernel that skips zeros.
+"""Dense layers of the backends `serial` and `multicore`: by SciPy's BLAS in panels, or by kernels of our own.
 
-Decisions 6 and 11 say why. Products of stacks of complex matrices are here too, for convolution by transforms.
+These are for few examples and for many zeros: decisions 6, 11 and 50 say why. Products of stacks of complex matrices
+are here too, for convolution by transforms.
 """
 
 import functools
@@ -173,6 +174,7 @@ cdef struct layer:
 
 cdef enum:
     HEAD = 64
+    IN_L2 = 1 << 18         # bytes
 
 cdef double _most = 0.55
 
@@ -255,12 +257,17 @@ cdef int plan_dense(plan *p, plan *sparse, x, weight, bias, bint relu, y) except
     cdef layer *d = <layer *> p.own
     cdef product whole
     _cut(&whole, x.shape[0], weight.shape[1], x.shape[1], x.dtype == np.float64)
+    p.a, p.b, p.bias, p.out, p.c = pointer(x), pointer(weight), pointer(bias), pointer(y), NULL
+    p.g.n, p.g.c, p.g.k = whole.m, whole.k, whole.n
+    p.relu, p.prepared = relu, 0
+    # One example with few weights, which stay in the L2 cache, or with one unit: BLAS is as fast, or faster.
+    if (whole.m > 1 or (whole.n > 1 and weight.nbytes >= IN_L2)) and kernels_for(x).few_examples(p):
+        return 0
     d.is_double, d.m, d.n, d.k = whole.is_double, whole.m, whole.n, whole.k
     d.along_m, d.panels, d.panel = whole.along_m, whole.panels, whole.panel
     d.add = d.k == 0 or d.m == 1        # BLAS may leave in place what it should multiply by zero
     d.numbers, d.step = x.size, _step(x.size)
-    p.a, p.b, p.bias, p.out, p.c = pointer(x), pointer(weight), pointer(bias), pointer(y), NULL
-    p.relu, p.prepared, p.shared_bytes, p.scratch_bytes = relu, 0, 0, 0
+    p.shared_bytes, p.scratch_bytes = 0, 0
     p.cycles = _cycles(&whole)
     p.run = _layer_run
     sparse.g.n, sparse.g.c, sparse.g.k = d.m, d.k, d.n

@@ -66,6 +66,7 @@ cdef extern from "plan.h" nogil:
         plan_fn relu, relu_grad, scale_shift, add, bias_grad
         plan_fn softmax, batch_norm, batch_norm_grad, batch_norm_inference
         plan_fn pooled_weight_grad
+        plan_fn few_examples
         plan_fn sparse_forward, sparse_input_grad, sparse_weight_grad
 
     const char *pyconv_isa_name(int isa)

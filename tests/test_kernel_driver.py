@@ -16,6 +16,7 @@ import pytest
 from kernel_driver import Driver, Request, build
 from test_cpu import BEHIND_RELU, CONVOLUTIONS, POOLS, SPARSE, assert_close, behind_relu
 from test_cpu import problem as conv_problem
+from test_dense_few import FEW, few_examples
 from test_winograd import PROBLEMS, TOLERANCE, relative_error
 from test_winograd import problem as winograd_problem
 from test_winograd_1d import PROBLEMS as ROW_PROBLEMS
@@ -211,6 +212,21 @@ def test_dense_layers_behind_a_relu(driver: Driver, dtype: str, tmp_path: Path) 
             assert (found is None) == (isa == "baseline" or short), (isa, request.name)
             if found:
                 assert_close(found[0], wanted, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dense_layers_of_few_examples(driver: Driver, dtype: str, tmp_path: Path) -> None:
+    requests, expected = [], []
+    for n, inputs, units in FEW:
+        x, w, b = few_examples(n, inputs, units, dtype)
+        layer = conv_geometry((n, 1, 1, inputs), (1, 1, inputs, units))
+        operands = {"a": x, "b": w, "bias": b}
+        requests.append(Request("few_examples", dtype, [((n, units), dtype)], operands, conv=layer, relu=True))
+        expected.append(np.maximum(x @ w + b, 0))
+    for isa in driver.isas():
+        for wanted, found in zip(expected, driver.run(requests, isa, tmp_path), strict=True):
+            assert found is not None
+            assert_close(found[0], wanted, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

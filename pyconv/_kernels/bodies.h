@@ -27,6 +27,7 @@
 #include "weight_grad/pooled_weight_grad.h"
 #include "dense/sparse_lists.h"
 #include "dense/sparse_dense.h"
+#include "dense/few_examples.h"
 
 #include "rows/elementwise.h"
 #include "pooling/pool.h"
@@ -52,6 +53,7 @@ const kernels NAME(kernels) = {
     .batch_norm_grad = NAME(batch_norm_grad),
     .batch_norm_inference = NAME(batch_norm_inference),
     .pooled_weight_grad = NAME(pooled_weight_grad),
+    .few_examples = NAME(few_examples),
     .sparse_forward = NAME(sparse_forward),
     .sparse_input_grad = NAME(sparse_input_grad),
     .sparse_weight_grad = NAME(sparse_weight_grad),

@@ -106,6 +106,7 @@ typedef struct kernels {
     plan_fn softmax, batch_norm, batch_norm_grad;                  /* softmax.h, batch_norm.h */
     plan_fn batch_norm_inference;                                  /* elementwise.h */
     plan_fn pooled_weight_grad;                                    /* pooled_weight_grad.h */
+    plan_fn few_examples;                                          /* few_examples.h */
     plan_fn sparse_forward, sparse_input_grad, sparse_weight_grad; /* sparse_dense.h */
 } kernels;
 

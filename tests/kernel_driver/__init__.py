@@ -23,7 +23,7 @@ OPERATIONS = (
     "forward", "input_grad", "weight_grad", "max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad", "relu",
     "relu_grad", "scale_shift", "bias_grad", "softmax", "batch_norm", "batch_norm_grad",
     "pooled_weight_grad", "sparse_forward", "sparse_input_grad", "sparse_weight_grad", "add",
-    "batch_norm_inference",
+    "batch_norm_inference", "few_examples",
 )  # fmt: skip
 INPUTS = ("a", "b", "bias", "c", "d", "e")  # the operands of a plan, plan.h
 _CONV = ("n", "h", "w", "c", "k", "kh", "kw", "sh", "sw", "pt", "pb", "pl", "pr", "dh", "dw", "groups", "oh", "ow")

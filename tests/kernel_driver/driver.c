@@ -66,7 +66,8 @@ static int complete(const request *r, plan *p) {
                               table->sparse_input_grad,
                               table->sparse_weight_grad,
                               table->add,
-                              table->batch_norm_inference};
+                              table->batch_norm_inference,
+                              table->few_examples};
     return others[r->operation - CONVOLUTIONS](p);
 }
 

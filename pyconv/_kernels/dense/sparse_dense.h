@@ -30,6 +30,7 @@ typedef struct NAME(layer) {
     ptrdiff_t rows, row_step, step;   /* of the factors; each row becomes a list */
     ptrdiff_t list_bytes;             /* the lists of a piece */
     ptrdiff_t vectors, blocks, parts; /* forward: vectors of units in a block, blocks, parts of the pieces */
+    ptrdiff_t tail;                   /* few_examples.h: rows of the weights that are copied */
 } NAME(layer);
 
 /* Where the terms of a piece begin, and how many there are. */
