@@ -209,7 +209,7 @@ arm: $(VENV)/.installed-$(EXTRAS)  ## cross-compile the kernels for 64-bit ARM a
 	$(BIN)/python -m pytest tests/test_kernel_driver.py --thorough -k arm $(ARGS)
 
 # Cython writes its C files beside their sources; the C files in pyconv/_kernels are sources and stay.
-CYTHONIZED := $(patsubst %.pyx,%.c,$(wildcard pyconv/*.pyx pyconv/*/*.pyx))
+CYTHONIZED := $(patsubst %.pyx,%.c,$(wildcard pyconv/*.pyx pyconv/*/*.pyx)) pyconv/_cyutility.c
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) build $(CYTHONIZED) pyconv/*.so pyconv/*/*.so *.egg-info
 	rm -rf docs/_build docs/auto_tutorials docs/reference/generated docs/sg_execution_times.rst

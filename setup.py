@@ -5,7 +5,7 @@ Environment variables of the build:
 PYCONV_OPENMP=0
     Build serial modules although the compiler has OpenMP.
 PYCONV_DEBUG=1
-    Build with debug information, for a debugger or a profiler: 47 MB instead of 8.
+    Build with debug information, for a debugger or a profiler: several times the size.
 PYCONV_SANITIZE=address,undefined
     Build with these sanitizers (GCC or Clang names), for `make sanitize`.
 PYCONV_BUILD_PROGRESS=FILE
@@ -14,6 +14,7 @@ PYCONV_BUILD_PROGRESS=FILE
 
 import contextlib
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,11 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("pyconv/_kernels")
+
+# Modules with loops over numbers. The others call kernels, and are compiled with -O1, and so is the baseline of x86-64,
+# which serves processors from before 2013: docs/decisions/0051-what-is-worth-compiling.md.
+LOOPS = ("_naive", "_elementwise", "_passes", "_dense", "_fused", "_atomics")
+X86 = platform.machine() in ("x86_64", "AMD64") and os.environ.get("PYCONV_CROSS") != "1"
 HEADERS = sorted(str(path) for path in KERNELS.rglob("*.h"))
 
 OPENMP_PROBE = """
@@ -78,6 +84,18 @@ def what(source: str) -> str:
     return f"kernels for {stem.removeprefix('isa_')}" if stem.startswith("isa_") else stem
 
 
+def flags_of(source: str) -> list[str]:
+    """The flags of one source file, which override those of all."""
+    stem = Path(source).stem
+    if os.environ.get("PYCONV_SANITIZE"):
+        return []
+    if stem == "isa_baseline" and X86:
+        return ["-O1"]
+    if stem.startswith("isa_"):
+        return ["-fno-unswitch-loops"]  # a copy of a loop for each flag: longer code, and no faster
+    return [] if stem in LOOPS else ["-O1"]
+
+
 class Steps:
     """Counts the sources that are compiled, several at once.
 
@@ -101,8 +119,9 @@ class Steps:
             with self._lock:
                 self._begun += 1
                 say(f"compiling {what(source)} ({self._begun} of {self.total})")
+            own = {**options, "extra_postargs": [*(options.get("extra_postargs") or []), *flags_of(source)]}
             began = time.monotonic()
-            compiled = compile_one([source], **options)[0]
+            compiled = compile_one([source], **own)[0]
             if time.monotonic() - began > self.LONG_S:
                 say(f"  {what(source)} took {time.monotonic() - began:.0f} s")
             return compiled
@@ -186,12 +205,16 @@ EXTENSIONS = [
     extension("parallel._atomics", []),
 ]
 
+# What Cython puts into every module that uses memory views, compiled once; Cython writes it.
+SHARED = Extension("pyconv._cyutility", ["pyconv/_cyutility.c"])
+
 if any(Path(module.sources[0]).stat().st_mtime > _written(Path(module.sources[0])) for module in EXTENSIONS):
     say(f"translating {len(EXTENSIONS)} modules to C")
 
 setup(
     ext_modules=cythonize(
-        EXTENSIONS,
+        [*EXTENSIONS, SHARED],
+        shared_utility_qualified_name=SHARED.name,
         language_level=3,
         compiler_directives={"freethreading_compatible": True},  # tests/test_python_threads.py
     ),

@@ -188,7 +188,8 @@ def candidates(int what, g, dtype, str algorithm="auto", operands=None, int thre
         kernels_for(array), whole, what, wanted, p.kernel, isa(), vector_bytes() // size, threads, measured
     )
     if algorithm == "auto" and narrower != NULL and narrower_limit(&p, what, array) > 0:
-        found += _estimates(narrower, whole, what, wanted, p.kernel, "avx512vl", 32 // size, threads, measured)
+        name = "avx512vl" if size == 4 else "avx2"      # dispatch.c: there are no others of half the width
+        found += _estimates(narrower, whole, what, wanted, p.kernel, name, 32 // size, threads, measured)
     return found
 
 

@@ -52,6 +52,7 @@ cdef extern from "plan.h" nogil:
     ctypedef struct kernel:
         const char *name
         int algorithm, operations
+        int (*can)(const plan *p, int what) noexcept nogil
         double worth
         const char *instead
         void (*tile)(const plan *p, ptrdiff_t *size) noexcept nogil

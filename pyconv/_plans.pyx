@@ -141,7 +141,8 @@ def table():
     list of dict
         ``name``, ``algorithm``, ``operations`` (numbers: 0 forward, 1 the input's gradient, 2 the filters'), ``unit``
         (of a tile), ``lanes`` (what they hold), ``does`` (which geometries), ``file``, ``worth`` (it replaces a kernel
-        above it if so many times its cycles are fewer), ``instead`` (the only kernel that it replaces, or None).
+        above it if so many times its cycles are fewer), ``instead`` (the only kernel that it replaces, or None),
+        ``compiled`` (False if the instruction set does without it).
     """
     cdef const kernel *k = pyconv_kernels(_isa, 0).table
     lines = []
@@ -153,6 +154,7 @@ def table():
             "unit": k.unit.decode(), "lanes": k.lanes.decode(), "does": k.does.decode(), "file": k.file.decode(),
             "worth": k.worth,
             "instead": None if k.instead == NULL else k.instead.decode(),
+            "compiled": k.can != NULL,
         })
         k += 1
     return lines

@@ -26,6 +26,7 @@ MODULES = (
     "pyconv._subnormals",
     "pyconv._waiting",
     "pyconv.parallel._atomics",
+    "pyconv._cyutility",
 )
 
 # Encodings, by an instruction's first byte in 64-bit code. AVX, AVX2, FMA and AVX-512's mask instructions begin with

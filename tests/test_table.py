@@ -25,11 +25,18 @@ CASES = [(name, what) for name, line in KERNELS.items() for what in line["operat
 
 
 def possible(name: str, dtype: str, chosen: bool = False) -> bool:
-    """Whether the instruction set has lanes enough for this kernel: to run, or to be estimated as the cheapest."""
+    """Whether the instruction set has this kernel, and lanes enough for it: to run, or to be estimated as cheapest."""
     lanes = _cpu.vector_bytes() // np.dtype(dtype).itemsize
+    if not compiled(name):
+        return False
     if name == "grouped":
-        return lanes > 4 if chosen else _cpu.vector_bytes() >= 32
+        return lanes > 4 or not chosen
     return lanes > 2 or not name.startswith("depthwise_few")  # fewer channels than lanes, but two or more
+
+
+def compiled(name: str) -> bool:
+    """Whether the instruction set that runs has this kernel at all."""
+    return next(line["compiled"] for line in _cpu.table() if line["name"] == name)
 
 
 def geometries() -> Iterator[ConvGeometry]:
@@ -58,6 +65,16 @@ def test_names_are_not_those_of_algorithms():
         name for name in _cpu.algorithms if name not in ("naive", "winograd")
     }
     assert all(line["instead"] is None or line["instead"] in KERNELS for line in KERNELS.values())
+
+
+def test_what_an_instruction_set_does_without(isa):
+    """Vectors of 128 bits have no fast permutation; every wider set has every kernel."""
+    missing = {line["name"] for line in _cpu.table() if not line["compiled"]}
+    assert missing == ({"grouped"} if isa == "baseline" else set())
+    for name in missing:
+        g = conv_geometry((1, 8, 8, 4), (3, 3, 2, 4), groups=2)
+        with pytest.raises(ValueError, match="does not do this convolution"):
+            _cpu.candidates(FORWARD, g, np.dtype("float32"), name)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -95,6 +95,30 @@ def test_matches_the_twin(name, dtype, isa):
     assert max(errors(*problem(name, dtype), dtype, isa)) < TOLERANCE[dtype]
 
 
+@pytest.mark.covering("width pairs", "isa dtype", "columns")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", (1, 23, 60))
+@pytest.mark.parametrize("pairs", ((1, 1), (2, 1), (1, 3), (2, 2), (5, 1), (3, 2), (7, 1)))
+@pytest.mark.parametrize("width", (3, 4, 5, 6, 7, 11))
+def test_few_pairs_of_kernel_row_and_channel(width, pairs, columns, dtype, isa):
+    """Each kernel of few pairs by its name: all outputs of a tile, whole tiles and parts, all pairs of a block."""
+    rows, channels = pairs
+    g = conv_geometry(
+        (2, 6 + rows, columns, channels), (rows, width, channels, 37), padding=((0, 0), (width // 2,) * 2)
+    )
+    rng = np.random.default_rng([width, rows, channels, columns])
+    x, w, b, dy = (rng.standard_normal(s) for s in (g.input_shape, g.weight_shape, 37, g.output_shape))
+    narrow = [array.astype(dtype) for array in (x, w, b, dy)]
+    wide = [array.astype("float64") for array in narrow]
+    y = _cpu.conv2d(*narrow[:3], g, algorithm="rows_few", out=poisoned(g.output_shape, dtype))
+    assert relative_error(y, reference.conv2d(*wide[:3], g)) < TOLERANCE[dtype]
+    lines = _cpu.candidates(2, g, np.dtype(dtype), ALGORITHM)  # of few pairs and many, one is a candidate
+    gw = _cpu.conv2d_weight_grad(
+        narrow[0], narrow[3], g, algorithm=lines[0]["kernel"], out=poisoned(g.weight_shape, dtype)
+    )
+    assert relative_error(gw, reference.conv2d_weight_grad(wide[0], wide[3], g)) < TOLERANCE[dtype]
+
+
 @pytest.mark.covering("size", "dtype", most=2)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", (5, 3, 4, 6, 7, 9, 11), ids=lambda size: f"{size}x{size}")

@@ -16,7 +16,9 @@
 #include "direct/direct_filters.h"
 #include "direct/direct_inside.h"
 #include "direct/direct.h"
+#if HAS_GROUPED
 #include "direct/grouped.h"
+#endif
 #include "direct/spread.h"
 #include "weight_grad/outer.h"
 #include "weight_grad/shifted.h"
@@ -24,6 +26,11 @@
 #include "weight_grad/plane_weight_grad.h"
 #include "weight_grad/direct_weight_grad.h"
 #include "winograd/winograd.h"
+#include "table.h"
+
+#if CONVOLUTION_ONLY
+const kernels NAME(kernels) = {.table = NAME(table)};
+#else
 #include "weight_grad/pooled_weight_grad.h"
 #include "dense/sparse_lists.h"
 #include "dense/sparse_dense.h"
@@ -34,8 +41,6 @@
 #include "pooling/max_pool.h"
 #include "rows/softmax.h"
 #include "rows/batch_norm.h"
-
-#include "table.h"
 
 const kernels NAME(kernels) = {
     .table = NAME(table),
@@ -58,6 +63,7 @@ const kernels NAME(kernels) = {
     .sparse_input_grad = NAME(sparse_input_grad),
     .sparse_weight_grad = NAME(sparse_weight_grad),
 };
+#endif
 
 #undef vec
 #undef ivec

@@ -7,8 +7,17 @@
 extern const kernels kernels_baseline_f32, kernels_baseline_f64;
 #if defined(__x86_64__)
 extern const kernels kernels_avx2_f32, kernels_avx2_f64;
-extern const kernels kernels_avx512vl_f32, kernels_avx512vl_f64;
+extern const kernels kernels_avx512vl_f32;
 extern const kernels kernels_avx512_f32, kernels_avx512_f64;
+#endif
+
+#if defined(__x86_64__)
+/* avx512vl has nothing but convolution in float32: the rest is AVX2's, whose vectors are as wide. */
+static kernels narrow_f32;
+__attribute__((constructor)) static void put_together(void) {
+    narrow_f32 = kernels_avx2_f32;
+    narrow_f32.table = kernels_avx512vl_f32.table;
+}
 #endif
 
 const char *pyconv_isa_name(int isa) {
@@ -53,7 +62,7 @@ int pyconv_isa_best(void) {
 const kernels *pyconv_kernels(int isa, int is_double) {
 #if defined(__x86_64__)
     if (isa == ISA_AVX512) return is_double ? &kernels_avx512_f64 : &kernels_avx512_f32;
-    if (isa == ISA_AVX512VL) return is_double ? &kernels_avx512vl_f64 : &kernels_avx512vl_f32;
+    if (isa == ISA_AVX512VL) return is_double ? &kernels_avx2_f64 : &narrow_f32;
     if (isa == ISA_AVX2) return is_double ? &kernels_avx2_f64 : &kernels_avx2_f32;
 #endif
     (void)isa;
@@ -98,7 +107,7 @@ const kernel *pyconv_choose(const kernels *all, const char *algorithm, int what,
         double *const estimate = cycles ? &cycles[k - all->table] : NULL;
         if (estimate) *estimate = -1;
         if (wanted ? !(k->algorithm & wanted) : strcmp(k->name, algorithm) != 0) continue;
-        if (!(k->operations >> what & 1) || !k->can(p, what)) continue;
+        if (!k->can || !(k->operations >> what & 1) || !k->can(p, what)) continue;
         begin(tried, p);
         k->estimate(tried, what);
         if (estimate) *estimate = tried->cycles;

@@ -11,6 +11,12 @@
 
    and are included once per precision, so they have no include guards and name everything static through
    NAME. README.md says what a new kernel needs.
+
+   Where a set needs less than everything, its isa_*.c says so before (docs/decisions/0051):
+
+       CONVOLUTION_ONLY   1: the kernels of the table alone
+       SINGLE_ONLY        1: float32 alone
+       HAS_ROWS           0: without winograd_1d/
 */
 #include <math.h>
 #include <stdint.h>
@@ -21,6 +27,20 @@
 
 #ifndef MASKS
 #define MASKS 0
+#endif
+#ifndef CONVOLUTION_ONLY
+#define CONVOLUTION_ONLY 0
+#endif
+#ifndef SINGLE_ONLY
+#define SINGLE_ONLY 0
+#endif
+#ifndef HAS_ROWS
+#define HAS_ROWS 1
+#endif
+#if VECTOR_BYTES >= 32 /* SSE and NEON do not permute by an index, which is slow then */
+#define HAS_GROUPED 1
+#else
+#define HAS_GROUPED 0
 #endif
 
 #define PASTE3(a, b, c) a##_##b##_##c
@@ -60,8 +80,10 @@
 #undef PRECISION
 #undef LANES
 
+#if !SINGLE_ONLY
 #define REAL      double
 #define INTEGER   long long
 #define PRECISION f64
 #define LANES     (VECTOR_BYTES / 8)
 #include "bodies.h"
+#endif

@@ -89,7 +89,8 @@ struct kernel {
     const char *name;                    /* no other line has it */
     int algorithm;                       /* DIRECT ... */
     int operations;                      /* 1 << FORWARD, and so on, added up */
-    int (*can)(const plan *p, int what); /* whether it does this geometry; `what` is the operation */
+    int (*can)(const plan *p, int what); /* whether it does this geometry; `what` is the operation. NULL: the
+                                            instruction set does without this kernel */
     void (*estimate)(plan *p, int what); /* completes the plan but for `run`, with its cycles */
     run_fn run;
     double worth; /* it replaces a line before it if so many times its cycles are fewer than that line's */

@@ -4,7 +4,19 @@
 
    Lines are compared from the first to the last, each with the best of those above it. It takes that one's
    place only if it costs less by the factor `worth`: an estimate errs by some percent, and the usual kernel
-   errs least. A line with an `instead` is compared only while that line is the best. */
+   errs least. A line with an `instead` is compared only while that line is the best. The lines are the same
+   for all instruction sets; one that a set does without (isa.h) has no functions, and is never chosen. */
+
+#if HAS_GROUPED
+#define GROUPED(f) NAME(f)
+#else
+#define GROUPED(f) NULL
+#endif
+#if HAS_ROWS
+#define ALONG(f) NAME(f) /* rows */
+#else
+#define ALONG(f) NULL
+#endif
 
 /* The sizes of a register tile: the largest that the plan uses. */
 static void NAME(tile_of_direct)(const plan *p, ptrdiff_t *size) {
@@ -21,10 +33,12 @@ static void NAME(tile_of_dot)(const plan *p, ptrdiff_t *size) {
     size[0] = d->in_order ? 1 : (ptrdiff_t)1 << NAME(dot_size)(size[1]);
 }
 
+#if HAS_GROUPED
 static void NAME(tile_of_grouped)(const plan *p, ptrdiff_t *size) {
     const NAME(direct) *d = (const void *)p->own;
     size[0] = ceil_div(d->columns, ceil_div(d->columns, NAME(GROUPED_PIXELS))), size[1] = d->together;
 }
+#endif
 
 static void NAME(tile_of_plane)(const plan *p, ptrdiff_t *size) {
     const NAME(plane) *d = (const void *)p->own; /* the first member of other structs too */
@@ -77,6 +91,7 @@ static void NAME(tile_of_planes)(const plan *p, ptrdiff_t *size) {
     NAME(tile_of_shifted)(d->places, d->to, size);
 }
 
+#if HAS_ROWS
 static void NAME(tile_of_rows)(const plan *p, ptrdiff_t *size) {
     const NAME(rowwise) *d = (const void *)p->own;
     size[0] = 1, size[1] = d->m;
@@ -86,6 +101,7 @@ static void NAME(tile_of_four)(const plan *p, ptrdiff_t *size) {
     (void)p;
     size[0] = 1, size[1] = NAME(TILE_COLUMNS);
 }
+#endif
 
 #define SQUARE(m)                                                                                            \
     static void NAME(tile_of_##m)(const plan *p, ptrdiff_t *size) {                                          \
@@ -121,8 +137,8 @@ static const kernel NAME(table)[] = {
     {"tile_inside", DIRECT, BOTH, NAME(inside_can), NAME(inside_plan), NAME(direct_run), 1 / 0.9, "tile",
      NAME(tile_of_direct), "pixels x vectors of filters", "filters",
      "as tile; forward, unless stride and dilation across have a common factor", "direct/direct_inside.h"},
-    {"grouped", DIRECT, BOTH, NAME(grouped_can), NAME(grouped_plan), NAME(grouped_run), 1, NULL,
-     NAME(tile_of_grouped), "pixels x groups", "filters of several groups",
+    {"grouped", DIRECT, BOTH, GROUPED(grouped_can), GROUPED(grouped_plan), GROUPED(grouped_run), 1, NULL,
+     GROUPED(tile_of_grouped), "pixels x groups", "filters of several groups",
      "two groups or more in a vector of 256 bits or 512", "direct/grouped.h"},
     {"plane", DIRECT, BOTH, NAME(plane_can), NAME(plane_plan), NAME(plane_run), 1, NULL,
      NAME(tile_of_plane), "rows x vectors of pixels", "neighbouring pixels",
@@ -160,25 +176,27 @@ static const kernel NAME(table)[] = {
     WINOGRAD(2, WINOGRAD_2X2)
     WINOGRAD(3, WINOGRAD_3X3)
     WINOGRAD(4, WINOGRAD_4X4)
-    {"rows_many", WINOGRAD_1D, BOTH, NAME(rowwise_can), NAME(many_conv_plan), NAME(many_conv_run), 1,
-     NULL, NAME(tile_of_rows), "rows x pixels", "channels, then filters",
+    {"rows_many", WINOGRAD_1D, BOTH, ALONG(rowwise_can), ALONG(many_conv_plan), ALONG(many_conv_run), 1,
+     NULL, ALONG(tile_of_rows), "rows x pixels", "channels, then filters",
      "3 wide or wider, one group, no stride, no dilation, a vector of filters or more",
      "winograd_1d/winograd_1d_many_conv.h"},
-    {"rows_few", WINOGRAD_1D, BOTH, NAME(few_conv_can), NAME(few_conv_plan), NAME(few_conv_run), 1, NULL,
-     NAME(tile_of_rows), "rows x pixels", "filters", "as rows_many, sums of at most 128 terms",
+    {"rows_few", WINOGRAD_1D, BOTH, ALONG(few_conv_can), ALONG(few_conv_plan), ALONG(few_conv_run), 1, NULL,
+     ALONG(tile_of_rows), "rows x pixels", "filters", "as rows_many, sums of at most 128 terms",
      "winograd_1d/winograd_1d_few_conv.h"},
-    {"rows_planes", WINOGRAD_1D, BOTH, NAME(tile_planes_can), NAME(tile_planes_plan),
-     NAME(tile_planes_run), 1, NULL, NAME(tile_of_four), "rows x pixels", "neighbouring tiles",
+    {"rows_planes", WINOGRAD_1D, BOTH, ALONG(tile_planes_can), ALONG(tile_planes_plan),
+     ALONG(tile_planes_run), 1, NULL, ALONG(tile_of_four), "rows x pixels", "neighbouring tiles",
      "3 wide or wider, one group, no stride, no dilation, sums of at most 128 terms",
      "winograd_1d/winograd_1d_planes.h"},
-    {"rows_few_grad", WINOGRAD_1D, GRADIENT, NAME(few_grad_can), NAME(few_grad_plan),
-     NAME(rowwise_weight_grad_run), 1, NULL, NAME(tile_of_rows), "rows x pixels", "filters",
+    {"rows_few_grad", WINOGRAD_1D, GRADIENT, ALONG(few_grad_can), ALONG(few_grad_plan),
+     ALONG(rowwise_weight_grad_run), 1, NULL, ALONG(tile_of_rows), "rows x pixels", "filters",
      "as rows_many, few pairs of kernel row and channel", "winograd_1d/winograd_1d_few_grad.h"},
-    {"rows_many_grad", WINOGRAD_1D, GRADIENT, NAME(many_grad_can), NAME(many_grad_plan),
-     NAME(rowwise_weight_grad_run), 1, NULL, NAME(tile_of_rows), "rows x pixels",
+    {"rows_many_grad", WINOGRAD_1D, GRADIENT, ALONG(many_grad_can), ALONG(many_grad_plan),
+     ALONG(rowwise_weight_grad_run), 1, NULL, ALONG(tile_of_rows), "rows x pixels",
      "channels, then filters", "as rows_many, many pairs", "winograd_1d/winograd_1d_weight_grad.h"},
     {.name = NULL},
 };
+#undef ALONG
+#undef GROUPED
 #undef BOTH
 #undef GRADIENT
 #undef WINOGRAD

@@ -81,23 +81,35 @@ INLINE void NAME(dot_body)(const NAME(dot) * t, const int P, const int F) {
     static void NAME(dot_##P##x##F)(const NAME(dot) * t) {                                                   \
         NAME(dot_body)(t, P, F);                                                                             \
     }
-/* clang-format off */
-DOT(8, 1) DOT(8, 2) DOT(8, 3)
-DOT(4, 1) DOT(4, 2) DOT(4, 3) DOT(4, 4)
-DOT(2, 1) DOT(2, 2) DOT(2, 3) DOT(2, 4)
-DOT(1, 1) DOT(1, 2) DOT(1, 3) DOT(1, 4)
-/* clang-format on */
-#undef DOT
-
 #define D(P, F) NAME(dot_##P##x##F)
-    /* Tiles for F filters, by the logarithm of P; and the largest P whose sums fit in the registers. */
-    static void (*const NAME(dots)[4][4])(const NAME(dot) *) = {
-        {D(1, 1), D(2, 1), D(4, 1), D(8, 1)},
-        {D(1, 2), D(2, 2), D(4, 2), D(8, 2)},
-        {D(1, 3), D(2, 3), D(4, 3), D(8, 3)},
-        {D(1, 4), D(2, 4), D(4, 4), NULL},
+/* clang-format off */
+DOT(1, 1) DOT(2, 1) DOT(4, 1) DOT(8, 1)
+DOT(1, 2) DOT(2, 2) DOT(4, 2)
+DOT(1, 3) DOT(2, 3) DOT(4, 3)
+DOT(1, 4) DOT(2, 4)
+#if REGISTERS == 32
+DOT(8, 2)
+DOT(8, 3)
+DOT(4, 4)
+#endif
+
+/* Tiles for F filters, by the logarithm of P; up to the largest P whose sums fit in the registers. */
+static void (*const NAME(dots)[4][4])(const NAME(dot) *) = {
+#if REGISTERS == 32
+    {D(1, 1), D(2, 1), D(4, 1), D(8, 1)},
+    {D(1, 2), D(2, 2), D(4, 2), D(8, 2)},
+    {D(1, 3), D(2, 3), D(4, 3), D(8, 3)},
+    {D(1, 4), D(2, 4), D(4, 4)},
+#else
+    {D(1, 1), D(2, 1), D(4, 1), D(8, 1)},
+    {D(1, 2), D(2, 2), D(4, 2)},
+    {D(1, 3), D(2, 3), D(4, 3)},
+    {D(1, 4), D(2, 4)},
+#endif
 };
+/* clang-format on */
 #undef D
+#undef DOT
 
 /* The logarithm of the most pixels whose sums fit in the registers. */
 INLINE int NAME(dot_size)(ptrdiff_t filters) {

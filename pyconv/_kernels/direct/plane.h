@@ -35,23 +35,32 @@ typedef struct NAME(plane_tile) {
     ptrdiff_t planes, plane, row, taps, columns, column;
 } NAME(plane_tile);
 
+/* Two vectors of an input row, for the tile's rows first ... end - 1; `weight` is the one that row 0 meets.
+ */
+INLINE void NAME(plane_column)(const REAL *x, const REAL *weight, ptrdiff_t columns, vec sum[][2],
+                               const int first, const int end) {
+    vec left = NAME(load)(x), right = NAME(load)(x + LANES);
+    IN_REGISTER(left); /* a load that crosses a cache line costs as much as two: do not repeat it */
+    IN_REGISTER(right);
+    UNROLL
+    for (int p = first; p < end; p++) {
+        const vec factor = weight[-p * columns] - (vec){0};
+        sum[p][0] += left * factor;
+        sum[p][1] += right * factor;
+    }
+}
+
 /* One input row for the tile's rows first ... end - 1; `filter` is the kernel row that row 0 meets. */
 INLINE void NAME(plane_row)(const NAME(plane_tile) * t, const REAL *x, const REAL *filter, vec sum[][2],
                             const int first, const int end, const int C) {
     const ptrdiff_t columns = C ? C : t->columns, column = t->column;
     APART(filter); /* weights are loaded anew for every row: if they were kept, they would go to the stack */
-    UNROLL
-    for (ptrdiff_t j = 0; j < columns; j++, x += column) {
-        vec left = NAME(load)(x), right = NAME(load)(x + LANES);
-        IN_REGISTER(left); /* a load that crosses a cache line costs as much as two: do not repeat it */
-        IN_REGISTER(right);
+    if (C) {
         UNROLL
-        for (int p = first; p < end; p++) {
-            const vec weight = filter[j - p * columns] - (vec){0};
-            sum[p][0] += left * weight;
-            sum[p][1] += right * weight;
-        }
-    }
+        for (int j = 0; j < C; j++, x += column) NAME(plane_column)(x, filter + j, C, sum, first, end);
+    } else
+        for (ptrdiff_t j = 0; j < columns; j++, x += column)
+            NAME(plane_column)(x, filter + j, columns, sum, first, end);
 }
 
 /* R rows, and a kernel of at least R rows. C columns, or any number if C is 0. */

@@ -16,12 +16,16 @@
 
        table    [ row r: l, l + 1, ... | row r + 1: l, l + 1, ... ]            (ph = 2)
 
+   With four lanes a table would hold two numbers of a row, fewer than a window needs beside its taps.
+
    Stage 0, an item: some of the images. Its sums, [i][l][filters] and then [filters] for the bias, are in its
    own part of `shared`. Stage 1 adds the parts up in their order. */
 
+#if LANES >= 8
 enum {
     NAME(POOLED_PARTS) = 32,
-    NAME(POOLED_TABLES) = 32 << 10 /* bytes of tables, in the first-level cache */
+    NAME(POOLED_TAPS) = LANES == 16 ? 7 : 3, /* the most of one table that are compiled */
+    NAME(POOLED_TABLES) = 32 << 10           /* bytes of tables, in the first-level cache */
 };
 
 typedef struct NAME(pooled) {
@@ -86,24 +90,44 @@ INLINE void NAME(scatter_body)(const NAME(scatter) * t, const int I, const int L
     static void NAME(scatter_##I##x##L)(const NAME(scatter) * t) {                                           \
         NAME(scatter_body)(t, I, L);                                                                         \
     }
-/* clang-format off */
-SCATTER(1, 1) SCATTER(1, 2) SCATTER(1, 3) SCATTER(1, 4) SCATTER(1, 5) SCATTER(1, 6) SCATTER(1, 7)
-SCATTER(2, 1) SCATTER(2, 2) SCATTER(2, 3) SCATTER(2, 4) SCATTER(2, 5) SCATTER(2, 6) SCATTER(2, 7)
-SCATTER(3, 1) SCATTER(3, 2) SCATTER(3, 3) SCATTER(3, 4) SCATTER(3, 5) SCATTER(3, 6) SCATTER(3, 7)
-SCATTER(4, 1) SCATTER(4, 2) SCATTER(4, 3) SCATTER(4, 4) SCATTER(4, 5) SCATTER(4, 6)
-SCATTER(5, 1) SCATTER(5, 2) SCATTER(5, 3) SCATTER(5, 4) SCATTER(5, 5)
-#undef SCATTER
-
 #define S(I, L) NAME(scatter_##I##x##L)
-                    static void (*const NAME(scatters)[5][7])(const NAME(scatter) *) = {
-                        {S(1, 1), S(1, 2), S(1, 3), S(1, 4), S(1, 5), S(1, 6), S(1, 7)},
-                        {S(2, 1), S(2, 2), S(2, 3), S(2, 4), S(2, 5), S(2, 6), S(2, 7)},
-                        {S(3, 1), S(3, 2), S(3, 3), S(3, 4), S(3, 5), S(3, 6), S(3, 7)},
-                        {S(4, 1), S(4, 2), S(4, 3), S(4, 4), S(4, 5), S(4, 6), NULL},
-                        {S(5, 1), S(5, 2), S(5, 3), S(5, 4), S(5, 5), NULL, NULL},
+/* clang-format off */
+SCATTER(1, 1) SCATTER(1, 2) SCATTER(1, 3)
+SCATTER(2, 1) SCATTER(2, 2) SCATTER(2, 3)
+SCATTER(3, 1) SCATTER(3, 2) SCATTER(3, 3)
+SCATTER(4, 1) SCATTER(4, 2)
+SCATTER(5, 1)
+#if REGISTERS == 32
+SCATTER(4, 3)
+SCATTER(5, 2) SCATTER(5, 3)
+#endif
+#if LANES == 16
+SCATTER(1, 4) SCATTER(1, 5) SCATTER(1, 6) SCATTER(1, 7)
+SCATTER(2, 4) SCATTER(2, 5) SCATTER(2, 6) SCATTER(2, 7)
+SCATTER(3, 4) SCATTER(3, 5) SCATTER(3, 6) SCATTER(3, 7)
+SCATTER(4, 4) SCATTER(4, 5) SCATTER(4, 6)
+SCATTER(5, 4) SCATTER(5, 5)
+#endif
+
+/* Those for which there are registers and tables. */
+static void (*const NAME(scatters)[5][7])(const NAME(scatter) *) = {
+#if LANES == 16
+    {S(1, 1), S(1, 2), S(1, 3), S(1, 4), S(1, 5), S(1, 6), S(1, 7)},
+    {S(2, 1), S(2, 2), S(2, 3), S(2, 4), S(2, 5), S(2, 6), S(2, 7)},
+    {S(3, 1), S(3, 2), S(3, 3), S(3, 4), S(3, 5), S(3, 6), S(3, 7)},
+    {S(4, 1), S(4, 2), S(4, 3), S(4, 4), S(4, 5), S(4, 6)},
+    {S(5, 1), S(5, 2), S(5, 3), S(5, 4), S(5, 5)},
+#elif REGISTERS == 32
+    {S(1, 1), S(1, 2), S(1, 3)}, {S(2, 1), S(2, 2), S(2, 3)}, {S(3, 1), S(3, 2), S(3, 3)},
+    {S(4, 1), S(4, 2), S(4, 3)}, {S(5, 1), S(5, 2), S(5, 3)},
+#else
+    {S(1, 1), S(1, 2), S(1, 3)}, {S(2, 1), S(2, 2), S(2, 3)}, {S(3, 1), S(3, 2), S(3, 3)},
+    {S(4, 1), S(4, 2)}, {S(5, 1)},
+#endif
 };
-#undef S
 /* clang-format on */
+#undef S
+#undef SCATTER
 
 /* The most kernel rows at once whose sums fit in the registers beside seven registers for the work. */
 INLINE ptrdiff_t NAME(scatter_rows)(ptrdiff_t taps) {
@@ -195,7 +219,7 @@ static int NAME(pooled_weight_grad)(plan *p) {
     if (g->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1 || g->dw != 1 || g->k < LANES) return 0;
     if (q->pt || q->pb || q->pl || q->pr || q->kh * q->kw > LANES || LANES % q->kh) return 0;
     d->part = LANES / q->kh;
-    d->chunk = min_of(d->part - (q->kw - 1) * g->c, 7);
+    d->chunk = min_of(d->part - (q->kw - 1) * g->c, NAME(POOLED_TAPS));
     if (d->chunk < 3) return 0; /* the tables would be too much work */
     d->run = g->kw * g->c;
     d->vectors = ceil_div(g->k, LANES);
@@ -218,3 +242,9 @@ static int NAME(pooled_weight_grad)(plan *p) {
     p->run = NAME(pooled_run);
     return 1;
 }
+#else
+static int NAME(pooled_weight_grad)(plan *p) {
+    (void)p;
+    return 0;
+}
+#endif

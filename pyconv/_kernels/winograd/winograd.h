@@ -84,4 +84,6 @@ static int NAME(winograd_can)(const plan *p, int what) {
 #include "winograd_weight_grad.h"
 #undef TILE
 
+#if HAS_ROWS
 #include "winograd_1d/winograd_1d.h"
+#endif

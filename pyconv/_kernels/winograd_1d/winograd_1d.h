@@ -8,11 +8,12 @@
        y = A' sum over i, c  (G w[i, c]) o (B' x[row + i, c])                                             (5)
 
    So each channel, kernel row and output takes 8 / m multiplications instead of r: 2.5 times fewer for widths
-   4 and 5, 2.25 times for 3 and 6. A wider kernel is cut into pieces of 2 to 7 columns. Each piece sees its
-   own copy of every channel, a few columns further on: `from`, the number of channels added up, is pieces x
-   channels of the input (7 = 4 + 3: 2.2 times fewer; 11 = 4 + 4 + 3: 2.3 times). Two dimensions save more,
-   but there the transforms of the outputs cost as much for one channel as for a hundred. Here they cost 20
-   operations for m outputs, which a first layer can spare.
+   4 and 5, 2.25 times for 3. A wider kernel is cut into pieces of 2 to 5 columns. Each piece sees its own
+   copy of every channel, a few columns further on: `from`, the number of channels added up, is pieces x
+   channels of the input (6 = 3 + 3: 2.25 times fewer; 7 = 4 + 3: 2.2 times; 11 = 4 + 4 + 3: 2.3 times). Wider
+   pieces would save no more, and need transforms of their own. Two dimensions save more, but there the
+   transforms of the outputs cost as much for one channel as for a hundred. Here they cost 20 operations for m
+   outputs, which a first layer can spare.
 
    The points are 0, +-1, +-2, +-1/2, inf. B' depends on the points only, not on m. The weight gradient
    follows from (5) as (4) from (2). Lanes of the transforms are points or channels (inputs; tiles in
@@ -113,7 +114,7 @@ static void NAME(cut_rows)(NAME(rowwise) * d, ptrdiff_t kh, ptrdiff_t rows) {
 /* Into how many pieces to cut a kernel that is kw wide, so that a row takes fewest multiplications. */
 INLINE ptrdiff_t NAME(pieces_of)(ptrdiff_t kw, ptrdiff_t columns) {
     ptrdiff_t best = 0, least = PTRDIFF_MAX;
-    for (ptrdiff_t pieces = ceil_div(kw, 7); ceil_div(kw, pieces) >= 3; pieces++) {
+    for (ptrdiff_t pieces = ceil_div(kw, 5); ceil_div(kw, pieces) >= 3; pieces++) {
         const ptrdiff_t products = ceil_div(columns, 9 - ceil_div(kw, pieces)) * pieces;
         if (products < least) best = pieces, least = products;
     }

@@ -17,6 +17,7 @@ typedef struct NAME(row_tiles) {
     ptrdiff_t channels;
     ptrdiff_t column, columns; /* result column of the first tile; columns */
     ptrdiff_t pixel, second;   /* distances in y: from pixel to pixel, from vector to vector */
+    ptrdiff_t m;               /* outputs of a tile */
     int relu, stream;
 } NAME(row_tiles);
 
@@ -75,7 +76,7 @@ INLINE void NAME(row_half)(const NAME(row_tiles) * t, const REAL *x0, const REAL
 }
 
 /* A' of the first four points: first output, even, odd, last output of a tile of M. */
-INLINE void NAME(first_half)(const vec *s, vec *part, const int M) {
+INLINE void NAME(first_half)(const vec *s, vec *part, const ptrdiff_t M) {
     const vec even = s[1] + s[2], odd = s[1] - s[2];
     part[0] = s[0] + even;
     part[1] = even;
@@ -96,14 +97,50 @@ INLINE void NAME(last_half)(const vec *part, const vec *s, vec *out, const int M
     }
 }
 
-INLINE void NAME(rowwise_body)(const NAME(row_tiles) * t, const int T, const int V, const int M) {
+/* The outputs of T tiles x V vectors, from the sums of the last four points and what the first four left. */
+INLINE void NAME(row_outputs)(const NAME(row_tiles) * t, const REAL *part, vec sum[][2][4], REAL **y,
+                              ptrdiff_t *column, const int T, const int V, const int M) {
     const ptrdiff_t pixel = t->pixel, second = t->second, columns = t->columns;
+    const int stream = t->stream;
+    const vec least = (t->relu ? 0 : -(REAL)INFINITY) - (vec){0};
+    UNROLL
+    for (int i = 0; i < T; i++) {
+        const ptrdiff_t count = min_of(M, columns - *column);
+        UNROLL
+        for (int v = 0; v < V; v++) {
+            vec *const s = sum[i][v], out[6];
+            const vec *const from = (const vec *)(part + (i * V + v) * 4 * LANES);
+            SETTLE(s);
+            NAME(last_half)(from, s, out, M);
+            UNROLL
+            for (int j = 0; j < M; j++) /* NaN stays NaN */
+                out[j] = NAME(select)(out[j] < least, least, out[j]);
+            REAL *const to = *y + v * second;
+            if (count < M) {
+                UNROLL
+                for (int j = 0; j < M - 1; j++)
+                    if (j < count) NAME(store)(to + j * pixel, out[j]);
+            } else if (stream) {
+                UNROLL
+                for (int j = 0; j < M; j++) NAME(stream)(to + j * pixel, out[j]);
+            } else {
+                UNROLL
+                for (int j = 0; j < M; j++) NAME(store)(to + j * pixel, out[j]);
+            }
+        }
+        *y += count * pixel;
+        *column = *column + count < columns ? *column + count : 0;
+    }
+}
+
+/* T tiles x V vectors at a time. Sums of products are the same for all m, so only the transforms are compiled
+   for each (docs/decisions/0051-what-is-worth-compiling.md). */
+INLINE void NAME(rowwise_body)(const NAME(row_tiles) * t, const int T, const int V) {
+    const ptrdiff_t second = t->second, m = t->m;
     const ptrdiff_t half = t->rows * t->channels * 4 * V * LANES;
     REAL part[NAME(ROWWISE_TILES) * 2 * 4 * LANES] __attribute__((aligned(VECTOR_BYTES)));
     REAL *y = t->y;
     ptrdiff_t column = t->column;
-    const int stream = t->stream;
-    const vec least = (t->relu ? 0 : -(REAL)INFINITY) - (vec){0};
     for (ptrdiff_t q = 0; q < t->tiles; q += T) {
         const REAL *x = t->x + q * t->tile;
         vec sum[NAME(ROWWISE_TILES)][2][4];
@@ -121,67 +158,43 @@ INLINE void NAME(rowwise_body)(const NAME(row_tiles) * t, const int T, const int
             for (int v = 0; v < V; v++) {
                 vec *const s = sum[i][v];
                 SETTLE(s);
-                NAME(first_half)(s, (vec *)(part + (i * V + v) * 4 * LANES), M);
+                NAME(first_half)(s, (vec *)(part + (i * V + v) * 4 * LANES), m);
             }
         }
         start[0] = start[1] = (vec){0};
         NAME(row_half)(t, x + 4, t->w + half, start, sum, T, V);
-        UNROLL
-        for (int i = 0; i < T; i++) {
-            const ptrdiff_t count = min_of(M, columns - column);
-            UNROLL
-            for (int v = 0; v < V; v++) {
-                vec *const s = sum[i][v], out[6];
-                const vec *const from = (vec *)(part + (i * V + v) * 4 * LANES);
-                SETTLE(s);
-                NAME(last_half)(from, s, out, M);
-                UNROLL
-                for (int j = 0; j < M; j++) /* NaN stays NaN */
-                    out[j] = NAME(select)(out[j] < least, least, out[j]);
-                REAL *const to = y + v * second;
-                if (count < M) {
-                    UNROLL
-                    for (int j = 0; j < M - 1; j++)
-                        if (j < count) NAME(store)(to + j * pixel, out[j]);
-                } else if (stream) {
-                    UNROLL
-                    for (int j = 0; j < M; j++) NAME(stream)(to + j * pixel, out[j]);
-                } else {
-                    UNROLL
-                    for (int j = 0; j < M; j++) NAME(store)(to + j * pixel, out[j]);
-                }
-            }
-            y += count * pixel;
-            column = column + count < columns ? column + count : 0;
+#define OUTPUTS(M)                                                                                           \
+    case M:                                                                                                  \
+        NAME(row_outputs)(t, part, sum, &y, &column, T, V, M);                                               \
+        break;
+        switch (m) {
+            OUTPUTS(4)
+            OUTPUTS(5)
+            OUTPUTS(6)
         }
+#undef OUTPUTS
     }
 }
 
-#define ROWS(T, V, M)                                                                                        \
-    static void NAME(rowwise_##T##x##V##x##M)(const NAME(row_tiles) * t) {                                   \
-        NAME(rowwise_body)(t, T, V, M);                                                                      \
+#define ROWS(T, V)                                                                                           \
+    static void NAME(rowwise_##T##x##V)(const NAME(row_tiles) * t) {                                         \
+        NAME(rowwise_body)(t, T, V);                                                                         \
     }
-#define R(T, V, M) NAME(rowwise_##T##x##V##x##M)
-/* clang-format off */
-ROWS(1, 1, 2) ROWS(1, 1, 3) ROWS(1, 1, 4) ROWS(1, 1, 5) ROWS(1, 1, 6)
-ROWS(3, 1, 2) ROWS(3, 1, 3) ROWS(3, 1, 4) ROWS(3, 1, 5) ROWS(3, 1, 6)
+ROWS(1, 1)
+ROWS(3, 1)
 #if REGISTERS == 32
-ROWS(1, 2, 2) ROWS(1, 2, 3) ROWS(1, 2, 4) ROWS(1, 2, 5) ROWS(1, 2, 6)
-ROWS(3, 2, 2) ROWS(3, 2, 3) ROWS(3, 2, 4) ROWS(3, 2, 5) ROWS(3, 2, 6)
+ROWS(1, 2)
+ROWS(3, 2)
 #endif
+#undef ROWS
 
-/* By vectors, one tile or three, and outputs of a tile. */
-static void (*const NAME(rowwise_blocks)[2][2][5])(const NAME(row_tiles) *) = {
-    {{R(1, 1, 2), R(1, 1, 3), R(1, 1, 4), R(1, 1, 5), R(1, 1, 6)},
-     {R(3, 1, 2), R(3, 1, 3), R(3, 1, 4), R(3, 1, 5), R(3, 1, 6)}},
+/* By vectors, and one tile or three. */
+static void (*const NAME(rowwise_blocks)[2][2])(const NAME(row_tiles) *) = {
+    {NAME(rowwise_1x1), NAME(rowwise_3x1)},
 #if REGISTERS == 32
-    {{R(1, 2, 2), R(1, 2, 3), R(1, 2, 4), R(1, 2, 5), R(1, 2, 6)},
-     {R(3, 2, 2), R(3, 2, 3), R(3, 2, 4), R(3, 2, 5), R(3, 2, 6)}},
+    {NAME(rowwise_1x2), NAME(rowwise_3x2)},
 #endif
 };
-/* clang-format on */
-#undef R
-#undef ROWS
 
 /* How many vectors the block has that vector v belongs to. */
 INLINE ptrdiff_t NAME(rowwise_width)(const NAME(rowwise) * d, ptrdiff_t v) {
@@ -221,7 +234,7 @@ static void NAME(few_conv_run)(const plan *p, int stage, ptrdiff_t item, void *s
                          rows + p->g.kh - 1, scratch, (REAL *)scratch + d->inputs - d->line);
     REAL *out = (REAL *)p->out + (image * d->oh + first) * d->ow * d->to;
     NAME(row_tiles) t = {.rows = p->g.kh, .row = d->tile_row, .channels = d->from};
-    t.tile = d->from * 8, t.columns = d->ow, t.pixel = d->to;
+    t.tile = d->from * 8, t.columns = d->ow, t.pixel = d->to, t.m = d->m;
     t.relu = p->relu, t.stream = d->large && NAME(begins_a_line)(p->out);
     const ptrdiff_t tiles = rows * d->across, single = tiles % most, before = tiles - single;
     for (ptrdiff_t v = 0; v < d->vectors; v += ROWWISE_VECTORS) {
@@ -230,10 +243,10 @@ static void NAME(few_conv_run)(const plan *p, int stage, ptrdiff_t item, void *s
         t.w = (const REAL *)shared + v * p->g.kh * d->from * 8 * LANES;
         t.bias = p->bias ? (const REAL *)p->bias + k : NULL;
         t.x = scratch, t.y = out + k, t.tiles = before, t.column = 0;
-        NAME(rowwise_blocks)[width - 1][1][d->m - 2](&t);
+        NAME(rowwise_blocks)[width - 1][1](&t);
         t.x += before * t.tile, t.tiles = single, t.column = before % d->across * d->m;
         t.y += (before / d->across * d->ow + t.column) * d->to;
-        NAME(rowwise_blocks)[width - 1][0][d->m - 2](&t);
+        NAME(rowwise_blocks)[width - 1][0](&t);
     }
     if (d->large) NAME(fence)();
     if (p->guarded)

@@ -113,7 +113,7 @@ INLINE void NAME(few_pass)(const NAME(few_pairs) * t, const int N, const int V, 
         NAME(few_pass)(t, N, V, M, 2);                                                                       \
         NAME(few_pass)(t, N, V, M, 3);                                                                       \
     }
-#define EACH_M(N, V) FEW(N, V, 2) FEW(N, V, 3) FEW(N, V, 4) FEW(N, V, 5) FEW(N, V, 6)
+#define EACH_M(N, V) FEW(N, V, 4) FEW(N, V, 5) FEW(N, V, 6)
 /* clang-format off */
 EACH_M(1, 1) EACH_M(2, 1) EACH_M(3, 1) EACH_M(4, 1) EACH_M(5, 1)
 #if REGISTERS == 32
@@ -125,8 +125,8 @@ EACH_M(1, 2) EACH_M(2, 2) EACH_M(3, 2) EACH_M(4, 2) EACH_M(5, 2) EACH_M(6, 2)
 
 /* By vectors, pairs, and outputs of a tile. */
 #define F(N, V, M)   NAME(few_##N##x##V##x##M)
-#define EACH_M(N, V) {F(N, V, 2), F(N, V, 3), F(N, V, 4), F(N, V, 5), F(N, V, 6)}
-static void (*const NAME(few_blocks)[2][6][5])(const NAME(few_pairs) *) = {
+#define EACH_M(N, V) {F(N, V, 4), F(N, V, 5), F(N, V, 6)}
+static void (*const NAME(few_blocks)[2][6][3])(const NAME(few_pairs) *) = {
     {EACH_M(1, 1), EACH_M(2, 1), EACH_M(3, 1), EACH_M(4, 1), EACH_M(5, 1),
 #if REGISTERS == 32
      EACH_M(6, 1)},
@@ -175,7 +175,7 @@ static void NAME(add_few)(const plan *p, ptrdiff_t image, ptrdiff_t row, ptrdiff
                 t.columns = min_of(span, d->ow - column);
                 t.dy = dy + k + column * d->to;
                 t.next = next ? next + column * d->to : NULL;
-                NAME(few_blocks)[width - 1][end - first - 1][d->m - 2](&t);
+                NAME(few_blocks)[width - 1][end - first - 1][d->m - 4](&t);
             }
         }
     }

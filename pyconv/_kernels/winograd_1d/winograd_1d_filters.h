@@ -16,7 +16,7 @@ INLINE void NAME(filter_points)(const plan *p, ptrdiff_t v, ptrdiff_t i, ptrdiff
                           NAME(vector_start)(v, d->to) * next;
     vec first = {0}, last = {0}, parts[2][3] = {{{0}}}; /* even and odd powers of 1, 2 and 1/2 */
     UNROLL
-    for (int j = 0; j < 7; j++) {
+    for (int j = 0; j < 5; j++) {
         if (j >= count) break;
         const ptrdiff_t column = d->grad ? g->kw - 1 - start - j : start + j;
         const REAL *const from = w + column * g->c * g->k;

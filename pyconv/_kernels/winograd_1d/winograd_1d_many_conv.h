@@ -100,8 +100,6 @@ static void NAME(many_outputs)(const plan *p, const REAL *m, ptrdiff_t point, pt
                                ptrdiff_t width, REAL *y) {
     const NAME(rowwise) *d = (const void *)p->own;
     const int stream = d->large && NAME(begins_a_line)(p->out);
-    if (d->m == 2) NAME(tile_outputs)(p, m, point, rows, start, width, y, stream, 2);
-    if (d->m == 3) NAME(tile_outputs)(p, m, point, rows, start, width, y, stream, 3);
     if (d->m == 4) NAME(tile_outputs)(p, m, point, rows, start, width, y, stream, 4);
     if (d->m == 5) NAME(tile_outputs)(p, m, point, rows, start, width, y, stream, 5);
     if (d->m == 6) NAME(tile_outputs)(p, m, point, rows, start, width, y, stream, 6);

@@ -63,8 +63,6 @@ INLINE void NAME(tile_errors)(const NAME(rowwise) * d, const NAME(row_block) * b
 }
 
 static void NAME(many_errors)(const NAME(rowwise) * d, const NAME(row_block) * b, const REAL *dy, REAL *w) {
-    if (d->m == 2) NAME(tile_errors)(d, b, dy, w, 2);
-    if (d->m == 3) NAME(tile_errors)(d, b, dy, w, 3);
     if (d->m == 4) NAME(tile_errors)(d, b, dy, w, 4);
     if (d->m == 5) NAME(tile_errors)(d, b, dy, w, 5);
     if (d->m == 6) NAME(tile_errors)(d, b, dy, w, 6);
