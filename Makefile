@@ -186,7 +186,7 @@ format: $(VENV)/.installed-lint  ## put the sources into the house's style
 # then runs the kernels alone, where every workspace is exactly as large as needed. Leaks are not looked for here, since
 # Python and NumPy never free some memory: valgrind looks for leaks.
 SANITIZED := build/sanitize/lib
-SANITIZE_TESTS ?= tests/test_ops.py tests/test_cpu.py tests/test_winograd.py tests/test_nn_programme.py
+SANITIZE_TESTS ?= tests/test_ops.py tests/test_cpu.py tests/test_winograd.py tests/test_nn_programme.py tests/test_nn_packed.py
 sanitize: $(VENV)/.installed-$(EXTRAS)  ## run the tests of the operations under ASan and UBSan
 	needs=$$($(call requirements,["build-system"],requires)) \
 	  && echo "$$needs" | $(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement /dev/stdin

@@ -21,7 +21,7 @@ cdef extern from "plan.h" nogil:
         pool q
         ptrdiff_t rows, channels
         double eps
-        int relu, reused, narrow, guarded
+        int relu, reused, narrow, guarded, keep
         int stages, prepared
         ptrdiff_t items[4]
         size_t shared_bytes, scratch_bytes
@@ -53,6 +53,7 @@ cdef extern from "plan.h" nogil:
         const char *name
         int algorithm, operations
         int (*can)(const plan *p, int what) noexcept nogil
+        void (*estimate)(plan *p, int what) noexcept nogil
         double worth
         const char *instead
         void (*tile)(const plan *p, ptrdiff_t *size) noexcept nogil

@@ -20,6 +20,7 @@ typedef struct pyconv_stage {
     int threads; /* that share its items */
     int meet;    /* all threads wait for one another after it */
     ptrdiff_t items, chunk;
+    char *kept;                                  /* what is shared, if it is kept from run to run; or NULL */
     char *shared, *scratch;                      /* of thread 0; scratch of the others follows */
     ptrdiff_t next __attribute__((aligned(64))); /* the first item that no thread has taken */
 } pyconv_stage;

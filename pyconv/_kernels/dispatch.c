@@ -96,7 +96,7 @@ int pyconv_kernels_of(const char *algorithm) {
 /* The operands and the geometry; not `own`, which every kernel fills anew, and which is most of a plan. */
 static void begin(plan *p, const plan *from) {
     memcpy(p, from, offsetof(plan, own));
-    p->prepared = 0;
+    p->prepared = p->keep = 0;
     memcpy(&p->a, &from->a, sizeof *p - offsetof(plan, a));
 }
 

@@ -54,6 +54,7 @@ struct plan {
     int reused;  /* the last stage runs for other images too, so the stages before it read the filters only */
     int narrow;  /* max pooling: indices are bytes (places in the window), not int32 (places in the image) */
     int guarded; /* convolution: results of transforms that may be off are summed again (guard/guard.h) */
+    int keep; /* what is prepared stays in `shared` for other runs: then a kernel prepares all that it can */
 
     /* Filled by the plan function. */
     int stages;

@@ -48,7 +48,9 @@ typedef struct winograd_conv {
     ptrdiff_t chunk, chunks;   /* U shared: input channels in one item of the filters' transform; items */
     ptrdiff_t filters_shared;  /* U is shared, not V */
     ptrdiff_t u_all;           /* numbers of U */
-    ptrdiff_t u_channels;      /* V shared: input channels of U at a time */
+    ptrdiff_t u_channels;      /* input channels of U at a time: all, unless V is shared */
+    ptrdiff_t u_parts;         /* how often that is */
+    ptrdiff_t u_kept, u_made;  /* numbers of U in front of V, if it is kept; or of what is made at a time */
     ptrdiff_t items;           /* of stage 0, before those of the guard */
 } winograd_conv;
 

@@ -170,13 +170,15 @@ class Executor:
                 raise _named(node, error) from None
         return values[self._result]
 
-    def infer(self, batch: Pass, x: Any) -> Any:
+    def infer(self, batch: Pass, x: Any, weights: object | None = None) -> Any:
         """Compute the result of a batch in inference by a programme, on a backend that records.
 
         Parameters
         ----------
         batch, x : see :meth:`forward`
             The pass is one in inference.
+        weights : object, optional
+            The same object as in an earlier pass says that the parameters are what they were then.
 
         Returns
         -------
@@ -187,8 +189,8 @@ class Executor:
         if made is None or batch.bindings != self._graph.bindings[0] or not made.fits(batch):
             return self._record(batch, x)
         if made.whole:
-            return made.run(batch, x)
-        return self._infer_by_steps(made, batch, x)
+            return made.run(batch, x, weights)
+        return self._infer_by_steps(made, batch, x, weights)
 
     @own
     def _record(self, batch: Pass, x: Any) -> Any:
@@ -198,9 +200,9 @@ class Executor:
         return batch.values[self._result].copy()
 
     @own
-    def _infer_by_steps(self, made: Programme, batch: Pass, x: Any) -> Any:
+    def _infer_by_steps(self, made: Programme, batch: Pass, x: Any, weights: object | None) -> Any:
         self._held = True
-        found = made.run(batch, x) if made.usable else None
+        found = made.run(batch, x, weights) if made.usable else None
         return self.forward(batch, x).copy() if found is None else found
 
     @property

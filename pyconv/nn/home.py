@@ -38,12 +38,15 @@ class How:
         Of every convolution.
     normalization : Normalization
         Applied to the examples.
+    weights : object or None
+        The same object as long as the parameters are the same (:attr:`pyconv.nn.lending.Lending.state`).
     """
 
     ops: Backend
     threads: int
     algorithm: str
     normalization: Normalization
+    weights: object | None = None
 
 
 class Batch(Protocol):
@@ -172,7 +175,7 @@ class Home:
         """The network's result in inference, as a new array in main memory."""
         taken, x = self._taken(batch.arrived()[0], how, False)
         result: np.ndarray
-        result = self._executor.infer(taken, x) if how.ops.records else self._by_steps(taken, x)
+        result = self._executor.infer(taken, x, how.weights) if how.ops.records else self._by_steps(taken, x)
         return result
 
     @own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -18,8 +19,9 @@ from .freezing import Layers, Spans, freeze_steps, ways
 from .initialisation import fill
 from .input_range import InputRange
 from .layer import Layer, Shape, Step, stream_of
+from .lending import Lending
 from .normalization import Normalization
-from .vectors import check_memory, check_vector, size_of, views_of
+from .vectors import Views, check_memory, check_vector, read_only, size_of, views_of
 
 
 class Network:
@@ -48,8 +50,10 @@ class Network:
         self._told_of_range = False
         self._classes: list[str] | None = None
         self._freeze(())
+        self._lending = Lending()
+        self._lent: weakref.ref[Views] | None = None  # views of what is lent
         self._flat = self._flat_buffers = np.empty(0)  # until there are others
-        self.attach(*(np.empty(size_of(each), self._dtype) for each in (architecture.parameters, architecture.buffers)))
+        self._use(*(np.empty(size_of(each), self._dtype) for each in (architecture.parameters, architecture.buffers)))
         for name, view in self._buffers.items():
             fill(view, architecture.buffers[name], self._seed, 0)
 
@@ -102,13 +106,22 @@ class Network:
 
     @property
     def flat(self) -> np.ndarray:
-        """All parameters, ``(n,)``; writing to it changes the network."""
-        return self._flat
+        """All parameters, ``(n,)``; writing to it changes the network.
+
+        As long as neither this array, nor one of :attr:`parameters`, nor a view of them is held, predictions for few
+        images need not transform the filters again.
+        """
+        return self._lending.lent()
 
     @property
     def parameters(self) -> Mapping[str, np.ndarray]:
         """Views into :attr:`flat`, by name: position of the layer, from 0, and name within it, as ``"0.weight"``."""
-        return MappingProxyType(self._parameters)
+        flat = self._lending.lent()
+        views = None if self._lent is None else self._lent()
+        if views is None:
+            views = Views(views_of(flat, self._architecture.parameters))
+            self._lent = weakref.ref(views)
+        return MappingProxyType(views)
 
     @property
     def flat_buffers(self) -> np.ndarray:
@@ -305,15 +318,20 @@ class Network:
             If they are not contiguous vectors of the network's sizes and dtype.
         """
         buffers = self._flat_buffers if buffers is None else buffers
-        trained, kept = self._architecture.parameters, self._architecture.buffers
-        check_vector("flat", flat, size_of(trained), self._dtype)
-        check_vector("buffers", buffers, size_of(kept), self._dtype)
-        if flat is not self._flat:  # workers come back with the same vector at each step
-            self._flat, self._parameters = flat, views_of(flat, trained)
+        check_vector("flat", flat, size_of(self._architecture.parameters), self._dtype)
+        check_vector("buffers", buffers, size_of(self._architecture.buffers), self._dtype)
+        self._use(flat, buffers, owned=False)
+
+    def _use(self, flat: np.ndarray, buffers: np.ndarray, *, owned: bool = True) -> None:
+        """Use these vectors; nobody else has `flat` if it is `owned`."""
+        if not self._lending.has(flat):  # workers come back with the same vector at each step
+            self._lending.take(flat, owned=owned)
+            self._flat, self._lent = self._lending.array, None
+            self._parameters = views_of(self._flat, self._architecture.parameters)
+            self._read = {name: read_only(view) for name, view in self._parameters.items()}
         if buffers is not self._flat_buffers:
-            self._flat_buffers, self._buffers = buffers, views_of(buffers, kept)
-        arrays = {**self._parameters, **self._buffers}
-        self._graph.bind(arrays)
+            self._flat_buffers, self._buffers = buffers, views_of(buffers, self._architecture.buffers)
+        self._graph.bind({**self._read, **self._buffers})
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -331,10 +349,9 @@ class Network:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._prepare(Architecture(*state["architecture"]), state["seed"], state["dtype"])
-        # Arrays that joblib has mapped from a file, as it does for its processes, are read-only.
-        self.attach(
-            *(state[name] if state[name].flags.writeable else state[name].copy() for name in ("flat", "buffers"))
-        )
+        # Arrays that joblib has mapped from a file, as it does for its processes, are others' memory, and read-only.
+        given = (state[name] for name in ("flat", "buffers"))
+        self._use(*(each if each.flags.writeable and each.flags.owndata else np.array(each) for each in given))
         for name, value in state["settings"].items():
             setattr(self, name, value)
         self._normalization, self._classes = state["normalization"], copy.copy(state["classes"])

@@ -103,13 +103,16 @@ class Programme:
                 return False
         return True
 
-    def run(self, batch: Any, x: np.ndarray) -> np.ndarray | None:
-        """The result for another input, in a new array; None if a step has put its result elsewhere this time."""
+    def run(self, batch: Any, x: np.ndarray, weights: object | None = None) -> np.ndarray | None:
+        """The result for another input, in a new array; None if a step has put its result elsewhere this time.
+
+        `weights` is as in :meth:`pyconv.nn.executor.Executor.infer`.
+        """
         threads = batch.run.threads
         result: np.ndarray = self._values[self._result]
         out = np.empty(result.shape, result.dtype)
         if self.whole:
-            self._parts[0].run(x, threads, out)
+            self._parts[0].run(x, threads, out, weights)
             return out
         batch.values[:] = self._values
         batch.values[0] = x
@@ -120,10 +123,10 @@ class Programme:
                 if not _same_place(batch.values[target], self._values[target]):
                     return None
             elif part is self._parts[-1] and self._writes:
-                part.run(x, threads, out)
+                part.run(x, threads, out, weights)
                 return out
             else:
-                part.run(x, threads)
+                part.run(x, threads, None, weights)
         out[...] = result
         return out
 

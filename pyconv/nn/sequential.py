@@ -447,7 +447,7 @@ class Sequential(Network):
             if self._default_threads is None:
                 self._default_threads = default_threads()
             threads = self._default_threads
-        return How(ops, ops.threads(threads), self.algorithm, self._normalization)
+        return How(ops, ops.threads(threads), self.algorithm, self._normalization, self._lending.state)
 
     def _home(self, ops: Backend) -> Home:
         """The network's home on the backend `ops`."""

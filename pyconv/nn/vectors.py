@@ -63,3 +63,16 @@ def views_of(flat: Any, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
         views[name] = flat[start : start + size].reshape(parameter.shape)
         start += size
     return views
+
+
+class Views(dict[str, Any]):
+    """Views by name, which may be referred to weakly."""
+
+    __slots__ = ("__weakref__",)
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A view to which nobody can write."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -10,9 +10,12 @@
 
    The second is for many channels over few pixels, where U (4 times the weights) would be the largest array
    of all and go to memory and back. Here it stays in the cache of the core that made it. If there are few
-   tiles, only some channels of U are made at a time, so that M stays beside it.
+   tiles, only some channels of U are made at a time, so that M stays beside it. If U is kept for other runs
+   (p->keep), it is made in a stage of its own, before the two, in the same parts: the sums are the same.
 
-   U[panel][point][c][filters of the panel];  V[block][point][tile][c];  M[point][tile][filters of the panel]
+   U[panel][part of c][point][c][filters of the panel]
+   V[block][point][tile][c]
+   M[point][tile][filters of the panel]
 
    There are PAD numbers between points. A transform touches all points at once; without PAD they would often
    be a power of two apart, and so all in one set of the cache.
@@ -27,8 +30,9 @@ INLINE TILED(panel) TILED(panel_of)(const winograd_conv *w, ptrdiff_t group, ptr
     const ptrdiff_t start = even_cut(w->vectors, w->panels, panel);
     const ptrdiff_t width = even_cut(w->vectors, w->panels, panel + 1) - start;
     const ptrdiff_t vectors = group * w->vectors + start, panels = group * w->panels + panel;
-    return (TILED(panel)){group, start, width, POINTS * POINTS * (w->c * vectors * LANES + panels * PAD),
-                          w->c * width * LANES + PAD};
+    const ptrdiff_t before = w->u_channels * vectors * LANES + panels * PAD;
+    return (TILED(panel)){group, start, width, w->u_parts * POINTS * POINTS * before,
+                          w->u_channels * width * LANES + PAD};
 }
 
 /* V of `count` tiles from tile `first` on. While one tile is transformed, the next one's pixels are
@@ -168,30 +172,38 @@ static void TILED(run_filters_shared)(const plan *p, int stage, ptrdiff_t item, 
 static void TILED(run_inputs_shared)(const plan *p, int stage, ptrdiff_t item, void *shared, void *scratch) {
     const winograd_conv *w = (const winograd_conv *)p->own;
     const ptrdiff_t points = POINTS * POINTS, v_block = points * w->v_point;
+    REAL *const inputs = (REAL *)shared + w->u_kept;
     if (stage == 0 && item >= w->items) {
         NAME(guard_filters)(p, item, shared);
         return;
     }
-    if (stage == 0) {
+    if (p->keep && stage == 0) {
+        const ptrdiff_t part = item % w->u_parts, all = item / w->u_parts, c = part * w->u_channels;
+        const TILED(panel) panel = TILED(panel_of)(w, all / w->panels, all % w->panels);
+        TILED(make_filters)(p, panel, c, min_of(c + w->u_channels, w->c),
+                            (REAL *)shared + panel.offset + part * points * panel.u_point);
+        return;
+    }
+    if (stage < p->stages - 1) {
         const ptrdiff_t group = item / w->blocks, first = item % w->blocks * w->block;
         REAL *zeros = scratch;
         memset(zeros, 0, w->v_row * sizeof(REAL));
-        TILED(make_inputs)(p, group, first, min_of(w->block, w->t.tiles - first),
-                           (REAL *)shared + item * v_block, zeros);
+        TILED(make_inputs)(p, group, first, min_of(w->block, w->t.tiles - first), inputs + item * v_block,
+                           zeros);
         return;
     }
-    TILED(panel) panel = TILED(panel_of)(w, item / w->panels, item % w->panels);
-    const REAL *v = (const REAL *)shared + panel.group * w->blocks * v_block;
-    REAL *u = scratch, *m = u + points * (w->u_channels * PRODUCT_VECTORS * LANES + PAD);
-    panel.u_point = w->u_channels * panel.width * LANES + PAD;
+    const TILED(panel) panel = TILED(panel_of)(w, item / w->panels, item % w->panels);
+    const REAL *v = inputs + panel.group * w->blocks * v_block;
+    REAL *u = p->keep ? (REAL *)shared + panel.offset : scratch, *const m = (REAL *)scratch + w->u_made;
     for (ptrdiff_t c = 0; c < w->c; c += w->u_channels) { /* one pass, unless there are few tiles */
         const ptrdiff_t end = min_of(c + w->u_channels, w->c);
-        TILED(make_filters)(p, panel, c, end, u);
+        if (!p->keep) TILED(make_filters)(p, panel, c, end, u);
         for (ptrdiff_t block = 0; block < w->blocks; block++) {
             const ptrdiff_t first = block * w->block, count = min_of(w->block, w->t.tiles - first);
             TILED(multiply)(p, panel, count, end - c, v + block * v_block + c, u, c > 0, m);
             if (end == w->c) TILED(write_outputs)(p, panel, first, count, m);
         }
+        if (p->keep) u += points * panel.u_point;
     }
     if (p->guarded)
         TILED(guard)(p, panel.group, 0, w->t.tiles, panel.start, panel.width, 1, 1, shared, scratch);
@@ -246,9 +258,13 @@ static void TILED(conv_plan)(plan *p, int what) {
     const int few = !w->filters_shared && w->blocks == 1 && w->t.tiles <= FEW_TILES;
     w->chunks = ceil_div(w->c, w->chunk);
     w->u_channels = few ? min_of(w->c, FILTERS_AT_ONCE) : w->c;
+    w->u_parts = ceil_div(w->c, w->u_channels);
+    const int kept = p->keep && !w->filters_shared;
+    if (kept)
+        w->u_kept = w->u_parts * points * (w->u_channels * w->vectors * LANES + w->panels * PAD) * g->groups;
+    if (!kept) w->u_made = points * (w->u_channels * PRODUCT_VECTORS * LANES + PAD);
 
     const ptrdiff_t v_one = points * w->v_point;
-    const ptrdiff_t u_one = points * (w->u_channels * PRODUCT_VECTORS * LANES + PAD);
     const ptrdiff_t m_one = points * (w->block * PRODUCT_VECTORS * LANES + PAD);
     p->stages = 2;
     p->prepared = (int)w->filters_shared;
@@ -258,10 +274,12 @@ static void TILED(conv_plan)(plan *p, int what) {
         p->shared_bytes = sizeof(REAL) * w->u_all;
         p->scratch_bytes = sizeof(REAL) * (w->v_row + v_one + m_one);
     } else {
-        p->items[0] = g->groups * w->blocks;
-        p->items[1] = g->groups * w->panels;
-        p->shared_bytes = sizeof(REAL) * v_one * w->blocks * g->groups;
-        p->scratch_bytes = sizeof(REAL) * max_of(w->v_row, u_one + m_one);
+        p->stages += kept, p->prepared = kept;
+        p->items[0] = g->groups * w->panels * w->u_parts; /* of the stage that is there if U is kept */
+        p->items[kept] = g->groups * w->blocks;
+        p->items[kept + 1] = g->groups * w->panels;
+        p->shared_bytes = sizeof(REAL) * (w->u_kept + v_one * w->blocks * g->groups);
+        p->scratch_bytes = sizeof(REAL) * max_of(w->v_row, w->u_made + m_one);
     }
     p->cycles =
         g->groups * cost_winograd(TILE, (int)w->turned, w->t.tiles, w->c, w->v_row / LANES, w->vectors);
