@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import gc
 import itertools
+import logging
 import re
 import signal
 import subprocess
@@ -822,6 +823,26 @@ def test_more_ranks_than_workers_of_the_run_are_refused(fit_on_ranks, tmp_path):
 def test_workers_auto_is_refused(fit_on_ranks):
     errors = fit_on_ranks(2, workers="auto")
     assert all(isinstance(each, InputError) and "workers auto is not there over MPI" in str(each) for each in errors)
+
+
+def test_rank_0_tells_what_others_warn_of_and_nobody_sends_that_to_it_again():
+    class Lines(logging.Handler):
+        def emit(self, record):
+            told.append(record.getMessage())
+
+    def body(session):
+        session.agree({})
+        if session.rank == 1:
+            runlog.logger("pyconv.training").warning("planted")
+        for _ in range(6):
+            session.agree({})
+
+    told = []
+    with runlog.heard_by(Lines()):
+        assert on_ranks(3, body) == [None] * 3
+    # These ranks are threads of one process, so both of the others hear the one warning.
+    assert set(told) <= {"planted", "[rank 1] planted", "[rank 2] planted"} and "[rank 1] planted" in told
+    assert len(told) == 3
 
 
 # ---- the thread that looks after messages ---------------------------------------------------------

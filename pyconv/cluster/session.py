@@ -297,6 +297,7 @@ class Session:
         for each in json.loads(data):
             record = logging.LogRecord(each["name"], each["level"], __file__, 0, each["text"], None, None)
             record.created = each["created"]
+            vars(record)["other_rank"] = rank
             runlog.deliver(record)
 
     # ---- death ------------------------------------------------------------------------------------
@@ -321,7 +322,8 @@ class _Collector(logging.Handler):
         self._session = session
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._session.say(record)
+        if "other_rank" not in vars(record):  # ranks that are threads of one process hear rank 0 tell it
+            self._session.say(record)
 
 
 def _number(name: str | None) -> int:
