@@ -62,6 +62,13 @@ def test_an_error_reaches_who_asked(separate: Any) -> None:
         pass
 
 
+def test_a_process_that_ended_between_turns_is_named(separate: Any) -> None:
+    with separate.separated({"gone": (eval, ("lambda: __import__('os')._exit(4)",))}) as made:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="status 4"):
+                made["gone"]()
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_turn_ends_when_all_threads_sleep(separate: Any) -> None:
     scope = f"(lambda space: (exec({RESTLESS!r}, space), space['call'])[1])({{}})"

@@ -69,7 +69,10 @@ class Separate:
             self._process.join()
 
     def _ask(self, calls: int | None) -> Any:
-        self._pipe.send(calls)
+        try:
+            self._pipe.send(calls)
+        except BrokenPipeError:
+            raise self._ended() from None
         result = self._answer()
         self._wait_until_asleep()
         return result
@@ -77,11 +80,16 @@ class Separate:
     def _answer(self) -> Any:
         try:
             result, error = self._pipe.recv()
-        except EOFError:
-            raise RuntimeError(f"a candidate's process ended with status {self._process.exitcode}") from None
+        except (EOFError, ConnectionResetError):
+            raise self._ended() from None
         if error is not None:
             raise error
         return result
+
+    def _ended(self) -> RuntimeError:
+        """What to raise when the pipe has no other end: the system closes it before it tells the process's status."""
+        self._process.join(PATIENCE_S)
+        return RuntimeError(f"a candidate's process ended with status {self._process.exitcode}")
 
     def _wait_until_asleep(self) -> None:
         """Wait until no thread of the process runs any more."""
