@@ -89,10 +89,10 @@ def flags_of(source: str) -> list[str]:
     stem = Path(source).stem
     if os.environ.get("PYCONV_SANITIZE"):
         return []
-    if stem == "isa_baseline" and X86:
-        return ["-O1"]
     if stem.startswith("isa_"):
-        return ["-fno-unswitch-loops"]  # a copy of a loop for each flag: longer code, and no faster
+        # Nobody unwinds C but a debugger. A copy of a loop for each flag is longer code, and no faster.
+        unwound = [] if os.environ.get("PYCONV_DEBUG") == "1" else ["-fno-asynchronous-unwind-tables"]
+        return [*unwound, "-O1" if stem == "isa_baseline" and X86 else "-fno-unswitch-loops"]
     return [] if stem in LOOPS else ["-O1"]
 
 
