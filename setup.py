@@ -35,6 +35,7 @@ KERNELS = Path("pyconv/_kernels")
 # which serves processors from before 2013: docs/decisions/0051-what-is-worth-compiling.md.
 LOOPS = ("_naive", "_elementwise", "_passes", "_dense", "_fused", "_atomics")
 X86 = platform.machine() in ("x86_64", "AMD64") and os.environ.get("PYCONV_CROSS") != "1"
+DEBUG = os.environ.get("PYCONV_DEBUG") == "1"
 HEADERS = sorted(str(path) for path in KERNELS.rglob("*.h"))
 
 OPENMP_PROBE = """
@@ -91,7 +92,7 @@ def flags_of(source: str) -> list[str]:
         return []
     if stem.startswith("isa_"):
         # Nobody unwinds C but a debugger. A copy of a loop for each flag is longer code, and no faster.
-        unwound = [] if os.environ.get("PYCONV_DEBUG") == "1" else ["-fno-asynchronous-unwind-tables"]
+        unwound = [] if DEBUG else ["-fno-asynchronous-unwind-tables"]
         return [*unwound, "-O1" if stem == "isa_baseline" and X86 else "-fno-unswitch-loops"]
     return [] if stem in LOOPS else ["-O1"]
 
@@ -145,7 +146,7 @@ class Build(build_ext):
         # Signed indices never wrap in them, and a contraction to FMA is where their speed comes from.
         # Most interpreters ask for debug information, which is five sixths of the size and much of the time.
         flags = ["-O3", "-Wall", "-Wextra", "-ffp-contract=fast"]
-        flags += [] if os.environ.get("PYCONV_DEBUG") == "1" else ["-g0"]
+        flags += [] if DEBUG else ["-g0"]
         link = []
         if os.environ.get("PYCONV_OPENMP") != "0" and openmp_works(self.compiler.compiler):
             flags.append("-fopenmp")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,8 @@ class Separate:
             self._process.join()
 
     def _ask(self, calls: int | None) -> Any:
-        try:
+        with suppress(ConnectionError):  # of a process that has ended: the answer says so
             self._pipe.send(calls)
-        except BrokenPipeError:
-            raise self._ended() from None
         result = self._answer()
         self._wait_until_asleep()
         return result
@@ -80,16 +78,12 @@ class Separate:
     def _answer(self) -> Any:
         try:
             result, error = self._pipe.recv()
-        except (EOFError, ConnectionResetError):
-            raise self._ended() from None
+        except (EOFError, ConnectionError):
+            self._process.join(PATIENCE_S)  # its pipe closes before its status is known
+            raise RuntimeError(f"a candidate's process ended with status {self._process.exitcode}") from None
         if error is not None:
             raise error
         return result
-
-    def _ended(self) -> RuntimeError:
-        """What to raise when the pipe has no other end: the system closes it before it tells the process's status."""
-        self._process.join(PATIENCE_S)
-        return RuntimeError(f"a candidate's process ended with status {self._process.exitcode}")
 
     def _wait_until_asleep(self) -> None:
         """Wait until no thread of the process runs any more."""
